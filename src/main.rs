@@ -1,2 +1,3 @@
-//! bin
+//! The `tidegate` binary.
+
 fn main() {}

@@ -1,0 +1,1 @@
+//! Collapsing: one forward per key; followers read the growing body.

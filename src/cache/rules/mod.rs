@@ -1,0 +1,82 @@
+//! The rules of RFC 9111, a file per section. Pure: no I/O, no clock, no async; `now` is a value.
+
+pub mod key;
+
+/// Why a request was forwarded (RFC 9211 2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ForwardReason {
+    /// The route does not store.
+    Bypass,
+    /// The method's answers are not stored.
+    Method,
+    /// Nothing is stored for the URI.
+    UriMiss,
+    /// Something is stored for the URI, nothing for these selecting fields.
+    VaryMiss,
+    /// Nothing is stored, and it is not known for what of the two.
+    Miss,
+    /// The request asked for it.
+    Request,
+    /// What is stored is stale.
+    Stale,
+    /// Only a part is stored.
+    Partial,
+}
+
+impl ForwardReason {
+    /// RFC 9211's token, used in field, log and metric alike.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Method => "method",
+            Self::UriMiss => "uri-miss",
+            Self::VaryMiss => "vary-miss",
+            Self::Miss => "miss",
+            Self::Request => "request",
+            Self::Stale => "stale",
+            Self::Partial => "partial",
+        }
+    }
+}
+
+/// Why a response was not stored or not reused (read by people: `detail` in Cache-Status).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NoStoreReason {
+    /// `private`.
+    Private,
+    /// `no-store`.
+    NoStore,
+    /// Set-Cookie, where the route does not store it.
+    SetCookie,
+    /// Authorization without `public`, `s-maxage` or `must-revalidate` (RFC 9111 3.5).
+    Authorization,
+    /// `Vary: *`.
+    VaryStar,
+    /// Larger than every tier takes.
+    TooLarge,
+    /// A status that may not be stored.
+    Status,
+    /// Nothing says how long it is fresh, and it has no validator.
+    NoFreshness,
+    /// The source was asked before a purge, it answered after.
+    Purged,
+}
+
+impl NoStoreReason {
+    /// The word for field, log and metric.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Private => "private",
+            Self::NoStore => "no-store",
+            Self::SetCookie => "set-cookie",
+            Self::Authorization => "authorization",
+            Self::VaryStar => "vary-star",
+            Self::TooLarge => "too-large",
+            Self::Status => "status",
+            Self::NoFreshness => "no-freshness",
+            Self::Purged => "purged",
+        }
+    }
+}

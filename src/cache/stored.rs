@@ -1,0 +1,68 @@
+//! A stored response: what is ready to be sent, and what was decided when it was stored, so that
+//! a hit parses nothing.
+
+use super::purge::Fence;
+use crate::clock::Timestamp;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use std::time::Duration;
+
+/// A complete response as it is reused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredResponse {
+    /// The final status.
+    pub status: StatusCode,
+    /// The end-to-end fields that are sent to clients; without Age and what RFC 9111 3.1 leaves out.
+    pub fields: HeaderMap,
+    /// The content of the representation.
+    pub body: Bytes,
+    /// When its head arrived, or when it was last validated.
+    pub received_at: Timestamp,
+    /// Its age at `received_at` (RFC 9111 4.2.3, corrected_initial_age).
+    pub initial_age: Duration,
+    /// How long it is fresh, counted from age zero (RFC 9111 4.2.1).
+    pub freshness_lifetime: Duration,
+    /// What may be done with it when it is stale, and whether it may be used unvalidated at all.
+    pub reuse: Reuse,
+    /// The request fields that select it, normalised, in order of name; `None`: absent (4.1).
+    pub selecting_fields: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// Its tags, the route's included.
+    pub tags: Vec<String>,
+    /// What had been purged before its forward began (I5).
+    pub fence: Fence,
+}
+
+/// How a stored response may be reused (RFC 9111 4.2.4, 5.2.2; RFC 5861).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Reuse {
+    /// `no-cache`: never without validation.
+    ValidateAlways,
+    /// While fresh; stale never (`must-revalidate`, `proxy-revalidate`, `s-maxage`).
+    WhileFresh,
+    /// While fresh, and beyond that in two windows that begin where freshness ends.
+    WithStale {
+        /// Served while it is validated in the background.
+        while_revalidate: Duration,
+        /// Served where the source gives no good answer.
+        if_error: Duration,
+    },
+}
+
+impl StoredResponse {
+    /// Its current age (RFC 9111 4.2.3).
+    #[must_use]
+    pub fn current_age(&self, now: Timestamp) -> Duration {
+        self.initial_age + now.since(self.received_at)
+    }
+
+    /// How far it is from the end of its freshness: positive while fresh, in whole seconds.
+    #[must_use]
+    pub fn ttl_seconds(&self, now: Timestamp) -> i64 {
+        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        let age = self.current_age(now);
+        match self.freshness_lifetime.checked_sub(age) {
+            Some(left) => seconds(left),
+            None => -seconds(age - self.freshness_lifetime),
+        }
+    }
+}

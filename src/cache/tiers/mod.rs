@@ -1,0 +1,1 @@
+//! The tiers: memory, then shared.

@@ -1,0 +1,1 @@
+//! Arguments -> command -> exit code; one file per command.

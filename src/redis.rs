@@ -1,0 +1,1 @@
+//! The connection to Redis: one breaker and one budget for all uses (I9).

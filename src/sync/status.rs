@@ -1,0 +1,144 @@
+//! What operators are told about changes and destinations (the admin API's shapes).
+
+use crate::clock::Timestamp;
+use serde::Serialize;
+
+/// A destination, as `GET /v1/destinations` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct DestinationStatus {
+    /// Its name.
+    pub name: String,
+    /// `running`, `paused`, `held`, `disabled`, `detached`.
+    pub state: DestinationState,
+    /// Deliveries that wait, those parked left out.
+    pub pending: u64,
+    /// Attempts under way.
+    pub in_flight: u64,
+    /// Age in seconds of the oldest change that waits, is in flight or held.
+    pub lag_seconds: f64,
+    /// `closed`, `open`, `half-open`.
+    pub breaker: &'static str,
+    /// Deliveries allowed at once now.
+    pub concurrency: u64,
+    /// Keys that wait behind a dead letter.
+    pub parked_keys: u64,
+    /// Dead letters kept.
+    pub dead_letters: u64,
+    /// What went wrong last, without secrets.
+    pub last_error: Option<String>,
+    /// When the next attempt is due, in milliseconds since the Unix epoch.
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+/// A destination's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DestinationState {
+    /// It gets what is due.
+    Running,
+    /// An operator holds it.
+    Paused,
+    /// Its breaker is open, or it refuses Tidegate as such.
+    Held,
+    /// It is not configured any more.
+    Disabled,
+    /// It fell behind its `backlog`.
+    Detached,
+}
+
+/// Which changes to list.
+#[derive(Clone, Debug, Default)]
+pub struct ChangeFilter {
+    /// Only in this state.
+    pub state: Option<String>,
+    /// Only those with a delivery to it.
+    pub destination: Option<String>,
+    /// Only of this key.
+    pub key: Option<String>,
+    /// At most so many; bounded by the engine.
+    pub limit: Option<u32>,
+    /// Only after this change (its id).
+    pub after: Option<String>,
+}
+
+/// A change as operators see it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChangeView {
+    /// Its id.
+    pub id: String,
+    /// Its key.
+    pub key: String,
+    /// Its sequence; `None` while it has no place in its lane yet.
+    pub sequence: Option<u64>,
+    /// `intent`, `committed`, `aborted`, `in-doubt`, `reconciled`.
+    pub state: String,
+    /// The route's name.
+    pub route: String,
+    /// The source's name.
+    pub source: String,
+    /// Its method.
+    pub method: String,
+    /// Its path and query, as the source knows it.
+    pub target: String,
+    /// When its intent was recorded.
+    pub recorded_at: Timestamp,
+    /// Its deliveries.
+    pub deliveries: Vec<DeliveryView>,
+}
+
+/// One change on its way to one destination.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeliveryView {
+    /// The destination's name.
+    pub destination: String,
+    /// `waiting`, `in-flight`, `delivered`, `absent`, `superseded`, `parked`, `dead-letter`, `discarded`.
+    pub state: String,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When the next attempt is due.
+    pub next_attempt_at: Option<Timestamp>,
+    /// What the last attempt met.
+    pub last_error: Option<String>,
+}
+
+/// Which dead letters are meant.
+#[derive(Clone, Debug, Default)]
+pub struct DeadLetterFilter {
+    /// Only of this destination.
+    pub destination: Option<String>,
+    /// Only with this code.
+    pub code: Option<String>,
+    /// Only keys that begin so.
+    pub key_prefix: Option<String>,
+    /// Only those that died at or after.
+    pub since: Option<Timestamp>,
+    /// Only those that died before.
+    pub until: Option<Timestamp>,
+}
+
+/// A dead letter as operators see it.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeadLetterView {
+    /// The change's id.
+    pub change: String,
+    /// The destination's name.
+    pub destination: String,
+    /// The change's key.
+    pub key: String,
+    /// The change's sequence.
+    pub sequence: u64,
+    /// The outcome's class: `permanent`, `retry`.
+    pub class: String,
+    /// `http_status`, `timeout`, `connect`, `tls`, `dns`, `too_large`, `given_up`, `address_denied`.
+    pub code: String,
+    /// The last answer's status.
+    pub status: Option<u16>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// The first attempt.
+    pub first_at: Timestamp,
+    /// The last attempt.
+    pub last_at: Timestamp,
+    /// At most 1 KiB of the last answer.
+    pub answer: String,
+}

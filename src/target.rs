@@ -1,0 +1,385 @@
+//! The canonical form of a request's target: the one value that is routed, keyed, purged and
+//! forwarded (I8). Pure.
+//!
+//! RFC 3986 6.2.2: escapes of unreserved characters are decoded, other escapes have upper-case hex
+//! digits. Everything else stays as it came: `%2F`, `//`, `;`, `+`, and the query byte for byte.
+//! What two parsers could read differently is refused instead of being repaired.
+
+use std::fmt;
+
+/// The longest host name, with its port, that is taken (RFC 1035 2.3.4, and `:65535`).
+const AUTHORITY_BYTES_MAX: usize = 261;
+
+/// Why a target is refused; each is answered 400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// A byte that no target may contain, plain or escaped.
+    #[error("the target contains a character that is not allowed")]
+    Character,
+    /// `%` without two hex digits after it, in the path.
+    #[error("the target contains a malformed percent-escape")]
+    Escape,
+    /// `.` or `..` as a segment, in any disguise.
+    #[error("the target contains a dot segment")]
+    DotSegment,
+    /// The path does not begin with exactly one `/`.
+    #[error("the target's path must begin with a single /")]
+    Path,
+    /// Not `host[:port]`.
+    #[error("the host is not of the form host[:port]")]
+    Host,
+    /// A scheme other than http and https.
+    #[error("the target's scheme is neither http nor https")]
+    Scheme,
+}
+
+/// What a scheme says about an authority's default port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// `http`, port 80.
+    Http,
+    /// `https`, port 443.
+    Https,
+}
+
+impl Scheme {
+    /// The scheme's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    const fn default_port(self) -> &'static str {
+        match self {
+            Self::Http => "80",
+            Self::Https => "443",
+        }
+    }
+}
+
+/// `host[:port]`: lower case, without the default port and without a trailing dot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Authority(String);
+
+impl Authority {
+    /// Reads a Host field's value or a URL's authority.
+    ///
+    /// # Errors
+    /// [`TargetError::Host`] where it is not `host[:port]`; user info is not.
+    pub fn parse(text: &str, scheme: Scheme) -> Result<Self, TargetError> {
+        if text.len() > AUTHORITY_BYTES_MAX {
+            return Err(TargetError::Host);
+        }
+        let (host, port) = split_port(text)?;
+        let host = host.strip_suffix('.').unwrap_or(host);
+        if !is_host(host) {
+            return Err(TargetError::Host);
+        }
+        let mut canonical = host.to_ascii_lowercase();
+        let port = port.trim_start_matches('0');
+        if !port.is_empty() && port != scheme.default_port() {
+            if port.parse::<u16>().is_err() {
+                return Err(TargetError::Host);
+            }
+            canonical.push(':');
+            canonical.push_str(port);
+        }
+        Ok(Self(canonical))
+    }
+
+    /// The canonical text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The host without its port.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        split_port(&self.0).map_or(&self.0, |(host, _)| host)
+    }
+}
+
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn split_port(text: &str) -> Result<(&str, &str), TargetError> {
+    let after_literal = text.rfind(']').map_or(0, |end| end + 1);
+    match text.get(after_literal..).and_then(|rest| rest.find(':')) {
+        None => Ok((text, "")),
+        Some(at) => {
+            let (host, port) = text.split_at(after_literal + at);
+            let port = port.strip_prefix(':').unwrap_or_default();
+            if port.bytes().all(|byte| byte.is_ascii_digit()) {
+                Ok((host, port))
+            } else {
+                Err(TargetError::Host)
+            }
+        }
+    }
+}
+
+fn is_host(host: &str) -> bool {
+    if let Some(literal) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return literal.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    !host.is_empty() && host.bytes().all(allowed)
+}
+
+/// A canonical path and query, and the authority they were asked of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    scheme: Scheme,
+    authority: Authority,
+    path_and_query: String,
+    path_len: usize,
+}
+
+impl Target {
+    /// Makes the canonical target of an authority and an origin-form target (`/path?query`).
+    ///
+    /// # Errors
+    /// The first [`TargetError`] of the path or the query.
+    pub fn new(scheme: Scheme, authority: Authority, origin_form: &str) -> Result<Self, TargetError> {
+        let (path, query) = match origin_form.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (origin_form, None),
+        };
+        let mut path_and_query = canonical_path(path)?;
+        let path_len = path_and_query.len();
+        if let Some(query) = query {
+            if !query.bytes().all(is_target_byte) {
+                return Err(TargetError::Character);
+            }
+            path_and_query.push('?');
+            path_and_query.push_str(query);
+        }
+        Ok(Self { scheme, authority, path_and_query, path_len })
+    }
+
+    /// Reads an absolute URL, as purge and explain take them.
+    ///
+    /// # Errors
+    /// The first [`TargetError`] found.
+    pub fn parse_absolute(url: &str) -> Result<Self, TargetError> {
+        let (scheme, rest) = url.split_once("://").ok_or(TargetError::Scheme)?;
+        let scheme = match scheme {
+            _ if scheme.eq_ignore_ascii_case("http") => Scheme::Http,
+            _ if scheme.eq_ignore_ascii_case("https") => Scheme::Https,
+            _ => return Err(TargetError::Scheme),
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, origin_form) = rest.split_at(end);
+        let authority = Authority::parse(authority, scheme)?;
+        match origin_form.bytes().next() {
+            Some(b'/') => Self::new(scheme, authority, origin_form),
+            Some(b'#') => Err(TargetError::Character),
+            _ => Self::new(scheme, authority, &format!("/{origin_form}")),
+        }
+    }
+
+    /// The scheme by which it was asked.
+    #[must_use]
+    pub const fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// The canonical authority.
+    #[must_use]
+    pub const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The canonical path, beginning with `/`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.path_and_query.get(..self.path_len).unwrap_or("/")
+    }
+
+    /// The query without its `?`, byte for byte as it came; `None` where there was no `?`.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.path_and_query.get(self.path_len + 1..)
+    }
+
+    /// Path and query as they are forwarded.
+    #[must_use]
+    pub fn path_and_query(&self) -> &str {
+        &self.path_and_query
+    }
+
+    /// The same target with another query.
+    #[must_use]
+    pub fn with_query(mut self, query: Option<&str>) -> Self {
+        self.path_and_query.truncate(self.path_len);
+        if let Some(query) = query {
+            self.path_and_query.push('?');
+            self.path_and_query.push_str(query);
+        }
+        self
+    }
+
+    /// The same target without a prefix of whole segments; itself where the prefix does not fit.
+    #[must_use]
+    pub fn strip(self, prefix: &str) -> Self {
+        let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+        let rest = match self.path().strip_prefix(prefix) {
+            Some("") => "/",
+            // A rest that begins with // would be read as an authority by the next parser.
+            Some(rest) if rest.starts_with('/') && !rest.starts_with("//") => rest,
+            _ => return self,
+        };
+        let (path_len, mut path_and_query) = (rest.len(), rest.to_owned());
+        if let Some(query) = self.query() {
+            path_and_query.push('?');
+            path_and_query.push_str(query);
+        }
+        Self { path_and_query, path_len, ..self }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme.as_str(), self.authority, self.path_and_query)
+    }
+}
+
+/// Visible ASCII less what no target may contain raw (RFC 3986 2.2 leaves out `#` and `\`).
+const fn is_target_byte(byte: u8) -> bool {
+    matches!(byte, 0x21..=0x7E) && !matches!(byte, b'#' | b'\\')
+}
+
+/// The canonical form of an absolute path, as a route, a purge or a configuration names it.
+///
+/// # Errors
+/// The first [`TargetError`] of the path.
+pub fn canonical_path(path: &str) -> Result<String, TargetError> {
+    if !path.starts_with('/') || path.starts_with("//") {
+        return Err(TargetError::Path);
+    }
+    let mut canonical = String::with_capacity(path.len());
+    let mut bytes = path.bytes();
+    while let Some(byte) = bytes.next() {
+        if !is_target_byte(byte) {
+            return Err(TargetError::Character);
+        }
+        if byte != b'%' {
+            canonical.push(char::from(byte));
+            continue;
+        }
+        let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+        let (Some(high), Some(low)) = (digit(bytes.next()), digit(bytes.next())) else {
+            return Err(TargetError::Escape);
+        };
+        let escaped = u8::try_from(high * 16 + low).map_err(|_| TargetError::Escape)?;
+        match escaped {
+            0..=0x1F | 0x7F | b'\\' => return Err(TargetError::Character),
+            b'-' | b'.' | b'_' | b'~' => canonical.push(char::from(escaped)),
+            _ if escaped.is_ascii_alphanumeric() => canonical.push(char::from(escaped)),
+            _ => canonical.push_str(&format!("%{escaped:02X}")),
+        }
+    }
+    if has_dot_segment(&canonical) {
+        return Err(TargetError::DotSegment);
+    }
+    Ok(canonical)
+}
+
+/// Whether a segment is `.` or `..` for anybody who decodes `%2F` or cuts `;parameters`.
+fn has_dot_segment(canonical: &str) -> bool {
+    canonical
+        .split('/')
+        .flat_map(|segment| segment.split("%2F"))
+        .map(|segment| segment.split([';']).next().unwrap_or_default())
+        .map(|segment| segment.split("%3B").next().unwrap_or_default())
+        .any(|segment| matches!(segment, "." | ".."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(origin_form: &str) -> Result<String, TargetError> {
+        let authority = Authority::parse("h", Scheme::Http)?;
+        Target::new(Scheme::Http, authority, origin_form).map(|target| target.path_and_query().to_owned())
+    }
+
+    #[test]
+    fn i8_one_canonical_form() {
+        for (given, canonical) in [
+            ("/", "/"),
+            ("/%7euser/%61", "/~user/a"),
+            ("/a%2fb", "/a%2Fb"),
+            ("/a//b;c=1+2", "/a//b;c=1+2"),
+            ("/a?b=%7e&a=%zz", "/a?b=%7e&a=%zz"),
+            ("/a?", "/a?"),
+            ("/%C3%a9", "/%C3%A9"),
+            ("/...", "/..."),
+        ] {
+            assert_eq!(target(given).as_deref(), Ok(canonical), "{given}");
+            assert_eq!(target(canonical).as_deref(), Ok(canonical), "canonical is a fixed point");
+        }
+    }
+
+    #[test]
+    fn i8_ambiguous_targets_are_refused() {
+        for (given, error) in [
+            ("/a/../b", TargetError::DotSegment),
+            ("/a/%2e%2E/b", TargetError::DotSegment),
+            ("/a%2f..%2fb", TargetError::DotSegment),
+            ("/a/..;x=1/b", TargetError::DotSegment),
+            ("/.", TargetError::DotSegment),
+            ("/a%5c..", TargetError::Character),
+            ("/a\\b", TargetError::Character),
+            ("/a#b", TargetError::Character),
+            ("/a%00", TargetError::Character),
+            ("/a%0d%0a", TargetError::Character),
+            ("/\u{e9}", TargetError::Character),
+            ("/a?\u{e9}", TargetError::Character),
+            ("/%4", TargetError::Escape),
+            ("/%zz", TargetError::Escape),
+            ("//a", TargetError::Path),
+            ("a", TargetError::Path),
+            ("", TargetError::Path),
+        ] {
+            assert_eq!(target(given), Err(error), "{given}");
+        }
+    }
+
+    #[test]
+    fn authorities_have_one_form() {
+        for (given, canonical) in [
+            ("EXAMPLE.com:80", "example.com"),
+            ("example.com.", "example.com"),
+            ("example.com:", "example.com"),
+            ("example.com:0080", "example.com"),
+            ("example.com:8080", "example.com:8080"),
+            ("[::1]:81", "[::1]:81"),
+        ] {
+            let authority = Authority::parse(given, Scheme::Http).unwrap();
+            assert_eq!(authority.as_str(), canonical);
+        }
+        for refused in ["", ":80", "a, b", "a@b", "a/b", "a:b", "a:1:2", "[::1", "a b", "h:99999", "[x]"] {
+            assert_eq!(Authority::parse(refused, Scheme::Http), Err(TargetError::Host), "{refused}");
+        }
+    }
+
+    #[test]
+    fn absolute_urls_and_stripping() {
+        let target = Target::parse_absolute("http://H:80?a=1").unwrap();
+        assert_eq!(target.to_string(), "http://h/?a=1");
+        let target = Target::parse_absolute("https://h/api/items?x").unwrap();
+        assert_eq!(target.clone().strip("/api").path_and_query(), "/items?x");
+        assert_eq!(target.clone().strip("/ap").path_and_query(), "/api/items?x");
+        assert_eq!(target.strip("/api/items/").path_and_query(), "/?x");
+        assert_eq!(Target::parse_absolute("ftp://h/"), Err(TargetError::Scheme));
+        assert_eq!(Target::parse_absolute("/items"), Err(TargetError::Scheme));
+    }
+}

@@ -1,0 +1,56 @@
+//! The names of all metrics; each is written once, here.
+
+/// Requests by `route` and `cache_status`.
+pub const REQUESTS: &str = "tidegate_requests_total";
+/// Requests to a source by `source` and `reason` (RFC 9211 `fwd`, or an own cause).
+pub const SOURCE_REQUESTS: &str = "tidegate_source_requests_total";
+/// Requests to a source under way, by `source`.
+pub const SOURCE_IN_FLIGHT: &str = "tidegate_source_in_flight";
+/// Seconds until the head of a source's answer, by `source`.
+pub const SOURCE_SECONDS: &str = "tidegate_source_head_seconds";
+/// Followers answered by somebody else's forward, by `route`.
+pub const COLLAPSED: &str = "tidegate_collapsed_total";
+/// Requests that a quota denied, by `route` and `limit`.
+pub const QUOTA_DENIED: &str = "tidegate_quota_denied_total";
+/// Connections open on public listeners.
+pub const CONNECTIONS: &str = "tidegate_connections";
+/// Requests refused before routing, by `reason`.
+pub const REFUSED: &str = "tidegate_refused_total";
+/// Requests whose handling panicked.
+pub const PANICS: &str = "tidegate_panics_total";
+/// Lookups by `tier` and `result`.
+pub const TIER_LOOKUPS: &str = "tidegate_tier_lookups_total";
+/// Seconds of a shared-tier operation, by `operation`.
+pub const TIER_SECONDS: &str = "tidegate_tier_seconds";
+/// Bytes kept in memory.
+pub const MEMORY_BYTES: &str = "tidegate_memory_bytes";
+/// Responses kept in memory.
+pub const MEMORY_RESPONSES: &str = "tidegate_memory_responses";
+/// Responses stored, by `tier`.
+pub const STORED: &str = "tidegate_stored_total";
+/// Writes to the shared tier that were dropped, by `reason`.
+pub const TIER_DROPPED: &str = "tidegate_tier_dropped_total";
+/// 0 closed, 1 half-open, 2 open: the breaker toward Redis.
+pub const REDIS_BREAKER: &str = "tidegate_redis_breaker_state";
+/// Purges applied, by `kind` and `mode`.
+pub const PURGES: &str = "tidegate_purges_total";
+/// Commits of the journal.
+pub const JOURNAL_COMMITS: &str = "tidegate_journal_commits_total";
+/// Records per commit.
+pub const JOURNAL_BATCH: &str = "tidegate_journal_batch_records";
+/// Seconds per commit, fsync included.
+pub const JOURNAL_SECONDS: &str = "tidegate_journal_commit_seconds";
+/// Changes by `state`.
+pub const CHANGES: &str = "tidegate_changes_total";
+/// Deliveries that wait, by `destination`.
+pub const DESTINATION_PENDING: &str = "tidegate_destination_pending";
+/// Attempts under way, by `destination`.
+pub const DESTINATION_IN_FLIGHT: &str = "tidegate_destination_in_flight";
+/// Age of the oldest unsettled change, by `destination`; computed when scraped.
+pub const DESTINATION_LAG: &str = "tidegate_destination_lag_seconds";
+/// Dead letters kept, by `destination`.
+pub const DEAD_LETTERS: &str = "tidegate_dead_letters";
+/// Attempts by `destination` and `outcome`.
+pub const ATTEMPTS: &str = "tidegate_attempts_total";
+/// 0 closed, 1 half-open, 2 open, by `destination`.
+pub const DESTINATION_BREAKER: &str = "tidegate_destination_breaker_state";
