@@ -1,1 +1,3 @@
 //! Arguments -> command -> exit code; one file per command.
+
+pub mod demo;
