@@ -1,6 +1,7 @@
 //! Stored responses (RFC 9111): lookup, store, freshen, invalidate.
 
 pub mod collapse;
+pub mod growing;
 pub mod policy;
 pub mod purge;
 pub mod rules;
