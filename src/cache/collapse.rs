@@ -55,11 +55,6 @@ impl<L: Clone> Flights<L> {
         Arc::new(Self { shards, hasher: RandomState::new() })
     }
 
-    fn shard(&self, key: &CacheKey) -> Option<MutexGuard<'_, HashMap<CacheKey, Arc<Flight<L>>>>> {
-        let index = usize::try_from(self.hasher.hash_one(key)).unwrap_or_default() % SHARDS;
-        self.shards.get(index).map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
     /// Joins the flight of a key, or begins one with `fence`. `holds` says whether nothing that the
     /// key falls under was purged since a flight's fence.
     pub fn join(
@@ -132,16 +127,32 @@ impl<L: Clone> Lead<L> {
 
     /// Takes no newcomers from now on; those who have joined keep what was landed.
     pub fn close(&self) {
-        self.flights.remove(&self.key, &self.flight);
+        self.flights.remove(&self.key, &self.flight, |_| true);
+    }
+
+    /// Resolves when nobody follows.
+    pub async fn abandoned(&self) {
+        self.flight.landing.closed().await;
+    }
+
+    /// Closes the flight unless somebody has joined it meanwhile.
+    #[must_use]
+    pub fn close_if_abandoned(&self) -> bool {
+        self.flights.remove(&self.key, &self.flight, |flight| flight.landing.receiver_count() == 0);
+        self.flight.landing.receiver_count() == 0
     }
 }
 
 impl<L> Flights<L> {
-    fn remove(&self, key: &CacheKey, flight: &Arc<Flight<L>>) {
+    fn shard(&self, key: &CacheKey) -> Option<MutexGuard<'_, HashMap<CacheKey, Arc<Flight<L>>>>> {
         let index = usize::try_from(self.hasher.hash_one(key)).unwrap_or_default() % SHARDS;
-        let Some(shard) = self.shards.get(index) else { return };
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        if shard.get(key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
+        self.shards.get(index).map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Removes a flight where `condition` holds under the lock by which newcomers join.
+    fn remove(&self, key: &CacheKey, flight: &Arc<Flight<L>>, condition: impl FnOnce(&Flight<L>) -> bool) {
+        let Some(mut shard) = self.shard(key) else { return };
+        if shard.get(key).is_some_and(|current| Arc::ptr_eq(current, flight) && condition(current)) {
             shard.remove(key);
         }
     }
@@ -149,7 +160,7 @@ impl<L> Flights<L> {
 
 impl<L> Drop for Lead<L> {
     fn drop(&mut self) {
-        self.flights.remove(&self.key, &self.flight);
+        self.flights.remove(&self.key, &self.flight, |_| true);
     }
 }
 

@@ -100,12 +100,6 @@ impl Growing {
         Some(Reader { body: Arc::clone(self), slot })
     }
 
-    /// How many read it now.
-    #[must_use]
-    pub fn readers(&self) -> usize {
-        self.lock().readers.iter().flatten().count()
-    }
-
     /// Adds a chunk; waits for the fastest reader where the window is full.
     pub async fn push(&self, chunk: Bytes) -> Pushed {
         let wakers = {
@@ -153,19 +147,6 @@ impl Growing {
             inner.take_wakers()
         };
         wakers.into_iter().for_each(Waker::wake);
-    }
-
-    /// Resolves when nobody reads it any more.
-    pub async fn abandoned(&self) {
-        loop {
-            let moved = self.moved.notified();
-            tokio::pin!(moved);
-            moved.as_mut().enable();
-            if self.readers() == 0 {
-                return;
-            }
-            moved.await;
-        }
     }
 }
 
@@ -317,14 +298,13 @@ mod tests {
     async fn a_body_that_nobody_reads_is_abandoned() {
         let body = Growing::new(1);
         let reader = body.reader().unwrap();
-        let abandoned = tokio::spawn({
+        let writer = tokio::spawn({
             let body = Arc::clone(&body);
-            async move { body.abandoned().await }
+            async move { body.push(Bytes::from_static(b"too much")).await }
         });
         tokio::task::yield_now().await;
-        assert!(!abandoned.is_finished());
+        assert!(!writer.is_finished(), "the reader may still come");
         drop(reader);
-        abandoned.await.unwrap();
-        assert_eq!(body.push(Bytes::from_static(b"too much")).await, Pushed::Abandoned);
+        assert_eq!(writer.await.unwrap(), Pushed::Abandoned);
     }
 }
