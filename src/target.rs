@@ -31,6 +31,9 @@ pub enum TargetError {
     /// A scheme other than http and https.
     #[error("the target's scheme is neither http nor https")]
     Scheme,
+    /// Another parser of the same path would come to another route.
+    #[error("the target's path could be read in two ways")]
+    Ambiguous,
 }
 
 /// What a scheme says about an authority's default port.

@@ -1,5 +1,6 @@
 //! The content of a client's request: streamed, bounded, and never waited for without end.
 
+use super::pace::{Pace, TooSlow};
 use crate::source::{RequestBody, Upload};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
@@ -7,12 +8,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use tokio::time::{Instant, Sleep};
-
-/// How long a sender's rate is measured before it is judged.
-const RATE_WINDOW: Duration = Duration::from_secs(10);
+use std::task::{Context, Poll};
 
 /// What is wrong with a request's content. It is the client's fault, never the source's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -128,22 +124,13 @@ struct Metered {
     bytes: u64,
     fault: Arc<OnceLock<ContentFault>>,
     upload: Upload,
-    window: Window,
-}
-
-/// Bytes received and time spent waiting for them since the last judgement. Time in which nobody
-/// asked the client for more does not count.
-#[derive(Default)]
-struct Window {
-    bytes: u64,
-    waited: Duration,
-    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+    pace: Pace,
 }
 
 impl Metered {
     fn new(incoming: Incoming, bounds: Bounds) -> Self {
         let (fault, upload) = (Arc::default(), Upload::default());
-        Self { incoming, bounds, bytes: 0, fault, upload, window: Window::default() }
+        Self { incoming, bounds, bytes: 0, fault, upload, pace: Pace::new(bounds.rate_bytes) }
     }
 
     fn fail(&self, fault: ContentFault) -> ContentFault {
@@ -151,41 +138,12 @@ impl Metered {
     }
 
     fn received(&mut self, length: usize) -> Result<(), ContentFault> {
-        let length = length as u64;
-        self.bytes += length;
-        self.window.bytes += length;
+        self.bytes += length as u64;
         self.upload.report();
-        match self.bounds.bytes_max {
-            Some(bytes_max) if self.bytes > bytes_max => Err(self.fail(ContentFault::TooLarge)),
-            _ => Ok(()),
+        if self.bounds.bytes_max.is_some_and(|bytes_max| self.bytes > bytes_max) {
+            return Err(self.fail(ContentFault::TooLarge));
         }
-    }
-
-    /// Judges the window where it is over; `Err` where the sender was too slow.
-    fn judge(&mut self) -> Result<(), ContentFault> {
-        if self.window.waited < RATE_WINDOW {
-            return Ok(());
-        }
-        let window = std::mem::take(&mut self.window);
-        if window.bytes < self.bounds.rate_bytes * RATE_WINDOW.as_secs() {
-            return Err(self.fail(ContentFault::TooSlow));
-        }
-        Ok(())
-    }
-
-    fn poll_waiting(&mut self, context: &mut Context<'_>) -> Poll<ContentFault> {
-        loop {
-            let left = RATE_WINDOW.saturating_sub(self.window.waited);
-            let (_, sleep) = self.window.waiting.get_or_insert_with(|| {
-                let now = Instant::now();
-                (now, Box::pin(tokio::time::sleep_until(now + left)))
-            });
-            ready!(sleep.as_mut().poll(context));
-            self.window.waited = RATE_WINDOW;
-            if let Err(fault) = self.judge() {
-                return Poll::Ready(fault);
-            }
-        }
+        self.pace.moved(length as u64).map_err(|TooSlow| self.fail(ContentFault::TooSlow))
     }
 }
 
@@ -200,17 +158,17 @@ impl Body for Metered {
         let this = &mut *self;
         let frame = match Pin::new(&mut this.incoming).poll_frame(context) {
             Poll::Ready(frame) => frame,
-            Poll::Pending => return this.poll_waiting(context).map(|fault| Some(Err(fault))),
+            Poll::Pending => {
+                let cut = this.pace.poll_waiting(context);
+                return cut.map(|TooSlow| Some(Err(this.fail(ContentFault::TooSlow))));
+            }
         };
-        if let Some((since, _)) = this.window.waiting.take() {
-            this.window.waited += since.elapsed();
-        }
         Poll::Ready(match frame {
             None => None,
             Some(Err(_)) => Some(Err(this.fail(ContentFault::Broken))),
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
-                Some(this.received(length).and_then(|()| this.judge()).map(|()| frame))
+                Some(this.received(length).map(|()| frame))
             }
         })
     }

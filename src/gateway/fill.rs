@@ -18,13 +18,11 @@ use super::problem::SourceFailure;
 use super::route::Route;
 use crate::cache::collapse::Lead;
 use crate::cache::growing::{Growing, Pushed};
-use crate::cache::rules::storable::{self, Admitted};
+use crate::cache::rules::reuse::{Verdict, assess};
+use crate::cache::rules::storable;
 use crate::cache::rules::validation::{self, Freshened};
-use crate::cache::rules::{
-    Exchange, ForwardReason, NoStoreReason, RequestHead, ResponseHead, stored_fields,
-};
+use crate::cache::rules::{Exchange, ForwardReason, NoStoreReason, RequestHead, ResponseHead};
 use crate::cache::{CacheKey, StoredResponse};
-use crate::clock::Timestamp;
 use crate::source::SourceBody;
 use bytes::Bytes;
 use http::header::VIA;
@@ -80,7 +78,7 @@ impl Fill {
                 Some(stored) if arrived.parts.status == StatusCode::NOT_MODIFIED => {
                     if let Some(freshened) = self.freshen(&stored, &arrived) {
                         lead.close();
-                        return lead.land(Landing::Validated(freshened));
+                        return lead.land(freshened);
                     }
                     // The 304 does not fit what is stored: ask for the whole, once.
                 }
@@ -96,7 +94,7 @@ impl Fill {
     ) -> Result<Arrived, SourceFailure> {
         let mut head = self.head.clone();
         if let Some(stored) = stale {
-            head.fields.extend(validation::conditional_fields(stored));
+            validation::add_conditions(stored, &mut head.fields);
         }
         let requested_at = self.gateway.clock.now();
         let body = crate::source::empty();
@@ -110,11 +108,20 @@ impl Fill {
         Ok(Arrived { parts, body, exchange })
     }
 
-    fn freshen(&self, stored: &StoredResponse, arrived: &Arrived) -> Option<Arc<StoredResponse>> {
+    /// What a 304 makes of what is stored; `None` where it speaks of something else.
+    fn freshen(&self, stored: &StoredResponse, arrived: &Arrived) -> Option<Landing> {
         let policy = &self.route.settings.cache;
-        match validation::freshen(stored, &arrived.parts.headers, policy, &arrived.exchange) {
-            Freshened::Kept(freshened) => Some(self.gateway.cache.store(&self.key, *freshened)),
-            Freshened::NotKept | Freshened::OtherRepresentation => None,
+        let request = RequestHead { method: &Method::GET, fields: &self.request_fields };
+        let fields = &arrived.parts.headers;
+        match validation::freshen(stored, request, fields, policy, &arrived.exchange) {
+            Freshened::Kept(freshened) => {
+                Some(Landing::Validated(self.gateway.cache.store(&self.key, freshened)))
+            }
+            Freshened::NotKept(once, _) => {
+                self.gateway.cache.forget(&self.key, stored);
+                Some(Landing::ValidatedOnce(Arc::new(once)))
+            }
+            Freshened::Mismatch => None,
         }
     }
 
@@ -135,9 +142,7 @@ impl Fill {
             return;
         }
         forwarded::append(&mut parts.headers, &VIA, "1.1 tidegate");
-        let head = ResponseHead { status: parts.status, fields: &parts.headers };
-        let admitted = storable::admit(request, head, policy, &exchange);
-        self.share(lead, &parts, body, admitted, &exchange).await;
+        self.share(lead, &parts, body, &exchange).await;
     }
 
     async fn share(
@@ -145,12 +150,13 @@ impl Fill {
         lead: &Lead<Landing>,
         parts: &response::Parts,
         body: SourceBody,
-        admitted: Result<Admitted, NoStoreReason>,
         exchange: &Exchange,
     ) {
+        let request = RequestHead { method: &Method::GET, fields: &self.request_fields };
+        let response = ResponseHead { status: parts.status, fields: &parts.headers };
         let length = body.size_hint().exact();
         let object_bytes_max = self.gateway.cache.object_bytes_max();
-        let admitted = match admitted {
+        let admitted = match storable::admit(request, response, &self.route.settings.cache, exchange) {
             Ok(_) if length.is_some_and(|length| length > object_bytes_max) => Err(NoStoreReason::TooLarge),
             admitted => admitted,
         };
@@ -159,22 +165,16 @@ impl Fill {
             Err(reason) => (Stored::No(*reason), WINDOW_BYTES),
         };
         let growing = Growing::new(kept_bytes_max);
-        let selecting_fields = admitted.as_ref().map_or_else(
-            |_| crate::cache::rules::vary::selecting_fields_of(&parts.headers, &self.request_fields),
-            |admitted| admitted.head().selecting_fields.clone(),
-        );
+        let head = match &admitted {
+            Ok(admitted) => admitted.head().clone(),
+            Err(_) => storable::unstored(request, response, exchange),
+        };
         // Late comers may join only what they could have been given from the store.
-        if !admitted.as_ref().is_ok_and(|admitted| is_fresh(admitted.head(), self.gateway.clock.now())) {
+        let joinable = admitted.is_ok() && assess(&head, self.gateway.clock.now()) == Verdict::Fresh;
+        if !joinable {
             lead.close();
         }
-        lead.land(Landing::Shared(Arc::new(Shared {
-            status: parts.status,
-            fields: stored_fields::of_response(&parts.headers, exchange),
-            selecting_fields,
-            body: Arc::clone(&growing),
-            length,
-            stored,
-        })));
+        lead.land(Landing::Shared(Arc::new(Shared { head, body: Arc::clone(&growing), length, stored })));
         match pump(lead, body, &growing).await {
             Some(whole) => {
                 if let Ok(admitted) = admitted {
@@ -226,11 +226,6 @@ const fn worth_finishing(received: u64, length: Option<u64>) -> bool {
         }
         None => received <= MISSING_BYTES_MAX,
     }
-}
-
-fn is_fresh(stored: &StoredResponse, now: Timestamp) -> bool {
-    use crate::cache::rules::reuse::{Verdict, assess};
-    matches!(assess(stored, now), Verdict::Fresh)
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! What a fill lands for everybody who waits for it.
 
+use super::cache_status::Stored;
 use super::problem::SourceFailure;
 use crate::cache::StoredResponse;
 use crate::cache::growing::Growing;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::sync::Arc;
 
 /// What a fill lands. Cheap to clone: every follower gets one.
@@ -11,8 +11,10 @@ use std::sync::Arc;
 pub(crate) enum Landing {
     /// A head that may be shared, and the body that grows.
     Shared(Arc<Shared>),
-    /// The source confirmed what is stored (304): here it is, freshened.
+    /// The source confirmed what was stored (304): here it is, freshened.
     Validated(Arc<StoredResponse>),
+    /// The source confirmed it, and that it may not be kept (`private`, `no-store`): for the leader.
+    ValidatedOnce(Arc<StoredResponse>),
     /// The answer may not be shared: everyone forwards for themselves.
     Alone,
     /// There was no answer.
@@ -22,13 +24,11 @@ pub(crate) enum Landing {
 /// An answer that several get.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub status: StatusCode,
-    /// The end-to-end fields.
-    pub fields: HeaderMap,
-    /// The request fields that select it, as in a stored response.
-    pub selecting_fields: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// The head, as it would be stored; its body is empty.
+    pub head: StoredResponse,
+    /// The content, as it comes.
     pub body: Arc<Growing>,
     /// The length that the source declared.
     pub length: Option<u64>,
-    pub stored: super::cache_status::Stored,
+    pub stored: Stored,
 }
