@@ -1,0 +1,153 @@
+//! The arithmetic of one quota: the generic cell rate algorithm (ITU-T I.371 A). Pure.
+//!
+//! A bucket is one number, the theoretical arrival time (TAT): the moment at which it is full again.
+//! Times are counted in nanoseconds multiplied by the quota's `requests`, so that the interval
+//! between two requests is a whole number and a refill is neither early nor late by rounding.
+
+use crate::clock::Timestamp;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// When a bucket is full again, in the quota's own scale. The default lies before any present: full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FullAt(u128);
+
+/// How fast a bucket refills and how much it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rate {
+    /// Scaled units per nanosecond: the requests of a window.
+    scale: u128,
+    /// Scaled units until one more request may pass: the window's nanoseconds.
+    interval: u128,
+    /// Scaled units that a full bucket holds.
+    capacity: u128,
+}
+
+/// What a bucket says to one more request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Test {
+    /// It fits; the bucket afterwards.
+    Fits(FullAt),
+    /// It does not fit for that long.
+    TooEarly(Duration),
+}
+
+impl Rate {
+    /// `requests` per `per`, `burst` at once. A window of no length counts as one nanosecond.
+    pub(super) fn new(requests: NonZeroU32, per: Duration, burst: NonZeroU32) -> Self {
+        let interval = per.as_nanos().max(1);
+        let capacity = interval.saturating_mul(u128::from(burst.get()));
+        Self { scale: u128::from(requests.get()), interval, capacity }
+    }
+
+    /// Whether one more request fits at `now`.
+    pub(super) fn test(&self, bucket: FullAt, now: Timestamp) -> Test {
+        let now = self.scaled(now);
+        let after = bucket.0.max(now).saturating_add(self.interval);
+        let latest = now.saturating_add(self.capacity);
+        if after <= latest {
+            Test::Fits(FullAt(after))
+        } else {
+            Test::TooEarly(self.duration(after - latest))
+        }
+    }
+
+    /// Requests that fit at once at `now`.
+    pub(super) fn remaining(&self, bucket: FullAt, now: Timestamp) -> u64 {
+        let now = self.scaled(now);
+        let room = now.saturating_add(self.capacity).saturating_sub(bucket.0.max(now));
+        u64::try_from(room.checked_div(self.interval).unwrap_or_default()).unwrap_or(u64::MAX)
+    }
+
+    /// How long from `now` until the bucket is full.
+    pub(super) fn until_full(&self, bucket: FullAt, now: Timestamp) -> Duration {
+        self.duration(bucket.0.saturating_sub(self.scaled(now)))
+    }
+
+    /// Whether the bucket is full at `now`: as if it had never been used.
+    pub(super) fn is_full(&self, bucket: FullAt, now: Timestamp) -> bool {
+        bucket.0 <= self.scaled(now)
+    }
+
+    fn scaled(&self, now: Timestamp) -> u128 {
+        Duration::from_millis(now.as_millis()).as_nanos().saturating_mul(self.scale)
+    }
+
+    /// A scaled time as a duration, rounded up: nobody is told to come back too early.
+    fn duration(&self, scaled: u128) -> Duration {
+        Duration::from_nanos(u64::try_from(scaled.div_ceil(self.scale)).unwrap_or(u64::MAX))
+    }
+}
+
+/// Whole seconds, rounded up.
+pub(super) fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(requests: u32, per: Duration, burst: u32) -> Rate {
+        Rate::new(NonZeroU32::new(requests).unwrap(), per, NonZeroU32::new(burst).unwrap())
+    }
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000 + millis)
+    }
+
+    /// Takes as many as fit; how many, and how long the next one waits.
+    fn drain(rate: &Rate, bucket: &mut FullAt, now: Timestamp) -> (u32, Duration) {
+        for taken in 0.. {
+            match rate.test(*bucket, now) {
+                Test::Fits(after) => *bucket = after,
+                Test::TooEarly(wait) => return (taken, wait),
+            }
+        }
+        unreachable!("a bucket holds a finite burst")
+    }
+
+    #[test]
+    fn a_burst_passes_and_the_refill_comes_exactly_when_promised() {
+        for (requests, per, burst, wait) in [
+            (100, Duration::from_secs(1), 100, Duration::from_millis(10)),
+            (100, Duration::from_secs(1), 50, Duration::from_millis(10)),
+            (3, Duration::from_secs(1), 3, Duration::from_nanos(333_333_334)),
+            (1, Duration::from_secs(3600), 5, Duration::from_secs(3600)),
+            (1, Duration::from_secs(1), 1, Duration::from_secs(1)),
+        ] {
+            let rate = rate(requests, per, burst);
+            let mut bucket = FullAt::default();
+            assert_eq!(rate.remaining(bucket, at(0)), u64::from(burst));
+            assert_eq!(drain(&rate, &mut bucket, at(0)), (burst, wait));
+            assert_eq!(rate.remaining(bucket, at(0)), 0);
+            let due = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap();
+            assert!(matches!(rate.test(bucket, at(due - 1)), Test::TooEarly(_)), "not a moment before");
+            assert!(matches!(rate.test(bucket, at(due)), Test::Fits(_)), "and then it fits");
+            let full = rate.until_full(bucket, at(0));
+            assert_eq!(full, per * burst / requests, "{requests} per {per:?}");
+        }
+    }
+
+    #[test]
+    fn a_window_later_it_is_full_to_the_last_request() {
+        // With a rounded interval 3 per second would still lack a nanosecond of the third.
+        for requests in [3, 7, 11, 999, 3000] {
+            let rate = rate(requests, Duration::from_secs(1), requests);
+            let mut bucket = FullAt::default();
+            for second in 0..5 {
+                let taken = drain(&rate, &mut bucket, at(second * 1000)).0;
+                assert_eq!(taken, requests, "second {second}");
+                assert!(!rate.is_full(bucket, at(second * 1000 + 999)));
+                assert!(rate.is_full(bucket, at(second * 1000 + 1000)));
+            }
+        }
+    }
+
+    #[test]
+    fn seconds_are_rounded_up() {
+        for (nanos, seconds) in [(0, 0), (1, 1), (1_000_000_000, 1), (1_000_000_001, 2)] {
+            assert_eq!(whole_seconds(Duration::from_nanos(nanos)), seconds);
+        }
+    }
+}
