@@ -55,7 +55,7 @@ struct PartStates {
 /// Redis never counts (I9).
 pub(super) async fn readyz(State(parts): State<Arc<Parts>>, _: Parameters<Nothing>) -> impl IntoResponse {
     let phase = parts.readiness.phase();
-    let states = PartStates {
+    let report = PartStates {
         gateway: match phase {
             Phase::Starting => PartState::Starting,
             Phase::Ready => PartState::Ready,
@@ -73,12 +73,12 @@ pub(super) async fn readyz(State(parts): State<Arc<Parts>>, _: Parameters<Nothin
             Some(breaker::State::Open) => PartState::Unavailable,
         },
     };
-    let (code, status) = match (phase, states.journal) {
+    let (code, status) = match (phase, report.journal) {
         (Phase::Ready, PartState::Unavailable) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         (Phase::Ready, _) => (StatusCode::OK, phase.as_str()),
         (Phase::Starting | Phase::Draining, _) => (StatusCode::SERVICE_UNAVAILABLE, phase.as_str()),
     };
-    (code, Json(Report { status, parts: states }))
+    (code, Json(Report { status, parts: report }))
 }
 
 /// Everything measured; gauges of what waits are computed now.
@@ -99,14 +99,15 @@ async fn observe_destinations(engine: &Engine) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts beyond 2^53 do not occur")]
-fn observe_destination(status: &DestinationStatus) {
-    let set = |name: &'static str, value: f64| gauge!(name, "destination" => status.name.clone()).set(value);
-    set(names::DESTINATION_PENDING, status.pending as f64);
-    set(names::DESTINATION_IN_FLIGHT, status.in_flight as f64);
-    set(names::DESTINATION_LAG, status.lag_seconds);
-    set(names::DEAD_LETTERS, status.dead_letters as f64);
-    let states = [breaker::State::Closed, breaker::State::HalfOpen, breaker::State::Open];
-    if let Some(state) = states.into_iter().find(|state| state.as_str() == status.breaker) {
+fn observe_destination(destination: &DestinationStatus) {
+    let set =
+        |name: &'static str, value: f64| gauge!(name, "destination" => destination.name.clone()).set(value);
+    set(names::DESTINATION_PENDING, destination.pending as f64);
+    set(names::DESTINATION_IN_FLIGHT, destination.in_flight as f64);
+    set(names::DESTINATION_LAG, destination.lag_seconds);
+    set(names::DEAD_LETTERS, destination.dead_letters as f64);
+    let kinds = [breaker::State::Closed, breaker::State::HalfOpen, breaker::State::Open];
+    if let Some(state) = kinds.into_iter().find(|state| state.as_str() == destination.breaker) {
         set(names::DESTINATION_BREAKER, state.as_gauge());
     }
 }

@@ -53,11 +53,6 @@ impl Problem {
     pub(super) fn unknown(detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status: StatusCode::NOT_FOUND, detail: detail.into() }
     }
-
-    /// The status.
-    pub(super) const fn status(&self) -> StatusCode {
-        self.status
-    }
 }
 
 impl From<CommandError> for Problem {

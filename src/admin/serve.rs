@@ -19,8 +19,10 @@ use tracing::{debug, warn};
 const CONNECTIONS_MAX: usize = 256;
 /// Until a head is complete, and between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest head of a request.
+const HEAD_BYTES_MAX: usize = 64 << 10;
 /// A connection is asked to end after this, so that a reader that stands still does not keep one.
-const CONNECTION_LIFE: Duration = Duration::from_secs(300);
+const CONNECTION_LIFE: Duration = Duration::from_mins(5);
 /// How long a request under way may still take after that, or after the stop.
 const FINISH: Duration = Duration::from_secs(10);
 /// Pause after an accept that failed: the process has no descriptors, and will not at once.
@@ -67,6 +69,7 @@ async fn connection(stream: TcpStream, peer: Peer, router: Router, stop: Cancell
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {

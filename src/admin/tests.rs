@@ -255,9 +255,50 @@ async fn a_half_head_is_cut() {
     let served = tokio::spawn(serve(listener, admin(None), CancellationToken::new()));
     let mut slow = TcpStream::connect(address).await.unwrap();
     slow.write_all(b"GET /livez HTTP/1.1\r\nHost: ").await.unwrap();
+    let begun = tokio::time::Instant::now();
     let mut rest = Vec::new();
-    // Paused time moves on by itself to the head's deadline; without one this would never return.
+    // Paused time moves on by itself to the next deadline.
     slow.read_to_end(&mut rest).await.unwrap_or_default();
     assert!(!rest.starts_with(b"HTTP/1.1 2"));
+    let waited = begun.elapsed().as_secs();
+    assert!((9..=11).contains(&waited), "cut by the head's timer, not by a later one: {waited} s");
     served.abort();
+}
+
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn i12_calls_that_change_something_are_logged_without_secrets() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let logger = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _logging = tracing::subscriber::set_default(logger);
+    let bearer = format!("Bearer {TOKEN}");
+    let fields = [(AUTHORIZATION, bearer.as_str()), (CONTENT_TYPE, "application/json")];
+    let body = r#"{"destination":"search","dry_run":true}"#;
+    let gate = admin(Some(TOKEN));
+    answer(gate.clone(), request("POST", "/v1/dead-letters/redrive", &fields, body)).await;
+    answer(gate.clone(), request("POST", "/v1/purge", &[(AUTHORIZATION, "Bearer canary-guess")], "{}")).await;
+    answer(gate, request("GET", "/v1/config", &fields[..1], "")).await;
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let audit: Vec<&str> = text.lines().filter(|line| line.contains("tidegate::audit")).collect();
+    assert_eq!(audit.len(), 2, "GET changes nothing: {text}");
+    for part in ["POST /v1/dead-letters/redrive", "status=202", "Dry", "search", "count=0"] {
+        assert!(audit[0].contains(part), "{part}: {text}");
+    }
+    assert!(audit[1].contains("POST /v1/purge") && audit[1].contains("status=401"), "{text}");
+    assert!(!text.contains("canary"), "{text}");
 }

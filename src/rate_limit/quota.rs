@@ -113,7 +113,7 @@ mod tests {
             (100, Duration::from_secs(1), 100, Duration::from_millis(10)),
             (100, Duration::from_secs(1), 50, Duration::from_millis(10)),
             (3, Duration::from_secs(1), 3, Duration::from_nanos(333_333_334)),
-            (1, Duration::from_secs(3600), 5, Duration::from_secs(3600)),
+            (1, Duration::from_hours(1), 5, Duration::from_hours(1)),
             (1, Duration::from_secs(1), 1, Duration::from_secs(1)),
         ] {
             let rate = rate(requests, per, burst);
@@ -140,6 +140,33 @@ mod tests {
                 assert_eq!(taken, requests, "second {second}");
                 assert!(!rate.is_full(bucket, at(second * 1000 + 999)));
                 assert!(rate.is_full(bucket, at(second * 1000 + 1000)));
+            }
+        }
+    }
+
+    #[test]
+    fn no_stretch_of_time_admits_more_than_the_burst_and_what_refilled() {
+        let mut random = fastrand::Rng::with_seed(11);
+        for _ in 0..200 {
+            let (requests, burst) = (random.u32(1..50), random.u32(1..50));
+            let rate = rate(requests, Duration::from_millis(random.u64(1..3000)), burst);
+            let (mut bucket, mut now, mut passed) = (FullAt::default(), 0, Vec::new());
+            for _ in 0..500 {
+                now += random.u64(0..40);
+                match rate.test(bucket, at(now)) {
+                    Test::Fits(after) => {
+                        bucket = after;
+                        passed.push(now);
+                    }
+                    Test::TooEarly(wait) => assert!(wait > Duration::ZERO),
+                }
+            }
+            for (index, first) in passed.iter().enumerate() {
+                for (count, last) in passed[index..].iter().enumerate() {
+                    let refilled = u128::from(last - first) * 1_000_000 * rate.scale / rate.interval;
+                    let most = u128::from(burst) + refilled;
+                    assert!((count as u128) < most, "{rate:?}: {first}..{last}");
+                }
             }
         }
     }

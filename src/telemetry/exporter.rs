@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn every_series_has_help_and_type() {
         install();
-        metrics::counter!(names::QUOTA_DENIED, "route" => "items", "limit" => "per-client").absolute(0);
+        metrics::counter!(names::QUOTA_DENIED, "route" => "none", "limit" => "unused").absolute(0);
         metrics::histogram!(names::JOURNAL_SECONDS).record(0.002);
         metrics::histogram!(names::JOURNAL_BATCH).record(7.0);
         let text = install().render();
@@ -100,7 +100,7 @@ mod tests {
         }
         for expected in [
             "tidegate_build_info{version=\"",
-            "tidegate_quota_denied_total{route=\"items\",limit=\"per-client\"} 0",
+            "tidegate_quota_denied_total{route=\"none\",limit=\"unused\"} 0",
             "tidegate_journal_commit_seconds_bucket{le=\"0.0025\"} ",
             "tidegate_journal_batch_records_bucket{le=\"10\"} ",
         ] {

@@ -33,7 +33,7 @@ fn read() -> Figures {
     }
 }
 
-/// Field `number` (from 1, proc_pid_stat(5)) of a stat line. The second is the command's name in
+/// Field `number` (from 1, as `man proc_pid_stat` counts) of a stat line. The second is the command's name in
 /// parentheses and may itself contain anything.
 fn stat_field(stat: &str, number: usize) -> Option<f64> {
     let (_, after_name) = stat.rsplit_once(')')?;
