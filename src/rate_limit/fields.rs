@@ -63,10 +63,11 @@ pub(super) fn push_policy(list: &mut String, quoted: &str, requests: u32, per: D
     write!(list, "{quoted};q={requests};w={window}").unwrap_or_default();
 }
 
-/// Adds a member of `RateLimit`: requests that fit now, and seconds until all of them fit again.
-pub(super) fn push_limit(list: &mut String, quoted: &str, remaining: u64, until_full: Duration) {
+/// Adds a member of `RateLimit`: requests that fit now, and whole seconds until more of
+/// them do. For a denied request that is the moment of Retry-After, as the draft asks.
+pub(super) fn push_limit(list: &mut String, quoted: &str, remaining: u64, until_more: Duration) {
     separate(list);
-    write!(list, "{quoted};r={remaining};t={}", whole_seconds(until_full)).unwrap_or_default();
+    write!(list, "{quoted};r={remaining};t={}", whole_seconds(until_more)).unwrap_or_default();
 }
 
 fn separate(list: &mut String) {

@@ -148,8 +148,8 @@ mod tests {
 
     const ONE: NonZeroU32 = NonZeroU32::MIN;
 
-    fn partition(number: u32) -> Option<Partition> {
-        Some(Partition::Client(IpAddr::V4(Ipv4Addr::from_bits(number))))
+    fn partition(number: u32) -> Partition {
+        Partition::Client(IpAddr::V4(Ipv4Addr::from_bits(number)))
     }
 
     fn at(millis: u64) -> Timestamp {
@@ -158,7 +158,7 @@ mod tests {
 
     /// One request of a partition; whether it passed.
     fn ask(buckets: &Buckets, rate: &Rate, number: u32, now: Timestamp) -> bool {
-        let mut bucket = buckets.lock(partition(number), rate, now);
+        let mut bucket = buckets.lock(Some(partition(number)), rate, now);
         match rate.test(bucket.full_at(), now) {
             Test::Fits(after) => {
                 bucket.charge(after);
@@ -179,7 +179,7 @@ mod tests {
             assert!(!ask(&buckets, &rate, number, at(0)), "{number} shares it");
         }
         assert_eq!(buckets.keys.load(Ordering::Relaxed), 40);
-        assert_eq!(buckets.look(partition(300)), buckets.look(None), "and is told so");
+        assert_eq!(buckets.look(Some(partition(300))), buckets.look(None), "and is told so");
     }
 
     #[test]
@@ -202,14 +202,14 @@ mod tests {
         let stored: usize = buckets.shards.iter().map(|shard| lock(shard).buckets.len()).sum();
         assert_eq!(stored, kept);
         for number in 30..40 {
-            assert!(buckets.look(partition(number)) > FullAt::default(), "{number} was not full yet");
+            assert!(buckets.look(Some(partition(number))) > FullAt::default(), "{number} was not full yet");
         }
     }
 
     #[test]
     fn looking_takes_no_place() {
         let buckets = Buckets::new(1);
-        assert_eq!(buckets.look(partition(1)), FullAt::default());
+        assert_eq!(buckets.look(Some(partition(1))), FullAt::default());
         assert_eq!(buckets.keys.load(Ordering::Relaxed), 0);
     }
 }

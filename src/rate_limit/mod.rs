@@ -198,8 +198,8 @@ impl Quotas {
         let mut limit = String::new();
         for quota in self.quotas.iter().filter(|quota| quota.mode == Mode::Enforce) {
             let bucket: FullAt = quota.buckets.look(partition::partition(&quota.key, caller));
-            let remaining = quota.rate.remaining(bucket, now);
-            fields::push_limit(&mut limit, &quota.quoted, remaining, quota.rate.until_full(bucket, now));
+            let (remaining, until_more) = quota.rate.remaining(bucket, now);
+            fields::push_limit(&mut limit, &quota.quoted, remaining, until_more);
         }
         Fields { policy: self.policy.clone(), limit: fields::value(limit) }
     }

@@ -52,16 +52,14 @@ impl Rate {
         }
     }
 
-    /// Requests that fit at once at `now`.
-    pub(super) fn remaining(&self, bucket: FullAt, now: Timestamp) -> u64 {
+    /// Requests that fit at once at `now`, and how long until one more does; zero where it is full.
+    pub(super) fn remaining(&self, bucket: FullAt, now: Timestamp) -> (u64, Duration) {
         let now = self.scaled(now);
-        let room = now.saturating_add(self.capacity).saturating_sub(bucket.0.max(now));
-        u64::try_from(room.checked_div(self.interval).unwrap_or_default()).unwrap_or(u64::MAX)
-    }
-
-    /// How long from `now` until the bucket is full.
-    pub(super) fn until_full(&self, bucket: FullAt, now: Timestamp) -> Duration {
-        self.duration(bucket.0.saturating_sub(self.scaled(now)))
+        let used = bucket.0.saturating_sub(now);
+        let room = self.capacity.saturating_sub(used);
+        let (whole, part) = (room / self.interval, room % self.interval);
+        let until_more = if used == 0 { 0 } else { self.interval - part };
+        (u64::try_from(whole).unwrap_or(u64::MAX), self.duration(until_more))
     }
 
     /// Whether the bucket is full at `now`: as if it had never been used.
@@ -118,14 +116,15 @@ mod tests {
         ] {
             let rate = rate(requests, per, burst);
             let mut bucket = FullAt::default();
-            assert_eq!(rate.remaining(bucket, at(0)), u64::from(burst));
+            assert_eq!(rate.remaining(bucket, at(0)), (u64::from(burst), Duration::ZERO));
             assert_eq!(drain(&rate, &mut bucket, at(0)), (burst, wait));
-            assert_eq!(rate.remaining(bucket, at(0)), 0);
+            assert_eq!(rate.remaining(bucket, at(0)), (0, wait), "and is told so");
             let due = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap();
             assert!(matches!(rate.test(bucket, at(due - 1)), Test::TooEarly(_)), "not a moment before");
             assert!(matches!(rate.test(bucket, at(due)), Test::Fits(_)), "and then it fits");
-            let full = rate.until_full(bucket, at(0));
-            assert_eq!(full, per * burst / requests, "{requests} per {per:?}");
+            let full = due.max(u64::try_from((per * burst / requests).as_millis()).unwrap());
+            assert_eq!(rate.remaining(bucket, at(due)).0, 1);
+            assert_eq!(rate.remaining(bucket, at(full)), (u64::from(burst), Duration::ZERO));
         }
     }
 

@@ -44,7 +44,7 @@ fn denied(verdict: Verdict) -> Denied {
 const CLIENT: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 #[test]
-fn fields_tell_what_is_left_and_when_it_is_full() {
+fn fields_tell_what_is_left_and_when_there_is_more() {
     let quotas = Quotas::new("items", &[quota("per-client", 4, QuotaKey::Client)]);
     for expected in [3, 2, 1, 0] {
         let verdict = ask(&quotas, Stage::Edge, CLIENT, at(0));
@@ -92,6 +92,8 @@ fn all_violated_quotas_are_named_and_the_longest_wait_counts() {
     assert_eq!(refused.violated, [Arc::from("fast"), Arc::from("slow")]);
     assert_eq!((refused.retry_after, refused.retry_after_seconds()), (Duration::from_millis(2500), 3));
     assert_eq!(refused.fields.policy().unwrap(), "\"fast\";q=1;w=1, \"slow\";q=1;w=3");
+    let limit = refused.fields.limit().unwrap();
+    assert_eq!(limit, "\"fast\";r=0;t=1, \"slow\";r=0;t=3", "t is the moment of Retry-After");
 }
 
 #[test]
