@@ -129,6 +129,16 @@ mod tests {
     }
 
     #[test]
+    fn the_wait_for_more_counts_what_has_refilled_meanwhile() {
+        let rate = rate(4, Duration::from_secs(1), 4);
+        let mut bucket = FullAt::default();
+        drain(&rate, &mut bucket, at(0));
+        for (millis, fits, wait) in [(0, 0, 250), (100, 0, 150), (250, 1, 250), (999, 3, 1), (1000, 4, 0)] {
+            assert_eq!(rate.remaining(bucket, at(millis)), (fits, Duration::from_millis(wait)), "{millis}");
+        }
+    }
+
+    #[test]
     fn a_window_later_it_is_full_to_the_last_request() {
         // With a rounded interval 3 per second would still lack a nanosecond of the third.
         for requests in [3, 7, 11, 999, 3000] {
