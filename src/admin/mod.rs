@@ -1,6 +1,6 @@
 //! The operators' listener: health, metrics, purges, changes, dead letters, configuration.
 //!
-//! Everything under `/v1` passes [`guard`]; every refusal is a problem (RFC 9457). GET changes
+//! Everything under `/v1` passes the guard (`guard.rs`); every refusal is a problem (RFC 9457). GET changes
 //! nothing, and every call that changes something leaves a line in the log (`tidegate::audit`).
 
 mod changes;
