@@ -118,4 +118,9 @@ impl Cache {
         let _ = (purges, mode);
         unimplemented!()
     }
+
+    /// Sets the gauges of what is kept; called when scraped.
+    pub fn observe(&self) {
+        unimplemented!()
+    }
 }

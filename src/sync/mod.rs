@@ -246,6 +246,24 @@ impl Engine {
         unimplemented!()
     }
 
+    /// Discards matching dead letters; what was parked behind them goes on; how many.
+    pub async fn discard(&self, filter: DeadLetterFilter, run: Run) -> Result<u64, CommandError> {
+        let _ = (filter, run);
+        unimplemented!()
+    }
+
+    /// Holds a destination, across restarts.
+    pub async fn pause(&self, name: &str) -> Result<(), CommandError> {
+        let _ = name;
+        unimplemented!()
+    }
+
+    /// Releases a destination, and ends its waits.
+    pub async fn resume(&self, name: &str) -> Result<(), CommandError> {
+        let _ = name;
+        unimplemented!()
+    }
+
     /// Whether the journal can accept a change now.
     #[must_use]
     pub fn accepts(&self) -> bool {
