@@ -37,14 +37,16 @@ pub struct StoredResponse {
 pub enum Reuse {
     /// `no-cache`: never without validation.
     ValidateAlways,
-    /// While fresh; stale never (`must-revalidate`, `proxy-revalidate`, `s-maxage`).
+    /// While fresh; stale never (`must-revalidate`, `proxy-revalidate`).
     WhileFresh,
-    /// While fresh, and beyond that in two windows that begin where freshness ends.
+    /// While fresh, and beyond that in three windows that begin where freshness ends; each may be zero.
     WithStale {
         /// Served while it is validated in the background.
         while_revalidate: Duration,
         /// Served where the source gives no good answer.
         if_error: Duration,
+        /// Served where the source cannot be reached or closes without an answer.
+        on_disconnect: Duration,
     },
 }
 
