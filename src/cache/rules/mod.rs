@@ -4,11 +4,15 @@ pub mod cache_control;
 pub mod date;
 pub mod entity_tag;
 pub mod freshness;
+pub mod invalidation;
 pub mod key;
+pub mod preconditions;
+pub mod range;
 pub mod reuse;
 pub mod storable;
 pub mod stored_fields;
 pub mod tags;
+pub mod validation;
 pub mod vary;
 
 use super::purge::Fence;
