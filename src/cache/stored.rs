@@ -18,7 +18,7 @@ pub struct StoredResponse {
     pub body: Bytes,
     /// When its head arrived, or when it was last validated.
     pub received_at: Timestamp,
-    /// Its age at `received_at` (RFC 9111 4.2.3, corrected_initial_age).
+    /// Its age at `received_at` (RFC 9111 4.2.3, `corrected_initial_age`).
     pub initial_age: Duration,
     /// How long it is fresh, counted from age zero (RFC 9111 4.2.1).
     pub freshness_lifetime: Duration,
@@ -64,7 +64,7 @@ impl StoredResponse {
         let age = self.current_age(now);
         match self.freshness_lifetime.checked_sub(age) {
             Some(left) => seconds(left),
-            None => -seconds(age - self.freshness_lifetime),
+            None => -seconds(age.saturating_sub(self.freshness_lifetime)),
         }
     }
 }

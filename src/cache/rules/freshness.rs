@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use std::time::Duration;
 
 /// The longest lifetime that is guessed.
-pub const HEURISTIC_MAX: Duration = Duration::from_secs(24 * 3600);
+pub const HEURISTIC_MAX: Duration = Duration::from_hours(24);
 
 /// The part of the time since the last modification that is guessed to go on (4.2.2: typically 10 %).
 const HEURISTIC_DIVISOR: u32 = 10;

@@ -9,10 +9,10 @@ use http::StatusCode;
 use std::time::Duration;
 
 /// No window of stale use is longer.
-pub const STALE_WINDOW_MAX: Duration = Duration::from_secs(24 * 3600);
+pub const STALE_WINDOW_MAX: Duration = Duration::from_hours(24);
 
 /// Kept beyond freshness and windows, so that it can still be validated instead of fetched.
-pub const KEPT_FOR_VALIDATION: Duration = Duration::from_secs(600);
+pub const KEPT_FOR_VALIDATION: Duration = Duration::from_mins(10);
 
 /// What may be done with a stored response that a request selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,12 +97,11 @@ pub fn demand(stored: &StoredResponse, request: &Directives, now: Timestamp) -> 
     }
     match left {
         Some(left) if request.min_fresh.is_some_and(|least| left < least) => Demand::Validate,
-        Some(_) => Demand::AsUsual,
         None if stored.reuse == Reuse::WhileFresh => Demand::AsUsual,
         None if stale_allowed(age.saturating_sub(stored.freshness_lifetime)) => Demand::StaleIsFine,
         // Who bounds the age and tolerates no staleness wants none (5.2.1.1).
         None if request.min_fresh.is_some() || request.max_age.is_some() => Demand::Validate,
-        None => Demand::AsUsual,
+        _ => Demand::AsUsual,
     }
 }
 

@@ -36,7 +36,8 @@ pub fn remove_hop_by_hop(fields: &mut HeaderMap) {
 }
 
 /// The fields of a response as they are stored: without those of the connection, its age, which is
-/// computed anew for each answer, and the tags that are not passed on; with the Date that it lacked
+/// computed anew for each answer, and the tags that are not passed on; with a Date where it lacked a
+/// readable one
 /// (RFC 9110 6.6.1).
 #[must_use]
 pub fn of_response(fields: &HeaderMap, exchange: &Exchange) -> HeaderMap {
@@ -45,7 +46,9 @@ pub fn of_response(fields: &HeaderMap, exchange: &Exchange) -> HeaderMap {
     for name in [AGE, SURROGATE_KEY, CACHE_TAG] {
         stored.remove(name);
     }
-    stored.entry(DATE).or_insert_with(|| date::format(exchange.received_at));
+    if date::of_field(&stored, &DATE).is_none() {
+        stored.insert(DATE, date::format(exchange.received_at));
+    }
     stored
 }
 
@@ -74,6 +77,7 @@ mod tests {
             ("cache-tag", "a"),
             ("cache-groups", "\"a\""),
             ("cdn-cache-control", "max-age=1"),
+            ("date", "yesterday"),
             ("x-kept", "1"),
         ];
         let fields = given

@@ -34,7 +34,7 @@ pub enum Freshened {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeadEffect {
     /// It takes the place of the stored response.
-    Freshened(StoredResponse),
+    Freshened(Box<StoredResponse>),
     /// The stored response is no longer what the source has.
     Invalidates,
     /// Nothing.
@@ -124,7 +124,7 @@ pub fn head_effect(
         return HeadEffect::None;
     }
     match freshen(stored, request, response.fields, policy, exchange) {
-        Freshened::Kept(fresh) => HeadEffect::Freshened(fresh),
+        Freshened::Kept(fresh) => HeadEffect::Freshened(Box::new(fresh)),
         Freshened::NotKept(..) => HeadEffect::Invalidates,
         Freshened::Mismatch => HeadEffect::None,
     }

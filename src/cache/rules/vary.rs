@@ -11,6 +11,7 @@ pub const SELECTING_FIELDS_MAX: usize = 32;
 
 /// The codings that are kept apart, in the order in which they are written; identity comes last.
 const CODINGS: [&str; 3] = ["zstd", "br", "gzip"];
+const IDENTITY: &str = "identity";
 
 /// What a response varies on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,14 +68,19 @@ pub fn normalised(request: &HeaderMap, name: &HeaderName) -> Option<HeaderValue>
     if name == ACCEPT_ENCODING {
         return folded_accept_encoding(request);
     }
-    let mut lines = request.get_all(name).iter();
+    let mut lines = request.get_all(name).iter().peekable();
     let first = lines.next()?;
-    let mut joined = trimmed(first.as_bytes()).to_vec();
+    let is_list = [ACCEPT, ACCEPT_LANGUAGE, ACCEPT_CHARSET].contains(name);
+    if !is_list && lines.peek().is_none() && first.as_bytes().trim_ascii().len() == first.len() {
+        // The usual case costs a hit no copy.
+        return Some(first.clone());
+    }
+    let mut joined = first.as_bytes().trim_ascii().to_vec();
     for line in lines {
         joined.extend_from_slice(b", ");
-        joined.extend_from_slice(trimmed(line.as_bytes()));
+        joined.extend_from_slice(line.as_bytes().trim_ascii());
     }
-    if [ACCEPT, ACCEPT_LANGUAGE, ACCEPT_CHARSET].contains(name) {
+    if is_list {
         joined = without_list_space(&joined);
         if name != ACCEPT {
             joined.make_ascii_lowercase();
@@ -82,10 +88,6 @@ pub fn normalised(request: &HeaderMap, name: &HeaderName) -> Option<HeaderValue>
     }
     // Parts of valid values joined by a comma are a valid value.
     HeaderValue::from_bytes(&joined).ok().or_else(|| Some(first.clone()))
-}
-
-fn trimmed(bytes: &[u8]) -> &[u8] {
-    bytes.trim_ascii()
 }
 
 /// Takes the optional space around `,` and `;` away where no quoted string holds it (RFC 9110 5.6.1).
@@ -120,41 +122,56 @@ fn without_list_space(value: &[u8]) -> Vec<u8> {
 pub fn folded_accept_encoding(request: &HeaderMap) -> Option<HeaderValue> {
     let mut lines = request.get_all(ACCEPT_ENCODING).iter().peekable();
     lines.peek()?;
-    let accepted = Codings::of(lines.filter_map(|line| line.to_str().ok()));
-    let mut list: Vec<&str> = CODINGS.into_iter().filter(|coding| accepted.takes(coding)).collect();
+    let named = NamedCodings::of(lines.filter_map(|line| line.to_str().ok()));
+    let mut list = String::with_capacity("zstd, br, gzip, identity;q=0".len());
+    for coding in CODINGS {
+        if named.word(coding).unwrap_or(Word::Refused) == Word::Taken {
+            list.push_str(coding);
+            list.push_str(", ");
+        }
+    }
     // Without a word identity is always acceptable (RFC 9110 12.5.3).
-    list.push(if accepted.takes_identity() { "identity" } else { "identity;q=0" });
-    HeaderValue::try_from(list.join(", ")).ok()
+    list.push_str(match named.word(IDENTITY).unwrap_or(Word::Taken) {
+        Word::Taken => IDENTITY,
+        Word::Refused => "identity;q=0",
+    });
+    HeaderValue::try_from(list).ok()
 }
 
-/// Accept-Encoding's members; a coding that is named several times is refused if one of them refuses it.
-struct Codings {
-    members: Vec<(String, bool)>,
+/// What a client says of a coding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Taken,
+    Refused,
 }
 
-impl Codings {
+/// What Accept-Encoding says of the codings that are kept apart, and of all others (`*`). One that is
+/// named several times is refused if one of them refuses it.
+struct NamedCodings {
+    words: [(&'static str, Option<Word>); 5],
+}
+
+impl NamedCodings {
     fn of<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
-        let member = |text: &str| {
-            let mut parts = text.split(';').map(str::trim);
-            let coding = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let coding = if coding == "x-gzip" { "gzip".to_owned() } else { coding };
-            (coding, parts.all(|parameter| !refuses(parameter)))
-        };
-        Self { members: lines.flat_map(|line| line.split(',')).map(member).collect() }
+        let [zstd, br, gzip] = CODINGS;
+        let mut words = [zstd, br, gzip, IDENTITY, "*"].map(|name| (name, None));
+        for member in lines.flat_map(|line| line.split(',')) {
+            let mut parts = member.split(';').map(str::trim);
+            let coding = parts.next().unwrap_or_default();
+            let coding = if coding.eq_ignore_ascii_case("x-gzip") { gzip } else { coding };
+            let word = if parts.any(refuses) { Word::Refused } else { Word::Taken };
+            let known = words.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case(coding));
+            if let Some((_, said)) = known.filter(|(_, said)| *said != Some(Word::Refused)) {
+                *said = Some(word);
+            }
+        }
+        Self { words }
     }
 
-    fn named(&self, coding: &str) -> Option<bool> {
-        let mut named = self.members.iter().filter(|(name, _)| name == coding).peekable();
-        named.peek()?;
-        Some(named.all(|(_, taken)| *taken))
-    }
-
-    fn takes(&self, coding: &str) -> bool {
-        self.named(coding).or_else(|| self.named("*")).unwrap_or(false)
-    }
-
-    fn takes_identity(&self) -> bool {
-        self.named("identity").or_else(|| self.named("*")).unwrap_or(true)
+    fn word(&self, coding: &str) -> Option<Word> {
+        let said =
+            |name: &str| self.words.iter().find(|(known, _)| *known == name).and_then(|(_, said)| *said);
+        said(coding).or_else(|| said("*"))
     }
 }
 

@@ -20,7 +20,7 @@ struct Case<'a> {
     response: Lines<'a>,
 }
 
-fn get<'a>(status: u16, response: Lines<'a>) -> Case<'a> {
+fn get(status: u16, response: Lines<'_>) -> Case<'_> {
     Case { method: Method::GET, request: &[], status, response }
 }
 
