@@ -1,4 +1,9 @@
 //! The rules of RFC 9111, a file per section. Pure: no I/O, no clock, no async; `now` is a value.
+//!
+//! A head arrives: [`storable::may_share`] for who waited, [`storable::admit`] for who comes later. A
+//! stored response is found by [`key`] and [`vary`]; [`reuse::assess`] says what may be done with it,
+//! [`preconditions`] and [`range`] how much of it is sent, [`validation`] how the source is asked about
+//! it. [`invalidation`] says what a write makes old.
 
 pub mod cache_control;
 pub mod date;

@@ -1,8 +1,7 @@
 //! Which fields are stored with a response (RFC 9111 3.1), and which only meant the connection that it
 //! came over (RFC 9110 7.6.1).
 
-use super::tags::{CACHE_TAG, SURROGATE_KEY};
-use super::{Exchange, date};
+use super::{Exchange, date, tags};
 use http::header::{
     AGE, CONNECTION, DATE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
@@ -43,9 +42,8 @@ pub fn remove_hop_by_hop(fields: &mut HeaderMap) {
 pub fn of_response(fields: &HeaderMap, exchange: &Exchange) -> HeaderMap {
     let mut stored = fields.clone();
     remove_hop_by_hop(&mut stored);
-    for name in [AGE, SURROGATE_KEY, CACHE_TAG] {
-        stored.remove(name);
-    }
+    tags::remove_private(&mut stored);
+    stored.remove(AGE);
     if date::of_field(&stored, &DATE).is_none() {
         stored.insert(DATE, date::format(exchange.received_at));
     }

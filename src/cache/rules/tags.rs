@@ -31,6 +31,12 @@ pub fn invalidated_groups(fields: &HeaderMap) -> Vec<String> {
     bounded(groups(fields, &CACHE_GROUP_INVALIDATION).into_iter())
 }
 
+/// Takes away the fields that speak to this gateway alone, from what is stored and what passes through.
+pub fn remove_private(fields: &mut HeaderMap) {
+    fields.remove(SURROGATE_KEY);
+    fields.remove(CACHE_TAG);
+}
+
 /// Each tag once, within the bounds, in the order in which they came.
 pub(super) fn bounded(tags: impl Iterator<Item = String>) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();

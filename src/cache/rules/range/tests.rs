@@ -53,6 +53,7 @@ fn rfc9110_14_1_2_ranges() {
         ("14.2: overlapping", 10, "bytes=0-5,3-7", Single(0..8)),
         ("14.2: touching", 10, "bytes=0-4,5-7", Single(0..8)),
         ("14.2: joined by a third", 10, "bytes=6-7,0-1,1-6", Single(0..8)),
+        ("14.2: the others keep their order", 20, "bytes=0-1,4-5,8-9,1-2", Several(vec![0..3, 4..6, 8..10])),
         ("14.2: five", 20, "bytes=0-0,2-2,4-4,6-6,8-8", Several(vec![0..1, 2..3, 4..5, 6..7, 8..9])),
         ("14.2: six", 20, "bytes=0-0,2-2,4-4,6-6,8-8,10-10", Whole),
         ("other unit", 10, "lines=0-4", Whole),

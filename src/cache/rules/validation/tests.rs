@@ -107,7 +107,8 @@ fn rfc9111_3_2_fields_are_updated() {
             ("x-new", "3"),
             ("cache-tag", "two"),
             ("age", "4"),
-            ("connection", "x-hop"),
+            ("connection", "x-hop, x-kept"),
+            ("x-kept", "9"),
             ("x-hop", "1"),
         ],
     ) else {

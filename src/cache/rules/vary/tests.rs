@@ -40,6 +40,7 @@ fn rfc9111_4_1_selection() {
         ("12.5.4: order kept", "accept-language", &["en, de"], &["de, en"], false),
         ("12.5.1", "accept", &["text/html , a/b; p=\"x , y\""], &["text/html,a/b;p=\"x , y\""], true),
         ("12.5.1: quoted space", "accept", &["a/b;p=\"x , y\""], &["a/b;p=\"x,y\""], false),
+        ("12.5.1: parameters may be case-sensitive", "accept", &["a/b;p=X"], &["a/b;p=x"], false),
         ("12.5.3", "accept-encoding", &["gzip, br"], &["br;q=0.9, gzip, foo"], true),
         ("12.5.3: nothing said", "accept-encoding", &["identity"], &[], false),
     ] {
@@ -64,6 +65,7 @@ fn rfc9110_12_5_3_folding() {
         ("gzip;q=0.001", "gzip, identity"),
         ("gzip;q=x", "identity"),
         ("gzip, gzip;q=0", "identity"),
+        ("gzip;q=0, gzip", "identity"),
         ("identity;q=0, br", "br, identity;q=0"),
     ] {
         assert_eq!(
