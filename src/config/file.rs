@@ -298,7 +298,8 @@ pub(super) struct Rate {
 #[serde(untagged)]
 pub(super) enum Allow {
     Known(AllowKnown),
-    Networks(Vec<Text>),
+    // Behind `untagged` places are lost: the whole list is the place of a fault.
+    Networks(Vec<String>),
 }
 
 /// Sets of addresses with a name.

@@ -7,8 +7,7 @@ use toml::de::DeTable;
 pub(super) const TEXT: &str = include_str!("../../config/tidegate.toml");
 
 /// Its best-effort reading: the tests prove that it has no fault.
-static TABLE: LazyLock<DeTable<'static>> =
-    LazyLock::new(|| DeTable::parse_recoverable(TEXT).0.into_inner());
+static TABLE: LazyLock<DeTable<'static>> = LazyLock::new(|| DeTable::parse_recoverable(TEXT).0.into_inner());
 
 /// The reference as a table.
 pub(super) fn table() -> &'static DeTable<'static> {

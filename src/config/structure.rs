@@ -120,7 +120,8 @@ impl Walk<'_, '_> {
             return Some(Spanned::new(span, empty(schema)));
         }
         let reference = reference?;
-        let is_section = is_section(schema) || schema.get("items").is_some_and(|items| type_of(items) == "object");
+        let is_section =
+            is_section(schema) || schema.get("items").is_some_and(|items| type_of(items) == "object");
         if is_section {
             return None;
         }
@@ -261,7 +262,8 @@ fn wrong_type(schema: &Value, expected: &str, key: &str) -> (&'static str, Strin
         "integer" => ("must be a whole number", "write it without quotes and point".to_owned()),
         "boolean" => ("must be true or false", "write it without quotes".to_owned()),
         "array" if is_list_of_tables => {
-            let unindexed: String = key.split('[').map(|part| part.rsplit(']').next().unwrap_or(part)).collect();
+            let unindexed: String =
+                key.split('[').map(|part| part.rsplit(']').next().unwrap_or(part)).collect();
             ("must be a list of tables", format!("write [[{unindexed}]]"))
         }
         "array" => ("must be a list", format!("write {}", example(schema))),

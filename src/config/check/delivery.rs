@@ -1,7 +1,7 @@
 //! `[[destination]]`.
 
-use super::scalar::{Bound, HeaderSide};
 use super::Check;
+use super::scalar::{Bound, HeaderSide};
 use crate::config::file::{self, Allow, AllowKnown, Class, Destination, Format};
 use crate::sync;
 
@@ -109,7 +109,7 @@ impl Check<'_, '_> {
             Allow::Known(AllowKnown::Public) => {}
             Allow::Networks(networks) => {
                 for network in networks {
-                    self.network(network);
+                    self.network(&given.allow.span, network);
                 }
             }
         }

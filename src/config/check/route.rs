@@ -239,7 +239,8 @@ impl Check<'_, '_> {
         let body_bytes_max = self.size(&given.body, Bound::Positive);
         // Without a sound pattern nobody can tell which names a key may use.
         let key = KeyTemplate::parse(&given.key, &path?.names()).map_err(|cause| {
-            let remedy = "use {location}, {path}, a name of the route's path, {header:Name} or {json:/pointer}";
+            let remedy =
+                "use {location}, {path}, a name of the route's path, {header:Name} or {json:/pointer}";
             self.report.fault(&given.key.span, cause.to_string(), remedy);
         });
         Some(sync::RouteSync {

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 /// The longest name.
@@ -150,10 +150,11 @@ impl Check<'_, '_> {
         address
     }
 
-    pub(super) fn network(&mut self, given: &Given<String>) -> Option<IpNet> {
-        let network = given.parse().ok().or_else(|| given.parse::<IpAddr>().ok().map(IpNet::from));
+    /// The network that a value, or a part of one, names.
+    pub(super) fn network(&mut self, span: &Range<usize>, text: &str) -> Option<IpNet> {
+        let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
         if network.is_none() {
-            self.report.fault(&given.span, "is no CIDR", "write one such as \"10.0.0.0/8\" or \"fd00::/8\"");
+            self.report.fault(span, "is no CIDR", "write one such as \"10.0.0.0/8\" or \"fd00::/8\"");
         }
         network
     }

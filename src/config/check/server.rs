@@ -1,7 +1,7 @@
 //! `[server]` and `[admin]`.
 
-use super::scalar::Bound;
 use super::Check;
+use super::scalar::Bound;
 use crate::config::file::Tls;
 use crate::config::given::Given;
 use crate::{admin, gateway};
@@ -75,7 +75,11 @@ impl Check<'_, '_> {
         }
         gateway::Settings {
             listen,
-            trusted_proxies: server.trusted_proxies.iter().filter_map(|given| self.network(given)).collect(),
+            trusted_proxies: server
+                .trusted_proxies
+                .iter()
+                .filter_map(|given| self.network(&given.span, given))
+                .collect(),
             request_timeout: self.duration(&server.request_timeout, Bound::Positive),
             shutdown_grace: self.duration(&server.shutdown_grace, Bound::ZeroAllowed),
             limits: self.limits(),
