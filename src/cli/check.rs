@@ -5,6 +5,9 @@ use crate::config;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+const ORDER_NOTE: &str = "note: changes of a key keep their order per gateway: with several gateways, \
+    send the writes of a key to one of them";
+
 /// The arguments of `tidegate check`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
@@ -27,6 +30,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
                 let (routes, sources) = (settings.gateway.routes.len(), settings.sources.len());
                 let file = arguments.config.display();
                 print(format_args!("{file}: OK, {routes} route(s), {sources} source(s)"));
+                // Nothing shows several gateways but the tier that they share.
+                if settings.sync.is_some() && settings.cache.shared.is_some() {
+                    print(ORDER_NOTE);
+                }
             }
             ExitCode::SUCCESS
         }

@@ -13,7 +13,7 @@ pub struct Arguments {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// How log lines are written; TIDEGATE_LOG filters them
+    /// How log lines are written; the variable `TIDEGATE_LOG` filters them
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 }

@@ -80,6 +80,7 @@ pub(super) struct Report<'t> {
     refused: HashSet<(usize, usize)>,
     absent: usize,
     faults: Vec<Fault>,
+    untold: usize,
 }
 
 struct Node {
@@ -99,6 +100,7 @@ impl<'t> Report<'t> {
             refused: HashSet::new(),
             absent: 0,
             faults: Vec::new(),
+            untold: 0,
         }
     }
 
@@ -166,6 +168,7 @@ impl<'t> Report<'t> {
         remedy: impl Into<String>,
     ) {
         if self.faults.len() >= FAULTS_MAX {
+            self.untold += 1;
             return;
         }
         let (line, column) = self.place(offset);
@@ -180,6 +183,13 @@ impl<'t> Report<'t> {
     pub(super) fn into_faults(mut self) -> Faults {
         self.faults.sort();
         self.faults.dedup();
+        if self.untold > 0 {
+            let (line, column) = self.place(self.text.len());
+            let (file, key) = (self.file.to_owned(), WHOLE_FILE.to_owned());
+            let message = format!("has {} more faults", self.untold);
+            let remedy = "correct those above first".to_owned();
+            self.faults.push(Fault { file, line, column, key, message, remedy });
+        }
         Faults(self.faults)
     }
 

@@ -16,6 +16,7 @@ mod quantity;
 mod reference;
 mod schema;
 mod structure;
+mod suggestion;
 
 pub use fault::{Fault, Faults};
 pub use schema::document as schema;
@@ -106,7 +107,7 @@ pub fn parse(
         // The walk lets nothing pass that does not fit the shapes; should it, this says where.
         Err(error) => {
             let span = error.span().unwrap_or_default();
-            report.fault(&span, error.message(), "see config/tidegate.toml");
+            report.fault(&span, "does not fit its key", "see config/tidegate.toml");
             None
         }
     };

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 /// The longest duration: ten years, so that no deadline overflows.
-const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 86_400);
+const DURATION_MAX: Duration = Duration::from_hours(10 * 366 * 24);
 
-/// The largest size: what SQLite and file systems count in signed 64 bits.
+/// The largest size: what databases and file systems count in signed 64 bits.
 const BYTES_MAX: u64 = i64::MAX as u64;
 
 /// Reads a duration; `None` where it is none, has no unit, or is longer than ten years.
@@ -31,8 +31,8 @@ mod tests {
         for (text, expected) in [
             ("250ms", Some(Duration::from_millis(250))),
             ("0s", Some(Duration::ZERO)),
-            ("1h 30m", Some(Duration::from_secs(5400))),
-            ("72h", Some(Duration::from_secs(72 * 3600))),
+            ("1h 30m", Some(Duration::from_mins(90))),
+            ("72h", Some(Duration::from_hours(72))),
             ("10", None),
             ("0", None),
             ("", None),

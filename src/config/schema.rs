@@ -33,7 +33,9 @@ fn complete(schema: &mut Value, reference: Option<&DeValue<'_>>) {
         complete(values, None);
     }
     if let Some(branches) = schema.get_mut("anyOf").and_then(Value::as_array_mut) {
-        branches.iter_mut().for_each(|branch| complete(branch, None));
+        for branch in branches {
+            complete(branch, None);
+        }
     }
     let mut required = Vec::new();
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {

@@ -7,14 +7,12 @@
 use super::environment::{ExpandError, expand};
 use super::fault::Report;
 use super::schema::{first, value_of};
-use serde_json::Value;
+use super::suggestion::closest;
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeArray, DeInteger, DeTable, DeValue};
-
-/// Keys longer than this are compared with nothing.
-const SUGGESTION_BYTES_MAX: usize = 64;
 
 /// The walk.
 pub(super) struct Walk<'a, 't> {
@@ -43,7 +41,7 @@ impl Walk<'_, '_> {
         let is_unknown = |name: &&Spanned<Cow<'i, str>>| !properties.contains_key(name.get_ref().as_ref());
         let unknown: Vec<_> = table.keys().filter(is_unknown).cloned().collect();
         for name in unknown {
-            self.unknown_key(&name, key, properties.keys());
+            self.unknown_key(&name, key, properties);
             table.remove(name.get_ref().as_ref());
         }
         let reference = reference.and_then(DeValue::as_table);
@@ -89,12 +87,10 @@ impl Walk<'_, '_> {
             (given, expected) => {
                 let (message, remedy) = wrong_type(schema, expected, key);
                 self.report.refuse(&span, message, remedy);
-                let replacement = empty(schema);
-                *given = replacement;
-                if let DeValue::Table(table) = given {
-                    let mut inner = Spanned::new(span, std::mem::take(table));
-                    self.table(&mut inner, key, schema, reference);
-                    *table = inner.into_inner();
+                *given = empty(schema);
+                if let DeValue::Table(_) = given {
+                    // The keys of the table that should stand here are filled in.
+                    self.value(value, key, schema, reference);
                 }
             }
         }
@@ -113,9 +109,10 @@ impl Walk<'_, '_> {
         if required == Required::Yes {
             let span = self.report.absent(table, key);
             let name = key.rsplit('.').next().unwrap_or(key);
-            match self.report.is_refused(table) {
-                true => self.report.silence(&span),
-                false => self.report.refuse(&span, "missing", format!("add {name} = {}", example(schema))),
+            if self.report.is_refused(table) {
+                self.report.silence(&span);
+            } else {
+                self.report.refuse(&span, "missing", format!("add {name} = {}", example(schema)));
             }
             return Some(Spanned::new(span, empty(schema)));
         }
@@ -172,19 +169,12 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn unknown_key<'s>(
-        &mut self,
-        name: &Spanned<Cow<'_, str>>,
-        table: &str,
-        known: impl Iterator<Item = &'s String> + Clone,
-    ) {
-        let remedy = match closest(name.get_ref(), known.clone().map(String::as_str)) {
-            Some(key) => format!("did you mean {key}?"),
-            None => {
-                let known: Vec<&str> = known.map(String::as_str).collect();
-                format!("remove it; known here: {}", known.join(", "))
-            }
-        };
+    fn unknown_key(&mut self, name: &Spanned<Cow<'_, str>>, table: &str, known: &Map<String, Value>) {
+        let listed = || known.keys().map(String::as_str);
+        let remedy = closest(name.get_ref(), listed()).map_or_else(
+            || format!("remove it; known here: {}", listed().collect::<Vec<_>>().join(", ")),
+            |key| format!("did you mean {key}?"),
+        );
         self.report.fault_at(name.span().start, join(table, name.get_ref()), "unknown key", remedy);
     }
 }
@@ -198,10 +188,7 @@ enum Required {
 
 fn is_required(schema: &Value, name: &str) -> Required {
     let list = schema.get("required").and_then(Value::as_array);
-    match list.is_some_and(|list| list.iter().any(|key| key == name)) {
-        true => Required::Yes,
-        false => Required::No,
-    }
+    if list.is_some_and(|list| list.iter().any(|key| key == name)) { Required::Yes } else { Required::No }
 }
 
 /// Whether a table is there only where it is written.
@@ -279,53 +266,5 @@ fn example(schema: &Value) -> &'static str {
         "boolean" => "true",
         "object" => "{ .. }",
         _ => "\"..\"",
-    }
-}
-
-/// What was probably meant: at most a third of the letters differ.
-fn closest<'c>(text: &str, known: impl Iterator<Item = &'c str>) -> Option<&'c str> {
-    if text.len() > SUGGESTION_BYTES_MAX {
-        return None;
-    }
-    let (distance, known) = known.map(|known| (distance(text, known), known)).min()?;
-    (distance * 3 <= text.len().max(3)).then_some(known)
-}
-
-/// Letters to insert, remove or replace to make one text of the other (Levenshtein).
-fn distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.chars().count()).collect();
-    for (index, from) in left.chars().enumerate() {
-        let mut diagonal = index;
-        let mut before = index + 1;
-        for (cell, to) in row.iter_mut().skip(1).zip(right.chars()) {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = *cell;
-            before = replaced.min(diagonal + 1).min(before + 1);
-            *cell = before;
-        }
-        if let Some(cell) = row.first_mut() {
-            *cell = index + 1;
-        }
-    }
-    row.last().copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn suggestions_are_close_or_absent() {
-        for (text, expected) in [
-            ("listn", Some("listen")),
-            ("Listen", Some("listen")),
-            ("thread", Some("threads")),
-            ("xyz", None),
-            ("", None),
-        ] {
-            assert_eq!(closest(text, ["listen", "threads"].into_iter()), expected, "{text}");
-        }
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("", "abc"), 3);
     }
 }

@@ -6,7 +6,7 @@ use crate::config::file::{self, Allow, AllowKnown, Class, Destination, Format};
 use crate::sync;
 
 /// The most deliveries at once to one destination.
-const CONCURRENCY_MAX: i64 = 1024;
+const CONCURRENCY_MAX: i64 = 10_000;
 
 impl Check<'_, '_> {
     pub(super) fn destination(&mut self, given: &Destination) -> Option<sync::DestinationSettings> {

@@ -122,10 +122,18 @@ impl Check<'_, '_> {
     fn journal(&mut self) -> sync::Settings {
         let journal = &self.file.sync;
         if journal.data.is_empty() {
-            self.report.fault(&journal.data.span, "is empty", "name a folder, such as \"data\"");
+            self.report.refuse(&journal.data.span, "is empty", "name a folder, such as \"data\"");
+        }
+        let folder = self.base.join(journal.data.as_str());
+        if folder.exists() && !folder.is_dir() {
+            self.report.fault(
+                &journal.data.span,
+                "is not a folder",
+                "name a folder; it is made if it is missing",
+            );
         }
         sync::Settings {
-            data: self.base.join(journal.data.as_str()),
+            data: folder,
             retention: self.duration(&journal.retention, Bound::ZeroAllowed),
             max_size_bytes: self.size(&journal.max_size, Bound::Positive),
             destinations: Vec::new(),

@@ -14,7 +14,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// The longest window of a quota.
-const PER_MAX: Duration = Duration::from_secs(86_400);
+const PER_MAX: Duration = Duration::from_hours(24);
 
 impl Check<'_, '_> {
     pub(super) fn route(&mut self, given: &Route) -> Option<RouteSettings> {

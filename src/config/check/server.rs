@@ -4,6 +4,7 @@ use super::Check;
 use super::scalar::Bound;
 use crate::config::file::Tls;
 use crate::config::given::Given;
+use crate::config::{quantity, reference};
 use crate::{admin, gateway};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -17,7 +18,7 @@ const THREADS_MAX: i64 = 1024;
 const HEAD_BYTES_MAX: u64 = 1 << 20;
 
 /// The most field lines.
-const FIELDS_MAX: i64 = 1000;
+const FIELDS_MAX: i64 = 10_000;
 
 /// The most connections.
 const CONNECTIONS_MAX: i64 = 1_000_000;
@@ -37,15 +38,15 @@ impl Check<'_, '_> {
             let remedy = "write listen = [\"127.0.0.1:8080\"]";
             self.report.fault(&server.listen.span, "there is no listener", remedy);
         }
-        let mut taken: Vec<SocketAddr> = Vec::new();
+        let mut addresses: Vec<SocketAddr> = Vec::new();
         for listen in server.listen.iter().chain([&given.listen]) {
             let Some(address) = self.socket(listen) else { continue };
-            let clash = taken.iter().find(|taken| clashes(**taken, address));
+            let clash = addresses.iter().find(|taken| clashes(**taken, address));
             if let Some(clash) = clash {
                 let message = format!("another listener has {clash}");
                 self.report.fault(&listen.span, message, "choose another port");
             }
-            taken.push(address);
+            addresses.push(address);
         }
         let listen = given.listen.parse::<SocketAddr>().ok();
         let token = given.token.secret();
@@ -59,9 +60,9 @@ impl Check<'_, '_> {
         }
         let hosts = given.hosts.iter().map(|host| self.authority(host)).collect();
         if listen.is_some() {
-            taken.pop();
+            addresses.pop();
         }
-        (taken, listen.map(|listen| admin::Settings { listen, token, hosts }))
+        (addresses, listen.map(|listen| admin::Settings { listen, token, hosts }))
     }
 
     pub(super) fn gateway(
@@ -90,10 +91,7 @@ impl Check<'_, '_> {
     fn limits(&mut self) -> gateway::Limits {
         let given = &self.file.server.limits;
         let body_rate_bytes = self.size(&given.body_rate, Bound::ZeroAllowed);
-        let default_rate = crate::config::schema::document()
-            .pointer("/properties/server/properties/limits/properties/body_rate/default")
-            .and_then(serde_json::Value::as_str)
-            .and_then(crate::config::quantity::bytes);
+        let default_rate = reference::text(&["server", "limits", "body_rate"]).and_then(quantity::bytes);
         if default_rate != Some(body_rate_bytes) {
             self.unsupported(&given.body_rate.span, "another body_rate", "leave it out");
         }
@@ -116,8 +114,7 @@ impl Check<'_, '_> {
     fn tls(&mut self, tls: &Given<Tls>) {
         for certificates in std::iter::once(&tls.cert).chain(&tls.client_ca) {
             let path = self.base.join(certificates.as_str());
-            let read = CertificateDer::pem_file_iter(path)
-                .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>());
+            let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
             match read {
                 Ok(certificates) if !certificates.is_empty() => {}
                 Ok(_) => self.unreadable(&certificates.span, "there is no certificate in the file"),
