@@ -131,35 +131,35 @@ impl Walk<'_, '_> {
     }
 
     fn text(&mut self, text: &mut Cow<'_, str>, span: &Range<usize>, schema: &Value) {
-        match expand(text, self.environment) {
-            Ok(expanded) => *text = Cow::Owned(expanded),
-            Err(error) => {
-                match error {
-                    ExpandError::Missing(name) => self.report.refuse(
-                        span,
-                        format!("the environment variable {name} is not set"),
-                        format!("set it, or give a default: ${{{name}:-default}}"),
-                    ),
-                    ExpandError::Malformed => self.report.refuse(
-                        span,
-                        "${ is not followed by a name and }",
-                        "write ${NAME} or ${NAME:-default}",
-                    ),
-                }
-                *text = Cow::Owned(choices(schema).next().unwrap_or_default().to_owned());
-                return;
+        let (message, remedy) = match expand(text, self.environment) {
+            Ok(expanded) => {
+                *text = Cow::Owned(expanded);
+                return self.choice(text, span, schema);
             }
+            Err(ExpandError::Missing(name)) => (
+                format!("the environment variable {name} is not set"),
+                format!("set it, or give a default: ${{{name}:-default}}"),
+            ),
+            Err(ExpandError::Malformed) => (
+                "${ is not followed by a name and }".to_owned(),
+                "write ${NAME} or ${NAME:-default}".to_owned(),
+            ),
+        };
+        self.report.refuse(span, message, remedy);
+        *text = Cow::Owned(choices(schema).next().unwrap_or_default().to_owned());
+    }
+
+    /// One of a few words, where the schema lists them.
+    fn choice(&mut self, text: &mut Cow<'_, str>, span: &Range<usize>, schema: &Value) {
+        let Some(first) = choices(schema).next() else { return };
+        if choices(schema).any(|choice| choice == text.as_ref()) {
+            return;
         }
-        let Some(fallback) = choices(schema).next() else { return };
-        if !choices(schema).any(|choice| choice == text.as_ref()) {
-            let listed = choices(schema).collect::<Vec<_>>().join(", ");
-            let remedy = match closest(text, choices(schema)) {
-                Some(choice) => format!("did you mean {choice:?}?"),
-                None => "write one of them".to_owned(),
-            };
-            self.report.refuse(span, format!("must be one of {listed}"), remedy);
-            *text = Cow::Owned(fallback.to_owned());
-        }
+        let listed = choices(schema).collect::<Vec<_>>().join(", ");
+        let remedy = closest(text, choices(schema))
+            .map_or_else(|| "write one of them".to_owned(), |choice| format!("did you mean {choice:?}?"));
+        self.report.refuse(span, format!("must be one of {listed}"), remedy);
+        *text = Cow::Owned(first.to_owned());
     }
 
     fn integer(&mut self, number: &mut DeInteger<'_>, span: &Range<usize>) {
@@ -245,26 +245,27 @@ fn placed<'i>(value: &DeValue<'i>, span: &Range<usize>) -> DeValue<'i> {
 
 fn wrong_type(schema: &Value, expected: &str, key: &str) -> (&'static str, String) {
     let is_list_of_tables = schema.get("items").is_some_and(|items| type_of(items) == "object");
-    match expected {
-        "integer" => ("must be a whole number", "write it without quotes and point".to_owned()),
-        "boolean" => ("must be true or false", "write it without quotes".to_owned()),
+    let message = match expected {
+        "integer" => "must be a whole number",
+        "boolean" => "must be true or false",
         "array" if is_list_of_tables => {
-            let unindexed: String =
-                key.split('[').map(|part| part.rsplit(']').next().unwrap_or(part)).collect();
-            ("must be a list of tables", format!("write [[{unindexed}]]"))
+            let header: String = key.split('[').map(|part| part.rsplit(']').next().unwrap_or(part)).collect();
+            return ("must be a list of tables", format!("write [[{header}]]"));
         }
-        "array" => ("must be a list", format!("write {}", example(schema))),
-        "object" => ("must be a table", "write { key = value }, or a [table]".to_owned()),
-        _ => ("must be a text", "put it in quotes".to_owned()),
-    }
+        "array" => "must be a list",
+        "object" => return ("must be a table", "write { key = value }, or a [table]".to_owned()),
+        _ => "must be a text in quotes",
+    };
+    (message, format!("write one such as {}", example(schema)))
 }
 
-fn example(schema: &Value) -> &'static str {
-    match type_of(schema) {
-        "array" => "[\"..\"]",
-        "integer" => "1",
-        "boolean" => "true",
-        "object" => "{ .. }",
-        _ => "\"..\"",
+/// How a value looks: the default where there is one.
+fn example(schema: &Value) -> String {
+    match (schema.get("default"), type_of(schema)) {
+        (Some(default), _) => default.to_string(),
+        (None, "array") => "[\"..\"]".to_owned(),
+        (None, "integer") => "1".to_owned(),
+        (None, "boolean") => "true".to_owned(),
+        (None, _) => "\"..\"".to_owned(),
     }
 }

@@ -137,7 +137,7 @@ requests = "many"
         [
             "2:1: server.listn: unknown key; did you mean listen?",
             "3:11: server.threads: must be from 1 to 1024; write a number within these bounds",
-            "4:19: server.request_timeout: must be a text; put it in quotes",
+            "4:19: server.request_timeout: must be a text in quotes; write one such as \"60s\"",
             "5:1: source[0].urls: missing; add urls = [\"..\"]",
             "9:8: route[0].path: a path pattern begins with /; write one such as \"/items\", \
              \"/items/{id}\" or \"/items/{*rest}\"",
@@ -146,7 +146,7 @@ requests = "many"
              \"250ms\", \"30s\" or \"5m\"",
             "13:1: route[0].cache.identiti: unknown key; did you mean identity?",
             "16:8: route[0].limit[0].mode: must be one of enforce, shadow; did you mean \"enforce\"?",
-            "17:12: route[0].limit[0].requests: must be a whole number; write it without quotes and point",
+            "17:12: route[0].limit[0].requests: must be a whole number; write one such as 100",
             "18:2: nowhere: unknown key; remove it; known here: admin, cache, destination, route, server, source, sync",
         ]
     );
@@ -273,7 +273,7 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ("[[destination]]", "secrets = [\"whsec_x\"]", "destination[0].secrets[0]", "not supported yet"),
     ("[[destination]]", "allow = \"public\"", "destination[0].allow", "not supported yet"),
     ("[[destination]]", "allow = [\"x\"]", "destination[0].allow", "CIDR"),
-    ("[[destination]]", "allow = 1", "destination[0].allow", "must be a text"),
+    ("[[destination]]", "allow = 1", "destination[0].allow", "must be a text in quotes"),
     ("[[destination]]", "outcome = { \"x\" = \"retry\" }", "destination[0].outcome.x", "no status"),
     (
         "[[destination]]",

@@ -51,13 +51,13 @@ impl Check<'_, '_> {
         })
     }
 
-    /// A name that has to be among others. Where one of those was refused, nobody can tell.
+    /// A name that has to be among others.
     fn known_name(&mut self, given: &Given<String>, names: &[&Given<String>], kind: &str) {
-        let is_known = names.iter().any(|name| name.as_str() == given.as_str());
-        if is_known || names.iter().any(|name| self.report.is_refused(&name.span)) {
+        if names.iter().any(|name| name.as_str() == given.as_str()) {
             return;
         }
-        let listed: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        let listed: Vec<&str> =
+            names.iter().map(|name| name.as_str()).filter(|name| !name.is_empty()).collect();
         let remedy = match listed.as_slice() {
             [] => format!("add a [[{kind}]] of that name"),
             listed => format!("add a [[{kind}]] of that name, or name one of: {}", listed.join(", ")),

@@ -8,7 +8,7 @@ use crate::config::{quantity, reference};
 use crate::{admin, gateway};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 /// The most worker threads.
@@ -135,8 +135,36 @@ impl Check<'_, '_> {
 /// Whether two addresses cannot be listened on at once. Port 0 asks for any free one.
 fn clashes(left: SocketAddr, right: SocketAddr) -> bool {
     let (left_ip, right_ip) = (left.ip().to_canonical(), right.ip().to_canonical());
-    let same_family = left_ip.is_ipv4() == right_ip.is_ipv4();
     left.port() != 0
         && left.port() == right.port()
-        && (left_ip == right_ip || (same_family && (left_ip.is_unspecified() || right_ip.is_unspecified())))
+        && (left_ip == right_ip || covers(left_ip, right_ip) || covers(right_ip, left_ip))
+}
+
+/// Whether a listener on `all` takes connections to `one`: `[::]` takes those of IPv4 too.
+fn covers(all: IpAddr, one: IpAddr) -> bool {
+    all.is_unspecified() && (all.is_ipv6() || one.is_ipv4())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_clash_where_one_covers_the_other() {
+        for (left, right, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("127.0.0.1:1", "0.0.0.0:1", true),
+            ("[::]:1", "127.0.0.1:1", true),
+            ("[::]:1", "[::1]:1", true),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("[::ffff:127.0.0.1]:1", "127.0.0.1:1", true),
+        ] {
+            let [left, right] = [left, right].map(|address| address.parse().unwrap());
+            assert_eq!(clashes(left, right), expected, "{left} {right}");
+            assert_eq!(clashes(right, left), expected, "{right} {left}");
+        }
+    }
 }
