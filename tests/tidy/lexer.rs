@@ -4,37 +4,37 @@
 use std::path::{Path, PathBuf};
 
 /// One source file.
-pub struct Source {
+pub(crate) struct Source {
     /// Its path from the root.
-    pub path: String,
+    pub(crate) path: String,
     /// As it is written.
-    pub text: String,
+    pub(crate) text: String,
     /// With comments and literals blanked, line by line in place.
-    pub masked: String,
+    pub(crate) masked: String,
     /// `masked` up to its `#[cfg(test)] mod tests`.
-    pub code: String,
+    pub(crate) code: String,
 }
 
 impl Source {
-    pub fn new(path: &str, text: &str) -> Self {
+    pub(crate) fn new(path: &str, text: &str) -> Self {
         let masked = mask(text);
         let end = tests_begin(&masked).unwrap_or(masked.len());
         Self { path: path.into(), text: text.into(), code: masked[..end].to_owned(), masked }
     }
 
     /// A file that holds nothing but tests.
-    pub fn is_test(&self) -> bool {
+    pub(crate) fn is_test(&self) -> bool {
         Path::new(&self.path).iter().any(|part| part == "tests.rs" || part == "tests")
     }
 
     /// The module of the crate's root that this file is or belongs to; none for `lib.rs`, `main.rs`.
-    pub fn module(&self) -> Option<String> {
+    pub(crate) fn module(&self) -> Option<String> {
         let first = Path::new(&self.path).iter().nth(1)?.to_str()?.trim_end_matches(".rs");
         (!["lib", "main"].contains(&first) && !self.is_test()).then(|| first.to_owned())
     }
 
     /// Where the files of the modules declared here lie.
-    pub fn children_folder(&self) -> PathBuf {
+    pub(crate) fn children_folder(&self) -> PathBuf {
         let path = Path::new(&self.path);
         let folder = path.parent().unwrap().to_path_buf();
         match path.file_stem().and_then(|stem| stem.to_str()) {
@@ -44,7 +44,7 @@ impl Source {
     }
 
     /// The names in `mod name;` and `mod name {`.
-    pub fn declared_modules(&self) -> Vec<String> {
+    pub(crate) fn declared_modules(&self) -> Vec<String> {
         let names = self.masked.lines().filter_map(|line| {
             let (before, after) = line.split_once("mod ")?;
             let visible = before.trim().is_empty() || before.trim().starts_with("pub");
@@ -55,7 +55,7 @@ impl Source {
     }
 
     /// The modules of the crate's root that the code names, with the line of each.
-    pub fn root_modules(&self) -> Vec<(usize, String)> {
+    pub(crate) fn root_modules(&self) -> Vec<(usize, String)> {
         let depth = self.children_folder().iter().count().saturating_sub(1);
         let to_root = "super::".repeat(depth);
         let mut found = Vec::new();
@@ -71,8 +71,9 @@ impl Source {
         found.into_iter().map(|(at, name)| (self.code[..at].matches('\n').count() + 1, name)).collect()
     }
 
-    /// Whether the code names the crate `name`; `shadowed` where a module of that name is imported.
-    pub fn names_crate(&self, name: &str, shadowed: bool) -> bool {
+    /// Whether the code names the crate `name`, and not a module of the crate's root of that name.
+    pub(crate) fn names_crate(&self, name: &str) -> bool {
+        let shadowed = self.root_modules().iter().any(|(_, module)| module == name);
         self.code.match_indices(&format!("{name}::")).any(|(at, _)| {
             let before = &self.code[..at];
             match before.strip_suffix("::") {
@@ -83,7 +84,7 @@ impl Source {
     }
 
     /// The function `name` as written, with the comments and attributes above it.
-    pub fn function(&self, name: &str) -> Option<String> {
+    pub(crate) fn function(&self, name: &str) -> Option<String> {
         let lines: Vec<_> = self.text.lines().collect();
         let at = lines.iter().position(|line| line.contains(&format!("fn {name}(")))?;
         let belongs =
@@ -101,7 +102,7 @@ fn is_ident(c: char) -> bool {
 }
 
 /// Whether `word` stands in `text` as a word of its own.
-pub fn is_word(text: &str, word: &str) -> bool {
+pub(crate) fn is_word(text: &str, word: &str) -> bool {
     text.split(|c| !is_ident(c)).any(|each| each == word)
 }
 
