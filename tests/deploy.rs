@@ -12,7 +12,6 @@ use std::time::Duration;
 /// What the environments of `deploy/` set; a configuration that needs another variable is refused.
 const ENVIRONMENT: &[(&str, &str)] = &[
     ("TIDEGATE_ADMIN_TOKEN", "4b9d7c1e5a2f48d69c03e7b1a5f2d8c6"),
-    ("TIDEGATE_CACHE_SECRET", "9f3a6e2b7d1c45f8a0b4c6d8e1f3a5b7"),
     ("SOURCE_URL", "http://127.0.0.1:9001"),
     ("DESTINATION_URL", "http://127.0.0.1:9002"),
 ];
