@@ -22,9 +22,10 @@ impl Source {
         Self { path: path.into(), text: text.into(), code: masked[..end].to_owned(), masked }
     }
 
-    /// A file that holds nothing but tests.
+    /// A file that holds nothing but tests and what they stand on.
     pub(crate) fn is_test(&self) -> bool {
-        Path::new(&self.path).iter().any(|part| part == "tests.rs" || part == "tests")
+        let names = ["tests.rs", "testing.rs", "tests"];
+        Path::new(&self.path).iter().any(|part| names.iter().any(|name| part == *name))
     }
 
     /// The module of the crate's root that this file is or belongs to; none for `lib.rs`, `main.rs`.

@@ -206,7 +206,8 @@ impl Stage {
             self.destination.address
         )?;
         writeln!(text, "  curl -s http://{admin}/v1/destinations                  # how far behind it is")?;
-        writeln!(text, "  curl -s 'http://{admin}/v1/explain?url=http://{gateway}/items/7'")?;
+        let purge = r#"-X POST -H 'content-type: application/json' -d '{"prefix":"/items/"}'"#;
+        writeln!(text, "  curl -s {purge} http://{admin}/v1/purge")?;
         write!(text, "\nCtrl-C ends it.")?;
         Ok(text)
     }
