@@ -250,6 +250,27 @@ fn every_invariant_names_tests_that_cite_it() {
     assert_none(&rows.into_iter().flat_map(|(at, row)| invariant_faults(at + 1, row)).collect::<Vec<_>>());
 }
 
+/// Files that a document names in backticks from the root of the repository, and that are not there.
+fn dangling(document: &str, text: &str) -> Vec<String> {
+    let tops = ["src/", "tests/", "docs/", "config/", "deploy/", "load-tests/"];
+    let lines = text.lines().enumerate();
+    let named =
+        lines.flat_map(|(at, line)| line.split('`').skip(1).step_by(2).map(move |code| (at + 1, code)));
+    let paths = named.filter(|(_, code)| tops.iter().any(|top| code.starts_with(top)) && !code.contains(' '));
+    let missing = paths.filter(|(_, code)| !root().join(code.split("::").next().unwrap_or(code)).exists());
+    missing.map(|(line, code)| format!("{document}:{line}: `{code}` does not exist")).collect()
+}
+
+#[test]
+fn documents_name_files_that_exist() {
+    let documents = files(&["README.md", "CONTRIBUTING.md", "docs", "load-tests/README.md"]);
+    let faults = documents.iter().flat_map(|path| {
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        dangling(path.to_str().unwrap(), &text)
+    });
+    assert_none(&faults.collect::<Vec<_>>());
+}
+
 #[test]
 fn planted_faults_are_seen() {
     let up = Source::new(
@@ -284,6 +305,7 @@ fn planted_faults_are_seen() {
         assert_eq!(crate_faults(&Source::new(path, text)).len(), faults, "{path}: {text}");
     }
     assert_eq!(name_faults(&Source::new("src/cache/util.rs", "mod helpers;")).len(), 2);
+    assert_eq!(dangling("README.md", "see `src/lib.rs`, `src/gone.rs` and `make test`").len(), 1);
     assert_eq!(invariant_faults(1, "| I5 | holds | none |").len(), 1);
     assert_eq!(invariant_faults(1, "| I5 | holds | `tests/tidy.rs::imports_go_down_only` |").len(), 1);
     assert_eq!(invariant_faults(1, "| I5 | holds | `tests/tidy.rs::planted_faults_are_seen` |").len(), 0);
