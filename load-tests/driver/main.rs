@@ -1,2 +1,153 @@
-//! The load driver.
-fn main() {}
+//! The load driver: `cargo run --release --example load -- hits` or `-- writes`.
+//!
+//! Open loop: requests have fixed times, whether or not earlier ones were answered, and latency is
+//! measured from those times, so that a stall of the gateway is seen by every request that it
+//! delayed. Bounded in rate, time and connections; talks to the loopback only.
+
+mod gateway;
+mod report;
+mod schedule;
+mod stage;
+
+use anyhow::{Context, ensure};
+use clap::{Parser, ValueEnum};
+use gateway::Gateway;
+use report::{Latency, Report};
+use schedule::{Answer, Load, Measured, Request};
+use stage::Stage;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+/// The items that the `hits` scenario reads and the `writes` scenario writes.
+const ITEMS: u64 = 256;
+/// The longest wait for the destination to have every write.
+const DELIVERED_WAIT_MAX: Duration = Duration::from_mins(1);
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Scenario {
+    /// Answers from memory.
+    Hits,
+    /// Writes through the journal to source and destination.
+    Writes,
+}
+
+/// Drives a release build of the gateway on this machine.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What is measured.
+    scenario: Scenario,
+    /// Requests a second [default: 5000 hits, 400 writes].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=200_000))]
+    rate: Option<u64>,
+    /// How long.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=300))]
+    seconds: u64,
+    /// Clients, each with one request at a time.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    clients: u64,
+    /// The gateway's binary [default: the one of the same build].
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// A gateway that runs already, instead of one of the driver's own; loopback only.
+    #[arg(long, value_name = "URL")]
+    url: Option<url::Url>,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(url) = &arguments.url {
+        ensure!(
+            is_loopback(url),
+            "{url} is not on the loopback: this driver loads only the machine it runs on"
+        );
+    }
+    let stage = Stage::start().await?;
+    let gateway = match &arguments.url {
+        Some(url) => Gateway::running_at(url),
+        None => Gateway::start(arguments.binary.as_deref(), &stage).await?,
+    };
+    let result = match arguments.scenario {
+        Scenario::Hits => hits(&arguments, &gateway).await,
+        Scenario::Writes => writes(&arguments, &gateway, &stage).await,
+    };
+    gateway.stop().await?;
+    report::print(&result?)
+}
+
+fn is_loopback(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(_)) | None => false,
+    }
+}
+
+fn load(arguments: &Arguments, rate_default: u64) -> Load {
+    Load {
+        rate: arguments.rate.unwrap_or(rate_default),
+        length: Duration::from_secs(arguments.seconds),
+        clients: arguments.clients,
+    }
+}
+
+fn item_url(base: &str, number: u64) -> String {
+    format!("{base}/items/{}", number % ITEMS)
+}
+
+async fn hits(arguments: &Arguments, gateway: &Gateway) -> anyhow::Result<Report> {
+    let base = gateway.base.clone();
+    let read = move |number| Request::get(item_url(&base, number));
+    for number in 0..ITEMS {
+        let answer = schedule::send_once(read(number)).await.context("the gateway answers no read")?;
+        ensure!(!matches!(answer, Answer::Refused(_)), "a read was answered {answer:?}");
+    }
+    let load = load(arguments, 5_000);
+    let cpu_before = gateway.cpu_time()?;
+    let measured = schedule::run(load, read).await;
+    let mut report = Report::new("hits", load, &measured);
+    report.cpu_per_request = cpu_per_request(cpu_before, gateway.cpu_time()?, &measured);
+    let others = measured.answered.saturating_sub(measured.hits);
+    report.notes.push(format!("{} answers from memory, {others} others", measured.hits));
+    Ok(report)
+}
+
+async fn writes(arguments: &Arguments, gateway: &Gateway, stage: &Stage) -> anyhow::Result<Report> {
+    let base = gateway.base.clone();
+    let write = move |number| Request::put(item_url(&base, number), format!("{{\"stock\":{number}}}"));
+    let load = load(arguments, 400);
+    let cpu_before = gateway.cpu_time()?;
+    let measured = schedule::run(load, write).await;
+    let ended_at = Instant::now();
+    let delivered = async {
+        while stage.delivered() < measured.answered {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let all_delivered = timeout(DELIVERED_WAIT_MAX, delivered).await;
+    let mut report = Report::new("writes", load, &measured);
+    report.cpu_per_request = cpu_per_request(cpu_before, gateway.cpu_time()?, &measured);
+    report.notes.push(format!("the source got {} writes", stage.written()));
+    report.notes.push(match all_delivered {
+        Ok(()) => format!(
+            "all {} deliveries made, the last {} ms after the last answer",
+            stage.delivered(),
+            ended_at.elapsed().as_millis()
+        ),
+        Err(_) => format!("NOT DELIVERED: {} of {}", stage.delivered(), measured.answered),
+    });
+    Ok(report)
+}
+
+/// Microseconds of the gateway's processor time for each answer; none for a gateway that is not ours.
+fn cpu_per_request(
+    before: Option<Duration>,
+    after: Option<Duration>,
+    measured: &Measured,
+) -> Option<Latency> {
+    let spent = after?.checked_sub(before?)?;
+    let answered = u32::try_from(measured.answered).ok().filter(|answered| *answered > 0)?;
+    Some(Latency(spent / answered))
+}

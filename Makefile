@@ -1,0 +1,33 @@
+# Each recipe is a line that can also be typed by hand; `make` alone lists them.
+.DEFAULT_GOAL := list
+.PHONY: list check lint redis test run demo schema load-hits load-writes
+
+list: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
+
+check: lint test ## what CI asks for: format, lints, documentation, tests
+
+lint: ## format, lints and documentation
+	cargo fmt --check && cargo clippy --all-targets --jobs 2 -- -D warnings && RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --jobs 2
+
+redis:
+	@command -v redis-server >/dev/null || .ci/install-redis
+
+test: redis ## every test, or those whose name contains name=.. : make test name=purge
+	cargo test --jobs 2 $(if $(name),-- $(name))
+
+config ?= config/sidecar.toml
+run: ## the gateway with config=FILE
+	cargo run --release -- serve --config $(config)
+
+demo: ## the main job on embedded defaults
+	cargo run --release -- demo
+
+schema: ## the JSON Schema of the configuration, on standard output
+	@cargo run --quiet --release -- schema
+
+load-hits: ## open-loop load: answers from memory
+	cargo build --release && cargo run --release --example load -- hits
+
+load-writes: ## open-loop load: 64 clients that write
+	cargo build --release && cargo run --release --example load -- writes

@@ -1,0 +1,132 @@
+//! The gateway under load: the real binary as a child process, or one that runs already.
+
+use crate::schedule::{self, Request};
+use crate::stage::Stage;
+use anyhow::{Context, bail};
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+/// The longest wait for a gateway to be ready.
+const READY_WAIT_MAX: Duration = Duration::from_secs(15);
+/// What a tick of `/proc/PID/stat` stands for: Linux fixes it at 100 a second for user space.
+const TICK: Duration = Duration::from_millis(10);
+
+/// A gateway and where it answers.
+pub(crate) struct Gateway {
+    /// `http://host:port`, without a slash at the end.
+    pub(crate) base: String,
+    child: Option<(Child, TempDir)>,
+}
+
+impl Gateway {
+    /// One that somebody else runs.
+    pub(crate) fn running_at(url: &url::Url) -> Self {
+        Self { base: url.as_str().trim_end_matches('/').to_owned(), child: None }
+    }
+
+    /// Starts `binary` with a configuration and a journal of its own, in a folder that goes with it.
+    pub(crate) async fn start(binary: Option<&Path>, stage: &Stage) -> anyhow::Result<Self> {
+        let binary = binary.map_or_else(same_build, |binary| Ok(binary.to_path_buf()))?;
+        let folder = tempfile::Builder::new().prefix("tidegate-load-").tempdir()?;
+        let (public, admin) = free_ports()?;
+        let path = folder.path().join("tidegate.toml");
+        fs::write(&path, configuration(public, admin, stage))?;
+        let log = fs::File::create(folder.path().join("log"))?;
+        let child = Command::new(&binary)
+            .args(["serve", "--config"])
+            .arg(&path)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot run {} (cargo build --release makes it)", binary.display()))?;
+        let mut gateway = Self { base: format!("http://127.0.0.1:{public}"), child: Some((child, folder)) };
+        gateway.until_ready(admin).await?;
+        Ok(gateway)
+    }
+
+    async fn until_ready(&mut self, admin: u16) -> anyhow::Result<()> {
+        let begun_at = Instant::now();
+        while begun_at.elapsed() < READY_WAIT_MAX {
+            let probe = Request::get(format!("http://127.0.0.1:{admin}/readyz"));
+            if matches!(schedule::send_once(probe).await, Ok(schedule::Answer::Made)) {
+                return Ok(());
+            }
+            if let Some((child, folder)) = &mut self.child
+                && let Some(status) = child.try_wait()?
+            {
+                let log = fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+                bail!("the gateway ended with {status}:\n{log}");
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        bail!("the gateway is not ready after {READY_WAIT_MAX:?}")
+    }
+
+    /// Processor time that the gateway has spent; none where it is not ours.
+    pub(crate) fn cpu_time(&self) -> anyhow::Result<Option<Duration>> {
+        let Some(pid) = self.child.as_ref().and_then(|(child, _)| child.id()) else { return Ok(None) };
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name, in brackets, may hold spaces; `utime` and `stime` are fields 14 and 15 of all.
+        let after_name = stat.rsplit_once(')').context("an odd /proc/PID/stat")?.1;
+        let ticks: u32 =
+            after_name.split_whitespace().skip(11).take(2).map(|field| field.parse().unwrap_or(0)).sum();
+        Ok(Some(TICK * ticks))
+    }
+
+    /// Ends a gateway of the driver's own and removes its folder.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        if let Some((mut child, folder)) = self.child {
+            child.kill().await?;
+            folder.close()?;
+        }
+        Ok(())
+    }
+}
+
+/// The binary beside this example: `target/release/tidegate` for `target/release/examples/load`.
+fn same_build() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folder = own.parent().and_then(Path::parent).context("this program lies in no folder")?;
+    Ok(folder.join("tidegate"))
+}
+
+/// Two ports that were free a moment ago.
+fn free_ports() -> std::io::Result<(u16, u16)> {
+    let (public, admin) = (TcpListener::bind(("127.0.0.1", 0))?, TcpListener::bind(("127.0.0.1", 0))?);
+    Ok((public.local_addr()?.port(), admin.local_addr()?.port()))
+}
+
+fn configuration(public: u16, admin: u16, stage: &Stage) -> String {
+    let (source, destination) = (stage.source, stage.destination);
+    format!(
+        r#"
+[server]
+listen = ["127.0.0.1:{public}"]
+[admin]
+listen = "127.0.0.1:{admin}"
+[cache]
+memory = "64MiB"
+[sync]
+data = "data"
+[[source]]
+name = "source"
+urls = ["http://{source}"]
+[[destination]]
+name = "destination"
+url = "http://{destination}"
+[[route]]
+name = "items"
+path = "/items/{{id}}"
+source = "source"
+[route.sync]
+destinations = ["destination"]
+"#
+    )
+}
