@@ -34,14 +34,6 @@ pub enum LifetimeSource {
     Heuristic,
 }
 
-impl LifetimeSource {
-    /// Whether the response itself says it (4.2.1).
-    #[must_use]
-    pub const fn is_explicit(self) -> bool {
-        matches!(self, Self::SMaxAge | Self::MaxAge | Self::Expires)
-    }
-}
-
 /// A freshness lifetime and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
@@ -66,12 +58,7 @@ impl Lifetime {
 }
 
 /// The lifetime that the response states (4.2.1).
-#[must_use]
-pub fn explicit(
-    response: ResponseHead<'_>,
-    directives: &Directives,
-    received_at: Timestamp,
-) -> Option<Lifetime> {
+fn explicit(response: ResponseHead<'_>, directives: &Directives, received_at: Timestamp) -> Option<Lifetime> {
     let found = |source| move |duration| Lifetime { duration, source };
     let expires = || match directives.origin {
         Origin::Untargeted => until_expires(response.fields, received_at),

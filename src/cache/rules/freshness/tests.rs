@@ -111,7 +111,7 @@ proptest::proptest! {
             let jittered = Lifetime { duration, source }.jittered(jitter);
             proptest::prop_assert!(jittered.duration <= duration);
             proptest::prop_assert!(jittered.duration >= duration.mul_f64(0.899));
-            proptest::prop_assert!(!source.is_explicit() || jittered.duration == duration);
+            proptest::prop_assert!(source != LifetimeSource::MaxAge || jittered.duration == duration);
         }
     }
 }
