@@ -108,7 +108,7 @@ impl Cache {
 
     /// Stores a response, unless something that it falls under was purged after `stored.fence`.
     /// Memory at once, the shared tier off the caller's path.
-    pub fn store(&self, key: &CacheKey, stored: StoredResponse) -> Option<Arc<StoredResponse>> {
+    pub fn store(&self, key: &CacheKey, stored: StoredResponse) -> Arc<StoredResponse> {
         let _ = (key, stored);
         unimplemented!()
     }
@@ -121,6 +121,31 @@ impl Cache {
 
     /// Sets the gauges of what is kept; called when scraped.
     pub fn observe(&self) {
+        unimplemented!()
+    }
+
+    /// Whether nothing was purged since `fence` that `key` falls under, or might.
+    #[must_use]
+    pub fn holds(&self, key: &CacheKey, fence: Fence) -> bool {
+        let _ = (key, fence);
+        unimplemented!()
+    }
+
+    /// The stored response that a request selects, usable or not.
+    pub async fn peek(&self, key: &CacheKey, request: &HeaderMap) -> Option<Arc<StoredResponse>> {
+        let _ = (key, request);
+        unimplemented!()
+    }
+
+    /// Removes one stored response from every tier.
+    pub fn forget(&self, key: &CacheKey, stored: &StoredResponse) {
+        let _ = (key, stored);
+        unimplemented!()
+    }
+
+    /// The largest body that any tier keeps, in bytes.
+    #[must_use]
+    pub fn object_bytes_max(&self) -> u64 {
         unimplemented!()
     }
 }

@@ -1,16 +1,14 @@
 //! To the source: the head is rebuilt from the validated model, never copied with its framing.
 
 use super::forwarded;
-use super::hop_by_hop::{self, CDN_LOOP};
 use super::problem::{GatewayError, SourceFailure};
 use super::request::{Request, X_REQUEST_ID};
 use super::route::Route;
-use crate::cache::rules::ForwardReason;
+use crate::cache::rules::hop_by_hop::{self, CDN_LOOP};
+use crate::cache::rules::{ForwardReason, tags, validation};
 use crate::cache::rules::vary::folded_accept_encoding;
 use crate::source::{HostSent, RequestBody, Source, SourceBody, SourceError, Upload};
-use http::header::{
-    ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, VIA,
-};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, VIA};
 use http::{HeaderMap, HeaderValue, Method, Response, Version};
 
 /// This gateway in Via, CDN-Loop and Cache-Status.
@@ -49,9 +47,7 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Result
     }
     remove_own(&mut fields);
     if purpose == Purpose::Fill {
-        for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE] {
-            fields.remove(name);
-        }
+        validation::remove_conditions(&mut fields);
         match folded_accept_encoding(&fields) {
             Some(folded) => fields.insert(ACCEPT_ENCODING, folded),
             None => fields.remove(ACCEPT_ENCODING),
@@ -146,9 +142,7 @@ fn cause(error: &SourceError) -> String {
 pub(crate) fn pass_on(fields: &mut HeaderMap) {
     hop_by_hop::remove(fields);
     forwarded::append(fields, &VIA, via(Version::HTTP_11));
-    for name in ["surrogate-key", "cache-tag"] {
-        fields.remove(name);
-    }
+    tags::remove_private(fields);
 }
 
 #[cfg(test)]

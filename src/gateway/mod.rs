@@ -8,7 +8,6 @@ mod content;
 mod fill;
 mod forward;
 mod forwarded;
-mod hop_by_hop;
 mod landing;
 mod listener;
 mod metrics;

@@ -120,7 +120,12 @@ impl From<&SourceError> for SourceFailure {
 
 /// The errors behind an error, itself first.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let current = next?;
+        next = current.source();
+        Some(current)
+    })
 }
 
 fn io_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
@@ -136,9 +141,11 @@ fn of_connect(error: &(dyn Error + 'static)) -> SourceFailure {
         Some(ErrorKind::TimedOut) => SourceFailure::ConnectTimeout,
         Some(ErrorKind::InvalidData) => SourceFailure::Tls,
         Some(ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof) => SourceFailure::Terminated,
+        Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable) => {
+            SourceFailure::Unreachable
+        }
         // The resolver's errors have no kind of their own.
-        Some(ErrorKind::Other | ErrorKind::Uncategorized) | None => SourceFailure::Dns,
-        Some(_) => SourceFailure::Unreachable,
+        Some(_) | None => SourceFailure::Dns,
     }
 }
 

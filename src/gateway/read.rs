@@ -110,7 +110,7 @@ impl Wanted<'_> {
             Role::Lead(lead) => self.lead(lead)?,
             Role::Follow(follower) => (follower, Part::Follower),
             Role::Full => {
-                return self.stale_or(Failure::NoAnswer, None, || GatewayError::Overloaded);
+                return self.stale_or(Failure::NoGoodAnswer, None, || GatewayError::Overloaded);
             }
         };
         let waited = tokio::time::timeout(self.gateway.settings.request_timeout, follower.landed());
@@ -194,7 +194,7 @@ impl Wanted<'_> {
     }
 
     fn failed(&self, failure: SourceFailure) -> Result<Outcome, GatewayError> {
-        let kind = if failure.is_disconnect() { Failure::Disconnected } else { Failure::NoAnswer };
+        let kind = if failure.is_disconnect() { Failure::Disconnected } else { Failure::NoGoodAnswer };
         self.stale_or(kind, None, || GatewayError::Source(failure))
     }
 

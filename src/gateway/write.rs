@@ -182,8 +182,8 @@ async fn settle(
         Verdict::Committed => {
             let location = response.headers().get(LOCATION);
             let location = forwarded.zip(location).and_then(|(base, location)| {
-                let located = invalidation::resolve_path(&base, location)?;
-                Some(route.source.without_base(&located).to_owned())
+                let located = invalidation::resolve(&base, location)?;
+                Some(route.source.without_base(located).path().to_owned())
             });
             Some(intent.commit(location).await)
         }

@@ -7,6 +7,7 @@ pub use body::{BodyError, SourceBody, Upload};
 
 use crate::clock::Clock;
 use crate::secret::{Endpoint, Secret};
+use crate::target::Target;
 use crate::telemetry::metrics as names;
 use bytes::Bytes;
 use connector::{Connector, Uses};
@@ -151,6 +152,12 @@ impl Source {
             _ => format!("{base}{path_and_query}").parse().ok()?,
         };
         Uri::builder().scheme(scheme).authority(self.authority()).path_and_query(path).build().ok()
+    }
+
+    /// What a target that the source names is without the base path that is put in front.
+    #[must_use]
+    pub fn without_base(&self, target: Target) -> Target {
+        target.strip(self.settings.url.expose().path())
     }
 
     /// `host[:port]` of its URL.

@@ -3,7 +3,7 @@
 pub mod change;
 pub mod status;
 
-pub use change::{ChangeId, Draft, DraftKey, KeyTemplate, Version};
+pub use change::{ChangeId, Draft, DraftKey, KeySource, KeyTemplate, Version};
 pub use status::{ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView, DestinationStatus};
 
 use crate::clock::Clock;

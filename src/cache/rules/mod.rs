@@ -9,6 +9,7 @@ pub mod cache_control;
 pub mod date;
 pub mod entity_tag;
 pub mod freshness;
+pub mod hop_by_hop;
 pub mod invalidation;
 pub mod key;
 pub mod preconditions;

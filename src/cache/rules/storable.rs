@@ -6,7 +6,7 @@ use super::freshness::{self, Lifetime};
 use super::vary::{self, Vary};
 use super::{Exchange, NoStoreReason, RequestHead, ResponseHead, reuse, stored_fields, tags};
 use crate::cache::policy::{Policy, RequestDirectives, SetCookie, Storing};
-use crate::cache::stored::StoredResponse;
+use crate::cache::stored::{Reuse, StoredResponse};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, ETAG, LAST_MODIFIED, SET_COOKIE};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
@@ -96,11 +96,37 @@ pub fn may_share(
         return Err(NoStoreReason::NoFreshness);
     }
     let lifetime = freshness::lifetime(response, &directives, policy, exchange.received_at);
-    if lifetime.is_some() || is_cacheable_by_default(response.status, &directives) {
+    // A source in trouble is not asked once more for everyone who waited for its trouble.
+    let in_trouble = response.status.is_server_error();
+    if in_trouble || lifetime.is_some() || is_cacheable_by_default(response.status, &directives) {
         return Ok(());
     }
-    let server_error = response.status.is_server_error();
-    Err(if server_error { NoStoreReason::Status } else { NoStoreReason::NoFreshness })
+    Err(NoStoreReason::NoFreshness)
+}
+
+/// The head of a response that is shared but not stored: never to be reused.
+#[must_use]
+pub fn unstored(
+    request: RequestHead<'_>,
+    response: ResponseHead<'_>,
+    exchange: &Exchange,
+) -> StoredResponse {
+    let names = match Vary::of_response(response.fields) {
+        Vary::Anything => Vec::new(),
+        Vary::Fields(names) => names,
+    };
+    StoredResponse {
+        status: response.status,
+        fields: stored_fields::of_response(response.fields, exchange),
+        body: Bytes::new(),
+        received_at: exchange.received_at,
+        initial_age: freshness::initial_age(response.fields, exchange),
+        freshness_lifetime: Duration::ZERO,
+        reuse: Reuse::ValidateAlways,
+        selecting_fields: vary::selecting_fields(names, request.fields),
+        tags: Vec::new(),
+        fence: exchange.fence,
+    }
 }
 
 /// Whether a response can be validated at all (RFC 9110 8.8).

@@ -1,38 +1,8 @@
-//! Which fields are stored with a response (RFC 9111 3.1), and which only meant the connection that it
-//! came over (RFC 9110 7.6.1).
+//! Which fields are stored with a response (RFC 9111 3.1).
 
-use super::{Exchange, date, tags};
-use http::header::{
-    AGE, CONNECTION, DATE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
-use http::{HeaderMap, HeaderName};
-
-const HOP_BY_HOP: [HeaderName; 10] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    PROXY_AUTHENTICATE,
-    HeaderName::from_static("proxy-authentication-info"),
-    PROXY_AUTHORIZATION,
-    HeaderName::from_static("proxy-connection"),
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
-
-/// Removes what is meant for one connection: the known fields and those that Connection names.
-pub fn remove_hop_by_hop(fields: &mut HeaderMap) {
-    let named: Vec<HeaderName> = fields
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in HOP_BY_HOP.iter().chain(&named) {
-        fields.remove(name);
-    }
-}
+use super::{Exchange, date, hop_by_hop, tags};
+use http::HeaderMap;
+use http::header::{AGE, DATE};
 
 /// The fields of a response as they are stored: without those of the connection, its age, which is
 /// computed anew for each answer, and the tags that are not passed on; with a Date where it lacked a
@@ -41,7 +11,7 @@ pub fn remove_hop_by_hop(fields: &mut HeaderMap) {
 #[must_use]
 pub fn of_response(fields: &HeaderMap, exchange: &Exchange) -> HeaderMap {
     let mut stored = fields.clone();
-    remove_hop_by_hop(&mut stored);
+    hop_by_hop::remove(&mut stored);
     tags::remove_private(&mut stored);
     stored.remove(AGE);
     if date::of_field(&stored, &DATE).is_none() {
@@ -55,7 +25,7 @@ mod tests {
     use super::*;
     use crate::cache::purge::Fence;
     use crate::clock::Timestamp;
-    use http::HeaderValue;
+    use http::{HeaderName, HeaderValue};
 
     #[test]
     fn rfc9111_3_1_what_is_not_stored() {

@@ -2,7 +2,7 @@
 
 use super::entity_tag::EntityTag;
 use super::storable::{self, admit};
-use super::{Exchange, NoStoreReason, RequestHead, ResponseHead, date, freshness, stored_fields, tags};
+use super::{Exchange, NoStoreReason, RequestHead, ResponseHead, date, freshness, hop_by_hop, stored_fields, tags};
 use crate::cache::policy::Policy;
 use crate::cache::stored::{Reuse, StoredResponse};
 use http::header::{
@@ -154,7 +154,7 @@ fn speaks_of(stored: &StoredResponse, not_modified: &HeaderMap) -> bool {
 /// the 304 is not kept: the response is as old as its last validation.
 fn merged(stored: &StoredResponse, not_modified: &HeaderMap, exchange: &Exchange) -> HeaderMap {
     let mut update = not_modified.clone();
-    stored_fields::remove_hop_by_hop(&mut update);
+    hop_by_hop::remove(&mut update);
     let mut fields = stored.fields.clone();
     fields.insert(DATE, date::format(exchange.received_at));
     for name in update.keys().filter(|name| !NOT_UPDATED.contains(name)) {

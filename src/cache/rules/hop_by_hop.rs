@@ -7,14 +7,15 @@ use http::header::{
 use http::{HeaderMap, HeaderName};
 
 /// The field that keeps requests from going in circles (RFC 8586).
-pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 
 /// Fields of one connection, whether Connection names them or not.
-const HOP_BY_HOP: [HeaderName; 9] = [
+const HOP_BY_HOP: [HeaderName; 10] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     PROXY_AUTHENTICATE,
+    HeaderName::from_static("proxy-authentication-info"),
     PROXY_AUTHORIZATION,
     TE,
     TRAILER,
@@ -27,7 +28,7 @@ const PROTECTED: [HeaderName; 7] =
     [HOST, CONTENT_LENGTH, AUTHORIZATION, COOKIE, CACHE_CONTROL, VIA, CDN_LOOP];
 
 /// Removes what belongs to the connection that the fields came by.
-pub(crate) fn remove(fields: &mut HeaderMap) {
+pub fn remove(fields: &mut HeaderMap) {
     if fields.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = fields
             .get_all(CONNECTION)
