@@ -286,7 +286,13 @@ pub fn canonical_path(path: &str) -> Result<String, TargetError> {
             0..=0x1F | 0x7F | b'\\' => return Err(TargetError::Character),
             b'-' | b'.' | b'_' | b'~' => canonical.push(char::from(escaped)),
             _ if escaped.is_ascii_alphanumeric() => canonical.push(char::from(escaped)),
-            _ => canonical.push_str(&format!("%{escaped:02X}")),
+            _ => {
+                canonical.push('%');
+                for digit in [escaped >> 4, escaped & 15] {
+                    let digit = char::from_digit(digit.into(), 16).unwrap_or('0');
+                    canonical.push(digit.to_ascii_uppercase());
+                }
+            }
         }
     }
     if has_dot_segment(&canonical) {

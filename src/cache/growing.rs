@@ -85,18 +85,11 @@ impl Growing {
             return None;
         }
         let state = Some(ReaderState { next: 0, waker: None });
-        let slot = match inner.readers.iter().position(Option::is_none) {
-            Some(free) => {
-                if let Some(entry) = inner.readers.get_mut(free) {
-                    *entry = state;
-                }
-                free
-            }
-            None => {
-                inner.readers.push(state);
-                inner.readers.len() - 1
-            }
-        };
+        let slot = inner.readers.iter().position(Option::is_none).unwrap_or(inner.readers.len());
+        match inner.readers.get_mut(slot) {
+            Some(free) => *free = state,
+            None => inner.readers.push(state),
+        }
         Some(Reader { body: Arc::clone(self), slot })
     }
 

@@ -40,13 +40,7 @@ pub(crate) enum Stored {
 }
 
 impl CacheStatus {
-    /// The label of the metric: `hit`, `hit-stale`, `collapsed`, `stale-if-error`, `none`, or why it was
-    /// forwarded.
-    pub(crate) const fn label(self) -> &'static str {
-        LABELS[self.index()]
-    }
-
-    /// Where its label stands in [`LABELS`].
+    /// Where its label for the metric stands in [`LABELS`].
     pub(crate) const fn index(self) -> usize {
         match self {
             Self::Hit { .. } => 0,
@@ -99,7 +93,8 @@ impl CacheStatus {
     }
 }
 
-/// Every label, in the order of [`CacheStatus::index`].
+/// Every label of the metric: `hit`, `hit-stale`, `collapsed`, `stale-if-error`, `none`, or why it was
+/// forwarded; in the order of [`CacheStatus::index`].
 pub(crate) const LABELS: [&str; 13] = [
     "hit",
     "hit-stale",
@@ -171,7 +166,7 @@ mod tests {
             ForwardReason::Stale,
             ForwardReason::Partial,
         ] {
-            assert_eq!(CacheStatus::Failed { reason }.label(), reason.as_str());
+            assert_eq!(LABELS[CacheStatus::Failed { reason }.index()], reason.as_str());
         }
     }
 }

@@ -43,7 +43,7 @@ const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Bytes beyond `limits.head` that hyper may buffer, so that the gate can answer what is too large.
-const HEAD_SLACK_BYTES: usize = 64 * 1024;
+const HEAD_SLACK_BYTES: u16 = u16::MAX;
 
 /// Field lines beyond `limits.fields` that hyper may parse, so that the gate can answer.
 const FIELDS_SLACK: usize = 100;
@@ -155,7 +155,7 @@ fn http1(limits: &Limits) -> hyper::server::conn::http1::Builder {
         // The transport's own timers know an idle connection from a slow head, and answer 408.
         .header_read_timeout(None)
         .max_headers(limits.fields.saturating_add(FIELDS_SLACK))
-        .max_buf_size(head_bytes.saturating_add(HEAD_SLACK_BYTES));
+        .max_buf_size(head_bytes.saturating_add(HEAD_SLACK_BYTES.into()));
     builder
 }
 
@@ -165,7 +165,7 @@ fn http2(limits: &Limits) -> hyper::server::conn::http2::Builder<TokioExecutor> 
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(head_bytes.saturating_add(HEAD_SLACK_BYTES as u32))
+        .max_header_list_size(head_bytes.saturating_add(HEAD_SLACK_BYTES.into()))
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .keep_alive_interval(PING.0)
         .keep_alive_timeout(PING.1);

@@ -80,7 +80,7 @@ fn admit(
         }
         Verdict::Deny(denied) => {
             let retry_after_seconds = denied.retry_after_seconds();
-            let violated = denied.violated.iter().map(|name| name.to_string()).collect();
+            let violated = denied.violated.iter().map(ToString::to_string).collect();
             *quota = denied.fields;
             Err(GatewayError::Quota { retry_after_seconds, violated })
         }

@@ -133,7 +133,7 @@ fn io_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
 }
 
 fn of_connect(error: &(dyn Error + 'static)) -> SourceFailure {
-    if chain(error).any(|error| error.is::<rustls::Error>()) {
+    if chain(error).any(<dyn Error>::is::<rustls::Error>) {
         return SourceFailure::Tls;
     }
     match io_kind(error) {
@@ -210,10 +210,7 @@ impl GatewayError {
     const fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Self::Quota { retry_after_seconds, .. } => Some(*retry_after_seconds),
-            Self::Record(_)
-            | Self::Overloaded
-            | Self::Source(SourceFailure::Busy)
-            | Self::Refused(Refusal::Connections) => Some(RETRY_AFTER_SECONDS),
+            Self::Record(_) | Self::Overloaded | Self::Source(SourceFailure::Busy) => Some(RETRY_AFTER_SECONDS),
             _ => None,
         }
     }

@@ -123,7 +123,7 @@ impl Wanted<'_> {
                 Part::Leader(_) => Ok(self.validated(&stored, &part)),
                 Part::Follower => Ok(Outcome::Alone),
             },
-            Ok(Some(Landing::Shared(shared))) => self.shared(&shared, follower, &part),
+            Ok(Some(Landing::Shared(shared))) => Ok(self.shared(&shared, follower, &part)),
             Ok(Some(Landing::Alone)) => match part {
                 Part::Leader(private) => Ok(self.private(private).await),
                 Part::Follower => Ok(Outcome::Alone),
@@ -154,21 +154,21 @@ impl Wanted<'_> {
         shared: &Shared,
         interest: Follower<Landing>,
         part: &Part,
-    ) -> Result<Outcome, GatewayError> {
+    ) -> Outcome {
         if !vary::matches(&shared.head.selecting_fields, &self.request.fields) {
-            return Ok(Outcome::OtherVariant);
+            return Outcome::OtherVariant;
         }
         if let Some(failure) = Failure::of_status(shared.head.status)
             && let Some(answer) = self.stale_answer(failure, Some(shared.head.status))
         {
-            return Ok(Outcome::Answered(answer));
+            return Outcome::Answered(answer);
         }
         let status = self.forwarded_status(shared.head.status, shared.stored, part);
         let now = self.gateway.clock.now();
         // A reader that comes when the beginning is gone already forwards for itself.
-        let Some(reader) = shared.body.reader() else { return Ok(Outcome::Alone) };
+        let Some(reader) = shared.body.reader() else { return Outcome::Alone };
         let body = Body::growing(reader, shared.length, interest);
-        Ok(Outcome::Answered(reply::growing(shared, self.request, body, now, status)))
+        Outcome::Answered(reply::growing(shared, self.request, body, now, status))
     }
 
     async fn private(&self, private: oneshot::Receiver<Private>) -> Outcome {

@@ -86,7 +86,9 @@ fn partial(stored: &StoredResponse, answer: RangeAnswer) -> Response<Body> {
 /// At most five parts of what is held anyway (`range::RANGES_MAX`).
 fn joined(parts: &[Bytes]) -> Bytes {
     let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-    parts.iter().for_each(|part| whole.extend_from_slice(part));
+    for part in parts {
+        whole.extend_from_slice(part);
+    }
     whole.freeze()
 }
 
