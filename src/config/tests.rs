@@ -414,11 +414,18 @@ fn the_optional_keys_of_the_reference_are_valid() {
     assert!(report.is_empty(), "{}", report.into_faults());
 }
 
+/// The reference up to `[route.sync]`, which stands at its end.
+fn unsynced_reference() -> &'static str {
+    let (text, _) = reference::TEXT.split_once("\n[route.sync]\n").unwrap();
+    assert!(read(text).is_ok());
+    text
+}
+
 proptest::proptest! {
     /// Whatever stands in a file, it is read or its faults are told.
     #[test]
     fn no_text_makes_it_panic(cuts in proptest::collection::vec((0usize..3000, 0usize..40, ".{0,12}"), 1..6)) {
-        let mut text: Vec<char> = reference::TEXT.split("[route.sync]").next().unwrap().chars().collect();
+        let mut text: Vec<char> = unsynced_reference().chars().collect();
         for (from, length, with) in cuts {
             let from = from.min(text.len());
             let to = (from + length).min(text.len());
@@ -437,8 +444,7 @@ proptest::proptest! {
         edits in proptest::collection::vec((0usize..200, 0usize..9), 1..8),
     ) {
         let values = ["-1", "\"x\"", "true", "[]", "[1]", "[{}]", "{}", "{ \"404\" = 1 }", "1.5"];
-        let text = reference::TEXT.split("[route.sync]").next().unwrap();
-        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let mut lines: Vec<String> = unsynced_reference().lines().map(str::to_owned).collect();
         for (line, value) in edits {
             let Some(line) = lines.get_mut(line) else { continue };
             if let Some((key, _)) = line.trim_start_matches('#').split_once(" = ") && !key.contains(' ') {
