@@ -138,6 +138,23 @@ fn what_cannot_be_read_is_named() {
     }
 }
 
+/// A file is untrusted: depth costs no stack, and length no patience.
+#[test]
+fn hostile_files_are_refused_like_others() {
+    const DEPTH: usize = 100_000;
+    for content in [
+        format!("a = {}", "[".repeat(DEPTH)),
+        format!("a = {}", "{a = ".repeat(DEPTH)),
+        format!("{}a = 1", "a.".repeat(DEPTH)),
+        format!("[{}a]", "a.".repeat(DEPTH)),
+        "[[route]]\n".repeat(5_000),
+        format!("x = '{}'", "y".repeat(1_000_000)),
+    ] {
+        let faults = File::with(&content).faults("check");
+        assert!(faults.len() <= 501, "{} faults", faults.len());
+    }
+}
+
 #[test]
 fn certificates_are_read() {
     let file = File::with(format!("[server.tls]\ncert = \"no.pem\"\nkey = \"tidegate.toml\"\n{SOUND}"));

@@ -414,11 +414,18 @@ fn the_optional_keys_of_the_reference_are_valid() {
     assert!(report.is_empty(), "{}", report.into_faults());
 }
 
+/// The reference up to `[route.sync]`, which stands at its end.
+fn unsynced_reference() -> &'static str {
+    let (text, _) = reference::TEXT.split_once("\n[route.sync]\n").unwrap();
+    assert!(read(text).is_ok());
+    text
+}
+
 proptest::proptest! {
     /// Whatever stands in a file, it is read or its faults are told.
     #[test]
-    fn no_file_makes_it_panic(cuts in proptest::collection::vec((0usize..3000, 0usize..40, ".{0,12}"), 1..6)) {
-        let mut text: Vec<char> = reference::TEXT.split("[route.sync]").next().unwrap().chars().collect();
+    fn no_text_makes_it_panic(cuts in proptest::collection::vec((0usize..3000, 0usize..40, ".{0,12}"), 1..6)) {
+        let mut text: Vec<char> = unsynced_reference().chars().collect();
         for (from, length, with) in cuts {
             let from = from.min(text.len());
             let to = (from + length).min(text.len());
@@ -427,6 +434,25 @@ proptest::proptest! {
         let text: String = text.into_iter().collect();
         if let Err(faults) = read(&text) {
             proptest::prop_assert!(!faults.as_slice().is_empty());
+        }
+    }
+
+    /// Values of any type in the place of any other are refused by the walk: nothing is left for
+    /// serde to refuse, which would tell one fault and hide the others.
+    #[test]
+    fn the_walk_lets_only_pass_what_fits_the_shapes(
+        edits in proptest::collection::vec((0usize..200, 0usize..9), 1..8),
+    ) {
+        let values = ["-1", "\"x\"", "true", "[]", "[1]", "[{}]", "{}", "{ \"404\" = 1 }", "1.5"];
+        let mut lines: Vec<String> = unsynced_reference().lines().map(str::to_owned).collect();
+        for (line, value) in edits {
+            let Some(line) = lines.get_mut(line) else { continue };
+            if let Some((key, _)) = line.trim_start_matches('#').split_once(" = ") && !key.contains(' ') {
+                *line = format!("{key} = {}", values[value]);
+            }
+        }
+        if let Err(faults) = read(&lines.join("\n")) {
+            proptest::prop_assert!(!faults.to_string().contains("does not fit its key"), "{faults}");
         }
     }
 }

@@ -11,7 +11,7 @@ use super::Settings;
 use super::fault::Report;
 use super::file::{File, Shared};
 use super::given::Given;
-use crate::{cache, source, sync};
+use crate::{cache, gateway, source, sync};
 use scalar::{Bound, HeaderSide};
 use std::collections::HashSet;
 use std::path::Path;
@@ -28,19 +28,21 @@ pub(super) fn settings(file: &File, base: &Path, report: &mut Report<'_>) -> Opt
         memory_object_bytes: check.size(&file.cache.memory_object, Bound::Positive),
         shared: shared.flatten(),
     };
-    let sources: Option<Vec<_>> = each(&file.source, |source| check.source(source));
+    let sources = each(&file.source, |source| check.source(source));
     let destinations = each(&file.destination, |destination| check.destination(destination));
     let routes = each(&file.route, |route| check.route(route));
     let journal = check.journal();
-    let gateway = check.gateway(listen, routes.unwrap_or_default());
-    let sources = sources.unwrap_or_default();
+    let gateway = check.gateway(listen);
+    // Every check has run: from here on what is missing has its fault.
+    let (sources, destinations) = (sources?, destinations?);
     let is_synced = file.route.iter().any(|route| route.sync.is_some());
     let sync = is_synced.then(|| sync::Settings {
         source_timeouts: sources.iter().map(|source| (source.name.clone(), source.timeout)).collect(),
-        destinations: destinations.unwrap_or_default(),
+        destinations,
         ..journal
     });
-    let redacted = serde_json::to_value(file).unwrap_or_default();
+    let gateway = gateway::Settings { routes: routes?, ..gateway };
+    let redacted = serde_json::to_value(file).ok()?;
     Some(Settings { threads, gateway, admin: admin?, cache, sources, sync, redacted })
 }
 
@@ -64,8 +66,8 @@ impl Check<'_, '_> {
         self.unique(file.source.iter().map(|source| &source.name), "source");
         self.unique(file.destination.iter().map(|destination| &destination.name), "destination");
         self.unique(file.route.iter().map(|route| &route.name), "route");
-        for (list, name) in [(file.source.is_empty(), "source"), (file.route.is_empty(), "route")] {
-            if list {
+        for (is_missing, name) in [(file.source.is_empty(), "source"), (file.route.is_empty(), "route")] {
+            if is_missing {
                 let remedy = format!("add a [[{name}]]");
                 self.report.fault_at(0, name.to_owned(), format!("there is no {name}"), remedy);
             }

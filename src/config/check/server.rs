@@ -65,11 +65,8 @@ impl Check<'_, '_> {
         (addresses, listen.map(|listen| admin::Settings { listen, token, hosts }))
     }
 
-    pub(super) fn gateway(
-        &mut self,
-        listen: Vec<SocketAddr>,
-        routes: Vec<gateway::RouteSettings>,
-    ) -> gateway::Settings {
+    /// The public side without its routes.
+    pub(super) fn gateway(&mut self, listen: Vec<SocketAddr>) -> gateway::Settings {
         let server = &self.file.server;
         if let Some(tls) = &server.tls {
             self.tls(tls);
@@ -84,7 +81,7 @@ impl Check<'_, '_> {
             request_timeout: self.duration(&server.request_timeout, Bound::Positive),
             shutdown_grace: self.duration(&server.shutdown_grace, Bound::ZeroAllowed),
             limits: self.limits(),
-            routes,
+            routes: Vec::new(),
         }
     }
 
