@@ -19,7 +19,8 @@ const FLOORS: &[&[&str]] = &[
     &["config"],
     &["gateway", "admin"],
     &["cache", "sync", "rate_limit", "source"],
-    &["breaker", "redis", "secret", "target", "telemetry"],
+    &["redis"],
+    &["breaker", "secret", "target", "telemetry"],
     &["clock"],
 ];
 
@@ -119,7 +120,7 @@ fn crates_stay_where_they_belong() {
 fn files_are_short_enough_to_read() {
     let long = sources(&["src", "load-tests"]).into_iter().filter(|source| !source.is_test());
     let faults = long.filter_map(|source| {
-        let lines = source.code.lines().count();
+        let lines = source.lines;
         (lines > LINES_MAX)
             .then(|| format!("{}:1: {lines} lines without tests, {LINES_MAX} at most", source.path))
     });
@@ -232,7 +233,11 @@ fn invariant_faults(line: usize, row: &str) -> Vec<String> {
         let Some(test) = Source::new(&path, &written).function(name) else {
             return Some(format!("{at}: no `fn {name}` in {path}"));
         };
-        let cited = is_word(&test, id) || name.starts_with(&format!("{}_", id.to_lowercase()));
+        // The documentation of a file that proves few things at length may cite for all its tests.
+        let documentation = written.lines().take_while(|line| line.starts_with("//!"));
+        let cited = is_word(&test, id)
+            || name.starts_with(&format!("{}_", id.to_lowercase()))
+            || documentation.clone().any(|line| is_word(line, id));
         (!cited).then(|| format!("{at}: {path}::{name} does not cite {id}"))
     });
     faults.collect()
@@ -296,6 +301,10 @@ fn planted_faults_are_seen() {
         "fn a() {}\n#[cfg(test)]\nmod tests {\n    use crate::app;\n    fn b() { c.unwrap(); }\n}\n";
     let tested = Source::new("src/clock.rs", in_test);
     assert!(floor_faults(&tested).is_empty() && code_faults(&tested).is_empty());
+    let odd = "#[cfg(test)]\nuse crate::app;\n#[cfg(test)]\nimpl A { fn b() { c.unwrap(); } }\nfn d() { e.unwrap(); }\n";
+    let odd = Source::new("src/clock.rs", odd);
+    assert!(floor_faults(&odd).is_empty() && odd.lines == 1, "{}", odd.lines);
+    assert_eq!(code_faults(&odd), ["src/clock.rs:5: `.unwrap()` outside tests"]);
     let quoted = Source::new(
         "src/clock.rs",
         "// dbg!(1)\nlet a = \"http://x\".parse().unwrap(); let b = r#\"todo!\"#;",

@@ -11,15 +11,23 @@ pub(crate) struct Source {
     pub(crate) text: String,
     /// With comments and literals blanked, line by line in place.
     pub(crate) masked: String,
-    /// `masked` up to its `#[cfg(test)] mod tests`.
+    /// `masked` with every `#[cfg(test)]` item blanked too.
     pub(crate) code: String,
+    /// Lines outside of tests.
+    pub(crate) lines: usize,
 }
 
 impl Source {
     pub(crate) fn new(path: &str, text: &str) -> Self {
         let masked = mask(text);
-        let end = tests_begin(&masked).unwrap_or(masked.len());
-        Self { path: path.into(), text: text.into(), code: masked[..end].to_owned(), masked }
+        let mut code = masked.clone();
+        let mut lines = text.lines().count();
+        while let Some(begin) = code.find(TEST_ATTRIBUTE) {
+            let end = begin + item_length(&code[begin..]);
+            lines -= code[begin..end].lines().count();
+            code.replace_range(begin..end, &blank(&code[begin..end]));
+        }
+        Self { path: path.into(), text: text.into(), masked, code, lines }
     }
 
     /// A file that holds nothing but tests and what they stand on.
@@ -107,11 +115,26 @@ pub(crate) fn is_word(text: &str, word: &str) -> bool {
     text.split(|c| !is_ident(c)).any(|each| each == word)
 }
 
-fn tests_begin(masked: &str) -> Option<usize> {
-    masked.match_indices("#[cfg(test)]").map(|(at, _)| at).find(|at| {
-        let after = masked[at + "#[cfg(test)]".len()..].trim_start();
-        after.starts_with("mod ") || after.starts_with("pub mod ") || after.starts_with("#[path")
-    })
+const TEST_ATTRIBUTE: &str = "#[cfg(test)]";
+
+/// The length of the item that `code` begins with: to its semicolon, or to the end of its braces.
+fn item_length(code: &str) -> usize {
+    let mut depth = 0_usize;
+    for (at, c) in code.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth <= 1 => return at + 1,
+            '}' => depth -= 1,
+            ';' if depth == 0 => return at + 1,
+            _ => {}
+        }
+    }
+    code.len()
+}
+
+/// As many bytes and lines, all of them empty.
+fn blank(text: &str) -> String {
+    text.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect()
 }
 
 /// The first name of each path that begins at `start`: one, or those in braces.
@@ -153,7 +176,7 @@ fn mask(text: &str) -> String {
             continue;
         }
         let (literal, after) = rest.split_at(length);
-        masked.extend(literal.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }));
+        masked.push_str(&blank(literal));
         rest = after;
     }
     masked

@@ -104,26 +104,36 @@ fn count(counter: &AtomicU64) {
 }
 
 impl Tally {
-    fn read(&self, answer: &Answer) {
+    /// Counts the answer to a read.
+    fn read(&self, answer: &Answer) -> Origin {
         match answer.status {
-            StatusCode::TOO_MANY_REQUESTS => count(&self.denied),
-            StatusCode::OK => {
-                count(&self.reads);
-                let field = answer.headers.get("cache-status").and_then(|value| value.to_str().ok());
-                match Origin::of(field.unwrap_or_default()) {
-                    Origin::Hit => {
-                        count(&self.hits);
-                        self.hit_latencies.add(answer.took);
-                    }
-                    Origin::Collapsed => count(&self.collapsed),
-                    Origin::Forwarded => {
-                        count(&self.forwards);
-                        self.forward_latencies.add(answer.took);
-                    }
-                    Origin::Unknown => {}
-                }
+            StatusCode::TOO_MANY_REQUESTS => {
+                count(&self.denied);
+                return Origin::Unknown;
             }
-            _ => count(&self.failures),
+            StatusCode::OK => count(&self.reads),
+            _ => {
+                count(&self.failures);
+                return Origin::Unknown;
+            }
+        }
+        let field = answer.headers.get("cache-status").and_then(|value| value.to_str().ok());
+        let origin = Origin::of(field.unwrap_or_default());
+        match origin {
+            Origin::Hit => count(&self.hits),
+            Origin::Collapsed => count(&self.collapsed),
+            Origin::Forwarded => count(&self.forwards),
+            Origin::Unknown => {}
+        }
+        origin
+    }
+
+    /// Keeps how long an answer took.
+    fn time(&self, origin: Origin, took: Duration) {
+        match origin {
+            Origin::Hit => self.hit_latencies.add(took),
+            Origin::Forwarded => self.forward_latencies.add(took),
+            Origin::Collapsed | Origin::Unknown => {}
         }
     }
 }
@@ -181,7 +191,10 @@ impl Clients {
     async fn read_calmly(self, reader: usize) {
         let client = format!("reader-{reader}");
         while !self.stop.is_cancelled() {
-            self.read(popular_item(), &client).await;
+            // Only these are timed: requests of a burst wait for one another in this very process.
+            if let Some((origin, took)) = self.read(popular_item(), &client).await {
+                self.tally.time(origin, took);
+            }
             self.pause(5..20).await;
         }
     }
@@ -220,11 +233,13 @@ impl Clients {
         format!("http://{}/items/{id}", self.gateway)
     }
 
-    async fn read(&self, id: u32, client: &str) {
-        match self.http.call(Method::GET, &self.url(id), client, None).await {
-            Ok(answer) => self.tally.read(&answer),
-            Err(_) => count(&self.tally.failures),
-        }
+    /// How the answer came about and how long it took; none where there was no answer.
+    async fn read(&self, id: u32, client: &str) -> Option<(Origin, Duration)> {
+        let Ok(answer) = self.http.call(Method::GET, &self.url(id), client, None).await else {
+            count(&self.tally.failures);
+            return None;
+        };
+        Some((self.tally.read(&answer), answer.took))
     }
 
     /// Whether the write was acknowledged.
