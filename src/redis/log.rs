@@ -53,6 +53,15 @@ pub struct LogEntry {
     pub bytes: Bytes,
 }
 
+/// Whether a read that finds nothing waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadWait {
+    /// It does not.
+    None,
+    /// A quarter of a second, for the first entry to come.
+    Moment,
+}
+
 /// Reads logs on a connection of its own. After an error it is thrown away.
 #[derive(Debug)]
 pub struct LogReader {
@@ -64,13 +73,21 @@ impl LogReader {
         Self { connection }
     }
 
-    /// The entries behind `after`, in order; waits a moment for one where there is none.
+    /// The entries behind `after`, in order and bounded in number.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn read(&mut self, log: &str, after: LogPosition) -> Result<Vec<LogEntry>, Unavailable> {
+    pub async fn read(
+        &mut self,
+        log: &str,
+        after: LogPosition,
+        wait: ReadWait,
+    ) -> Result<Vec<LogEntry>, Unavailable> {
         let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(BATCH).arg("BLOCK").arg(BLOCK.as_millis().to_string());
+        command.arg("COUNT").arg(BATCH);
+        if wait == ReadWait::Moment {
+            command.arg("BLOCK").arg(BLOCK.as_millis().to_string());
+        }
         command.arg("STREAMS").arg(log).arg(after.to_string());
         match self.query::<Value>(&command).await? {
             Value::Nil => Ok(Vec::new()),

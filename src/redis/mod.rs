@@ -7,7 +7,7 @@
 mod keeper;
 mod log;
 
-pub use log::{LogEntry, LogPosition, LogReader};
+pub use log::{LogEntry, LogPosition, LogReader, ReadWait};
 
 use crate::breaker::State;
 use crate::clock::Clock;
