@@ -1,20 +1,24 @@
 //! Stored responses (RFC 9111): lookup, store, freshen, invalidate.
+//!
+//! `store` has the [`Cache`] itself: the order in which the tiers are asked, and what purges have made
+//! of what they have.
 
 pub mod collapse;
 pub mod policy;
 pub mod purge;
 pub mod rules;
+mod standin;
 pub mod stored;
-pub mod tiers;
+mod store;
+mod tiers;
 
 pub use policy::Policy;
-pub use purge::{Applied, Fence, Purge, PurgeMode, PurgeScope};
+pub use purge::{Applied, Fence, Purge, PurgeMode, PurgeScope, Standing};
 pub use rules::key::CacheKey;
+pub use store::Cache;
 pub use stored::StoredResponse;
 
-use crate::clock::Timestamp;
 use crate::secret::{Endpoint, Secret};
-use http::HeaderMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,35 +90,4 @@ pub enum Lookup {
     MustValidate(Found, rules::ForwardReason),
     /// Nothing usable is stored.
     Forward(rules::ForwardReason),
-}
-
-/// The stored responses of this gateway.
-#[derive(Debug)]
-pub struct Cache {}
-
-impl Cache {
-    /// Finds what may answer a request for `key` whose fields are `request`, at `now`.
-    pub async fn lookup(&self, key: &CacheKey, request: &HeaderMap, now: Timestamp) -> Lookup {
-        let _ = (key, request, now);
-        unimplemented!()
-    }
-
-    /// The fence to remember before a forward begins (I5).
-    #[must_use]
-    pub fn fence(&self) -> Fence {
-        unimplemented!()
-    }
-
-    /// Stores a response, unless something that it falls under was purged after `stored.fence`.
-    /// Memory at once, the shared tier off the caller's path.
-    pub fn store(&self, key: &CacheKey, stored: StoredResponse) -> Option<Arc<StoredResponse>> {
-        let _ = (key, stored);
-        unimplemented!()
-    }
-
-    /// Forgets what the purges name: here at once, in the shared tier within its budget (75 ms).
-    pub async fn purge(&self, purges: Vec<Purge>, mode: PurgeMode) -> Applied {
-        let _ = (purges, mode);
-        unimplemented!()
-    }
 }
