@@ -8,8 +8,8 @@ pub mod policy;
 pub mod purge;
 pub mod rules;
 mod standin;
-pub mod stored;
 mod store;
+pub mod stored;
 mod tiers;
 
 pub use policy::Policy;

@@ -31,7 +31,7 @@ pub(super) mod reuse {
             Reuse::ValidateAlways | Reuse::WhileFresh => Duration::ZERO,
             Reuse::WithStale { while_revalidate, if_error, .. } => while_revalidate.max(if_error),
         };
-        fresh + window + Duration::from_secs(600)
+        fresh + window + Duration::from_mins(10)
     }
 }
 

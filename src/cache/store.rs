@@ -88,7 +88,7 @@ impl Cache {
             return near;
         }
         let far = match shared.tier.find(key, request).await {
-            SharedFound::Response(stored) => self.promote(key, stored, now),
+            SharedFound::Response(stored) => self.promote(key, *stored, now),
             SharedFound::OtherVariants => Lookup::Forward(ForwardReason::VaryMiss),
             SharedFound::Nothing => Lookup::Forward(ForwardReason::UriMiss),
             SharedFound::Unavailable => {
@@ -100,7 +100,25 @@ impl Cache {
         better(near, far)
     }
 
-    /// What memory has for a request, without side effects on what is stored.
+    /// What a lookup would find; counts nothing and moves nothing between the tiers.
+    pub async fn peek(&self, key: &CacheKey, request: &HeaderMap, now: Timestamp) -> Lookup {
+        let near = self.look_in_memory(key, request, now);
+        let Some(shared) = &self.shared else { return near };
+        if matches!(near, Lookup::Fresh(_) | Lookup::StaleUsable(_)) {
+            return near;
+        }
+        let miss = Lookup::Forward(ForwardReason::UriMiss);
+        let far = match shared.tier.find(key, request).await {
+            SharedFound::Response(stored) => {
+                self.answer(key, &Arc::new(*stored), Tier::Shared, now).unwrap_or(miss)
+            }
+            SharedFound::OtherVariants => Lookup::Forward(ForwardReason::VaryMiss),
+            SharedFound::Nothing | SharedFound::Unavailable => miss,
+        };
+        better(near, far)
+    }
+
+    /// What memory has for a request.
     fn look_in_memory(&self, key: &CacheKey, request: &HeaderMap, now: Timestamp) -> Lookup {
         let Some(variants) = self.memory.get(key) else { return Lookup::Forward(ForwardReason::UriMiss) };
         let selected = variants.iter().filter(|stored| vary::matches(&stored.selecting_fields, request));
@@ -275,8 +293,9 @@ fn as_it_stands(stored: &Arc<StoredResponse>, standing: Standing) -> Option<Arc<
 /// What two tiers' answers come to: memory's, unless the shared tier's is usable at once, or all there is.
 fn better(near: Lookup, far: Lookup) -> Lookup {
     match (&near, &far) {
-        (_, Lookup::Fresh(_) | Lookup::StaleUsable(_)) => far,
-        (Lookup::Forward(ForwardReason::UriMiss), _) | (Lookup::Forward(_), Lookup::MustValidate(..)) => far,
+        (_, Lookup::Fresh(_) | Lookup::StaleUsable(_))
+        | (Lookup::Forward(ForwardReason::UriMiss), _)
+        | (Lookup::Forward(_), Lookup::MustValidate(..)) => far,
         _ => near,
     }
 }
@@ -300,9 +319,7 @@ impl std::fmt::Debug for Counters {
 
 impl Outcomes {
     fn new(tier: Tier) -> Self {
-        let counter = |result: &'static str| {
-            ::metrics::counter!(metrics::TIER_LOOKUPS, "tier" => tier.as_str(), "result" => result)
-        };
+        let counter = |result: &'static str| ::metrics::counter!(metrics::TIER_LOOKUPS, "tier" => tier.as_str(), "result" => result);
         Self { hit: counter("hit"), stale: counter("stale"), miss: counter("miss") }
     }
 
@@ -312,5 +329,16 @@ impl Outcomes {
             Lookup::StaleUsable(_) | Lookup::MustValidate(..) => self.stale.increment(1),
             Lookup::Forward(_) => self.miss.increment(1),
         }
+    }
+}
+
+#[cfg(test)]
+impl Cache {
+    pub(super) fn memory_for_tests(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(super) fn shared_for_tests(&self) -> &Shared {
+        &self.shared.as_ref().unwrap().tier
     }
 }

@@ -105,7 +105,10 @@ impl Links {
         }
     }
 
-    pub(super) async fn connect(&self, response_timeout: Duration) -> Result<MultiplexedConnection, RedisError> {
+    pub(super) async fn connect(
+        &self,
+        response_timeout: Duration,
+    ) -> Result<MultiplexedConnection, RedisError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(response_timeout))

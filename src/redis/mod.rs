@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 
 /// A key's expiry in Redis is at most this, so that it fits what `PX` takes.
-const EXPIRY_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+const EXPIRY_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// Why a URL cannot be used for Redis. The URL is not repeated: it may carry a password (I12).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -123,11 +123,12 @@ impl Tables {
     }
 
     fn target_name(&self, authority: &str, path: &str, query: Option<&str>) -> u64 {
-        self.names.hash_one((authority, path, query))
+        self.names.hash_one(('t', authority, path, query))
     }
 
     fn path_name(&self, authority: &str, path: &str) -> u64 {
-        self.names.hash_one((authority, path))
+        // The letter in front keeps the two kinds of names apart.
+        self.names.hash_one(('p', authority, path))
     }
 }
 
@@ -146,9 +147,17 @@ mod tests {
     fn i5_each_kind_covers_what_it_names_and_nothing_else() {
         let authority = || "h".to_owned();
         let rows: [(Purge, &str, &str); 8] = [
-            (Purge::Url { authority: authority(), path_and_query: "/a?b".into() }, "https://h/a?b", "http://h/a"),
+            (
+                Purge::Url { authority: authority(), path_and_query: "/a?b".into() },
+                "https://h/a?b",
+                "http://h/a",
+            ),
             (Purge::Url { authority: authority(), path_and_query: "/a".into() }, "http://h/a", "http://h/a?"),
-            (Purge::Url { authority: authority(), path_and_query: "/a?".into() }, "http://h/a?", "http://h/a"),
+            (
+                Purge::Url { authority: authority(), path_and_query: "/a?".into() },
+                "http://h/a?",
+                "http://h/a",
+            ),
             (Purge::Path { authority: authority(), path: "/a".into() }, "http://h/a?b", "http://h/ab"),
             (Purge::Prefix { authority: None, path: "/a".into() }, "http://other/ab", "http://h/b"),
             (Purge::Prefix { authority: Some(authority()), path: "/a".into() }, "http://h/ab", "http://g/ab"),

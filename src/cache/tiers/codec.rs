@@ -129,8 +129,7 @@ pub(crate) fn decode(key: &[u8], bytes: &Bytes) -> Result<Value, DecodeError> {
 
 fn envelope(key: &[u8], meta: &Meta, body: &[u8]) -> Option<Vec<u8>> {
     let meta = postcard::to_stdvec(meta).ok()?;
-    let mut bytes =
-        Vec::with_capacity(HEAD_BYTES + key.len() + meta.len() + body.len() + CHECKSUM_BYTES);
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + key.len() + meta.len() + body.len() + CHECKSUM_BYTES);
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&[VERSION, FLAGS]);
     for part in [key, &meta] {

@@ -55,13 +55,18 @@ impl Naming {
 
     fn key(&self, kind: char, key: &CacheKey, text: Vec<u8>) -> SharedKey {
         let namespace = &self.namespace;
-        let hash: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex(&Sha256::digest(&text));
         let name = match self.style {
             Style::Hashed => format!("{namespace}:{kind}:{hash}"),
             Style::Readable => format!("{namespace}:{kind}:{}{}:{hash}", key.authority(), key.path()),
         };
         SharedKey { name, text }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn push_part(text: &mut Vec<u8>, part: Option<&[u8]>) {
@@ -79,9 +84,7 @@ mod tests {
     fn i8_different_variants_have_different_keys() {
         let naming = Naming { namespace: "n".into(), style: Style::Hashed };
         let key = key("http://h/secret");
-        let one = |value: Option<&'static str>| {
-            [(http::header::ACCEPT, value.map(HeaderValue::from_static))]
-        };
+        let one = |value: Option<&'static str>| [(http::header::ACCEPT, value.map(HeaderValue::from_static))];
         let mut keys = vec![
             naming.primary(&key),
             naming.variant(&key, 1, &one(None)),

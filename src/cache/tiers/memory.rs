@@ -55,9 +55,9 @@ impl Variants {
 
     fn new(key: &CacheKey, list: Vec<Variant>, now: Timestamp) -> Self {
         let bytes = list.iter().map(|variant| cost(key, &variant.stored)).sum::<usize>();
-        let kept = list.iter().map(|variant| {
-            retention(&variant.stored).saturating_sub(now.since(variant.stored.received_at))
-        });
+        let kept = list
+            .iter()
+            .map(|variant| retention(&variant.stored).saturating_sub(now.since(variant.stored.received_at)));
         let kept_for = kept.max().unwrap_or_default();
         Self { bytes: u32::try_from(bytes).unwrap_or(u32::MAX), kept_for, list }
     }

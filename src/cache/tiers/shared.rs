@@ -3,7 +3,7 @@
 use super::codec::{self, Value, VaryMarker};
 use super::keys::{Naming, SharedKey};
 use super::writer::Writer;
-use crate::cache::purge::log::Log;
+use crate::cache::purge::log::{Log, Stamp};
 use crate::cache::standin::vary;
 use crate::cache::{CacheKey, SharedSettings, StoredResponse};
 use crate::clock::Clock;
@@ -21,7 +21,7 @@ const READ_BUDGET: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) enum SharedFound {
     /// A response; its fence is this gateway's.
-    Response(StoredResponse),
+    Response(Box<StoredResponse>),
     /// Nothing for the key.
     Nothing,
     /// Variants of the key, but none that the request selects.
@@ -48,12 +48,7 @@ pub(super) struct Parts {
 }
 
 impl Shared {
-    pub(crate) fn start(
-        settings: &SharedSettings,
-        redis: Arc<Redis>,
-        log: Arc<Log>,
-        clock: Clock,
-    ) -> Self {
+    pub(crate) fn start(settings: &SharedSettings, redis: Arc<Redis>, log: Arc<Log>, clock: Clock) -> Self {
         let parts = Arc::new(Parts { redis, log, naming: Naming::new(settings), clock });
         let writer = Writer::start(&parts, settings.object_bytes);
         Self { parts, writer, object_bytes: settings.object_bytes }
@@ -86,7 +81,7 @@ impl Shared {
         let marker = match self.parts.read(&self.parts.naming.primary(key), READ_BUDGET).await? {
             None => return Ok(SharedFound::Nothing),
             Some(Value::Response(stored, stamp)) if vary::matches(&stored.selecting_fields, request) => {
-                return Ok(self.judged(*stored, stamp));
+                return Ok(self.judged(stored, stamp));
             }
             Some(Value::Response(..)) => return Ok(SharedFound::OtherVariants),
             Some(Value::Variants(marker)) => marker,
@@ -95,7 +90,7 @@ impl Shared {
         let variant = self.parts.naming.variant(key, marker.generation, &selecting);
         let left = READ_BUDGET.saturating_sub(start.elapsed());
         match self.parts.read(&variant, left).await? {
-            Some(Value::Response(stored, stamp)) => Ok(self.judged(*stored, stamp)),
+            Some(Value::Response(stored, stamp)) => Ok(self.judged(stored, stamp)),
             Some(Value::Variants(_)) | None => Ok(SharedFound::OtherVariants),
         }
     }
@@ -110,7 +105,7 @@ impl Shared {
         self.writer.remove(key, stored);
     }
 
-    fn judged(&self, mut stored: StoredResponse, stamp: crate::cache::purge::log::Stamp) -> SharedFound {
+    fn judged(&self, mut stored: Box<StoredResponse>, stamp: Stamp) -> SharedFound {
         match self.parts.log.fence_of(stamp) {
             Some(fence) => {
                 stored.fence = fence;
@@ -123,11 +118,7 @@ impl Shared {
 
 impl Parts {
     /// What stands under a key; what does not verify counts as nothing.
-    pub(super) async fn read(
-        &self,
-        key: &SharedKey,
-        budget: Duration,
-    ) -> Result<Option<Value>, Unavailable> {
+    pub(super) async fn read(&self, key: &SharedKey, budget: Duration) -> Result<Option<Value>, Unavailable> {
         let Some(bytes) = self.redis.get(&key.name, budget).await? else { return Ok(None) };
         match codec::decode(&key.text, &bytes) {
             Ok(value) => Ok(Some(value)),
@@ -149,5 +140,18 @@ impl Parts {
             Value::Variants(marker) => Some(marker),
             Value::Response(..) => None,
         }))
+    }
+}
+
+#[cfg(test)]
+impl Shared {
+    /// The name of a key in Redis.
+    pub(super) fn name(&self, key: &CacheKey) -> String {
+        self.parts.naming.primary(key).name
+    }
+
+    /// Whether it has a response that can be judged.
+    pub(super) async fn has(&self, key: &CacheKey) -> bool {
+        matches!(self.find(key, &HeaderMap::new()).await, SharedFound::Response(_))
     }
 }

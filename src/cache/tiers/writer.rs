@@ -23,7 +23,7 @@ const QUEUE_KIBIBYTES: usize = 64 * 1024;
 /// What one command of a write may take.
 const WRITE_BUDGET: Duration = Duration::from_millis(500);
 /// A marker is kept at least so long, because variants that outlive it are lost.
-const MARKER_KEPT: Duration = Duration::from_secs(3600);
+const MARKER_KEPT: Duration = Duration::from_hours(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
