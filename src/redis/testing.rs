@@ -72,11 +72,14 @@ impl RedisServer {
         Endpoint::new(self.url().parse().unwrap())
     }
 
+    pub(crate) async fn connection(&self) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(self.url()).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
+    }
+
     /// Sends a command as somebody else would.
     pub(crate) async fn command<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
-        let client = redis::Client::open(self.url()).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        command.query_async(&mut connection).await.unwrap()
+        command.query_async(&mut self.connection().await).await.unwrap()
     }
 }
 

@@ -87,9 +87,8 @@ impl Marks {
     }
 
     fn shard(&self, name: u64) -> Option<&RwLock<HashMap<u64, Mark>>> {
-        // The low bits, because the map itself uses a hash of its own.
-        let index = usize::try_from(name % 64).unwrap_or_default();
-        self.shards.get(index)
+        let index = name % u64::try_from(SHARDS).unwrap_or(1);
+        self.shards.get(usize::try_from(index).ok()?)
     }
 }
 

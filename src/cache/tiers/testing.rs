@@ -24,7 +24,7 @@ pub(crate) fn response(body: &str, now: Timestamp) -> StoredResponse {
         body: Bytes::copy_from_slice(body.as_bytes()),
         received_at: now,
         initial_age: Duration::ZERO,
-        freshness_lifetime: Duration::from_secs(60),
+        freshness_lifetime: Duration::from_mins(1),
         reuse: Reuse::WhileFresh,
         selecting_fields: Vec::new(),
         tags: Vec::new(),

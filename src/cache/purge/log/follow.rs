@@ -82,7 +82,7 @@ async fn floor(log: &Following, reader: &mut LogReader) -> Result<LogPosition, U
 
 /// Reads the log from its beginning. What is in memory may have missed purges, unless this is the
 /// first log that this gateway sees, and it is whole.
-fn begin(log: &Following, epoch: u64, floor: LogPosition) {
+pub(super) fn begin(log: &Following, epoch: u64, floor: LogPosition) {
     let mut state = log.state();
     let whole = state.epoch.is_none() && floor == LogPosition::default();
     let number = if whole { log.tables.fence() } else { log.tables.distrust_all() };
@@ -100,7 +100,7 @@ fn begin(log: &Following, epoch: u64, floor: LogPosition) {
     log.outgoing.notify_one();
 }
 
-fn take(log: &Following, entry: &LogEntry) {
+pub(super) fn take(log: &Following, entry: &LogEntry) {
     // What cannot be read was written by another version: it may have purged anything.
     let message = postcard::from_bytes(&entry.bytes).unwrap_or(Message {
         gateway: 0,

@@ -71,7 +71,7 @@ impl Outbox {
         Some((unsent.number, unsent.bytes.clone()))
     }
 
-    fn sent(&mut self, number: u64) {
+    pub(super) fn sent(&mut self, number: u64) {
         let outgoing = self.queue.iter_mut().find(|outgoing| outgoing.number == number);
         if let Some(outgoing) = outgoing.filter(|outgoing| outgoing.sent == Sent::No) {
             outgoing.sent = Sent::Yes;
