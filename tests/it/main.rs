@@ -1,0 +1,12 @@
+//! Black-box tests of what Tidegate promises: the real binary on port 0, sources and destinations
+//! that a test scripts, a real Redis. Names say the promise; I1 to I12 are the invariants of
+//! docs/ARCHITECTURE.md.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails"
+)]
+
+mod support;

@@ -1,0 +1,39 @@
+//! What the tests stand on: the real binary, scripted sources, recording destinations, a real Redis.
+
+pub(crate) mod client;
+pub(crate) mod destination;
+pub(crate) mod gateway;
+pub(crate) mod inventory;
+pub(crate) mod redis;
+pub(crate) mod server;
+pub(crate) mod source;
+pub(crate) mod wait;
+pub(crate) mod wire;
+
+mod tests;
+
+pub(crate) use client::{Answer, Ask, Opened};
+pub(crate) use destination::{Delivery, RecordingDestination};
+pub(crate) use gateway::{Gateway, Setup};
+pub(crate) use inventory::{Fault, InventorySource};
+pub(crate) use self::redis::RedisServer;
+pub(crate) use server::{Received, Reply, Step};
+pub(crate) use source::ScriptedSource;
+pub(crate) use wait::{DEADLINE, Gate, eventually, within};
+
+/// A route named `items` that takes everything; further keys and tables may be appended.
+pub(crate) const EVERYTHING: &str =
+    "[[route]]\nname = \"items\"\npath = \"/{*rest}\"\nsource = \"inventory\"\n";
+
+/// A gateway in front of a source, with a route for everything and what `more` adds to that route.
+pub(crate) async fn gateway_for(source: &ScriptedSource, more: &str) -> Gateway {
+    Setup::new(format!("{}{EVERYTHING}{more}", source.table())).start().await
+}
+
+/// An HTTP date so many seconds from now.
+#[expect(clippy::disallowed_methods, reason = "a source's dates are wall-clock dates")]
+pub(crate) fn http_date(seconds_from_now: i64) -> String {
+    let now = std::time::SystemTime::now();
+    let distance = std::time::Duration::from_secs(seconds_from_now.unsigned_abs());
+    httpdate::fmt_http_date(if seconds_from_now < 0 { now - distance } else { now + distance })
+}
