@@ -9,4 +9,10 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod collapsing;
+mod doubt;
+mod forwarding;
+mod quotas;
+mod reads;
 mod support;
+mod writes;

@@ -104,8 +104,7 @@ impl Ask {
                 continue;
             }
             let none = self.method == "HEAD" || matches!(status, 204 | 304);
-            let framing =
-                if none { Framing::Length(0) } else { Framing::of(&fields, Framing::UntilClose) };
+            let framing = if none { Framing::Length(0) } else { Framing::of(&fields, Framing::UntilClose) };
             let head = Answer { status, fields, body: Vec::new() };
             return Ok(Opened { head, wire, body: Body::new(framing) });
         }

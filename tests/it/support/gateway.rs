@@ -103,7 +103,8 @@ impl Setup {
         match within("the gateway listens or ends", log.listening()).await {
             Some((public, admin)) => Ok(Gateway { child, public, admin, log }),
             None => {
-                let status = within("the gateway ends", child.wait()).await.expect("a child can be waited for");
+                let status =
+                    within("the gateway ends", child.wait()).await.expect("a child can be waited for");
                 Err(Exit { status, stderr: log.text() })
             }
         }
@@ -295,7 +296,9 @@ pub(crate) async fn run(arguments: &[&str], temporary: &Path) -> std::process::O
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    within(&format!("tidegate {arguments:?} ends"), child).await.expect("the binary that cargo built can be run")
+    within(&format!("tidegate {arguments:?} ends"), child)
+        .await
+        .expect("the binary that cargo built can be run")
 }
 
 #[test]

@@ -92,7 +92,9 @@ fn read(store: &Store, path: &str) -> Reply {
         return Reply::new(404, "");
     }
     let body = serde_json::to_vec(&members).expect("a map of strings is JSON");
-    Reply::ok(body).field("ETag", &format!("\"c{}\"", members.len())).field("Content-Type", "application/json")
+    Reply::ok(body)
+        .field("ETag", &format!("\"c{}\"", members.len()))
+        .field("Content-Type", "application/json")
 }
 
 fn write(store: &Mutex<Store>, applied: &Record<Received>, request: Received, fault: Fault) -> Reply {

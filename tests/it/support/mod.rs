@@ -12,11 +12,11 @@ pub(crate) mod wire;
 
 mod tests;
 
+pub(crate) use self::redis::RedisServer;
 pub(crate) use client::{Answer, Ask, Opened};
 pub(crate) use destination::{Delivery, RecordingDestination};
 pub(crate) use gateway::{Gateway, Setup};
 pub(crate) use inventory::{Fault, InventorySource};
-pub(crate) use self::redis::RedisServer;
 pub(crate) use server::{Received, Reply, Step};
 pub(crate) use source::ScriptedSource;
 pub(crate) use wait::{DEADLINE, Gate, eventually, within};

@@ -62,8 +62,10 @@ impl RedisServer {
     }
 
     async fn answering(&self) {
-        eventually("redis-server answers", async || self.ask("PING").await.is_ok_and(|reply| reply.starts_with("+PONG")))
-            .await;
+        eventually("redis-server answers", async || {
+            self.ask("PING").await.is_ok_and(|reply| reply.starts_with("+PONG"))
+        })
+        .await;
     }
 
     async fn ask(&self, command: &str) -> std::io::Result<String> {

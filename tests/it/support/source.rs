@@ -67,8 +67,7 @@ impl ScriptedSource {
 
     /// Waits until `count` requests came for a path.
     pub(crate) async fn wait_for(&self, path: &str, count: usize) {
-        let enough =
-            |all: &[Received]| all.iter().filter(|request| request.path() == path).count() >= count;
+        let enough = |all: &[Received]| all.iter().filter(|request| request.path() == path).count() >= count;
         self.requests.until(&format!("{count} requests for {path} at the source"), enough).await;
     }
 

@@ -72,7 +72,8 @@ async fn a_destination_keeps_what_it_accepted_and_records_all() {
         _ => Reply::ok(""),
     });
     for attempt in ["1", "2"] {
-        let ask = Ask::put("/items/1", "a").field("Tidegate-Attempt", attempt).field("Tidegate-Sequence", "9");
+        let ask =
+            Ask::put("/items/1", "a").field("Tidegate-Attempt", attempt).field("Tidegate-Sequence", "9");
         ask.send(to).await.expect("an answer");
     }
     let all = destination.wait_for(2).await;

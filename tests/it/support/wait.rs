@@ -18,11 +18,7 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
 }
 
 /// Asks until the answer is `true`, at most until the deadline.
-pub(crate) async fn eventually<F, Fut>(what: &str, mut ask: F)
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = bool>,
-{
+pub(crate) async fn eventually(what: &str, mut ask: impl AsyncFnMut() -> bool) {
     within(what, async {
         let mut tick = tokio::time::interval(ASK_EVERY);
         loop {
