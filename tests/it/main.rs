@@ -9,9 +9,14 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod admin;
 mod collapsing;
+mod crash;
+mod demo;
 mod doubt;
 mod forwarding;
+mod lifecycle;
+mod limits;
 mod quotas;
 mod reads;
 mod support;

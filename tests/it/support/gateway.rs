@@ -1,12 +1,13 @@
 //! The real binary as a child process, with a configuration and a folder of its own.
 
 use super::client::{Answer, Ask};
-use super::wait::{lock, within};
+use super::wait::{lock, within, within_time};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
@@ -288,6 +289,9 @@ impl Seen {
     }
 }
 
+/// The longest that a command of the binary may take.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
+
 /// Runs a command of the binary to its end in a folder of its own.
 pub(crate) async fn run(arguments: &[&str], temporary: &Path) -> std::process::Output {
     let child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
@@ -296,7 +300,7 @@ pub(crate) async fn run(arguments: &[&str], temporary: &Path) -> std::process::O
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    within(&format!("tidegate {arguments:?} ends"), child)
+    within_time(COMMAND_DEADLINE, &format!("tidegate {arguments:?} ends"), child)
         .await
         .expect("the binary that cargo built can be run")
 }

@@ -13,13 +13,23 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 
 /// Waits for `future`, at most until the deadline.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let waited = tokio::time::timeout(DEADLINE, future).await;
-    waited.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"))
+    within_time(DEADLINE, what, future).await
+}
+
+/// Waits for `future`, at most for `deadline`: for what is known to be long.
+pub(crate) async fn within_time<T>(deadline: Duration, what: &str, future: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(deadline, future).await;
+    waited.unwrap_or_else(|_| panic!("not within {deadline:?}: {what}"))
 }
 
 /// Asks until the answer is `true`, at most until the deadline.
-pub(crate) async fn eventually(what: &str, mut ask: impl AsyncFnMut() -> bool) {
-    within(what, async {
+pub(crate) async fn eventually(what: &str, ask: impl AsyncFnMut() -> bool) {
+    eventually_within(DEADLINE, what, ask).await;
+}
+
+/// Asks until the answer is `true`, at most for `deadline`.
+pub(crate) async fn eventually_within(deadline: Duration, what: &str, mut ask: impl AsyncFnMut() -> bool) {
+    within_time(deadline, what, async {
         let mut tick = tokio::time::interval(ASK_EVERY);
         loop {
             tick.tick().await;

@@ -8,6 +8,9 @@ use tokio::net::TcpStream;
 /// The largest head that the tests accept.
 const HEAD_BYTES_MAX: usize = 256 * 1024;
 
+/// Bytes asked of a socket at once.
+const READ_BYTES: usize = 16 * 1024;
+
 /// The field lines of a message, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fields(pub(crate) Vec<(String, String)>);
@@ -84,7 +87,7 @@ impl Wire {
     }
 
     async fn fill(&mut self) -> io::Result<usize> {
-        let mut part = [0; 16 * 1024];
+        let mut part = vec![0; READ_BYTES];
         let read = self.stream.read(&mut part).await?;
         self.buffer.extend_from_slice(&part[..read]);
         Ok(read)
@@ -135,12 +138,6 @@ impl Wire {
             self.fill_or_cut().await?;
         }
         Ok(self.buffer.drain(..count).collect())
-    }
-
-    /// Everything until the other side closes.
-    pub(crate) async fn to_close(&mut self) -> io::Result<Vec<u8>> {
-        while self.fill().await? > 0 {}
-        Ok(std::mem::take(&mut self.buffer))
     }
 }
 
