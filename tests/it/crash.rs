@@ -21,7 +21,7 @@ const ACKNOWLEDGED_MIN: usize = 5_000;
 /// `concurrency` of the destination: a crash repeats at most so many deliveries (I2).
 const CONCURRENCY: usize = 16;
 /// After the last death everything has arrived within this time.
-const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+const SETTLED_WITHIN: Duration = Duration::from_mins(1);
 /// The variable that names a fail point, alone or as `name:N` for the N-th passage.
 const FAIL_POINT: &str = "TIDEGATE_FAIL_POINT";
 

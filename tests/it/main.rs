@@ -6,7 +6,9 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "a test that cannot go on fails"
+    clippy::format_push_string,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, and says with what numbers"
 )]
 
 mod admin;

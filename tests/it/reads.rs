@@ -141,13 +141,16 @@ async fn the_routes_ttl_holds_where_the_response_says_nothing_and_ends() {
     }
 }
 
+/// A path, the fields of its response, and whether a second request is a hit.
+type Row<'a> = (&'a str, Vec<(&'a str, &'a str)>, bool);
+
 /// Rows: path, the response's fields, whether a second request is answered without the source.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_response_says_decides_about_reuse() {
     let past = http_date(-3600);
     let soon = http_date(60);
     let now = http_date(0);
-    let rows: Vec<(&str, Vec<(&str, &str)>, bool)> = vec![
+    let rows: Vec<Row<'_>> = vec![
         ("/5.2.2.5-no-store", vec![("Cache-Control", "no-store, max-age=60")], false),
         ("/5.2.2.7-private", vec![("Cache-Control", "private, max-age=60")], false),
         ("/5.2.2.4-no-cache", vec![("Cache-Control", "no-cache, max-age=60")], false),

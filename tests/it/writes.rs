@@ -178,9 +178,9 @@ async fn the_key_comes_from_where_the_route_says() {
     ];
     let mut text = format!("{}{}", source.table(), destination.table("search"));
     for (name, path, template, ..) in &rows {
-        text.push_str(&format!(
+        text += &format!(
             "[[route]]\nname = \"{name}\"\npath = \"{path}\"\nsource = \"inventory\"\n{SYNC}key = \"{template}\"\n"
-        ));
+        );
     }
     let gateway = Setup::new(text).start().await;
     for (turn, (name, _, _, ask, key)) in rows.into_iter().enumerate() {

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 /// Writers at once; each has keys of its own, so that a key's values grow in the order of writing.
 const WRITERS: usize = 8;
-/// Keys that are PUT and DELETEd.
+/// Keys that are set and removed.
 const KEYS: usize = 200;
 /// Where POSTs go; also the key of one whose answer was lost.
 pub(super) const COLLECTION: &str = "/orders";

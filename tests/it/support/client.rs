@@ -58,10 +58,10 @@ impl Ask {
     fn bytes(&self, to: SocketAddr) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         if !self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-            head.push_str(&format!("Host: {to}\r\n"));
+            head += &format!("Host: {to}\r\n");
         }
         for (name, value) in &self.fields {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head += &format!("{name}: {value}\r\n");
         }
         let Some(body) = &self.body else { return format!("{head}\r\n").into_bytes() };
         let mut bytes;

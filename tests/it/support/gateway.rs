@@ -39,19 +39,19 @@ impl Setup {
 
     /// Adds a line to `[server]`.
     pub(crate) fn server(mut self, line: &str) -> Self {
-        self.server = line.to_owned();
+        line.clone_into(&mut self.server);
         self
     }
 
     /// Adds a line to `[admin]`.
     pub(crate) fn admin(mut self, line: &str) -> Self {
-        self.admin = line.to_owned();
+        line.clone_into(&mut self.admin);
         self
     }
 
     /// Adds a line to `[sync]`.
     pub(crate) fn sync(mut self, line: &str) -> Self {
-        self.sync = line.to_owned();
+        line.clone_into(&mut self.sync);
         self
     }
 
@@ -101,14 +101,11 @@ impl Setup {
             .expect("the binary that cargo built can be run");
         let pipe = child.stderr.take().expect("standard error was piped");
         let log = Log::follow(pipe);
-        match within("the gateway listens or ends", log.listening()).await {
-            Some((public, admin)) => Ok(Gateway { child, public, admin, log }),
-            None => {
-                let status =
-                    within("the gateway ends", child.wait()).await.expect("a child can be waited for");
-                Err(Exit { status, stderr: log.text() })
-            }
+        if let Some((public, admin)) = within("the gateway listens or ends", log.listening()).await {
+            return Ok(Gateway { child, public, admin, log });
         }
+        let status = within("the gateway ends", child.wait()).await.expect("a child can be waited for");
+        Err(Exit { status, stderr: log.text() })
     }
 }
 
@@ -290,7 +287,7 @@ impl Seen {
 }
 
 /// The longest that a command of the binary may take.
-const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
+const COMMAND_DEADLINE: Duration = Duration::from_mins(1);
 
 /// Runs a command of the binary to its end in a folder of its own.
 pub(crate) async fn run(arguments: &[&str], temporary: &Path) -> std::process::Output {

@@ -1,4 +1,4 @@
-//! A source that keeps state: PUT, DELETE, GET of items, POST that creates, strong ETags, and
+//! A source that keeps state: PUT, DELETE, GET of items, POST that creates, entity tags, and
 //! faults before or after a write was applied.
 
 use super::server::{Received, Reply, Server, Step};
@@ -30,7 +30,7 @@ struct Store {
 
 type Faults = Arc<dyn Fn(&Received) -> Fault + Send + Sync>;
 
-/// A key-value source; what is POSTed to a path gets a path of its own below it.
+/// A key-value source; a POST to a path creates one below it.
 pub(crate) struct InventorySource {
     server: Server,
     store: Arc<Mutex<Store>>,

@@ -100,11 +100,11 @@ impl Reply {
     fn head(&self) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} Scripted\r\n", self.status);
         for (name, value) in &self.fields {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head += &format!("{name}: {value}\r\n");
         }
         match self.framing {
             Framing::Length(_) if matches!(self.status, 100..200 | 204 | 304) => {}
-            Framing::Length(length) => head.push_str(&format!("Content-Length: {length}\r\n")),
+            Framing::Length(length) => head += &format!("Content-Length: {length}\r\n"),
             Framing::Chunked => head.push_str("Transfer-Encoding: chunked\r\n"),
             Framing::UntilClose => head.push_str("Connection: close\r\n"),
         }
@@ -161,9 +161,9 @@ impl Drop for Server {
 async fn serve(stream: TcpStream, handler: Handler) {
     let mut wire = Wire::new(stream);
     while let Ok(Some(request)) = receive(&mut wire).await {
-        let head_only = request.method == "HEAD";
+        let content = if request.method == "HEAD" { Content::Left } else { Content::Sent };
         let reply = handler(request).await;
-        match answer(&mut wire, &reply, head_only).await {
+        match answer(&mut wire, &reply, content).await {
             Ok(After::KeepAlive) => {}
             Ok(After::Reset) => return wire.reset(),
             Ok(After::Close) | Err(_) => return,
@@ -180,13 +180,20 @@ async fn receive(wire: &mut Wire) -> io::Result<Option<Received>> {
     Ok(Some(Received { method, target, fields, body }))
 }
 
+/// Whether the answer to a method has content.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Sent,
+    Left,
+}
+
 enum After {
     KeepAlive,
     Close,
     Reset,
 }
 
-async fn answer(wire: &mut Wire, reply: &Reply, head_only: bool) -> io::Result<After> {
+async fn answer(wire: &mut Wire, reply: &Reply, content: Content) -> io::Result<After> {
     for step in &reply.before {
         match step {
             Step::Bytes(bytes) => wire.write(bytes).await?,
@@ -196,7 +203,7 @@ async fn answer(wire: &mut Wire, reply: &Reply, head_only: bool) -> io::Result<A
         }
     }
     wire.write(&reply.head()).await?;
-    if head_only || matches!(reply.status, 204 | 304) {
+    if content == Content::Left || matches!(reply.status, 204 | 304) {
         return Ok(After::KeepAlive);
     }
     for step in &reply.body {
