@@ -14,6 +14,7 @@
 mod admin;
 mod collapsing;
 mod crash;
+mod deliveries;
 mod demo;
 mod doubt;
 mod forwarding;

@@ -30,6 +30,26 @@ pub(crate) async fn gateway_for(source: &ScriptedSource, more: &str) -> Gateway 
     Setup::new(format!("{}{EVERYTHING}{more}", source.table())).start().await
 }
 
+/// What makes the route before it deliver to `search`.
+pub(crate) const SYNC: &str = "[route.sync]\ndestinations = [\"search\"]\n";
+
+/// A gateway whose one route is synced to `search`.
+pub(crate) async fn synced(source: &ScriptedSource, destination: &RecordingDestination) -> Gateway {
+    let text = format!("{}{}{EVERYTHING}{SYNC}", source.table(), destination.table("search"));
+    Setup::new(text).start().await
+}
+
+/// A source that takes every write.
+pub(crate) async fn obliging_source() -> ScriptedSource {
+    let source = ScriptedSource::start().await;
+    source.on("*", |request| match request.method.as_str() {
+        "POST" => Reply::new(201, "").field("Location", "/items/7"),
+        "DELETE" => Reply::new(204, ""),
+        _ => Reply::ok(""),
+    });
+    source
+}
+
 /// An HTTP date so many seconds from now.
 #[expect(clippy::disallowed_methods, reason = "a source's dates are wall-clock dates")]
 pub(crate) fn http_date(seconds_from_now: i64) -> String {
