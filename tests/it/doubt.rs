@@ -102,12 +102,13 @@ async fn a_later_write_of_the_key_follows_the_doubt() {
     gateway.put("/items/1", "zero").await;
     assert_eq!(gateway.get("/items/1").await.text(), "zero");
     only(&source, "one", Fault::CutAfterApplying);
-    gateway.put("/items/1", "one").await;
+    let id = change_of(&gateway.put("/items/1", "one").await);
     assert_eq!(gateway.get("/items/1").await.text(), "one", "a doubt moves the fence");
     assert_eq!(gateway.put("/items/1", "two").await.status, 200);
     assert_eq!(gateway.get("/items/1").await.text(), "two");
     let all = destination.wait_for_body("two").await;
     assert!(all.is_sorted_by_key(|delivery| delivery.sequence), "{all:?}");
     assert_eq!(all.last().expect("deliveries").request.text(), "two");
+    assert!(all.iter().any(|delivery| delivery.id == id), "the doubt was resolved before: {all:?}");
     eventually("both states are equal", async || source.state() == destination.state()).await;
 }
