@@ -6,7 +6,7 @@ mod traffic;
 mod verdict;
 
 use crate::support::{
-    EVERYTHING, InventorySource, RecordingDestination, Setup, eventually, eventually_within, within,
+    EVERYTHING, InventorySource, RecordingDestination, Setup, answers_within, eventually, within,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,15 +103,15 @@ impl World {
         self.setup.environment(FAIL_POINT, "");
         let gateway = self.setup.start().await;
         let ledger = self.traffic.ledger();
-        eventually_within(
-            SETTLED_WITHIN,
-            "source and destination are equal and every acknowledged change has arrived",
-            async || {
-                self.source.state() == self.destination.state()
-                    && verdict::missing(&ledger, &self.destination.deliveries.all()).is_empty()
-            },
-        )
-        .await;
+        let arrived = async || {
+            self.source.state() == self.destination.state()
+                && verdict::missing(&ledger, &self.destination.deliveries.all()).is_empty()
+        };
+        if !answers_within(SETTLED_WITHIN, arrived).await {
+            verdict::nothing_acknowledged_is_missing(&ledger, &self.destination.deliveries.all());
+            let differences = verdict::differences(&self.source.state(), &self.destination.state());
+            panic!("path, source, destination: {differences:?}");
+        }
         eventually("nothing waits", async || {
             let status = gateway.destination("search").await;
             status["pending"] == 0 && status["in_flight"] == 0

@@ -2,7 +2,10 @@
 
 use super::traffic::{COLLECTION, Ledger};
 use crate::support::Delivery;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+/// Path -> value.
+type State = BTreeMap<String, String>;
 
 /// I2: changes that were acknowledged and never accepted by the destination.
 pub(super) fn missing(ledger: &Ledger, deliveries: &[Delivery]) -> Vec<String> {
@@ -10,6 +13,18 @@ pub(super) fn missing(ledger: &Ledger, deliveries: &[Delivery]) -> Vec<String> {
         deliveries.iter().filter(|one| one.answered / 100 == 2).map(|one| one.id.as_str()).collect();
     let lost = ledger.acknowledged.iter().filter(|write| !delivered.contains(write.change.as_str()));
     lost.map(|write| format!("{} {:?} ({})", write.what, write.body, write.change)).collect()
+}
+
+/// Path, value at the source, value at the destination, wherever they differ.
+pub(super) fn differences(source: &State, destination: &State) -> Vec<(String, String, String)> {
+    let paths: BTreeSet<&String> = source.keys().chain(destination.keys()).collect();
+    let value =
+        |state: &State, path: &String| state.get(path).cloned().unwrap_or_else(|| "absent".to_owned());
+    paths
+        .into_iter()
+        .filter(|path| source.get(*path) != destination.get(*path))
+        .map(|path| (path.clone(), value(source, path), value(destination, path)))
+        .collect()
 }
 
 pub(super) fn nothing_acknowledged_is_missing(ledger: &Ledger, deliveries: &[Delivery]) {

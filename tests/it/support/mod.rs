@@ -19,7 +19,7 @@ pub(crate) use gateway::{Gateway, Setup};
 pub(crate) use inventory::{Fault, InventorySource};
 pub(crate) use server::{Received, Reply, Step};
 pub(crate) use source::ScriptedSource;
-pub(crate) use wait::{Gate, eventually, eventually_within, within};
+pub(crate) use wait::{Gate, answers_within, eventually, within};
 
 /// A route named `items` that takes everything; further keys and tables may be appended.
 pub(crate) const EVERYTHING: &str =

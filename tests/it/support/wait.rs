@@ -24,12 +24,12 @@ pub(crate) async fn within_time<T>(deadline: Duration, what: &str, future: impl 
 
 /// Asks until the answer is `true`, at most until the deadline.
 pub(crate) async fn eventually(what: &str, ask: impl AsyncFnMut() -> bool) {
-    eventually_within(DEADLINE, what, ask).await;
+    assert!(answers_within(DEADLINE, ask).await, "not within {DEADLINE:?}: {what}");
 }
 
-/// Asks until the answer is `true`, at most for `deadline`.
-pub(crate) async fn eventually_within(deadline: Duration, what: &str, mut ask: impl AsyncFnMut() -> bool) {
-    within_time(deadline, what, async {
+/// Whether the answer becomes `true` before the deadline.
+pub(crate) async fn answers_within(deadline: Duration, mut ask: impl AsyncFnMut() -> bool) -> bool {
+    let asking = async {
         let mut tick = tokio::time::interval(ASK_EVERY);
         loop {
             tick.tick().await;
@@ -37,8 +37,8 @@ pub(crate) async fn eventually_within(deadline: Duration, what: &str, mut ask: i
                 return;
             }
         }
-    })
-    .await;
+    };
+    tokio::time::timeout(deadline, asking).await.is_ok()
 }
 
 /// Closed until the test opens it.
