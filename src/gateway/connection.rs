@@ -22,7 +22,7 @@ use tokio::time::{Instant, Sleep};
 
 /// Sent where a head does not arrive in time.
 pub(crate) const TIMEOUT_ANSWER: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/problem+json\r\n\
-Content-Length: 93\r\nConnection: close\r\n\r\n\
+Content-Length: 95\r\nConnection: close\r\n\r\n\
 {\"type\":\"about:blank\",\"title\":\"Request Timeout\",\"status\":408,\"detail\":\"the head came too slow\"}";
 
 /// The requests under way on a connection; shared by its transport and its requests.

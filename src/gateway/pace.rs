@@ -89,7 +89,7 @@ mod tests {
                 poll_fn(|context| pace.poll_waiting(context)),
             );
             assert!(waited.await.is_err(), "second {second}");
-            assert_eq!(pace.moved(11), Ok(()), "second {second}");
+            assert_eq!(pace.moved(12), Ok(()), "second {second}");
         }
     }
 }

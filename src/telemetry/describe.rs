@@ -15,6 +15,9 @@ enum Kind {
 }
 
 const METRICS: &[(&str, Kind, Unit, &str)] = &[
+    (names::TIER_UNREADABLE, Kind::Counter, Unit::Count, "Values of the shared tier that did not verify."),
+    (names::VARIANTS_DROPPED, Kind::Counter, Unit::Count, "Variants dropped because a key had too many."),
+    (names::STORES_FENCED, Kind::Counter, Unit::Count, "Responses not stored because a purge came between."),
     (names::BUILD_INFO, Kind::Gauge, Unit::Count, "Always 1; the version of this build."),
     (names::REQUESTS, Kind::Counter, Unit::Count, "Requests answered."),
     (
