@@ -360,3 +360,24 @@ async fn i5_redis_back_with_an_older_log_is_a_new_epoch() {
     let other = Gateway::ready(&server).await;
     assert_eq!(other.lookup(&key).await, URI_MISS, "a value of the old epoch cannot be judged");
 }
+
+#[tokio::test]
+async fn i9_a_full_redis_costs_nothing_but_its_own_part() {
+    let server = RedisServer::start().await;
+    let gateway = Gateway::ready(&server).await;
+    let maxmemory = |bytes: &'static str| {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("SET").arg("maxmemory").arg(bytes);
+        command
+    };
+    let () = server.command(&maxmemory("1")).await;
+    let key = key("http://h/a");
+    gateway.store(&key, "body");
+    assert_eq!(gateway.lookup(&key).await, Seen::fresh(Tier::Memory, "body"));
+    assert_eq!(gateway.cache.purge(path("/b"), PurgeMode::Hard).await.scope, PurgeScope::Local);
+    assert_eq!(gateway.lookup(&super::testing::key("http://h/b")).await, URI_MISS);
+    assert_eq!(gateway.connection().state(), State::Closed, "it answers");
+    let () = server.command(&maxmemory("0")).await;
+    gateway.follows().await;
+    assert_eq!(gateway.lookup(&key).await, Seen::fresh(Tier::Memory, "body"), "the log was never lost");
+}

@@ -128,8 +128,7 @@ impl Log {
         let (number, sent) = {
             let mut state = self.shared.state();
             let number = self.shared.tables.apply(&purges, mode, now);
-            let message = Message { gateway: self.shared.gateway, number: number.0, mode, purges };
-            (number, state.outbox.push(message))
+            (number, state.outbox.push(number.0, mode, purges))
         };
         self.shared.outgoing.notify_one();
         // Not worth waiting for while nothing can be sent.

@@ -125,3 +125,17 @@ async fn i5_a_log_trimmed_past_what_is_known_leaves_memory_unverified() {
     eventually("followed again", async || log.is_trusted()).await;
     assert_eq!(log.shared.tables.judge(&key, &[], log.shared.tables.fence()), Standing::Valid);
 }
+
+#[tokio::test]
+async fn i5_the_first_log_that_is_seen_is_trusted_only_if_it_is_whole() {
+    let key = CacheKey::new(&Target::parse_absolute("http://h/").unwrap(), None);
+    for (floor, standing) in [(at(0), Standing::Valid), (at(10), Standing::Unverified)] {
+        let log = start(&RedisServer::reserved());
+        let before = log.shared.tables.fence();
+        follow::begin(&log.shared, EPOCH, floor);
+        assert_eq!(log.shared.tables.judge(&key, &[], before), standing, "{floor}");
+        let fence = log.shared.tables.fence();
+        follow::begin(&log.shared, EPOCH + 1, at(0));
+        assert_eq!(log.shared.tables.judge(&key, &[], fence), Standing::Unverified, "another epoch");
+    }
+}
