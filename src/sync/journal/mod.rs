@@ -61,6 +61,7 @@ pub(crate) enum Room {
 
 #[derive(Debug)]
 struct Shared {
+    commits: AtomicU64,
     used_bytes: AtomicU64,
     health: watch::Sender<Health>,
     newest: watch::Sender<u64>,
@@ -74,7 +75,7 @@ pub(crate) struct Journal {
     readers: Readers,
     shared: Arc<Shared>,
     max_size_bytes: u64,
-    _lock: File,
+    lock: File,
 }
 
 impl Journal {
@@ -94,6 +95,7 @@ impl Journal {
         let (used, newest) = prepared
             .map_err(|error| OpenError::Unusable { folder: folder.to_owned(), cause: error.into() })?;
         let shared = Arc::new(Shared {
+            commits: AtomicU64::new(0),
             used_bytes: AtomicU64::new(used),
             health: watch::Sender::new(Health::Sound),
             newest: watch::Sender::new(newest),
@@ -101,7 +103,6 @@ impl Journal {
         let writer = writer::Writer {
             folder: folder.to_owned(),
             destinations,
-            store,
             clock,
             shared: Arc::clone(&shared),
             meters: writer::Meters::new(),
@@ -109,7 +110,7 @@ impl Journal {
         let (sender, receiver) = mpsc::channel(QUEUE_RECORDS);
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || writer.run(receiver))
+            .spawn(move || writer.run(store, receiver))
             .map_err(unusable)?;
         Ok(Self {
             queue: Mutex::new(Some(sender)),
@@ -117,7 +118,7 @@ impl Journal {
             readers: Readers::new(folder.to_owned()),
             shared,
             max_size_bytes,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -176,6 +177,16 @@ impl Journal {
             // A writer that panicked has been reported by the panic's own message.
             drop(tokio::task::spawn_blocking(move || thread.join()).await);
         }
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the journal's lock is given back only when the process ends");
+        }
+    }
+}
+
+#[cfg(test)]
+impl Journal {
+    fn commits(&self) -> u64 {
+        self.shared.commits.load(Ordering::Relaxed)
     }
 }
 

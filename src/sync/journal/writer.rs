@@ -11,11 +11,12 @@ use super::sqlite::{self, SqlError, Store};
 use super::{Health, Job, Shared};
 use crate::clock::Clock;
 use crate::sync::change::ChangeId;
-use crate::sync::failpoint;
+use crate::sync::failpoint as fail;
 use crate::telemetry::metrics as names;
 use metrics::{Counter, Histogram, counter, histogram};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -29,7 +30,6 @@ const REOPEN_AFTER: Duration = Duration::from_millis(500);
 pub(super) struct Writer {
     pub(super) folder: PathBuf,
     pub(super) destinations: Vec<String>,
-    pub(super) store: Store,
     pub(super) clock: Clock,
     pub(super) shared: Arc<Shared>,
     pub(super) meters: Meters,
@@ -78,29 +78,36 @@ impl Meters {
 
 impl Writer {
     /// Writes until the queue is closed and empty, then checkpoints.
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+    pub(super) fn run(self, mut store: Store, mut queue: mpsc::Receiver<Job>) {
         while let Some(first) = queue.blocking_recv() {
             let group = gather(first, &mut queue);
-            match self.commit(&group) {
+            match self.commit(&mut store, &group) {
                 Ok(told) => self.acknowledge(group, told),
-                Err(error) => match self.recover(group, &error, &mut queue) {
-                    Some(recovered) => self = recovered,
-                    None => return,
-                },
+                Err(error) => {
+                    tracing::error!(%error, "the journal cannot be written; synced writes are refused until it can be");
+                    // The file may hold the failed group or not: only what is read after opening it
+                    // anew counts.
+                    drop(store);
+                    match self.recover(group, &mut queue) {
+                        Some(recovered) => store = recovered,
+                        None => return,
+                    }
+                }
             }
         }
-        sqlite::close(self.store);
+        sqlite::close(store);
     }
 
-    fn commit(&mut self, group: &[Job]) -> Result<Vec<u64>, SqlError> {
+    fn commit(&self, store: &mut Store, group: &[Job]) -> Result<Vec<u64>, SqlError> {
         let now = self.clock.now();
-        let transaction = self.store.transaction_with_behavior(sqlite::IMMEDIATE)?;
-        let told = group.iter().map(|job| sqlite::apply(&transaction, &job.record, now)).collect::<Result<Vec<_>, _>>()?;
-        reach(group, failpoint::INTENT_BEFORE_COMMIT, failpoint::OUTCOME_BEFORE_COMMIT, failpoint::SETTLE_BEFORE_COMMIT);
+        let transaction = store.transaction_with_behavior(sqlite::IMMEDIATE)?;
+        let written = group.iter().map(|job| sqlite::apply(&transaction, &job.record, now));
+        let told = written.collect::<Result<Vec<_>, _>>()?;
+        reach(group, [fail::INTENT_BEFORE_COMMIT, fail::OUTCOME_BEFORE_COMMIT, fail::SETTLE_BEFORE_COMMIT]);
         transaction.commit()?;
-        reach(group, failpoint::INTENT_AFTER_COMMIT, failpoint::OUTCOME_AFTER_COMMIT, failpoint::SETTLE_AFTER_COMMIT);
-        let used = sqlite::used_bytes(&self.store)?;
-        self.shared.used_bytes.store(used, std::sync::atomic::Ordering::Relaxed);
+        reach(group, [fail::INTENT_AFTER_COMMIT, fail::OUTCOME_AFTER_COMMIT, fail::SETTLE_AFTER_COMMIT]);
+        self.shared.used_bytes.store(sqlite::used_bytes(store)?, Ordering::Relaxed);
+        self.shared.commits.fetch_add(1, Ordering::Relaxed);
         self.meters.commits.increment(1);
         #[expect(clippy::cast_precision_loss, reason = "a group has at most a thousand records")]
         self.meters.batch.record(group.len() as f64);
@@ -118,59 +125,47 @@ impl Writer {
             // Nobody may be waiting any more.
             drop(job.done.send(Ok(told)));
         }
-        if newest > 0 {
-            self.shared.newest.send_if_modified(|sequence| {
-                let moved = newest > *sequence;
-                *sequence = newest.max(*sequence);
-                moved
-            });
-        }
+        self.publish(newest);
     }
 
-    /// After a failed commit. `None`: the engine has stopped meanwhile.
-    fn recover(self, group: Vec<Job>, error: &SqlError, queue: &mut mpsc::Receiver<Job>) -> Option<Self> {
-        tracing::error!(%error, "the journal cannot be written; synced writes are refused until it can be");
+    fn publish(&self, newest: u64) {
+        self.shared.newest.send_if_modified(|sequence| {
+            let moved = newest > *sequence;
+            *sequence = newest.max(*sequence);
+            moved
+        });
+    }
+
+    /// After a failed commit: the journal opened anew. `None`: the engine has stopped meanwhile.
+    fn recover(&self, group: Vec<Job>, queue: &mut mpsc::Receiver<Job>) -> Option<Store> {
         self.shared.health.send_replace(Health::Failed);
         let (mut kept, mut refused) = (Vec::new(), Vec::new());
         sort_out(group, &mut kept, &mut refused);
-        let Self { folder, destinations, store, clock, shared, meters } = self;
-        // The file may hold the failed group or not: only what is read after opening it anew counts.
-        drop(store);
+        let undo = refused.into_iter().map(|id| Record::Outcome { change: id, verdict: Verdict::Aborted });
+        let undo: Vec<Job> = undo.map(Job::untold).collect();
+        let undone = undo.len();
+        // What the file may hold of the refused intents was never sent: it is aborted first.
+        kept.splice(0..0, undo);
         loop {
             std::thread::park_timeout(REOPEN_AFTER);
             while let Ok(job) = queue.try_recv() {
-                // An intent that was queued before the failure was never written: nothing to undo.
+                // An intent that queued since was never written: nothing to undo.
                 sort_out(vec![job], &mut kept, &mut Vec::new());
             }
             if queue.is_closed() && queue.is_empty() {
                 return None;
             }
-            let Some(store) = reopen(&folder, &destinations) else { continue };
-            let mut writer = Self {
-                folder: folder.clone(),
-                destinations: destinations.clone(),
-                store,
-                clock: clock.clone(),
-                shared: Arc::clone(&shared),
-                meters: Meters::new(),
-            };
-            let undo = refused.iter().map(|id| Job::untold(Record::Outcome { change: *id, verdict: Verdict::Aborted }));
-            let mut again: Vec<Job> = undo.collect();
-            let undone = again.len();
-            again.append(&mut kept);
-            match writer.commit(&again) {
-                Ok(told) => {
-                    writer.acknowledge(again, told);
-                    tracing::info!("the journal can be written again");
-                    writer.shared.health.send_replace(Health::Sound);
-                    return Some(writer);
+            let Some(mut store) = reopen(&self.folder, &self.destinations) else { continue };
+            match self.commit(&mut store, &kept).and_then(|told| Ok((told, sqlite::last_sequence(&store)?))) {
+                Ok((told, newest)) => {
+                    tracing::info!(undone, written = kept.len() - undone, "the journal can be written again");
+                    self.acknowledge(kept, told);
+                    self.publish(newest);
+                    self.shared.health.send_replace(Health::Sound);
+                    return Some(store);
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "the journal still cannot be written");
-                    kept = again.split_off(undone);
-                }
+                Err(error) => tracing::warn!(%error, "the journal still cannot be written"),
             }
-            drop(writer.meters);
         }
     }
 }
@@ -209,17 +204,17 @@ fn gather(first: Job, queue: &mut mpsc::Receiver<Job>) -> Vec<Job> {
     group
 }
 
-fn reach(group: &[Job], intent: &'static str, outcome: &'static str, settle: &'static str) {
+fn reach(group: &[Job], [intent, outcome, settle]: [&'static str; 3]) {
     if cfg!(debug_assertions) {
         let has = |wanted: fn(&Record) -> bool| group.iter().any(|job| wanted(&job.record));
         if has(|record| matches!(record, Record::Intent(_))) {
-            failpoint::reach(intent);
+            fail::reach(intent);
         }
         if has(|record| matches!(record, Record::Outcome { .. })) {
-            failpoint::reach(outcome);
+            fail::reach(outcome);
         }
         if has(|record| matches!(record, Record::Progress(_))) {
-            failpoint::reach(settle);
+            fail::reach(settle);
         }
     }
 }

@@ -14,7 +14,7 @@ pub(crate) use view::*;
 
 use crate::sync::error::OpenError;
 use rusqlite::{Connection, OpenFlags};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// The journal's file in its folder.
@@ -111,8 +111,7 @@ pub(crate) mod delivery_state {
     pub(crate) const DEAD: i64 = 3;
     pub(crate) const DELIVERED: i64 = 4;
     pub(crate) const ABSENT: i64 = 5;
-    pub(crate) const DISCARDED: i64 = 6;
-    /// The words for operators, by number.
+    /// The words for operators, by number; a discarded one is 6.
     pub(crate) const WORDS: [&str; 7] =
         ["waiting", "waiting", "parked", "dead-letter", "delivered", "absent", "discarded"];
 }
@@ -182,7 +181,8 @@ pub(crate) fn used_bytes(store: &Store) -> Result<u64, SqlError> {
 pub(crate) const IMMEDIATE: rusqlite::TransactionBehavior = rusqlite::TransactionBehavior::Immediate;
 
 #[cfg(test)]
-/// Where the journal's file is.
-pub(crate) fn file(folder: &Path) -> PathBuf {
-    folder.join(FILE)
+pub(crate) fn damage_first_body(folder: &Path) {
+    let store = Connection::open(folder.join(FILE)).unwrap();
+    let damage = "UPDATE contents SET body=x'00' WHERE number=(SELECT min(number) FROM contents)";
+    assert_eq!(store.execute(damage, []).unwrap(), 1);
 }
