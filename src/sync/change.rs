@@ -5,6 +5,8 @@ use http::{HeaderMap, Method};
 use std::fmt;
 use std::sync::Arc;
 
+pub use super::key::{DraftKey, KeySource, KeyTemplate, KeyTemplateError};
+
 /// The id of a change: what `Tidegate-Change` and the deliveries' `Idempotency-Key` carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChangeId(pub uuid::Uuid);
@@ -15,73 +17,17 @@ impl fmt::Display for ChangeId {
     }
 }
 
+impl ChangeId {
+    /// Reads the form that [`fmt::Display`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        uuid::Uuid::try_parse(text).ok().map(Self)
+    }
+}
+
 /// The token of `Tidegate-Version`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version(pub String);
-
-/// What orders changes: a template of texts and parts of the request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyTemplate {}
-
-/// Why a key template is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KeyTemplateError {
-    /// A part that is neither known nor a name of the path pattern.
-    #[error("unknown part {{{0}}}")]
-    UnknownPart(String),
-    /// A brace without its partner.
-    #[error("unbalanced braces")]
-    Braces,
-    /// No part at all: every change would have the same key.
-    #[error("no part in braces")]
-    Constant,
-}
-
-impl KeyTemplate {
-    /// Reads `"{location}"`, `"{path}"`, `"{header:X-Tenant}"`, `"{json:/id}"`, names of the path
-    /// pattern, and texts between them.
-    ///
-    /// # Errors
-    /// [`KeyTemplateError`] for what is not one of these.
-    pub fn parse(text: &str, pattern_names: &[&str]) -> Result<Self, KeyTemplateError> {
-        let _ = (text, pattern_names);
-        unimplemented!()
-    }
-
-    /// The key of a request. A missing part is replaced by the path.
-    #[must_use]
-    pub fn resolve(&self, request: &KeySource<'_>) -> DraftKey {
-        let _ = request;
-        unimplemented!()
-    }
-}
-
-/// What a key template reads. `path` is in the source's own space (after `strip`).
-#[derive(Clone, Copy, Debug)]
-pub struct KeySource<'a> {
-    /// The request's method.
-    pub method: &'a Method,
-    /// The path as forwarded.
-    pub path: &'a str,
-    /// What the path pattern's names matched.
-    pub names: &'a [(&'a str, &'a str)],
-    /// The request's fields.
-    pub fields: &'a HeaderMap,
-    /// The request's content.
-    pub body: &'a [u8],
-}
-
-/// What is known of a key before the source has answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DraftKey {
-    /// Writes of this key pass one at a time.
-    Known(String),
-    /// POST by `{location}`: the path of the answer's Location, else this.
-    FromLocation {
-        /// The key where the answer has no Location.
-        otherwise: String,
-    },
-}
 
 /// A write as it is recorded before the source is called.
 #[derive(Clone, Debug)]

@@ -1,0 +1,127 @@
+//! What operators ask of a worker, and what it tells.
+
+use super::worker::Worker;
+use crate::clock::Timestamp;
+use crate::sync::Run;
+use crate::sync::journal::record::{Followers, Record, Step, Unwritten};
+use crate::sync::journal::sqlite::{self, Buried};
+use crate::sync::status::{DeadLetterFilter, DestinationState};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// What is done with dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sync) enum Act {
+    /// They are sent again.
+    Redrive,
+    /// They are given up.
+    Discard,
+}
+
+/// A request to a worker.
+#[derive(Debug)]
+pub(in crate::sync) enum Command {
+    Status(oneshot::Sender<WorkerStatus>),
+    Pause,
+    Resume,
+    DeadLetters { filter: DeadLetterFilter, act: Act, run: Run, done: oneshot::Sender<Result<u64, Unwritten>> },
+}
+
+/// What a worker knows that the journal does not.
+#[derive(Clone, Debug)]
+pub(in crate::sync) struct WorkerStatus {
+    pub(in crate::sync) state: DestinationState,
+    pub(in crate::sync) breaker: &'static str,
+    pub(in crate::sync) concurrency: u64,
+    /// Sequences of the attempts under way.
+    pub(in crate::sync) in_flight: Vec<u64>,
+    pub(in crate::sync) cursor: u64,
+    /// Deliveries in memory that have no row, the ones in flight among them.
+    pub(in crate::sync) rowless: u64,
+    pub(in crate::sync) oldest_rowless: Option<u64>,
+    pub(in crate::sync) last_error: Option<String>,
+    pub(in crate::sync) next_admission: Option<Timestamp>,
+}
+
+impl Worker {
+    pub(super) async fn obey(&mut self, command: Command) {
+        match command {
+            // Whoever asked may have gone.
+            Command::Status(reply) => drop(reply.send(self.status())),
+            Command::Pause => self.pace.pause(),
+            Command::Resume => {
+                self.pace.resume();
+                self.lanes.wake_all();
+            }
+            Command::DeadLetters { filter, act, run, done } => {
+                drop(done.send(self.act_on_dead_letters(filter, act, run).await));
+            }
+        }
+    }
+
+    fn status(&self) -> WorkerStatus {
+        let now = self.clock.now();
+        let (oldest_rowless, rowless) = self.lanes.rowless();
+        WorkerStatus {
+            state: self.pace.state(now),
+            breaker: self.pace.breaker(now).as_str(),
+            concurrency: self.pace.concurrency() as u64,
+            in_flight: self.in_flight.values().copied().collect(),
+            cursor: self.lanes.cursor(),
+            rowless,
+            oldest_rowless,
+            last_error: self.last_error.clone(),
+            next_admission: self.pace.next_admission(now),
+        }
+    }
+
+    /// The worker itself does it, between two decisions, so that nothing newer of these keys can
+    /// begin meanwhile (I3).
+    async fn act_on_dead_letters(&mut self, filter: DeadLetterFilter, act: Act, run: Run) -> Result<u64, Unwritten> {
+        let (destination, mut after, mut count) = (self.known.id, 0, 0);
+        loop {
+            let wanted = filter.clone();
+            let page = self.journal.readers().read(move |store| sqlite::buried(store, destination, &wanted, after));
+            let page = page.await?;
+            let Some(last) = page.last() else { return Ok(count) };
+            after = last.sequence;
+            let chosen: Vec<Buried> = page.into_iter().filter(|buried| self.may(act, buried)).collect();
+            count += match run {
+                Run::Dry => chosen.len() as u64,
+                Run::Real => self.raise(act, chosen).await?,
+            };
+        }
+    }
+
+    fn may(&self, act: Act, buried: &Buried) -> bool {
+        let overtaken = buried.overtaken || self.lanes.is_busy(&buried.key);
+        if act == Act::Redrive && overtaken {
+            tracing::info!(key = %buried.key, sequence = buried.sequence, "left out: its key has got a newer change");
+        }
+        act == Act::Discard || !overtaken
+    }
+
+    async fn raise(&mut self, act: Act, chosen: Vec<Buried>) -> Result<u64, Unwritten> {
+        let keys: BTreeSet<Arc<str>> = chosen.iter().map(|buried| Arc::clone(&buried.key)).collect();
+        let sequences = chosen.iter().map(|buried| buried.sequence).collect();
+        let destination = self.known.id;
+        let record = match act {
+            Act::Redrive => {
+                let mut rows = Vec::new();
+                for key in &keys {
+                    let behind = self.lanes.make_way(key);
+                    rows.extend(behind.into_iter().map(|sequence| (Arc::clone(key), sequence, Followers::Behind)));
+                }
+                self.submit(Step::Spill { rows }).await?;
+                Record::Redrive { destination, sequences }
+            }
+            Act::Discard => Record::Discard { destination, sequences },
+        };
+        let count = self.journal.write(record).await?;
+        for key in &keys {
+            self.lanes.revive(key);
+        }
+        Ok(count)
+    }
+}

@@ -1,0 +1,286 @@
+//! Which delivery is next: order per key for one destination (I3). Pure state, no I/O.
+//!
+//! ```text
+//!          taken                 settled, durable
+//! READY ----------> IN FLIGHT ---------------------> READY (its next) or forgotten
+//!   ^                 |    | dead letter
+//!   | due             |    +-------> PARKED (until redriven or discarded)
+//!   +---- WAITING <---+ failed
+//! ```
+//! A key that waits or is parked keeps nothing in memory but its name: its deliveries have rows in
+//! the journal ("spilled") and are loaded when its turn comes, so that it never fills the window.
+
+use crate::clock::Timestamp;
+use crate::sync::journal::record::{Followers, Past};
+use crate::sync::journal::sqlite::{Ahead, OpenKey, Waiting};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Deliveries of one key kept in memory; the rest has rows.
+pub(crate) const QUEUE_PER_KEY_MAX: usize = 16;
+/// Deliveries in memory, of all keys; reading ahead stops there.
+pub(crate) const WINDOW_MAX: usize = 1024;
+/// Keys known in memory, waiting and parked ones included; reading ahead stops there.
+pub(crate) const KEYS_MAX: usize = 200_000;
+
+/// A delivery in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) sequence: u64,
+    pub(crate) past: Past,
+}
+
+/// What a key is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Ready,
+    Busy,
+    Waiting(Timestamp),
+    Parked,
+}
+
+#[derive(Debug)]
+struct KeyState {
+    phase: Phase,
+    queue: VecDeque<Entry>,
+    /// The journal has rows of it beyond what is in the queue.
+    spilled: bool,
+}
+
+/// What a worker does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Attempt this delivery.
+    Attempt(Arc<str>, Entry),
+    /// Read the rows of this key.
+    Load(Arc<str>),
+}
+
+/// The keys of one destination.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    keys: HashMap<Arc<str>, KeyState>,
+    ready: VecDeque<Arc<str>>,
+    waiting: BTreeSet<(Timestamp, Arc<str>)>,
+    /// Read, not settled, and without a row: what holds the frontier back.
+    unsettled: BTreeSet<u64>,
+    in_memory: usize,
+    cursor: u64,
+}
+
+impl Lanes {
+    pub(crate) fn new(frontier: u64, open: Vec<OpenKey>, parks: bool) -> Self {
+        let mut lanes = Self {
+            keys: HashMap::new(),
+            ready: VecDeque::new(),
+            waiting: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
+            in_memory: 0,
+            cursor: frontier,
+        };
+        for OpenKey { key, next_at, waits, dead } in open {
+            let phase = match (dead && parks, waits) {
+                (true, _) => Phase::Parked,
+                (false, true) => Phase::Waiting(next_at),
+                (false, false) => continue,
+            };
+            if let Phase::Waiting(at) = phase {
+                lanes.waiting.insert((at, Arc::clone(&key)));
+            }
+            lanes.keys.insert(key, KeyState { phase, queue: VecDeque::new(), spilled: waits });
+        }
+        lanes
+    }
+
+    /// Up to where the journal has been read.
+    pub(crate) fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// Every change up to here is settled or has a row.
+    pub(crate) fn frontier(&self) -> u64 {
+        self.unsettled.first().map_or(self.cursor, |first| first.saturating_sub(1))
+    }
+
+    /// The oldest delivery without a row, and how many there are.
+    pub(crate) fn rowless(&self) -> (Option<u64>, u64) {
+        (self.unsettled.first().copied(), self.unsettled.len() as u64)
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.in_memory < WINDOW_MAX && self.keys.len() < KEYS_MAX
+    }
+
+    /// Takes what was read ahead; what comes back must get rows before anything is loaded.
+    pub(crate) fn read(&mut self, page: Vec<Ahead>, cursor: u64) -> Vec<(Arc<str>, u64, Followers)> {
+        let mut rows = Vec::new();
+        for Ahead { sequence, key } in page {
+            let fresh = || KeyState { phase: Phase::Ready, queue: VecDeque::new(), spilled: false };
+            let state = self.keys.entry(Arc::clone(&key)).or_insert_with(fresh);
+            let idle = state.phase == Phase::Ready && state.queue.is_empty() && !state.spilled;
+            let queues = matches!(state.phase, Phase::Ready | Phase::Busy) && !state.spilled;
+            if queues && state.queue.len() < QUEUE_PER_KEY_MAX {
+                state.queue.push_back(Entry { sequence, past: Past::default() });
+                self.unsettled.insert(sequence);
+                self.in_memory += 1;
+                if idle {
+                    self.ready.push_back(key);
+                }
+            } else {
+                state.spilled = true;
+                let followers = if state.phase == Phase::Parked { Followers::Parked } else { Followers::Behind };
+                rows.push((key, sequence, followers));
+            }
+        }
+        self.cursor = self.cursor.max(cursor);
+        rows
+    }
+
+    /// What may be done now; the key is busy until one of the calls below names it.
+    pub(crate) fn take(&mut self, now: Timestamp) -> Option<Turn> {
+        self.wake(now);
+        let key = self.ready.pop_front()?;
+        let state = self.keys.get_mut(&key)?;
+        state.phase = Phase::Busy;
+        match state.queue.front() {
+            Some(entry) => Some(Turn::Attempt(key, entry.clone())),
+            None => Some(Turn::Load(key)),
+        }
+    }
+
+    /// Whether anything could be taken now.
+    pub(crate) fn is_ready(&mut self, now: Timestamp) -> bool {
+        self.wake(now);
+        !self.ready.is_empty()
+    }
+
+    /// When the next key that waits is due.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        self.waiting.first().map(|(at, _)| *at)
+    }
+
+    fn wake(&mut self, now: Timestamp) {
+        while self.waiting.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, key)) = self.waiting.pop_first() else { break };
+            self.make_ready(key);
+        }
+    }
+
+    fn make_ready(&mut self, key: Arc<str>) {
+        if let Some(state) = self.keys.get_mut(&key) {
+            state.phase = Phase::Ready;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// The rows of a busy key, oldest first; `more`: the journal may have others.
+    pub(crate) fn loaded(&mut self, key: &Arc<str>, rows: Vec<Waiting>, more: bool) {
+        let Some(state) = self.keys.get_mut(key) else { return };
+        self.in_memory += rows.len();
+        state.spilled = more;
+        state.queue.extend(rows.into_iter().map(|row| Entry { sequence: row.sequence, past: row.past }));
+        if state.queue.is_empty() && !state.spilled {
+            self.keys.remove(key);
+        } else {
+            state.phase = Phase::Ready;
+            self.ready.push_front(Arc::clone(key));
+        }
+    }
+
+    /// The journal could not be read: the key is tried again at `at`.
+    pub(crate) fn not_loaded(&mut self, key: &Arc<str>, at: Timestamp) {
+        self.wait(key, at);
+    }
+
+    /// The head of a busy key is decided: it no longer holds the frontier back.
+    pub(crate) fn settle_head(&mut self, key: &Arc<str>) {
+        let Some(state) = self.keys.get_mut(key) else { return };
+        if let Some(entry) = state.queue.pop_front() {
+            self.in_memory -= 1;
+            self.unsettled.remove(&entry.sequence);
+        }
+    }
+
+    /// A busy key is to wait or be parked: what it has in memory, the head left out, needs rows.
+    pub(crate) fn spill(&mut self, key: &Arc<str>) -> Vec<u64> {
+        self.settle_head(key);
+        let Some(state) = self.keys.get_mut(key) else { return Vec::new() };
+        let behind: Vec<u64> = state.queue.drain(..).map(|entry| entry.sequence).collect();
+        self.in_memory -= behind.len();
+        // Its head has a row from now on: what is read next must stay behind that.
+        state.spilled = true;
+        for sequence in &behind {
+            self.unsettled.remove(sequence);
+        }
+        behind
+    }
+
+    /// What was decided of a busy key is durable, and its next may go.
+    pub(crate) fn go_on(&mut self, key: &Arc<str>) {
+        let Some(state) = self.keys.get_mut(key) else { return };
+        if state.queue.is_empty() && !state.spilled {
+            self.keys.remove(key);
+        } else {
+            self.make_ready(Arc::clone(key));
+        }
+    }
+
+    /// A busy key waits; its head has a row.
+    pub(crate) fn wait(&mut self, key: &Arc<str>, at: Timestamp) {
+        let Some(state) = self.keys.get_mut(key) else { return };
+        state.spilled = true;
+        state.phase = Phase::Waiting(at);
+        self.waiting.insert((at, Arc::clone(key)));
+    }
+
+    /// The head of a busy key is a dead letter that parks the key: what needs rows.
+    pub(crate) fn park(&mut self, key: &Arc<str>) -> Vec<u64> {
+        let followers = self.spill(key);
+        if let Some(state) = self.keys.get_mut(key) {
+            state.phase = Phase::Parked;
+        }
+        followers
+    }
+
+    /// A busy key could not even be attempted; it stays first.
+    pub(crate) fn give_back(&mut self, key: &Arc<str>) {
+        if let Some(state) = self.keys.get_mut(key) {
+            state.phase = Phase::Ready;
+            self.ready.push_front(Arc::clone(key));
+        }
+    }
+
+    /// Whether an attempt of the key is under way.
+    pub(crate) fn is_busy(&self, key: &str) -> bool {
+        self.keys.get(key).is_some_and(|state| state.phase == Phase::Busy)
+    }
+
+    /// Rows that a key needs before older deliveries of it may be put in front.
+    pub(crate) fn make_way(&mut self, key: &Arc<str>) -> Vec<u64> {
+        let Some(state) = self.keys.get_mut(key) else { return Vec::new() };
+        let behind: Vec<u64> = state.queue.drain(..).map(|entry| entry.sequence).collect();
+        self.in_memory -= behind.len();
+        state.spilled = true;
+        behind.into_iter().filter(|sequence| self.unsettled.remove(sequence)).collect()
+    }
+
+    /// A key whose dead letters were redriven or discarded has rows to load.
+    pub(crate) fn revive(&mut self, key: &Arc<str>) {
+        let fresh = || KeyState { phase: Phase::Parked, queue: VecDeque::new(), spilled: true };
+        let state = self.keys.entry(Arc::clone(key)).or_insert_with(fresh);
+        state.spilled = true;
+        if let Phase::Waiting(at) = state.phase {
+            self.waiting.remove(&(at, Arc::clone(key)));
+        }
+        if matches!(state.phase, Phase::Parked | Phase::Waiting(_)) {
+            self.make_ready(Arc::clone(key));
+        }
+    }
+
+    /// Every key that waits is due now.
+    pub(crate) fn wake_all(&mut self) {
+        while let Some((_, key)) = self.waiting.pop_first() {
+            self.make_ready(key);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Deliveries: one worker a destination, so that one's trouble is nobody else's (I4).
+//!
+//! `lanes` says which delivery is next, `attempt` asks the destination, `outcome` types the answer,
+//! `retry` says what follows, `worker` owns all of it for one destination and writes the journal.
+
+mod attempt;
+mod command;
+mod lanes;
+mod outcome;
+mod pace;
+mod retry;
+mod worker;
+
+pub(super) use command::{Act, Command, WorkerStatus};
+pub(super) use worker::{Parts, Worker};

@@ -1,0 +1,174 @@
+//! How fast a destination is served: its pause, its hold, its breaker, its wait and its concurrency
+//! in one place. Pure; `now` and randomness are passed in.
+
+use super::retry::Standing;
+use crate::breaker::{self, Admission, Breaker};
+use crate::clock::Timestamp;
+use crate::sync::settings::DestinationSettings;
+use crate::sync::status::DestinationState;
+use std::time::Duration;
+
+/// The first time between two probes of a destination that refuses Tidegate; doubles.
+const HOLD_FIRST: Duration = Duration::from_secs(1);
+/// The longest time between two probes.
+const HOLD_MAX: Duration = Duration::from_secs(60);
+/// Half of at least so many outcomes within [`BREAKER_WINDOW`] open the breaker.
+const BREAKER_OUTCOMES_MIN: u32 = 10;
+/// How far back the breaker looks.
+const BREAKER_WINDOW: Duration = Duration::from_secs(30);
+
+/// What an attempt says about the destination itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// It took a change.
+    Good,
+    /// It answered, and refused this change.
+    Answered,
+    /// It is in trouble.
+    Bad,
+    /// It refuses Tidegate as such.
+    Refused,
+    /// Nothing.
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    until: Timestamp,
+    pause: Duration,
+    probing: bool,
+}
+
+/// When attempts may begin.
+#[derive(Debug)]
+pub(super) struct Pace {
+    paused: bool,
+    hold: Option<Hold>,
+    breaker: Breaker,
+    waits_until: Timestamp,
+    concurrency: f64,
+    concurrency_max: f64,
+}
+
+impl Pace {
+    pub(super) fn new(settings: &DestinationSettings, paused: bool, waits_until: Timestamp) -> Self {
+        let breaker = Breaker::new(breaker::Settings {
+            failures: settings.breaker.failures,
+            outcomes_min: BREAKER_OUTCOMES_MIN,
+            window: BREAKER_WINDOW,
+            open: settings.breaker.open,
+            open_cap: settings.breaker.open_cap,
+        });
+        let concurrency_max = f64::from(u32::try_from(settings.concurrency.max(1)).unwrap_or(u32::MAX));
+        Self { paused, hold: None, breaker, waits_until, concurrency: 1.0, concurrency_max }
+    }
+
+    /// Attempts allowed at once now.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and the configured bound")]
+    pub(super) fn concurrency(&self) -> usize {
+        self.concurrency as usize
+    }
+
+    /// Asks to begin one attempt.
+    pub(super) fn admit(&mut self, now: Timestamp) -> Option<Standing> {
+        if self.paused || now < self.waits_until {
+            return None;
+        }
+        if let Some(hold) = &mut self.hold {
+            if hold.probing || now < hold.until {
+                return None;
+            }
+            hold.probing = true;
+            return Some(Standing::Probe);
+        }
+        match self.breaker.admit(now) {
+            Admission::Pass => Some(Standing::Open),
+            Admission::Probe => Some(Standing::Probe),
+            Admission::Refused { .. } => None,
+        }
+    }
+
+    /// When it is worth asking again; `None`: not before something happens.
+    pub(super) fn next_admission(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.paused {
+            return None;
+        }
+        let gate = match self.hold {
+            Some(Hold { probing: true, .. }) => return None,
+            Some(Hold { until, .. }) => until,
+            None => self.breaker.open_until().unwrap_or_default(),
+        };
+        Some(gate.max(self.waits_until)).filter(|at| *at > now)
+    }
+
+    /// What an attempt told. `jitter` is in 0..=1.
+    pub(super) fn learn(&mut self, news: News, standing: Standing, now: Timestamp, jitter: f64) {
+        match news {
+            News::Good | News::Answered => {
+                self.hold = None;
+                self.breaker.success(now);
+                self.concurrency = (self.concurrency + 1.0).min(self.concurrency_max);
+            }
+            News::Bad => {
+                self.breaker.failure(now, jitter);
+                let slower = (self.concurrency * 0.9).max(1.0);
+                let closed = self.breaker.state(now) == breaker::State::Closed;
+                self.concurrency = if closed { slower } else { 1.0 };
+                self.probe_failed(standing, now);
+            }
+            News::Refused => {
+                self.breaker.undecided(now);
+                match self.hold {
+                    None => self.hold = Some(Hold { until: now.plus(HOLD_FIRST), pause: HOLD_FIRST, probing: false }),
+                    Some(_) => self.probe_failed(standing, now),
+                }
+            }
+            News::Nothing => {
+                self.breaker.undecided(now);
+                if let Some(hold) = self.hold.as_mut().filter(|_| standing == Standing::Probe) {
+                    hold.probing = false;
+                }
+            }
+        }
+    }
+
+    fn probe_failed(&mut self, standing: Standing, now: Timestamp) {
+        if let Some(hold) = self.hold.as_mut().filter(|hold| hold.probing && standing == Standing::Probe) {
+            hold.pause = (hold.pause * 2).min(HOLD_MAX);
+            hold.until = now.plus(hold.pause);
+            hold.probing = false;
+        }
+    }
+
+    /// The destination asked to be left alone.
+    pub(super) fn wait_until(&mut self, at: Timestamp) {
+        self.waits_until = self.waits_until.max(at);
+    }
+
+    pub(super) fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// Ends a pause, and a wait that the destination asked for.
+    pub(super) fn resume(&mut self) {
+        self.paused = false;
+        self.waits_until = Timestamp::default();
+        if let Some(hold) = &mut self.hold {
+            hold.until = Timestamp::default();
+        }
+    }
+
+    pub(super) fn breaker(&self, now: Timestamp) -> breaker::State {
+        self.breaker.state(now)
+    }
+
+    pub(super) fn state(&self, now: Timestamp) -> DestinationState {
+        if self.paused {
+            DestinationState::Paused
+        } else if self.hold.is_some() || self.breaker.state(now) != breaker::State::Closed {
+            DestinationState::Held
+        } else {
+            DestinationState::Running
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! The worker of one destination: one task that owns its state.
+//!
+//! An attempt keeps its place until what was decided is durable, so that a crash repeats at most
+//! `concurrency` deliveries (I2). Records go into the journal's queue in the order in which they
+//! were decided: a frontier that has moved is never durable before what it moved past.
+
+use super::attempt::{Delivery, Sender};
+use super::command::Command;
+use super::lanes::{Entry, Lanes, Turn};
+use super::outcome::{Blame, Code, Failure, Outcome};
+use super::pace::{News, Pace};
+use super::retry::{self, Next, Standing, Whole};
+use crate::clock::{Clock, Timestamp};
+use crate::sync::change::ChangeId;
+use crate::sync::failpoint;
+use crate::sync::journal::Journal;
+use crate::sync::journal::record::{Burial, Overtakes, Past, Progress, Record, Settled, Step, Unwritten};
+use crate::sync::journal::sqlite::{self, Ahead, KnownDestination, OpenKey, Stored, Waiting};
+use crate::sync::settings::{DestinationSettings, OnFailure};
+use crate::telemetry::metrics as names;
+use metrics::{Gauge, counter, gauge};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Changes read ahead at once.
+const PAGE: u32 = 256;
+/// Rows of one key loaded at once.
+const LOAD: u32 = 16;
+/// After the journal could not be read.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Changes remembered as refused while the destination was held.
+const REFUSED_MAX: usize = 1024;
+
+/// What a worker is made of.
+pub(in crate::sync) struct Parts {
+    pub(in crate::sync) known: KnownDestination,
+    pub(in crate::sync) settings: DestinationSettings,
+    pub(in crate::sync) journal: Arc<Journal>,
+    pub(in crate::sync) clock: Clock,
+    pub(in crate::sync) open: Vec<OpenKey>,
+}
+
+/// See the module.
+pub(in crate::sync) struct Worker {
+    pub(super) known: KnownDestination,
+    pub(super) journal: Arc<Journal>,
+    pub(super) clock: Clock,
+    pub(super) lanes: Lanes,
+    pub(super) pace: Pace,
+    pub(super) in_flight: HashMap<Arc<str>, u64>,
+    pub(super) last_error: Option<String>,
+    settings: DestinationSettings,
+    sender: Arc<Sender>,
+    tasks: JoinSet<Event>,
+    /// Keys that are being attempted, loaded or settled.
+    places_taken: usize,
+    read: Read,
+    /// Changes refused in a hold, with the successes until then.
+    refused: HashMap<u64, u64>,
+    successes: u64,
+    in_flight_gauge: Gauge,
+    breaker_gauge: Gauge,
+}
+
+/// Whether a page is being read, or must not be before some time.
+enum Read {
+    Idle,
+    UnderWay,
+    NotBefore(Timestamp),
+}
+
+enum Event {
+    Page(Result<(Vec<Ahead>, u64), Unwritten>),
+    Loaded(Arc<str>, Result<Vec<Waiting>, Unwritten>),
+    Answered(Box<Answered>),
+    Durable(Arc<str>, After),
+}
+
+struct Answered {
+    key: Arc<str>,
+    entry: Entry,
+    standing: Standing,
+    began_at: Timestamp,
+    /// `None`: the journal could not be read, nothing was sent.
+    result: Option<(ChangeId, Outcome)>,
+}
+
+/// What a key does once its record is durable.
+enum After {
+    GoOn,
+    WaitUntil(Timestamp),
+    StayParked,
+}
+
+impl Worker {
+    pub(in crate::sync) fn new(parts: Parts) -> Self {
+        let Parts { known, settings, journal, clock, open } = parts;
+        let gauge_of = |name: &'static str| gauge!(name, "destination" => settings.name.clone());
+        Self {
+            lanes: Lanes::new(known.frontier, open, settings.on_failure == OnFailure::ParkKey),
+            pace: Pace::new(&settings, known.paused, known.waits_until),
+            sender: Arc::new(Sender::new(&settings, clock.clone())),
+            in_flight_gauge: gauge_of(names::DESTINATION_IN_FLIGHT),
+            breaker_gauge: gauge_of(names::DESTINATION_BREAKER),
+            in_flight: HashMap::new(),
+            last_error: None,
+            tasks: JoinSet::new(),
+            places_taken: 0,
+            read: Read::Idle,
+            refused: HashMap::new(),
+            successes: 0,
+            known,
+            settings,
+            journal,
+            clock,
+        }
+    }
+
+    /// Delivers until it is stopped, then waits for what is under way.
+    pub(in crate::sync) async fn run(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
+        let mut newest = self.journal.newest();
+        while !stop.is_cancelled() {
+            let wake_at = self.dispatch(&mut newest);
+            let sleep = wake_at.map(|at| tokio::time::sleep(at.since(self.clock.now())));
+            tokio::select! {
+                () = stop.cancelled() => {}
+                Some(event) = self.tasks.join_next() => self.take_in(event).await,
+                Some(command) = commands.recv() => self.obey(command).await,
+                Ok(()) = newest.changed() => {}
+                () = sleep_or_never(sleep) => {}
+            }
+        }
+        while let Some(event) = self.tasks.join_next().await {
+            self.take_in(event).await;
+        }
+    }
+
+    /// Begins what may begin; when to look again.
+    fn dispatch(&mut self, newest: &mut watch::Receiver<u64>) -> Option<Timestamp> {
+        let now = self.clock.now();
+        let read_at = self.read_ahead(*newest.borrow_and_update(), now);
+        while self.places_taken < self.pace.concurrency() {
+            match self.lanes.take(now) {
+                None => break,
+                Some(Turn::Load(key)) => self.load(key),
+                Some(Turn::Attempt(key, entry)) => match self.pace.admit(now) {
+                    Some(standing) => self.attempt(key, entry, standing, now),
+                    None => {
+                        self.lanes.give_back(&key);
+                        break;
+                    }
+                },
+            }
+        }
+        self.breaker_gauge.set(self.pace.breaker(now).as_gauge());
+        let admission = self.pace.next_admission(now).filter(|_| self.lanes.is_ready(now));
+        [read_at, self.lanes.next_due(), admission].into_iter().flatten().min()
+    }
+
+    fn read_ahead(&mut self, newest: u64, now: Timestamp) -> Option<Timestamp> {
+        if let Read::NotBefore(at) = self.read {
+            if now < at {
+                return Some(at);
+            }
+            self.read = Read::Idle;
+        }
+        let wanted = matches!(self.read, Read::Idle) && newest > self.lanes.cursor() && self.lanes.has_room();
+        if wanted {
+            self.read = Read::UnderWay;
+            let (journal, known, cursor) = (Arc::clone(&self.journal), self.known.clone(), self.lanes.cursor());
+            self.tasks.spawn(async move {
+                let query = move |store: &sqlite::Store| sqlite::page(store, &known, cursor, PAGE);
+                Event::Page(journal.readers().read(query).await)
+            });
+        }
+        None
+    }
+
+    fn load(&mut self, key: Arc<str>) {
+        self.places_taken += 1;
+        let (journal, destination) = (Arc::clone(&self.journal), self.known.id);
+        self.tasks.spawn(async move {
+            let wanted = Arc::clone(&key);
+            let rows = journal.readers().read(move |store| sqlite::waiting(store, destination, &wanted, LOAD));
+            let rows = rows.await;
+            Event::Loaded(key, rows)
+        });
+    }
+
+    fn attempt(&mut self, key: Arc<str>, entry: Entry, standing: Standing, began_at: Timestamp) {
+        self.places_taken += 1;
+        self.in_flight.insert(Arc::clone(&key), entry.sequence);
+        self.in_flight_gauge.increment(1.0);
+        let (journal, sender) = (Arc::clone(&self.journal), Arc::clone(&self.sender));
+        self.tasks.spawn(async move {
+            let result = deliver(&journal, &sender, &key, &entry).await;
+            Event::Answered(Box::new(Answered { key, entry, standing, began_at, result }))
+        });
+    }
+
+    async fn take_in(&mut self, event: Result<Event, tokio::task::JoinError>) {
+        match event {
+            Ok(Event::Page(page)) => self.take_page(page).await,
+            Ok(Event::Loaded(key, rows)) => {
+                self.places_taken -= 1;
+                match rows {
+                    Ok(rows) => {
+                        let more = rows.len() >= LOAD as usize;
+                        self.lanes.loaded(&key, rows, more);
+                    }
+                    Err(Unwritten) => self.lanes.not_loaded(&key, self.clock.now().plus(READ_AGAIN_AFTER)),
+                }
+            }
+            Ok(Event::Answered(answered)) => self.take_answer(*answered).await,
+            Ok(Event::Durable(key, after)) => {
+                self.free(&key);
+                match after {
+                    After::GoOn => self.lanes.go_on(&key),
+                    After::WaitUntil(at) => self.lanes.wait(&key, at),
+                    After::StayParked => {}
+                }
+            }
+            // Its key stays busy: nothing of it is sent before the next start.
+            Err(error) => tracing::error!(destination = %self.known.name, %error, "a delivery's task ended"),
+        }
+    }
+
+    fn free(&mut self, key: &Arc<str>) {
+        self.places_taken -= 1;
+        if self.in_flight.remove(key).is_some() {
+            self.in_flight_gauge.decrement(1.0);
+        }
+    }
+
+    async fn take_page(&mut self, page: Result<(Vec<Ahead>, u64), Unwritten>) {
+        self.read = Read::Idle;
+        let Ok((ahead, cursor)) = page else {
+            self.read = Read::NotBefore(self.clock.now().plus(READ_AGAIN_AFTER));
+            return;
+        };
+        let rows = self.lanes.read(ahead, cursor);
+        if rows.is_empty() {
+            return;
+        }
+        // Nothing is loaded before these rows can be read.
+        if let Ok(durable) = self.submit(Step::Spill { rows }).await {
+            drop(durable.await);
+        }
+    }
+
+    /// Queues a record; in this task, so that the order of decisions is the order of records.
+    pub(super) async fn submit(
+        &self,
+        step: Step,
+    ) -> Result<oneshot::Receiver<Result<u64, Unwritten>>, Unwritten> {
+        let progress = Progress { destination: self.known.id, frontier: self.lanes.frontier(), step };
+        self.journal.submit(Record::Progress(Box::new(progress))).await
+    }
+
+    async fn take_answer(&mut self, answered: Answered) {
+        let Answered { key, entry, standing, began_at, result } = answered;
+        let now = self.clock.now();
+        let Some((change, outcome)) = result else {
+            self.pace.learn(News::Nothing, standing, now, 0.0);
+            self.free(&key);
+            self.lanes.give_back(&key);
+            return;
+        };
+        counter!(names::ATTEMPTS, "destination" => self.known.name.clone(), "outcome" => outcome.as_str()).increment(1);
+        self.pace.learn(news(&outcome), standing, now, fastrand::f64());
+        let past = past_with(entry.past, &outcome, began_at, now);
+        let next = self.decide(entry.sequence, &outcome, &past, standing);
+        self.note(&key, change, &outcome, &next);
+        let (step, after) = self.step(&key, entry.sequence, past, change, &outcome, next, now);
+        match self.submit(step).await {
+            Ok(durable) => {
+                self.tasks.spawn(async move {
+                    match durable.await {
+                        Ok(Ok(_)) => Event::Durable(key, after),
+                        // The journal is closed: the place is never free again, the process stops.
+                        _ => Event::Durable(key, After::StayParked),
+                    }
+                });
+            }
+            Err(Unwritten) => self.free(&key),
+        }
+    }
+
+    fn decide(&mut self, sequence: u64, outcome: &Outcome, past: &Past, standing: Standing) -> Next {
+        let next =
+            retry::next(outcome, past, &self.settings.retry, self.settings.on_failure, standing, fastrand::f64());
+        match outcome {
+            Outcome::Delivered | Outcome::Absent => {
+                self.successes += 1;
+                self.refused.remove(&sequence);
+                next
+            }
+            // Another change got through since this one was refused: the fault is its own.
+            Outcome::Hold(failure) => {
+                let own_fault = self.refused.get(&sequence).is_some_and(|until_then| self.successes > *until_then);
+                if own_fault && self.settings.on_failure != OnFailure::Block {
+                    self.refused.remove(&sequence);
+                    return Next::Bury { class: "permanent", code: failure.code.as_str() };
+                }
+                if self.refused.len() < REFUSED_MAX {
+                    self.refused.entry(sequence).or_insert(self.successes);
+                }
+                next
+            }
+            Outcome::Retry(..) | Outcome::Permanent(_) => next,
+        }
+    }
+
+    fn note(&mut self, key: &Arc<str>, change: ChangeId, outcome: &Outcome, next: &Next) {
+        let name = &self.known.name;
+        let Some(failure) = outcome.failure() else { return };
+        let summary = failure.summary();
+        match next {
+            Next::Bury { code, .. } if *code == Code::Damaged.as_str() => {
+                tracing::error!(destination = %name, %key, %change, "a change is damaged and is not delivered");
+            }
+            Next::Bury { code, .. } => {
+                tracing::warn!(destination = %name, %key, %change, code, %summary, "a delivery is a dead letter");
+            }
+            Next::Hold => {
+                tracing::error!(destination = %name, %summary, "a destination is held: it refuses deliveries as such");
+            }
+            Next::Settle(_) | Next::Wait { .. } => {
+                tracing::debug!(destination = %name, %key, %change, %summary, "a delivery waits");
+            }
+        }
+        self.last_error = Some(summary);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "everything that a record of a delivery says")]
+    fn step(
+        &mut self,
+        key: &Arc<str>,
+        sequence: u64,
+        mut past: Past,
+        change: ChangeId,
+        outcome: &Outcome,
+        next: Next,
+        now: Timestamp,
+    ) -> (Step, After) {
+        let key = Arc::clone(key);
+        match next {
+            Next::Settle(settled) => {
+                self.lanes.settle_head(&key);
+                (self.settle(key, sequence, settled), After::GoOn)
+            }
+            Next::Hold => (self.defer(key, sequence, past, now, outcome, None), After::WaitUntil(now)),
+            Next::Wait { delay, whole } => {
+                past.waited_millis = past.waited_millis.saturating_add(millis(delay));
+                let next_at = now.plus(delay);
+                let whole = (whole == Whole::Destination).then_some(next_at);
+                if let Some(until) = whole {
+                    self.pace.wait_until(until);
+                }
+                (self.defer(key, sequence, past, next_at, outcome, whole), After::WaitUntil(next_at))
+            }
+            Next::Bury { class, code } => {
+                let on_failure = self.settings.on_failure;
+                let (followers, after) = if on_failure == OnFailure::ParkKey {
+                    (self.lanes.park(&key), After::StayParked)
+                } else {
+                    self.lanes.settle_head(&key);
+                    (Vec::new(), After::GoOn)
+                };
+                let (status, answer) = outcome.failure().map(|f| (f.status, f.answer.clone())).unwrap_or_default();
+                let burial = Box::new(Burial { change, class, code, status, last_at: now, answer });
+                (Step::Bury { key, sequence, past, burial, followers, on_failure }, after)
+            }
+        }
+    }
+
+    fn settle(&self, key: Arc<str>, sequence: u64, settled: Settled) -> Step {
+        let overtakes = match self.settings.on_failure {
+            OnFailure::Skip => Overtakes::DeadLetters,
+            OnFailure::ParkKey | OnFailure::Block => Overtakes::Nothing,
+        };
+        Step::Settle { key, sequence, settled, overtakes }
+    }
+
+    fn defer(
+        &mut self,
+        key: Arc<str>,
+        sequence: u64,
+        past: Past,
+        next_at: Timestamp,
+        outcome: &Outcome,
+        destination_waits_until: Option<Timestamp>,
+    ) -> Step {
+        let behind = self.lanes.spill(&key);
+        let last_error = outcome.failure().map(Failure::summary).unwrap_or_default();
+        Step::Defer { key, sequence, past, next_at, last_error, behind, destination_waits_until }
+    }
+}
+
+async fn deliver(journal: &Journal, sender: &Sender, key: &str, entry: &Entry) -> Option<(ChangeId, Outcome)> {
+    let sequence = entry.sequence;
+    let stored = journal.readers().read(move |store| sqlite::load(store, sequence)).await.ok()?;
+    failpoint::reach(failpoint::DELIVERY_BEFORE_ATTEMPT);
+    let (id, outcome) = match stored {
+        Some(Stored::Sound { id, head, body }) => {
+            let attempt = entry.past.attempts.saturating_add(1);
+            let lost_before = entry.past.answer_lost;
+            let delivery = Delivery { id, key, sequence, attempt, head: &head, body, lost_before };
+            (id, sender.attempt(delivery).await)
+        }
+        Some(Stored::Damaged { id }) => (id, Outcome::Permanent(Failure::of(Code::Damaged))),
+        // A change that waits is never deleted: its row is lost.
+        None => (ChangeId(uuid::Uuid::nil()), Outcome::Permanent(Failure::of(Code::Damaged))),
+    };
+    failpoint::reach(failpoint::DELIVERY_AFTER_ATTEMPT);
+    Some((id, outcome))
+}
+
+fn news(outcome: &Outcome) -> News {
+    match outcome {
+        Outcome::Delivered | Outcome::Absent => News::Good,
+        Outcome::Retry(_, Blame::Destination) => News::Bad,
+        Outcome::Retry(_, Blame::Change) => News::Nothing,
+        Outcome::Hold(_) => News::Refused,
+        Outcome::Permanent(failure) if failure.status.is_some() => News::Answered,
+        Outcome::Permanent(_) => News::Nothing,
+    }
+}
+
+fn past_with(past: Past, outcome: &Outcome, began_at: Timestamp, now: Timestamp) -> Past {
+    Past {
+        attempts: past.attempts.saturating_add(1),
+        waited_millis: past.waited_millis.saturating_add(millis(now.since(began_at))),
+        first_at: past.first_at.or(Some(began_at)),
+        answer_lost: past.answer_lost || outcome.failure().is_some_and(|failure| failure.answer_lost),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn sleep_or_never(sleep: Option<tokio::time::Sleep>) {
+    match sleep {
+        Some(sleep) => sleep.await,
+        None => std::future::pending().await,
+    }
+}

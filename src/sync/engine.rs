@@ -1,0 +1,228 @@
+//! The engine: starts its parts, records changes, stops in order.
+
+use super::change::{ChangeId, Draft, DraftKey};
+use super::delivery::{Command, Parts, Worker};
+use super::error::{OpenError, RecordError};
+use super::intent::{Intent, Open};
+use super::journal::record::{Head, NewChange, Record, kept_fields};
+use super::journal::sqlite::{self, KnownDestination};
+use super::journal::{Health, Journal, Room};
+use super::ports::Ports;
+use super::resolve::{Doubt, READS_MAX};
+use super::settings::Settings;
+use super::turns::{Turn, Turns};
+use crate::clock::Clock;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+/// Operators' requests that wait for one worker.
+const COMMANDS: usize = 16;
+/// Between two looks for changes whose retention is over.
+const RETENTION_EVERY: Duration = Duration::from_secs(5);
+/// Between two steps of retention while there is more to delete.
+const RETENTION_PAUSE: Duration = Duration::from_millis(50);
+
+/// The sync engine: records changes and sees them delivered.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) inner: Arc<Inner>,
+    pub(super) workers: Vec<WorkerHandle>,
+    aborts: Mutex<Vec<AbortHandle>>,
+}
+
+/// The way to a worker.
+#[derive(Debug)]
+pub(super) struct WorkerHandle {
+    pub(super) known: KnownDestination,
+    pub(super) commands: mpsc::Sender<Command>,
+}
+
+/// What outlives a call: intents and doubts hold it.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) journal: Arc<Journal>,
+    pub(super) clock: Clock,
+    pub(super) ports: Ports,
+    pub(super) turns: Turns,
+    pub(super) source_timeouts: HashMap<String, Duration>,
+    pub(super) source_reads: Semaphore,
+    pub(super) runtime: tokio::runtime::Handle,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+    /// Names this run of this gateway in version tokens.
+    pub(super) epoch: Uuid,
+    pub(super) versions: AtomicU64,
+    retention: Duration,
+}
+
+impl Engine {
+    /// Opens the journal, resolves what was left in doubt, and starts delivering.
+    ///
+    /// # Errors
+    /// [`OpenError`]: the folder is not writable or another process has it.
+    pub async fn start(settings: Settings, clock: Clock, ports: Ports) -> Result<Arc<Self>, OpenError> {
+        let Settings { data, retention, max_size_bytes, destinations, source_timeouts } = settings;
+        let names: Vec<String> = destinations.iter().map(|destination| destination.name.clone()).collect();
+        let (folder, journal_clock) = (data.clone(), clock.clone());
+        let open = move || Journal::open(&folder, max_size_bytes, names, journal_clock);
+        let unusable = |cause: Box<dyn std::error::Error + Send + Sync>| OpenError::Unusable { folder: data, cause };
+        let journal = match tokio::task::spawn_blocking(open).await {
+            Ok(opened) => Arc::new(opened?),
+            Err(error) => return Err(unusable(error.into())),
+        };
+        let known = match journal.readers().read(sqlite::destinations).await {
+            Ok(known) => known,
+            Err(error) => return Err(unusable(error.into())),
+        };
+        let inner = Arc::new(Inner {
+            journal,
+            epoch: new_id(&clock),
+            clock,
+            ports,
+            turns: Turns::default(),
+            source_timeouts: source_timeouts.into_iter().collect(),
+            source_reads: Semaphore::new(READS_MAX),
+            runtime: tokio::runtime::Handle::current(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            versions: AtomicU64::new(1),
+            retention,
+        });
+        let (mut workers, mut aborts) = (Vec::new(), Vec::new());
+        for settings in destinations {
+            let Some(known) = known.iter().find(|known| known.name == settings.name).cloned() else { continue };
+            let id = known.id;
+            let open = match inner.journal.readers().read(move |store| sqlite::open_keys(store, id)).await {
+                Ok(open) => open,
+                Err(error) => return Err(unusable(error.into())),
+            };
+            let (journal, clock) = (Arc::clone(&inner.journal), inner.clock.clone());
+            let worker = Worker::new(Parts { known: known.clone(), settings, journal, clock, open });
+            let (commands, receiver) = mpsc::channel(COMMANDS);
+            let run = inner.tasks.spawn(worker.run(receiver, inner.stop.clone()));
+            aborts.push(run.abort_handle());
+            workers.push(WorkerHandle { known, commands });
+        }
+        inner.resolve_all().await;
+        let retention = Arc::clone(&inner);
+        inner.tasks.spawn(async move {
+            let stop = retention.stop.clone();
+            stop.run_until_cancelled(retention.retain()).await;
+        });
+        Ok(Arc::new(Self { inner, workers, aborts: Mutex::new(aborts) }))
+    }
+
+    /// Waits for the key's turn and makes the intent durable (I1, I3).
+    ///
+    /// # Errors
+    /// [`RecordError`]: nothing is recorded and nothing may be sent.
+    pub async fn begin(self: &Arc<Self>, draft: Draft) -> Result<Intent, RecordError> {
+        self.inner.has_room()?;
+        let turn = match &draft.key {
+            DraftKey::Known(key) => Some(self.inner.turns.take(key).await.map_err(|_| RecordError::KeyBusy)?),
+            DraftKey::FromLocation { .. } => None,
+        };
+        self.inner.has_room()?;
+        let inner = Arc::clone(&self.inner);
+        let (done, recorded) = oneshot::channel();
+        // In a task of its own: a client that leaves must not leave an intent that nobody holds.
+        self.inner.tasks.spawn(async move {
+            let recorded = inner.record(draft, turn).await;
+            if let Err(Ok(unwanted)) = done.send(recorded) {
+                unwanted.abort();
+            }
+        });
+        recorded.await.unwrap_or(Err(RecordError::Unavailable))
+    }
+
+    /// Whether the journal can accept a change now.
+    #[must_use]
+    pub fn accepts(&self) -> bool {
+        self.inner.has_room().is_ok()
+    }
+
+    /// Stops delivering, waits for attempts in flight up to `grace`, checkpoints, closes.
+    pub async fn stop(&self, grace: Duration) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        if tokio::time::timeout(grace, self.inner.tasks.wait()).await.is_err() {
+            tracing::warn!("attempts under way are given up; they are sent again at the next start");
+        }
+        for worker in self.aborts.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            worker.abort();
+        }
+        self.inner.journal.close().await;
+    }
+}
+
+impl Inner {
+    fn has_room(&self) -> Result<(), RecordError> {
+        match (self.journal.health(), self.journal.room()) {
+            (Health::Failed, _) => Err(RecordError::Unavailable),
+            (Health::Sound, Room::Full) => Err(RecordError::Full),
+            (Health::Sound, Room::Enough | Room::Squeezed) => Ok(()),
+        }
+    }
+
+    async fn record(self: Arc<Self>, draft: Draft, turn: Option<Turn>) -> Result<Intent, RecordError> {
+        let id = ChangeId(new_id(&self.clock));
+        let (key, otherwise) = match draft.key {
+            DraftKey::Known(key) => (key, None),
+            DraftKey::FromLocation { otherwise } => (otherwise.clone(), Some(otherwise)),
+        };
+        let head = Head {
+            route: draft.route.to_string(),
+            source: draft.source.to_string(),
+            method: draft.method.to_string(),
+            authority: draft.authority,
+            client_path_and_query: draft.client_path_and_query,
+            path_and_query: draft.path_and_query,
+            fields: kept_fields(&draft.fields),
+            known_etag: draft.known_etag,
+        };
+        let doubt = Doubt { id, head: head.clone() };
+        let change = NewChange {
+            id,
+            key,
+            destinations: draft.destinations,
+            head,
+            body: draft.body,
+            recorded_at: self.clock.now(),
+        };
+        self.journal.write(Record::Intent(Box::new(change))).await.map_err(|_| RecordError::Unavailable)?;
+        let open = Open { id, method: draft.method, turn, otherwise, sent_at: None, doubt, inner: self };
+        Ok(Intent::new(open))
+    }
+
+    async fn retain(&self) {
+        loop {
+            let horizon = match self.journal.room() {
+                Room::Enough => self.retention,
+                // Delivered history goes first when the journal fills up.
+                Room::Squeezed | Room::Full => Duration::ZERO,
+            };
+            let now = self.clock.now().as_millis();
+            let kept = u64::try_from(horizon.as_millis()).unwrap_or(u64::MAX);
+            let before = crate::clock::Timestamp::from_millis(now.saturating_sub(kept));
+            let pause = match self.journal.retain(before).await {
+                Ok(deleted) if deleted > 0 => RETENTION_PAUSE,
+                Ok(_) | Err(_) => RETENTION_EVERY,
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+/// A version 7 UUID of the engine's own clock.
+fn new_id(clock: &Clock) -> Uuid {
+    let mut random = [0; 10];
+    fastrand::fill(&mut random);
+    uuid::Builder::from_unix_timestamp_millis(clock.now().as_millis(), &random).into_uuid()
+}

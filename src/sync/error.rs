@@ -1,0 +1,48 @@
+//! What can go wrong, as decisions for the caller.
+
+use std::path::PathBuf;
+
+/// Why a change cannot be recorded; nothing was sent to the source.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The journal is full: 507.
+    #[error("the journal is full")]
+    Full,
+    /// The journal cannot write: 503.
+    #[error("the journal cannot be written")]
+    Unavailable,
+    /// Too many writes of this key wait already: 503.
+    #[error("too many writes of this key are waiting")]
+    KeyBusy,
+}
+
+/// Why the engine could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has the journal.
+    #[error("the journal folder {folder} is in use by another process; stop it or set another sync.data")]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The folder or the file cannot be used.
+    #[error("the journal in {folder} cannot be opened: {cause}")]
+    Unusable {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system or SQLite said.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Why an operator's call was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// No such destination.
+    #[error("there is no destination of that name")]
+    UnknownDestination,
+    /// The journal cannot be read or written.
+    #[error("the journal cannot be used at the moment")]
+    Unavailable,
+}

@@ -1,0 +1,132 @@
+//! A durable intent: what the gateway holds while it asks the source.
+
+use super::change::{ChangeId, Version};
+use super::engine::Inner;
+use super::failpoint;
+use super::journal::record::{Record, Verdict};
+use super::key::bounded;
+use super::resolve::{Doubt, Waits};
+use super::turns::Turn;
+use crate::clock::Timestamp;
+use http::Method;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long the answer to a POST waits for its outcome to be durable while the journal fails. Its
+/// intent is durable, so that it is in doubt, and listed, if the process ends before.
+const OUTCOME_WAIT: Duration = Duration::from_secs(10);
+
+/// A durable intent. Dropped without an outcome it leaves the change in doubt.
+#[derive(Debug)]
+pub struct Intent {
+    open: Option<Open>,
+    id: ChangeId,
+}
+
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) inner: Arc<Inner>,
+    pub(super) id: ChangeId,
+    pub(super) method: Method,
+    /// `None`: writes of this kind are not serialised.
+    pub(super) turn: Option<Turn>,
+    /// The key where the answer has no Location; `None`: the intent's key stands.
+    pub(super) otherwise: Option<String>,
+    pub(super) sent_at: Option<Timestamp>,
+    pub(super) doubt: Doubt,
+}
+
+impl Intent {
+    pub(super) fn new(open: Open) -> Self {
+        Self { id: open.id, open: Some(open) }
+    }
+
+    /// The change's id, for `Tidegate-Change`.
+    #[must_use]
+    pub fn id(&self) -> ChangeId {
+        self.id
+    }
+
+    /// The request goes out now. Without this word a doubt counts the source's timeout from when
+    /// the doubt began, which is later and as safe.
+    pub fn sent(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.sent_at = Some(open.inner.clock.now());
+        }
+    }
+
+    /// The source did it. `location` is the path of the answer's Location in the source's own
+    /// space, for keys that want it. Returns once what must be durable before the client is
+    /// answered is durable: for POST the outcome, else nothing.
+    pub async fn commit(mut self, location: Option<String>) -> Version {
+        failpoint::reach(failpoint::SOURCE_ANSWERED);
+        let Some(open) = self.open.take() else { return Version(String::new()) };
+        let number = open.inner.versions.fetch_add(1, Ordering::Relaxed);
+        let version = Version(format!("{}-{number}", open.inner.epoch.simple()));
+        let key = open.otherwise.clone().map(|otherwise| location.map_or(otherwise, bounded));
+        let is_post = open.method == Method::POST;
+        let durable = open.finish(Verdict::Committed { key });
+        if is_post && !matches!(tokio::time::timeout(OUTCOME_WAIT, durable).await, Ok(Ok(()))) {
+            tracing::error!(change = %self.id, "the outcome of a POST is not durable yet");
+        }
+        version
+    }
+
+    /// The source refused it, or it was never sent.
+    pub fn abort(mut self) {
+        if let Some(open) = self.open.take() {
+            drop(open.finish(Verdict::Aborted));
+        }
+    }
+
+    /// Nobody knows: the resolver reads the source.
+    pub fn doubt(mut self) {
+        if let Some(open) = self.open.take() {
+            open.doubt();
+        }
+    }
+}
+
+impl Drop for Intent {
+    fn drop(&mut self) {
+        if let Some(open) = self.open.take() {
+            open.doubt();
+        }
+    }
+}
+
+impl Open {
+    /// Queues the outcome, then gives the key's turn back; tells when it is durable. Runs in a task
+    /// of its own, so that a client that leaves changes nothing.
+    fn finish(self, verdict: Verdict) -> oneshot::Receiver<()> {
+        let Self { inner, id, turn, .. } = self;
+        let (done, durable) = oneshot::channel();
+        let runtime = inner.runtime.clone();
+        let tasks = inner.tasks.clone();
+        tasks.spawn_on(
+            async move {
+                let queued = inner.journal.submit(Record::Outcome { change: id, verdict }).await;
+                // In the journal's queue the order of this key is settled: the next may begin (I3).
+                drop(turn);
+                match queued {
+                    Ok(told) => match told.await {
+                        // Nobody waits for it but the answer to a POST.
+                        Ok(Ok(_)) => drop(done.send(())),
+                        _ => tracing::error!(change = %id, "the outcome of a change is lost; it is in doubt"),
+                    },
+                    Err(_) => tracing::error!(change = %id, "the journal is closed; a change is in doubt"),
+                }
+            },
+            &runtime,
+        );
+        durable
+    }
+
+    fn doubt(self) {
+        let now = self.inner.clock.now();
+        let waits = Waits { since: self.sent_at.unwrap_or(now) };
+        self.inner.resolve(self.doubt, self.turn, waits);
+    }
+}

@@ -1,0 +1,246 @@
+//! What is written to the journal, as values: SQLite is not known here.
+
+use crate::clock::Timestamp;
+use crate::sync::change::ChangeId;
+use crate::sync::settings::OnFailure;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What destinations and the resolver need of a change; everything but the body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Head {
+    pub(crate) route: String,
+    pub(crate) source: String,
+    pub(crate) method: String,
+    pub(crate) authority: String,
+    pub(crate) client_path_and_query: String,
+    pub(crate) path_and_query: String,
+    pub(crate) fields: Vec<(String, Vec<u8>)>,
+    pub(crate) known_etag: Option<String>,
+}
+
+impl Head {
+    /// The method that is delivered.
+    pub(crate) fn method(&self) -> Method {
+        Method::from_bytes(self.method.as_bytes()).unwrap_or(Method::PUT)
+    }
+
+    /// The kept fields.
+    pub(crate) fn fields(&self) -> HeaderMap {
+        let parsed = self.fields.iter().filter_map(|(name, value)| {
+            Some((name.parse::<HeaderName>().ok()?, HeaderValue::from_bytes(value).ok()?))
+        });
+        parsed.collect()
+    }
+}
+
+/// The fields of a request that destinations get: Content-*, Accept* and Prefer, and of these not
+/// Content-Length, which the body gives anew.
+pub(crate) fn kept_fields(fields: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    let kept = |name: &str| {
+        (name.starts_with("content-") && name != "content-length") || name.starts_with("accept") || name == "prefer"
+    };
+    let pairs = fields.iter().filter(|(name, _)| kept(name.as_str()));
+    pairs.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
+}
+
+/// An intent to be recorded.
+#[derive(Clone, Debug)]
+pub(crate) struct NewChange {
+    pub(crate) id: ChangeId,
+    pub(crate) key: String,
+    pub(crate) destinations: Vec<String>,
+    pub(crate) head: Head,
+    pub(crate) body: Bytes,
+    pub(crate) recorded_at: Timestamp,
+}
+
+/// What became of an intent.
+#[derive(Clone, Debug)]
+pub(crate) enum Verdict {
+    /// The source did it; `key` replaces the intent's where the answer named one.
+    Committed { key: Option<String> },
+    /// The source did not.
+    Aborted,
+    /// Nobody knows yet.
+    InDoubt,
+    /// The source was read again: this is what is delivered.
+    Reconciled { method: Method, fields: Vec<(String, Vec<u8>)>, body: Bytes },
+}
+
+/// How a delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    Delivered,
+    Absent,
+}
+
+/// Whether what is settled makes earlier dead letters of its key older than what the destination has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overtakes {
+    Nothing,
+    DeadLetters,
+}
+
+/// The past of a delivery that has failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// Attempts made.
+    pub(crate) attempts: u32,
+    /// Milliseconds spent in attempts and between them; pauses and holds left out.
+    pub(crate) waited_millis: u64,
+    /// When the first attempt began.
+    pub(crate) first_at: Option<Timestamp>,
+    /// Whether an attempt's answer was lost: the destination may have acted on it.
+    pub(crate) answer_lost: bool,
+}
+
+/// A delivery that ended without success.
+#[derive(Clone, Debug)]
+pub(crate) struct Burial {
+    pub(crate) change: ChangeId,
+    pub(crate) class: &'static str,
+    pub(crate) code: &'static str,
+    pub(crate) status: Option<u16>,
+    pub(crate) last_at: Timestamp,
+    pub(crate) answer: String,
+}
+
+/// What the later changes of a key do in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Followers {
+    /// They wait for an earlier one.
+    Behind,
+    /// They wait for a dead letter.
+    Parked,
+}
+
+/// A delivery worker's word on one destination. `frontier`: every change up to it is settled or has
+/// a row of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    pub(crate) destination: i64,
+    pub(crate) frontier: u64,
+    pub(crate) step: Step,
+}
+
+/// What happened to deliveries of one key.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// One is done.
+    Settle { key: Arc<str>, sequence: u64, settled: Settled, overtakes: Overtakes },
+    /// One waits; those of its key that were read already wait behind it.
+    Defer {
+        key: Arc<str>,
+        sequence: u64,
+        past: Past,
+        next_at: Timestamp,
+        last_error: String,
+        behind: Vec<u64>,
+        destination_waits_until: Option<Timestamp>,
+    },
+    /// One is a dead letter; those of its key go on or are parked.
+    Bury { key: Arc<str>, sequence: u64, past: Past, burial: Box<Burial>, followers: Vec<u64>, on_failure: OnFailure },
+    /// Changes were read whose keys wait.
+    Spill { rows: Vec<(Arc<str>, u64, Followers)> },
+}
+
+/// One thing to be written.
+#[derive(Debug)]
+pub(crate) enum Record {
+    Intent(Box<NewChange>),
+    Outcome { change: ChangeId, verdict: Verdict },
+    Progress(Box<Progress>),
+    /// Dead letters of a destination wait again, with what is parked behind them.
+    Redrive { destination: i64, sequences: Vec<u64> },
+    /// Dead letters are given up; what is parked behind them goes on.
+    Discard { destination: i64, sequences: Vec<u64> },
+    Pause { destination: i64, paused: bool },
+    /// One step of retention: delivered changes up to the limits go.
+    Retain { delivered_before: Timestamp },
+}
+
+impl Record {
+    /// About how much it adds to a group.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Intent(change) => change.body.len(),
+            Self::Outcome { verdict: Verdict::Reconciled { body, .. }, .. } => body.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// Why a record was not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the journal cannot be written")]
+pub(crate) struct Unwritten;
+
+/// Bits of a sequence below its milliseconds. With eleven, sequences stay below 2^53 (exact in
+/// JSON) until the year 2109; more than 2,048 changes in a millisecond carry into the next.
+pub(crate) const SEQUENCE_COUNTER_BITS: u32 = 11;
+
+/// The sequence after `last`: a hybrid clock, larger than every one before.
+pub(crate) fn next_sequence(last: u64, now: Timestamp) -> u64 {
+    (now.as_millis() << SEQUENCE_COUNTER_BITS).max(last.saturating_add(1))
+}
+
+/// When a sequence was given.
+pub(crate) fn sequence_time(sequence: u64) -> Timestamp {
+    Timestamp::from_millis(sequence >> SEQUENCE_COUNTER_BITS)
+}
+
+/// The checksum over a change's content: rapidhash v3 over length-prefixed parts. Part of the format.
+pub(crate) fn checksum(id: ChangeId, key: &str, head: &[u8], body: &[u8]) -> i64 {
+    let mut text = Vec::with_capacity(64 + key.len() + head.len() + body.len());
+    for part in [id.0.as_bytes().as_slice(), key.as_bytes(), head, body] {
+        text.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        text.extend_from_slice(part);
+    }
+    rapidhash::v3::rapidhash_v3(&text).cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i3_sequences_only_grow() {
+        let at = |millis| Timestamp::from_millis(millis);
+        let first = next_sequence(0, at(1_700_000_000_000));
+        assert_eq!(sequence_time(first), at(1_700_000_000_000));
+        assert_eq!(next_sequence(first, at(1_700_000_000_000)), first + 1);
+        assert_eq!(next_sequence(first, at(5)), first + 1, "a clock that went back");
+        assert!(next_sequence(first, at(4_000_000_000_000)) < 1 << 53);
+    }
+
+    #[test]
+    fn what_a_client_sent_for_the_source_alone_is_not_kept() {
+        let mut fields = HeaderMap::new();
+        for name in ["content-type", "content-length", "accept-language", "prefer", "authorization", "cookie"]
+            .into_iter()
+            .chain(["if-match", "tidegate-key", "webhook-id", "ce-id", "idempotency-key"])
+        {
+            fields.insert(name, HeaderValue::from_static("x"));
+        }
+        let mut names: Vec<_> = kept_fields(&fields).into_iter().map(|(name, _)| name).collect();
+        names.sort();
+        assert_eq!(names, ["accept-language", "content-type", "prefer"]);
+    }
+
+    #[test]
+    fn checksums_cover_every_part() {
+        let id = ChangeId(uuid::Uuid::nil());
+        let sum = checksum(id, "k", b"head", b"body");
+        for other in [
+            checksum(ChangeId(uuid::Uuid::max()), "k", b"head", b"body"),
+            checksum(id, "kh", b"ead", b"body"),
+            checksum(id, "k", b"headb", b"ody"),
+            checksum(id, "k", b"head", b"bodz"),
+        ] {
+            assert_ne!(sum, other);
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Writes one record within the group's transaction.
+
+use super::{SqlError, Store, change_state, delivery_state};
+use crate::clock::Timestamp;
+use crate::sync::change::ChangeId;
+use crate::sync::failpoint;
+use crate::sync::journal::record::{
+    Followers, Head, NewChange, Overtakes, Past, Progress, Record, Settled, Step, Verdict, checksum, next_sequence,
+};
+use crate::sync::key;
+use crate::sync::settings::OnFailure;
+use rusqlite::{OptionalExtension, params};
+use std::sync::Arc;
+
+/// Changes that one step of retention deletes at most.
+const RETENTION_STEP_CHANGES: i64 = 500;
+
+/// Writes a record; what it tells is a count, or the sequence that was given.
+pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u64, SqlError> {
+    match record {
+        Record::Intent(change) => insert(store, change).map(|()| 0),
+        Record::Outcome { change, verdict } => decide(store, *change, verdict, now),
+        Record::Progress(progress) => advance(store, progress).map(|()| 0),
+        Record::Redrive { destination, sequences } => redrive(store, *destination, sequences),
+        Record::Discard { destination, sequences } => discard(store, *destination, sequences),
+        Record::Pause { destination, paused } => {
+            // Resuming also ends a wait that the destination asked for.
+            let sql = "UPDATE destinations SET paused=?2, waits_until=CASE ?2 WHEN 0 THEN 0 ELSE waits_until END
+                       WHERE id=?1";
+            store.prepare_cached(sql)?.execute(params![destination, paused]).map(|rows| rows as u64)
+        }
+        Record::Retain { delivered_before } => retain(store, *delivered_before),
+    }
+}
+
+fn encode(head: &Head) -> Result<Vec<u8>, SqlError> {
+    postcard::to_stdvec(head).map_err(|error| SqlError::ToSqlConversionFailure(Box::new(error)))
+}
+
+fn decode(head: &[u8]) -> Result<Head, SqlError> {
+    postcard::from_bytes(head).map_err(|error| SqlError::ToSqlConversionFailure(Box::new(error)))
+}
+
+fn insert(store: &Store, change: &NewChange) -> Result<(), SqlError> {
+    let head = encode(&change.head)?;
+    let destinations = serde_json::to_string(&change.destinations)
+        .map_err(|error| SqlError::ToSqlConversionFailure(Box::new(error)))?;
+    let sql = "INSERT INTO changes(id,state,lane,key,route,source,method,target,recorded_at,destinations)
+               VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)";
+    store.prepare_cached(sql)?.execute(params![
+        change.id.0.as_bytes().as_slice(),
+        change_state::INTENT,
+        key::lane(&change.key),
+        change.key,
+        change.head.route,
+        change.head.source,
+        change.head.method,
+        change.head.path_and_query,
+        change.recorded_at.as_millis().cast_signed(),
+        destinations,
+    ])?;
+    let sum = checksum(change.id, &change.key, &head, &change.body);
+    store
+        .prepare_cached("INSERT INTO contents(number,head,body,checksum) VALUES(?1,?2,?3,?4)")?
+        .execute(params![store.last_insert_rowid(), head, change.body.as_ref(), sum])?;
+    Ok(())
+}
+
+/// Writes an outcome over a change that has none yet. The rows of a decided change are left alone,
+/// so that an outcome written twice (after a commit whose result was unknown) changes nothing.
+fn decide(store: &Store, id: ChangeId, verdict: &Verdict, now: Timestamp) -> Result<u64, SqlError> {
+    let id_bytes = id.0.as_bytes().as_slice();
+    let open = store
+        .prepare_cached("SELECT number, key FROM changes WHERE id=?1 AND state IN (0,1)")?
+        .query_row([id_bytes], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+        .optional()?;
+    let Some((number, old_key)) = open else { return Ok(0) };
+    let state = match verdict {
+        Verdict::Committed { key: Some(new_key) } if *new_key != old_key => {
+            rekey(store, id, number, new_key)?;
+            change_state::COMMITTED
+        }
+        Verdict::Committed { .. } => change_state::COMMITTED,
+        Verdict::Reconciled { method, fields, body } => {
+            let (head, _) = content(store, number)?;
+            let head = Head { method: method.to_string(), fields: fields.clone(), ..decode(&head)? };
+            let head = encode(&head)?;
+            let sum = checksum(id, &old_key, &head, body);
+            store
+                .prepare_cached("UPDATE contents SET head=?2, body=?3, checksum=?4 WHERE number=?1")?
+                .execute(params![number, head, body.as_ref(), sum])?;
+            change_state::RECONCILED
+        }
+        Verdict::InDoubt => change_state::IN_DOUBT,
+        Verdict::Aborted => change_state::ABORTED,
+    };
+    let sequence = match state {
+        change_state::COMMITTED | change_state::RECONCILED => Some(take_sequence(store, now)?),
+        _ => None,
+    };
+    store
+        .prepare_cached("UPDATE changes SET state=?2, sequence=?3 WHERE number=?1")?
+        .execute(params![number, state, sequence.map(u64::cast_signed)])?;
+    Ok(sequence.unwrap_or_default())
+}
+
+fn content(store: &Store, number: i64) -> Result<(Vec<u8>, Vec<u8>), SqlError> {
+    store
+        .prepare_cached("SELECT head, body FROM contents WHERE number=?1")?
+        .query_row([number], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+fn rekey(store: &Store, id: ChangeId, number: i64, new_key: &str) -> Result<(), SqlError> {
+    let (head, body) = content(store, number)?;
+    let sum = checksum(id, new_key, &head, &body);
+    store
+        .prepare_cached("UPDATE changes SET key=?2, lane=?3 WHERE number=?1")?
+        .execute(params![number, new_key, key::lane(new_key)])?;
+    store.prepare_cached("UPDATE contents SET checksum=?2 WHERE number=?1")?.execute(params![number, sum])?;
+    Ok(())
+}
+
+fn take_sequence(store: &Store, now: Timestamp) -> Result<u64, SqlError> {
+    let last: i64 = store
+        .prepare_cached("SELECT value FROM meta WHERE name='last_sequence'")?
+        .query_row([], |row| row.get(0))?;
+    let sequence = next_sequence(last.cast_unsigned(), now);
+    store
+        .prepare_cached("UPDATE meta SET value=?1 WHERE name='last_sequence'")?
+        .execute([sequence.cast_signed()])?;
+    Ok(sequence)
+}
+
+fn advance(store: &Store, progress: &Progress) -> Result<(), SqlError> {
+    let (destination, frontier) = (progress.destination, progress.frontier.cast_signed());
+    match &progress.step {
+        Step::Settle { key, sequence, settled, overtakes } => {
+            settle(store, progress, key, *sequence, *settled)?;
+            if *overtakes == Overtakes::DeadLetters {
+                store
+                    .prepare_cached(
+                        "UPDATE dead_letters SET overtaken=1 WHERE destination=?1 AND key=?2 AND sequence<?3",
+                    )?
+                    .execute(params![destination, key.as_ref(), sequence.cast_signed()])?;
+            }
+        }
+        Step::Defer { key, sequence, past, next_at, last_error, behind, destination_waits_until } => {
+            let row = Row { destination, sequence: *sequence, key, state: delivery_state::WAITING };
+            put(store, &row, past, Some(*next_at), Some(last_error))?;
+            put_all(store, destination, key, behind, delivery_state::BEHIND)?;
+            if let Some(until) = destination_waits_until {
+                store
+                    .prepare_cached("UPDATE destinations SET waits_until=?2 WHERE id=?1")?
+                    .execute(params![destination, until.as_millis().cast_signed()])?;
+            }
+        }
+        Step::Bury { key, sequence, past, burial, followers, on_failure } => {
+            let row = Row { destination, sequence: *sequence, key, state: delivery_state::DEAD };
+            put(store, &row, past, None, Some(burial.code))?;
+            let sql = "INSERT OR REPLACE INTO dead_letters
+                (destination,sequence,id,key,class,code,status,attempts,first_at,last_at,answer)
+                VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)";
+            store.prepare_cached(sql)?.execute(params![
+                destination,
+                sequence.cast_signed(),
+                burial.change.0.as_bytes().as_slice(),
+                key.as_ref(),
+                burial.class,
+                burial.code,
+                burial.status,
+                past.attempts,
+                past.first_at.unwrap_or(burial.last_at).as_millis().cast_signed(),
+                burial.last_at.as_millis().cast_signed(),
+                burial.answer,
+            ])?;
+            if *on_failure == OnFailure::ParkKey {
+                put_all(store, destination, key, followers, delivery_state::PARKED)?;
+                store
+                    .prepare_cached("UPDATE deliveries SET state=2 WHERE destination=?1 AND key=?2 AND state=1")?
+                    .execute(params![destination, key.as_ref()])?;
+            }
+        }
+        Step::Spill { rows } => {
+            for (key, sequence, followers) in rows {
+                let state = match followers {
+                    Followers::Behind => delivery_state::BEHIND,
+                    Followers::Parked => delivery_state::PARKED,
+                };
+                put_all(store, destination, key, std::slice::from_ref(sequence), state)?;
+            }
+        }
+    }
+    // Rows that only said "settled beyond the frontier" have no meaning behind it.
+    store
+        .prepare_cached(
+            "DELETE FROM deliveries WHERE destination=?1 AND state=4 AND sequence<=?2
+             AND sequence>(SELECT frontier FROM destinations WHERE id=?1)",
+        )?
+        .execute([destination, frontier])?;
+    store
+        .prepare_cached("UPDATE destinations SET frontier=?2 WHERE id=?1 AND frontier<?2")?
+        .execute([destination, frontier])?;
+    Ok(())
+}
+
+fn settle(
+    store: &Store,
+    progress: &Progress,
+    key: &Arc<str>,
+    sequence: u64,
+    settled: Settled,
+) -> Result<(), SqlError> {
+    let state = match settled {
+        Settled::Delivered if sequence <= progress.frontier => {
+            store
+                .prepare_cached("DELETE FROM deliveries WHERE destination=?1 AND sequence=?2")?
+                .execute([progress.destination, sequence.cast_signed()])?;
+            return Ok(());
+        }
+        Settled::Delivered => delivery_state::DELIVERED,
+        Settled::Absent => delivery_state::ABSENT,
+    };
+    let row = Row { destination: progress.destination, sequence, key, state };
+    put(store, &row, &Past::default(), None, None)
+}
+
+struct Row<'a> {
+    destination: i64,
+    sequence: u64,
+    key: &'a Arc<str>,
+    state: i64,
+}
+
+fn put(
+    store: &Store,
+    row: &Row<'_>,
+    past: &Past,
+    next_at: Option<Timestamp>,
+    last_error: Option<&str>,
+) -> Result<(), SqlError> {
+    let sql = "INSERT OR REPLACE INTO deliveries
+        (destination,sequence,key,state,attempts,waited,first_at,answer_lost,next_at,last_error)
+        VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)";
+    store.prepare_cached(sql)?.execute(params![
+        row.destination,
+        row.sequence.cast_signed(),
+        row.key.as_ref(),
+        row.state,
+        past.attempts,
+        past.waited_millis.cast_signed(),
+        past.first_at.map(|at| at.as_millis().cast_signed()),
+        past.answer_lost,
+        next_at.unwrap_or_default().as_millis().cast_signed(),
+        last_error,
+    ])?;
+    Ok(())
+}
+
+/// Rows for changes that wait; one that has a row already keeps its past.
+fn put_all(store: &Store, destination: i64, key: &Arc<str>, sequences: &[u64], state: i64) -> Result<(), SqlError> {
+    let sql = "INSERT INTO deliveries(destination,sequence,key,state) VALUES(?1,?2,?3,?4)
+               ON CONFLICT(destination,sequence) DO UPDATE SET state=?4";
+    let mut statement = store.prepare_cached(sql)?;
+    for sequence in sequences {
+        statement.execute(params![destination, sequence.cast_signed(), key.as_ref(), state])?;
+    }
+    Ok(())
+}
+
+fn redrive(store: &Store, destination: i64, sequences: &[u64]) -> Result<u64, SqlError> {
+    let mut redriven = 0;
+    for sequence in sequences {
+        let gone = store
+            .prepare_cached("DELETE FROM dead_letters WHERE destination=?1 AND sequence=?2 AND overtaken=0")?
+            .execute([destination, sequence.cast_signed()])?;
+        if gone == 0 {
+            continue;
+        }
+        redriven += 1;
+        store
+            .prepare_cached(
+                "UPDATE deliveries SET state=0, attempts=0, waited=0, next_at=0 WHERE destination=?1 AND sequence=?2",
+            )?
+            .execute([destination, sequence.cast_signed()])?;
+        unpark(store, destination, *sequence)?;
+    }
+    Ok(redriven)
+}
+
+fn discard(store: &Store, destination: i64, sequences: &[u64]) -> Result<u64, SqlError> {
+    let mut discarded = 0;
+    for sequence in sequences {
+        let gone = store
+            .prepare_cached("DELETE FROM dead_letters WHERE destination=?1 AND sequence=?2")?
+            .execute([destination, sequence.cast_signed()])?;
+        if gone == 0 {
+            continue;
+        }
+        discarded += 1;
+        store
+            .prepare_cached("UPDATE deliveries SET state=6 WHERE destination=?1 AND sequence=?2")?
+            .execute([destination, sequence.cast_signed()])?;
+        unpark(store, destination, *sequence)?;
+    }
+    Ok(discarded)
+}
+
+/// What was parked behind a dead letter waits as usual, where no other dead letter of the key is left.
+fn unpark(store: &Store, destination: i64, sequence: u64) -> Result<(), SqlError> {
+    let sql = "UPDATE deliveries SET state=1 WHERE destination=?1 AND state=2
+               AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2)
+               AND NOT EXISTS(SELECT 1 FROM dead_letters WHERE destination=?1
+                              AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2))";
+    store.prepare_cached(sql)?.execute([destination, sequence.cast_signed()])?;
+    Ok(())
+}
+
+/// Deletes up to a step of the changes that every destination has settled, and of those that never
+/// became one, recorded before the limit; how many.
+fn retain(store: &Store, delivered_before: Timestamp) -> Result<u64, SqlError> {
+    let sql = "SELECT number FROM changes WHERE
+        sequence <= (SELECT coalesce(min(frontier), 9223372036854775807) FROM destinations WHERE id IN
+                     (SELECT value FROM active))
+        AND recorded_at < ?1
+        AND NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.sequence=changes.sequence AND d.state IN (0,1,2,3)
+                       AND d.destination IN (SELECT value FROM active))
+        ORDER BY sequence LIMIT ?2";
+    // The destinations in force are a temporary table of this connection: see `read::register`.
+    let before = delivered_before.as_millis().cast_signed();
+    let mut numbers = numbers(store, sql, before)?;
+    let aborted = "SELECT number FROM changes WHERE sequence IS NULL AND state=4 AND recorded_at < ?1 LIMIT ?2";
+    numbers.extend(self::numbers(store, aborted, before)?);
+    for number in &numbers {
+        store
+            .prepare_cached(
+                "DELETE FROM deliveries WHERE destination IN (SELECT id FROM destinations)
+                 AND sequence=(SELECT sequence FROM changes WHERE number=?1)",
+            )?
+            .execute([number])?;
+        store.prepare_cached("DELETE FROM contents WHERE number=?1")?.execute([number])?;
+        store.prepare_cached("DELETE FROM changes WHERE number=?1")?.execute([number])?;
+    }
+    if !numbers.is_empty() {
+        failpoint::reach(failpoint::RETENTION_STEP);
+    }
+    Ok(numbers.len() as u64)
+}
+
+fn numbers(store: &Store, sql: &str, before: i64) -> Result<Vec<i64>, SqlError> {
+    let mut statement = store.prepare_cached(sql)?;
+    let rows = statement.query_map([before, RETENTION_STEP_CHANGES], |row| row.get(0))?;
+    rows.collect()
+}

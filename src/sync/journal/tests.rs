@@ -1,0 +1,133 @@
+//! The journal alone, on real files.
+
+use super::record::{Head, NewChange, Verdict};
+use super::*;
+use crate::sync::change::ChangeId;
+use bytes::Bytes;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Nothing in these tests takes longer.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn open(folder: &Path, max_size_bytes: u64) -> Journal {
+    Journal::open(folder, max_size_bytes, vec!["d".into()], Clock::system()).unwrap()
+}
+
+fn intent(number: u128, body: usize) -> Record {
+    let head = Head {
+        route: "r".into(),
+        source: "s".into(),
+        method: "PUT".into(),
+        authority: "h".into(),
+        client_path_and_query: "/".into(),
+        path_and_query: "/".into(),
+        fields: Vec::new(),
+        known_etag: None,
+    };
+    Record::Intent(Box::new(NewChange {
+        id: ChangeId(Uuid::from_u128(number)),
+        key: format!("k{number}"),
+        destinations: vec!["d".into()],
+        head,
+        body: Bytes::from(vec![b'x'; body]),
+        recorded_at: Timestamp::from_millis(1),
+    }))
+}
+
+fn committed(number: u128) -> Record {
+    Record::Outcome { change: ChangeId(Uuid::from_u128(number)), verdict: Verdict::Committed { key: None } }
+}
+
+#[tokio::test]
+async fn i2_what_is_told_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open(folder.path(), 1 << 30);
+    for number in 0..100 {
+        journal.write(intent(number, 10)).await.unwrap();
+    }
+    let first = journal.write(committed(0)).await.unwrap();
+    let second = journal.write(committed(1)).await.unwrap();
+    assert!(second > first);
+    assert_eq!(journal.write(committed(0)).await, Ok(0), "an outcome is written once");
+    journal.close().await;
+    assert_eq!(journal.write(committed(2)).await, Err(Unwritten));
+    drop(journal);
+    let journal = open(folder.path(), 1 << 30);
+    let open_ones = journal.readers().read(|store| sqlite::open_changes(store, 0, 1000)).await.unwrap();
+    assert_eq!(open_ones.len(), 98);
+    assert!(journal.write(committed(2)).await.unwrap() > second);
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn commits_are_shared_by_what_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open(folder.path(), 1 << 30);
+    let mut told = Vec::new();
+    for number in 0..2000 {
+        told.push(journal.submit(intent(number, 10)).await.unwrap());
+    }
+    for told in told {
+        assert_eq!(told.await.unwrap(), Ok(0));
+    }
+    let commits = journal.commits();
+    assert!(commits < 1000, "2,000 records took {commits} commits");
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn i11_a_failed_commit_acknowledges_nothing_until_it_is_repaired() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open(folder.path(), 1 << 30);
+    journal.write(intent(1, 10)).await.unwrap();
+    // Somebody holds the write lock for longer than the writer waits: the commit fails.
+    let mut other = sqlite::open(folder.path()).unwrap();
+    let lock = other.transaction_with_behavior(sqlite::IMMEDIATE).unwrap();
+    let outcome = journal.submit(committed(1)).await.unwrap();
+    let refused = tokio::time::timeout(DEADLINE, journal.write(intent(2, 10))).await.unwrap();
+    assert_eq!(refused, Err(Unwritten));
+    assert_eq!(journal.health(), Health::Failed);
+    drop(lock);
+    drop(other);
+    let sequence = tokio::time::timeout(DEADLINE, outcome).await.unwrap().unwrap().unwrap();
+    assert!(sequence > 0, "an outcome is kept until it can be written");
+    let mut health = journal.shared.health.subscribe();
+    tokio::time::timeout(DEADLINE, health.wait_for(|health| *health == Health::Sound)).await.unwrap().unwrap();
+    journal.write(intent(3, 10)).await.unwrap();
+    let open_ones = journal.readers().read(|store| sqlite::open_changes(store, 0, 10)).await.unwrap();
+    assert_eq!(open_ones.len(), 1, "the refused intent is not in doubt");
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_full_journal_says_so_and_empties_by_retention() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open(folder.path(), 1 << 20);
+    assert_eq!(journal.room(), Room::Enough);
+    let mut number = 0;
+    while journal.room() != Room::Full {
+        journal.write(intent(number, 20_000)).await.unwrap();
+        journal.write(committed(number)).await.unwrap();
+        number += 1;
+        assert!(number < 100);
+    }
+    let soon = Timestamp::from_millis(u64::MAX >> 2);
+    assert_eq!(journal.retain(soon).await, Ok(0), "what waits for a destination stays");
+    let newest = *journal.newest().borrow();
+    let progress = record::Progress { destination: 1, frontier: newest, step: record::Step::Spill { rows: vec![] } };
+    journal.write(Record::Progress(Box::new(progress))).await.unwrap();
+    assert_eq!(journal.retain(soon).await, Ok(u64::try_from(number).unwrap()));
+    assert_eq!(journal.room(), Room::Enough, "used pages count, not the file");
+    journal.close().await;
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite::open(folder.path()).unwrap();
+    store.pragma_update(None, "user_version", 99).unwrap();
+    drop(store);
+    let error = Journal::open(folder.path(), 1 << 20, vec![], Clock::system()).unwrap_err();
+    assert!(error.to_string().contains("its format is 99"), "{error}");
+}

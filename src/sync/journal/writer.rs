@@ -1,0 +1,220 @@
+//! The writer thread: group commit, and what happens when a commit fails (I11).
+//!
+//! Whatever queued while the last commit ran becomes one transaction with one fsync. When a commit
+//! fails, its intents are refused (nothing was sent to the source), everything else is kept with its
+//! waiters, and nothing is acknowledged until the file has been opened anew, every unsettled change
+//! has been verified, and what was kept has been written. What is kept is bounded by writes and
+//! deliveries under way, which hold their places until they are told.
+
+use super::record::{Record, Unwritten, Verdict};
+use super::sqlite::{self, SqlError, Store};
+use super::{Health, Job, Shared};
+use crate::clock::Clock;
+use crate::sync::change::ChangeId;
+use crate::sync::failpoint as fail;
+use crate::telemetry::metrics as names;
+use metrics::{Counter, Histogram, counter, histogram};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Records of one group at most.
+const GROUP_RECORDS_MAX: usize = 1000;
+/// Bytes of one group at most; one larger record makes a group of its own.
+const GROUP_BYTES_MAX: usize = 1 << 20;
+/// Between two attempts to open a journal that failed.
+const REOPEN_AFTER: Duration = Duration::from_millis(500);
+
+pub(super) struct Writer {
+    pub(super) folder: PathBuf,
+    pub(super) destinations: Vec<String>,
+    pub(super) clock: Clock,
+    pub(super) shared: Arc<Shared>,
+    pub(super) meters: Meters,
+}
+
+/// Handles of the metrics, kept where it is hot.
+pub(super) struct Meters {
+    commits: Counter,
+    batch: Histogram,
+    seconds: Histogram,
+    intents: Counter,
+    committed: Counter,
+    aborted: Counter,
+    in_doubt: Counter,
+    reconciled: Counter,
+}
+
+impl Meters {
+    pub(super) fn new() -> Self {
+        let changes = |state: &'static str| counter!(names::CHANGES, "state" => state);
+        Self {
+            commits: counter!(names::JOURNAL_COMMITS),
+            batch: histogram!(names::JOURNAL_BATCH),
+            seconds: histogram!(names::JOURNAL_SECONDS),
+            intents: changes("intent"),
+            committed: changes("committed"),
+            aborted: changes("aborted"),
+            in_doubt: changes("in-doubt"),
+            reconciled: changes("reconciled"),
+        }
+    }
+
+    fn count(&self, record: &Record) {
+        match record {
+            Record::Intent(_) => self.intents.increment(1),
+            Record::Outcome { verdict, .. } => match verdict {
+                Verdict::Committed { .. } => self.committed.increment(1),
+                Verdict::Aborted => self.aborted.increment(1),
+                Verdict::InDoubt => self.in_doubt.increment(1),
+                Verdict::Reconciled { .. } => self.reconciled.increment(1),
+            },
+            _ => {}
+        }
+    }
+}
+
+impl Writer {
+    /// Writes until the queue is closed and empty, then checkpoints.
+    pub(super) fn run(self, mut store: Store, mut queue: mpsc::Receiver<Job>) {
+        while let Some(first) = queue.blocking_recv() {
+            let group = gather(first, &mut queue);
+            match self.commit(&mut store, &group) {
+                Ok(told) => self.acknowledge(group, told),
+                Err(error) => {
+                    tracing::error!(%error, "the journal cannot be written; synced writes are refused until it can be");
+                    // The file may hold the failed group or not: only what is read after opening it
+                    // anew counts.
+                    drop(store);
+                    match self.recover(group, &mut queue) {
+                        Some(recovered) => store = recovered,
+                        None => return,
+                    }
+                }
+            }
+        }
+        sqlite::close(store);
+    }
+
+    fn commit(&self, store: &mut Store, group: &[Job]) -> Result<Vec<u64>, SqlError> {
+        let now = self.clock.now();
+        let transaction = store.transaction_with_behavior(sqlite::IMMEDIATE)?;
+        let written = group.iter().map(|job| sqlite::apply(&transaction, &job.record, now));
+        let told = written.collect::<Result<Vec<_>, _>>()?;
+        reach(group, [fail::INTENT_BEFORE_COMMIT, fail::OUTCOME_BEFORE_COMMIT, fail::SETTLE_BEFORE_COMMIT]);
+        transaction.commit()?;
+        reach(group, [fail::INTENT_AFTER_COMMIT, fail::OUTCOME_AFTER_COMMIT, fail::SETTLE_AFTER_COMMIT]);
+        self.shared.used_bytes.store(sqlite::used_bytes(store)?, Ordering::Relaxed);
+        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        self.meters.commits.increment(1);
+        #[expect(clippy::cast_precision_loss, reason = "a group has at most a thousand records")]
+        self.meters.batch.record(group.len() as f64);
+        self.meters.seconds.record(self.clock.now().since(now).as_secs_f64());
+        Ok(told)
+    }
+
+    fn acknowledge(&self, group: Vec<Job>, told: Vec<u64>) {
+        let mut newest = 0;
+        for (job, told) in group.into_iter().zip(told) {
+            self.meters.count(&job.record);
+            if let Record::Outcome { .. } = job.record {
+                newest = newest.max(told);
+            }
+            // Nobody may be waiting any more.
+            drop(job.done.send(Ok(told)));
+        }
+        self.publish(newest);
+    }
+
+    fn publish(&self, newest: u64) {
+        self.shared.newest.send_if_modified(|sequence| {
+            let moved = newest > *sequence;
+            *sequence = newest.max(*sequence);
+            moved
+        });
+    }
+
+    /// After a failed commit: the journal opened anew. `None`: the engine has stopped meanwhile.
+    fn recover(&self, group: Vec<Job>, queue: &mut mpsc::Receiver<Job>) -> Option<Store> {
+        self.shared.health.send_replace(Health::Failed);
+        let (mut kept, mut refused) = (Vec::new(), Vec::new());
+        sort_out(group, &mut kept, &mut refused);
+        let undo = refused.into_iter().map(|id| Record::Outcome { change: id, verdict: Verdict::Aborted });
+        let undo: Vec<Job> = undo.map(Job::untold).collect();
+        let undone = undo.len();
+        // What the file may hold of the refused intents was never sent: it is aborted first.
+        kept.splice(0..0, undo);
+        loop {
+            std::thread::park_timeout(REOPEN_AFTER);
+            while let Ok(job) = queue.try_recv() {
+                // An intent that queued since was never written: nothing to undo.
+                sort_out(vec![job], &mut kept, &mut Vec::new());
+            }
+            if queue.is_closed() && queue.is_empty() {
+                return None;
+            }
+            let Some(mut store) = reopen(&self.folder, &self.destinations) else { continue };
+            match self.commit(&mut store, &kept).and_then(|told| Ok((told, sqlite::last_sequence(&store)?))) {
+                Ok((told, newest)) => {
+                    tracing::info!(undone, written = kept.len() - undone, "the journal can be written again");
+                    self.acknowledge(kept, told);
+                    self.publish(newest);
+                    self.shared.health.send_replace(Health::Sound);
+                    return Some(store);
+                }
+                Err(error) => tracing::warn!(%error, "the journal still cannot be written"),
+            }
+        }
+    }
+}
+
+fn reopen(folder: &std::path::Path, destinations: &[String]) -> Option<Store> {
+    let store = sqlite::open(folder).map_err(|error| tracing::warn!(%error, "the journal stays closed")).ok()?;
+    let verified = sqlite::register(&store, destinations).and_then(|()| sqlite::verify_unsettled(&store));
+    let damaged = verified.map_err(|error| tracing::warn!(%error, "the journal cannot be verified")).ok()?;
+    for change in damaged {
+        tracing::error!(%change, "a change in the journal is damaged; it will not be delivered");
+    }
+    Some(store)
+}
+
+/// Refuses intents, keeps everything else.
+fn sort_out(jobs: Vec<Job>, kept: &mut Vec<Job>, refused: &mut Vec<ChangeId>) {
+    for job in jobs {
+        match &job.record {
+            Record::Intent(change) => {
+                refused.push(change.id);
+                drop(job.done.send(Err(Unwritten)));
+            }
+            _ => kept.push(job),
+        }
+    }
+}
+
+fn gather(first: Job, queue: &mut mpsc::Receiver<Job>) -> Vec<Job> {
+    let mut bytes = first.record.weight();
+    let mut group = vec![first];
+    while group.len() < GROUP_RECORDS_MAX && bytes < GROUP_BYTES_MAX {
+        let Ok(job) = queue.try_recv() else { break };
+        bytes = bytes.saturating_add(job.record.weight());
+        group.push(job);
+    }
+    group
+}
+
+fn reach(group: &[Job], [intent, outcome, settle]: [&'static str; 3]) {
+    if cfg!(debug_assertions) {
+        let has = |wanted: fn(&Record) -> bool| group.iter().any(|job| wanted(&job.record));
+        if has(|record| matches!(record, Record::Intent(_))) {
+            fail::reach(intent);
+        }
+        if has(|record| matches!(record, Record::Outcome { .. })) {
+            fail::reach(outcome);
+        }
+        if has(|record| matches!(record, Record::Progress(_))) {
+            fail::reach(settle);
+        }
+    }
+}

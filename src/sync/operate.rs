@@ -1,0 +1,236 @@
+//! What operators see and do.
+
+use super::change::ChangeId;
+use super::delivery::{Act, Command, WorkerStatus};
+use super::engine::{Engine, WorkerHandle};
+use super::error::CommandError;
+use super::journal::record::{Record, Unwritten, Verdict, sequence_time};
+use super::journal::sqlite::{self, KnownDestination, change_state};
+use super::status::{
+    ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView, DestinationState, DestinationStatus,
+};
+use crate::telemetry::metrics as names;
+use metrics::gauge;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long a worker may take to tell its state.
+const STATUS_WAIT: Duration = Duration::from_secs(2);
+
+/// Whether an operator's call acts or only counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// Act.
+    Real,
+    /// Count only.
+    Dry,
+}
+
+/// An operator's word on a change in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// The source did it: it is delivered as it was asked.
+    Committed,
+    /// The source did not.
+    Aborted,
+}
+
+impl From<Unwritten> for CommandError {
+    fn from(Unwritten: Unwritten) -> Self {
+        Self::Unavailable
+    }
+}
+
+impl Engine {
+    /// Every destination's state, computed now.
+    ///
+    /// # Errors
+    /// [`CommandError::Unavailable`]: the journal cannot be read.
+    pub async fn destinations(&self) -> Result<Vec<DestinationStatus>, CommandError> {
+        let known = self.inner.journal.readers().read(sqlite::destinations).await?;
+        let mut statuses = Vec::with_capacity(known.len());
+        for destination in known {
+            let worker = self.workers.iter().find(|worker| worker.known.id == destination.id);
+            let told = match worker {
+                Some(worker) => Some(ask(worker).await?),
+                None => None,
+            };
+            statuses.push(self.status(destination, told).await?);
+        }
+        Ok(statuses)
+    }
+
+    async fn status(
+        &self,
+        destination: KnownDestination,
+        told: Option<WorkerStatus>,
+    ) -> Result<DestinationStatus, CommandError> {
+        let told = told.unwrap_or_else(|| WorkerStatus {
+            state: DestinationState::Disabled,
+            breaker: "closed",
+            concurrency: 0,
+            in_flight: Vec::new(),
+            cursor: destination.frontier,
+            rowless: 0,
+            oldest_rowless: None,
+            last_error: None,
+            next_admission: None,
+        });
+        let (id, name, cursor) = (destination.id, destination.name.clone(), told.cursor);
+        let figures =
+            self.inner.journal.readers().read(move |store| sqlite::figures(store, id, &name, cursor)).await?;
+        let in_flight = told.in_flight.len() as u64;
+        let oldest = figures.oldest.into_iter().chain(told.oldest_rowless).min();
+        let now = self.inner.clock.now();
+        let status = DestinationStatus {
+            state: told.state,
+            pending: (figures.waiting + told.rowless).saturating_sub(in_flight),
+            in_flight,
+            lag_seconds: oldest.map_or(0.0, |oldest| now.since(sequence_time(oldest)).as_secs_f64()),
+            breaker: told.breaker,
+            concurrency: told.concurrency,
+            parked_keys: figures.parked_keys,
+            dead_letters: figures.dead_letters,
+            last_error: told.last_error,
+            next_attempt_at: told.next_admission.max(figures.next_at),
+            name: destination.name,
+        };
+        publish(&status);
+        Ok(status)
+    }
+
+    /// Changes with their deliveries, newest last: those after `filter.after`, from the oldest on.
+    ///
+    /// # Errors
+    /// [`CommandError::Unavailable`]: the journal cannot be read.
+    pub async fn changes(&self, filter: ChangeFilter) -> Result<Vec<ChangeView>, CommandError> {
+        let mut views = self.inner.journal.readers().read(move |store| sqlite::changes(store, &filter)).await?;
+        self.mark_in_flight(&mut views).await?;
+        Ok(views)
+    }
+
+    /// One change with its deliveries and attempts.
+    ///
+    /// # Errors
+    /// [`CommandError::Unavailable`]: the journal cannot be read.
+    pub async fn change(&self, id: ChangeId) -> Result<Option<ChangeView>, CommandError> {
+        let mut view = self.inner.journal.readers().read(move |store| sqlite::change(store, id)).await?;
+        self.mark_in_flight(view.as_mut_slice()).await?;
+        Ok(view)
+    }
+
+    async fn mark_in_flight(&self, views: &mut [ChangeView]) -> Result<(), CommandError> {
+        for worker in &self.workers {
+            let in_flight = ask(worker).await?.in_flight;
+            let under_way = views.iter_mut().filter(|view| view.sequence.is_some_and(|it| in_flight.contains(&it)));
+            for delivery in under_way.flat_map(|view| view.deliveries.iter_mut()) {
+                if delivery.destination == worker.known.name && delivery.state == "waiting" {
+                    "in-flight".clone_into(&mut delivery.state);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Dead letters that match, at most a thousand.
+    ///
+    /// # Errors
+    /// [`CommandError::Unavailable`]: the journal cannot be read.
+    pub async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetterView>, CommandError> {
+        Ok(self.inner.journal.readers().read(move |store| sqlite::dead_letters(store, &filter)).await?)
+    }
+
+    /// Sends matching dead letters again, in key order; how many.
+    ///
+    /// # Errors
+    /// [`CommandError`]: an unknown destination, or the journal cannot be used.
+    pub async fn redrive(&self, filter: DeadLetterFilter, run: Run) -> Result<u64, CommandError> {
+        self.act(filter, Act::Redrive, run).await
+    }
+
+    /// Gives matching dead letters up; what is parked behind them goes on. How many.
+    ///
+    /// # Errors
+    /// [`CommandError`]: an unknown destination, or the journal cannot be used.
+    pub async fn discard(&self, filter: DeadLetterFilter, run: Run) -> Result<u64, CommandError> {
+        self.act(filter, Act::Discard, run).await
+    }
+
+    async fn act(&self, filter: DeadLetterFilter, act: Act, run: Run) -> Result<u64, CommandError> {
+        if let Some(name) = &filter.destination {
+            self.worker(name)?;
+        }
+        let meant = |worker: &&WorkerHandle| filter.destination.as_ref().is_none_or(|name| *name == worker.known.name);
+        let mut count = 0;
+        for worker in self.workers.iter().filter(meant) {
+            let (done, told) = oneshot::channel();
+            send(worker, Command::DeadLetters { filter: filter.clone(), act, run, done }).await?;
+            count += told.await.map_err(|_| CommandError::Unavailable)??;
+        }
+        Ok(count)
+    }
+
+    /// Holds a destination, also over restarts; its lag grows.
+    ///
+    /// # Errors
+    /// [`CommandError`]: an unknown destination, or the journal cannot be used.
+    pub async fn pause(&self, destination: &str) -> Result<(), CommandError> {
+        let worker = self.worker(destination)?;
+        self.inner.journal.write(Record::Pause { destination: worker.known.id, paused: true }).await?;
+        send(worker, Command::Pause).await
+    }
+
+    /// Releases a destination; a wait that it asked for ends too.
+    ///
+    /// # Errors
+    /// [`CommandError`]: an unknown destination, or the journal cannot be used.
+    pub async fn resume(&self, destination: &str) -> Result<(), CommandError> {
+        let worker = self.worker(destination)?;
+        self.inner.journal.write(Record::Pause { destination: worker.known.id, paused: false }).await?;
+        send(worker, Command::Resume).await
+    }
+
+    /// Decides a change in doubt; whether it was in doubt.
+    ///
+    /// # Errors
+    /// [`CommandError::Unavailable`]: the journal cannot be written.
+    pub async fn resolve(&self, id: ChangeId, resolution: Resolution) -> Result<bool, CommandError> {
+        let in_doubt = change_state::WORDS.get(1).copied().unwrap_or_default();
+        let view = self.inner.journal.readers().read(move |store| sqlite::change(store, id)).await?;
+        if view.is_none_or(|view| view.state != in_doubt) {
+            return Ok(false);
+        }
+        let verdict = match resolution {
+            Resolution::Committed => Verdict::Committed { key: None },
+            Resolution::Aborted => Verdict::Aborted,
+        };
+        self.inner.journal.write(Record::Outcome { change: id, verdict }).await?;
+        Ok(true)
+    }
+
+    fn worker(&self, name: &str) -> Result<&WorkerHandle, CommandError> {
+        self.workers.iter().find(|worker| worker.known.name == name).ok_or(CommandError::UnknownDestination)
+    }
+}
+
+async fn send(worker: &WorkerHandle, command: Command) -> Result<(), CommandError> {
+    worker.commands.send(command).await.map_err(|_| CommandError::Unavailable)
+}
+
+async fn ask(worker: &WorkerHandle) -> Result<WorkerStatus, CommandError> {
+    let (reply, told) = oneshot::channel();
+    let exchange = async {
+        send(worker, Command::Status(reply)).await?;
+        told.await.map_err(|_| CommandError::Unavailable)
+    };
+    tokio::time::timeout(STATUS_WAIT, exchange).await.map_err(|_| CommandError::Unavailable)?
+}
+
+fn publish(status: &DestinationStatus) {
+    let set = |name: &'static str, value: f64| gauge!(name, "destination" => status.name.clone()).set(value);
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    let float = |count: u64| count as f64;
+    set(names::DESTINATION_PENDING, float(status.pending));
+    set(names::DESTINATION_LAG, status.lag_seconds);
+    set(names::DEAD_LETTERS, float(status.dead_letters));
+}

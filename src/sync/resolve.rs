@@ -1,0 +1,235 @@
+//! Changes in doubt: the source may have acted or not, so it is read again until it decides.
+//!
+//! The key's turn is held meanwhile, so that no later write overtakes the answer. What is read is
+//! what is delivered, under the same id: who wrote it is unknown, but after it every destination
+//! has what the source has. A POST cannot be read back: it is kept and listed for an operator.
+
+use super::change::ChangeId;
+use super::engine::Inner;
+use super::journal::record::{Head, Record, Verdict, kept_fields};
+use super::journal::sqlite::{self, Stored};
+use super::ports::{Fenced, ReadSource, SourceState};
+use super::turns::Turn;
+use crate::clock::Timestamp;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, header};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two reads of a source that does not decide, at first; doubles.
+const AGAIN_FIRST: Duration = Duration::from_secs(1);
+/// The longest time between two reads.
+const AGAIN_MAX: Duration = Duration::from_secs(60);
+/// Between the two reads that confirm an absence.
+const CONFIRM_AFTER: Duration = Duration::from_secs(1);
+/// Reads of sources at once, all doubts together.
+pub(super) const READS_MAX: usize = 8;
+/// How long a source may act where its timeout is not known.
+const TIMEOUT_UNKNOWN: Duration = Duration::from_secs(60);
+/// A write leaves at most so long after its intent: the longest time a request may last.
+const SENT_WITHIN: Duration = Duration::from_secs(60);
+/// Changes without an outcome that are read at once at start.
+const PAGE: u32 = 200;
+
+/// What the resolver needs of a change.
+#[derive(Clone, Debug)]
+pub(super) struct Doubt {
+    pub(super) id: ChangeId,
+    pub(super) head: Head,
+}
+
+/// From when the source's timeout counts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waits {
+    pub(super) since: Timestamp,
+}
+
+impl Inner {
+    /// Puts a change in doubt and starts resolving it.
+    pub(super) fn resolve(self: &Arc<Self>, doubt: Doubt, turn: Option<Turn>, waits: Waits) {
+        let inner = Arc::clone(self);
+        let work = async move {
+            let stop = inner.stop.clone();
+            // What is open when the process stops is found again at the next start.
+            stop.run_until_cancelled(inner.run_doubt(doubt, turn, waits)).await;
+        };
+        self.tasks.spawn_on(work, &self.runtime);
+    }
+
+    async fn run_doubt(&self, doubt: Doubt, turn: Option<Turn>, waits: Waits) {
+        self.fence(&doubt).await;
+        let id = doubt.id;
+        tracing::warn!(change = %id, source = %doubt.head.source, "a change is in doubt; the source will be read");
+        if self.journal.write(Record::Outcome { change: id, verdict: Verdict::InDoubt }).await.is_err() {
+            return;
+        }
+        if doubt.head.method() == Method::POST {
+            tracing::warn!(change = %id, "a POST in doubt waits for an operator");
+            return;
+        }
+        let timeout = self.source_timeouts.get(&doubt.head.source).copied().unwrap_or(TIMEOUT_UNKNOWN);
+        let readable_at = waits.since.plus(timeout);
+        tokio::time::sleep(readable_at.since(self.clock.now())).await;
+        let verdict = self.read_until_decided(&doubt).await;
+        tracing::info!(change = %id, decided = verdict_word(&verdict), "a change is no longer in doubt");
+        if self.journal.write(Record::Outcome { change: id, verdict }).await.is_ok() {
+            self.fence(&doubt).await;
+        }
+        drop(turn);
+    }
+
+    async fn read_until_decided(&self, doubt: &Doubt) -> Verdict {
+        let (mut pause, mut absent_before) = (AGAIN_FIRST, false);
+        loop {
+            let state = self.read(doubt).await;
+            match decide(&doubt.head, state, absent_before) {
+                Decision::Verdict(verdict) => return verdict,
+                Decision::Confirm => {
+                    absent_before = true;
+                    tokio::time::sleep(CONFIRM_AFTER).await;
+                }
+                Decision::Again => {
+                    absent_before = false;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(AGAIN_MAX);
+                }
+            }
+        }
+    }
+
+    async fn read(&self, doubt: &Doubt) -> SourceState {
+        let Ok(_permit) = self.source_reads.acquire().await else { return SourceState::Unreadable };
+        let request = ReadSource {
+            source: doubt.head.source.clone(),
+            authority: doubt.head.authority.clone(),
+            path_and_query: doubt.head.path_and_query.clone(),
+            accept: doubt.head.fields().get(header::ACCEPT).cloned(),
+        };
+        (self.ports.read_source)(request).await
+    }
+
+    async fn fence(&self, doubt: &Doubt) {
+        let fenced = Fenced {
+            route: doubt.head.route.clone(),
+            authority: doubt.head.authority.clone(),
+            path_and_query: doubt.head.client_path_and_query.clone(),
+        };
+        (self.ports.fence)(fenced).await;
+    }
+
+    /// At start every change without an outcome is in doubt. Turns are taken before anything else
+    /// can write, oldest first.
+    pub(super) async fn resolve_all(self: &Arc<Self>) {
+        let mut after = 0;
+        let started_at = self.clock.now();
+        loop {
+            let page = self.journal.readers().read(move |store| sqlite::open_changes(store, after, PAGE)).await;
+            let Ok(page) = page else { return };
+            let Some((last, _)) = page.last() else { return };
+            after = *last;
+            for (_, open) in page {
+                let head = match open.content {
+                    Stored::Sound { head, .. } => *head,
+                    Stored::Damaged { id } => {
+                        tracing::error!(change = %id, "a change in doubt is damaged; it cannot be resolved");
+                        continue;
+                    }
+                };
+                let is_post = head.method() == Method::POST;
+                if is_post && open.known_in_doubt {
+                    continue;
+                }
+                let turn = if is_post { None } else { self.turns.take_unused(&open.key) };
+                // When the process ended is unknown; the write left before that, and soon after its intent.
+                let since = started_at.min(open.recorded_at.plus(SENT_WITHIN));
+                self.resolve(Doubt { id: open.id, head }, turn, Waits { since });
+            }
+        }
+    }
+}
+
+enum Decision {
+    Verdict(Verdict),
+    Confirm,
+    Again,
+}
+
+/// What a read of the source says about a change in doubt.
+fn decide(head: &Head, state: SourceState, absent_before: bool) -> Decision {
+    match state {
+        SourceState::Unreadable => Decision::Again,
+        SourceState::Absent if head.method() != Method::DELETE && !absent_before => Decision::Confirm,
+        SourceState::Absent => reconciled(Method::DELETE, &HeaderMap::new(), Bytes::new()),
+        SourceState::Present { etag, fields, body } => {
+            if unchanged(head.known_etag.as_deref(), etag.as_ref()) {
+                return Decision::Verdict(Verdict::Aborted);
+            }
+            reconciled(Method::PUT, &fields, body)
+        }
+    }
+}
+
+fn reconciled(method: Method, fields: &HeaderMap, body: Bytes) -> Decision {
+    Decision::Verdict(Verdict::Reconciled { method, fields: kept_fields(fields), body })
+}
+
+/// RFC 9110 8.8.3.2: only strong tags tell that nothing was written.
+fn unchanged(known: Option<&str>, now: Option<&HeaderValue>) -> bool {
+    let now = now.and_then(|value| value.to_str().ok());
+    matches!((known, now), (Some(known), Some(now)) if known == now && now.starts_with('"'))
+}
+
+fn verdict_word(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Committed { .. } => "committed",
+        Verdict::Aborted => "aborted",
+        Verdict::InDoubt => "in-doubt",
+        Verdict::Reconciled { .. } => "reconciled",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(method: &str, known_etag: Option<&str>) -> Head {
+        Head {
+            route: "r".into(),
+            source: "s".into(),
+            method: method.into(),
+            authority: "h".into(),
+            client_path_and_query: "/".into(),
+            path_and_query: "/".into(),
+            fields: Vec::new(),
+            known_etag: known_etag.map(str::to_owned),
+        }
+    }
+
+    fn present(etag: &'static str) -> SourceState {
+        let etag = Some(HeaderValue::from_static(etag));
+        SourceState::Present { etag, fields: HeaderMap::new(), body: Bytes::from_static(b"x") }
+    }
+
+    #[test]
+    fn i2_what_a_read_decides() {
+        for (method, known, state, before, decided) in [
+            ("PUT", None, SourceState::Unreadable, false, "again"),
+            ("PUT", Some("\"1\""), present("\"1\""), false, "aborted"),
+            ("PUT", Some("\"1\""), present("\"2\""), false, "PUT"),
+            ("PUT", Some("W/\"1\""), present("W/\"1\""), false, "PUT"),
+            ("PUT", None, present("\"1\""), false, "PUT"),
+            ("PATCH", None, SourceState::Absent, false, "confirm"),
+            ("PATCH", None, SourceState::Absent, true, "DELETE"),
+            ("DELETE", None, SourceState::Absent, false, "DELETE"),
+            ("DELETE", Some("\"1\""), present("\"1\""), false, "aborted"),
+        ] {
+            let got = match decide(&head(method, known), state, before) {
+                Decision::Again => "again".to_owned(),
+                Decision::Confirm => "confirm".to_owned(),
+                Decision::Verdict(Verdict::Reconciled { method, .. }) => method.to_string(),
+                Decision::Verdict(verdict) => verdict_word(&verdict).to_owned(),
+            };
+            assert_eq!(got, decided, "{method} {known:?}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What the sync engine is built from.
+
+use super::KeyTemplate;
+use crate::secret::{Endpoint, Secret};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the sync engine is built from (`[sync]` and every `[[destination]]`).
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Folder of the journal.
+    pub data: PathBuf,
+    /// How long delivered changes are kept.
+    pub retention: Duration,
+    /// Largest journal, in bytes.
+    pub max_size_bytes: u64,
+    /// Who must follow.
+    pub destinations: Vec<DestinationSettings>,
+    /// Per source: how long it may still act on a request that was sent to it (its `timeout`).
+    pub source_timeouts: Vec<(String, Duration)>,
+}
+
+/// A destination (`[[destination]]`).
+#[derive(Clone, Debug)]
+pub struct DestinationSettings {
+    /// Its name.
+    pub name: String,
+    /// Where it is; the change's path and query are appended.
+    pub url: Endpoint,
+    /// Deliveries at once.
+    pub concurrency: usize,
+    /// Until the whole answer of an attempt.
+    pub timeout: Duration,
+    /// What a dead letter does to the later changes of its key.
+    pub on_failure: OnFailure,
+    /// When to try again.
+    pub retry: RetrySettings,
+    /// When to stop trying for a while.
+    pub breaker: BreakerSettings,
+    /// Fields of every delivery; the values may be secrets.
+    pub headers: Vec<(http::HeaderName, Secret)>,
+}
+
+/// What a dead letter does to the later changes of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// They wait until it is redriven or discarded.
+    ParkKey,
+    /// There is no dead letter: the key waits and is tried again at `cap` without end.
+    Block,
+    /// They go on.
+    Skip,
+}
+
+/// When a failed attempt is repeated (full jitter).
+#[derive(Clone, Copy, Debug)]
+pub struct RetrySettings {
+    /// The first step.
+    pub base: Duration,
+    /// The largest step.
+    pub cap: Duration,
+    /// After this long a delivery becomes a dead letter.
+    pub give_up: Duration,
+    /// The longest Retry-After that is obeyed.
+    pub after_cap: Duration,
+    /// After so many attempts a delivery becomes a dead letter; `None`: no such bound.
+    pub attempts: Option<u32>,
+}
+
+/// When a destination is left alone for a while.
+#[derive(Clone, Copy, Debug)]
+pub struct BreakerSettings {
+    /// Failures in a row that open it.
+    pub failures: u32,
+    /// How long it is open the first time; doubles.
+    pub open: Duration,
+    /// The longest it is open.
+    pub open_cap: Duration,
+}
+
+/// A route's sync policy (`[route.sync]`).
+#[derive(Clone, Debug)]
+pub struct RouteSync {
+    /// What orders changes.
+    pub key: KeyTemplate,
+    /// Who gets them.
+    pub destinations: Vec<String>,
+    /// The largest body of a change, in bytes.
+    pub body_bytes_max: u64,
+}

@@ -1,0 +1,569 @@
+//! The engine against real files, real destinations and a scripted source.
+
+use super::*;
+use crate::clock::Clock;
+use crate::secret::{Endpoint, Secret};
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Nothing in these tests takes longer.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+#[derive(Clone, Debug)]
+struct Got {
+    method: Method,
+    target: String,
+    fields: HeaderMap,
+    body: Bytes,
+}
+
+impl Got {
+    fn field(&self, name: &str) -> &str {
+        self.fields.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    fn sequence(&self) -> u64 {
+        self.field("tidegate-sequence").parse().unwrap()
+    }
+}
+
+type Script = dyn Fn(&Got, usize) -> Response + Send + Sync;
+
+/// A destination that records what it gets and answers by a script.
+#[derive(Clone)]
+struct Destination {
+    got: Arc<Mutex<Vec<Got>>>,
+    count: watch::Sender<usize>,
+    script: Arc<Script>,
+    url: String,
+}
+
+impl Destination {
+    async fn start(script: impl Fn(&Got, usize) -> Response + Send + Sync + 'static) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let this = Self { got: Arc::default(), count: watch::Sender::new(0), script: Arc::new(script), url };
+        let router = Router::new().fallback(Self::answer).with_state(this.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        this
+    }
+
+    async fn good() -> Self {
+        Self::start(|_, _| StatusCode::NO_CONTENT.into_response()).await
+    }
+
+    async fn answer(State(this): State<Self>, request: Request<axum::body::Body>) -> Response {
+        let (parts, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let got = Got { method: parts.method, target: parts.uri.to_string(), fields: parts.headers, body };
+        let number = {
+            let mut all = this.got.lock().unwrap();
+            all.push(got.clone());
+            all.len()
+        };
+        let response = (this.script)(&got, number);
+        this.count.send_replace(number);
+        response
+    }
+
+    async fn wait_for(&self, count: usize) -> Vec<Got> {
+        let mut changed = self.count.subscribe();
+        let reached = tokio::time::timeout(DEADLINE, changed.wait_for(|number| *number >= count)).await;
+        reached.unwrap_or_else(|_| panic!("{count} wanted, got {:?}", self.targets())).unwrap();
+        self.got.lock().unwrap().clone()
+    }
+
+    fn targets(&self) -> Vec<String> {
+        self.got.lock().unwrap().iter().map(|got| got.target.clone()).collect()
+    }
+}
+
+fn destination(name: &str, url: &str) -> DestinationSettings {
+    DestinationSettings {
+        name: name.to_owned(),
+        url: Endpoint::new(url::Url::parse(url).unwrap()),
+        concurrency: 8,
+        timeout: Duration::from_secs(5),
+        on_failure: OnFailure::ParkKey,
+        retry: RetrySettings {
+            base: Duration::from_millis(100),
+            cap: Duration::from_millis(200),
+            give_up: Duration::from_secs(3600),
+            after_cap: Duration::from_secs(3600),
+            attempts: None,
+        },
+        breaker: BreakerSettings {
+            failures: 10,
+            open: Duration::from_millis(200),
+            open_cap: Duration::from_millis(400),
+        },
+        headers: vec![(http::header::AUTHORIZATION, Secret::new("Bearer own".into()))],
+    }
+}
+
+fn settings(data: &Path, destinations: Vec<DestinationSettings>) -> Settings {
+    Settings {
+        data: data.to_owned(),
+        retention: Duration::from_secs(3600),
+        max_size_bytes: 1 << 30,
+        destinations,
+        source_timeouts: vec![("source".into(), Duration::from_millis(100))],
+    }
+}
+
+/// A source that answers reads from a list, and by its last entry from then on.
+fn ports(states: Vec<SourceState>) -> (Ports, Arc<Mutex<Vec<String>>>) {
+    let log: Arc<Mutex<Vec<String>>> = Arc::default();
+    let states = Arc::new(Mutex::new(VecDeque::from(states)));
+    let (reads, fences) = (Arc::clone(&log), Arc::clone(&log));
+    let ports = Ports {
+        read_source: Box::new(move |request| {
+            reads.lock().unwrap().push(format!("read {}", request.path_and_query));
+            let mut states = states.lock().unwrap();
+            let state = if states.len() > 1 { states.pop_front() } else { states.front().cloned() };
+            Box::pin(async move { state.unwrap_or(SourceState::Unreadable) })
+        }),
+        fence: Box::new(move |fenced| {
+            fences.lock().unwrap().push(format!("fence {}", fenced.path_and_query));
+            Box::pin(async {})
+        }),
+    };
+    (ports, log)
+}
+
+async fn engine(data: &Path, destinations: Vec<DestinationSettings>) -> Arc<Engine> {
+    Engine::start(settings(data, destinations), Clock::system(), ports(vec![]).0).await.unwrap()
+}
+
+fn draft(method: Method, target: &str, names: &[&str]) -> Draft {
+    let mut fields = HeaderMap::new();
+    for (name, value) in [("content-type", "text/plain"), ("authorization", "Bearer client"), ("cookie", "c=1")] {
+        fields.insert(name, value.parse().unwrap());
+    }
+    Draft {
+        route: "route".into(),
+        source: "source".into(),
+        key: DraftKey::Known(target.to_owned()),
+        method,
+        authority: "example.com".into(),
+        client_path_and_query: format!("/api{target}"),
+        path_and_query: target.to_owned(),
+        fields,
+        body: Bytes::from_static(b"hello"),
+        destinations: names.iter().map(|name| (*name).to_owned()).collect(),
+        known_etag: Some("\"1\"".into()),
+    }
+}
+
+async fn put(engine: &Arc<Engine>, target: &str, names: &[&str]) -> ChangeId {
+    let intent = engine.begin(draft(Method::PUT, target, names)).await.unwrap();
+    let id = intent.id();
+    intent.commit(None).await;
+    id
+}
+
+/// Waits until the engine's state satisfies a condition; the engine has no event for outsiders.
+async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    let mut tick = tokio::time::interval(Duration::from_millis(10));
+    let wait = async {
+        while !condition().await {
+            tick.tick().await;
+        }
+    };
+    assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "{what}");
+}
+
+async fn until_settled(engine: &Arc<Engine>) {
+    until("everything is settled", || async {
+        let all = engine.destinations().await.unwrap();
+        all.iter().all(|status| status.pending == 0 && status.in_flight == 0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_change_arrives_as_it_was_written() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::good().await;
+    let engine = engine(data.path(), vec![destination("d", &format!("{}/base", to.url))]).await;
+    let target = "/items/a%2Fb//c;d={x}?q=%zz&p='1'";
+    let id = put(&engine, target, &["d"]).await;
+    let got = to.wait_for(1).await.remove(0);
+    assert_eq!((got.method.as_str(), got.target.as_str()), ("PUT", format!("/base{target}").as_str()));
+    assert_eq!(got.body.as_ref(), b"hello");
+    for (name, value) in [
+        ("content-type", "text/plain"),
+        ("authorization", "Bearer own"),
+        ("cookie", ""),
+        ("tidegate-change", &id.to_string()),
+        ("idempotency-key", &format!("\"{id}\"")),
+        ("tidegate-key", target),
+        ("tidegate-attempt", "1"),
+        ("tidegate-source", "source"),
+    ] {
+        assert_eq!(got.field(name), value, "{name}");
+    }
+    until_settled(&engine).await;
+    let view = engine.change(id).await.unwrap().unwrap();
+    assert_eq!((view.state.as_str(), view.deliveries[0].state.as_str()), ("committed", "delivered"));
+    assert_eq!(view.sequence, Some(got.sequence()));
+    engine.stop(DEADLINE).await;
+    assert!(!data.path().join("journal.sqlite-wal").exists(), "a checkpointed journal has no log");
+}
+
+#[tokio::test]
+async fn i3_order_per_key_under_failures() {
+    let data = tempfile::tempdir().unwrap();
+    // Every third request fails.
+    let to = Destination::start(|_, number| {
+        if number % 3 == 0 { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK }.into_response()
+    })
+    .await;
+    let engine = engine(data.path(), vec![destination("d", &to.url)]).await;
+    for round in 0..20 {
+        for key in 0..4 {
+            let mut draft = draft(Method::PUT, &format!("/k{key}"), &["d"]);
+            draft.body = format!("{round}").into();
+            engine.begin(draft).await.unwrap().commit(None).await;
+        }
+    }
+    until_settled(&engine).await;
+    let got = to.got.lock().unwrap().clone();
+    for key in 0..4 {
+        let of_key: Vec<_> = got.iter().filter(|got| got.target == format!("/k{key}")).collect();
+        assert!(of_key.is_sorted_by_key(|got| got.sequence()), "{key}");
+        let mut bodies: Vec<_> = of_key.iter().map(|got| got.body.clone()).collect();
+        bodies.dedup();
+        let wanted: Vec<_> = (0..20).map(|round| Bytes::from(format!("{round}"))).collect();
+        assert_eq!(bodies, wanted);
+    }
+    engine.stop(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn i2_deliveries_go_on_after_a_restart() {
+    let data = tempfile::tempdir().unwrap();
+    let dead = destination("d", "http://127.0.0.1:1");
+    let first = engine(data.path(), vec![dead]).await;
+    for number in 0..50 {
+        put(&first, &format!("/k{}", number % 10), &["d"]).await;
+    }
+    until("an attempt failed", || async { first.destinations().await.unwrap()[0].last_error.is_some() }).await;
+    first.stop(DEADLINE).await;
+    drop(first);
+    let to = Destination::good().await;
+    let second = engine(data.path(), vec![destination("d", &to.url)]).await;
+    until_settled(&second).await;
+    let got = to.wait_for(50).await;
+    assert_eq!(got.len(), 50);
+    for key in 0..10 {
+        let of_key: Vec<_> = got.iter().filter(|got| got.target == format!("/k{key}")).collect();
+        assert!(of_key.len() == 5 && of_key.is_sorted_by_key(|got| got.sequence()));
+    }
+    let later = put(&second, "/k0", &["d"]).await;
+    let last = to.wait_for(51).await.pop().unwrap();
+    assert_eq!(last.field("tidegate-change"), later.to_string());
+    assert!(got.iter().all(|got| got.sequence() < last.sequence()), "never reused over restarts");
+    second.stop(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn park_key_parks_and_redrive_keeps_the_order() {
+    let data = tempfile::tempdir().unwrap();
+    let refuse = Arc::new(Mutex::new(true));
+    let refusing = Arc::clone(&refuse);
+    let to = Destination::start(move |got, _| {
+        let bad = got.target == "/bad" && *refusing.lock().unwrap();
+        if bad { (StatusCode::BAD_REQUEST, "no").into_response() } else { StatusCode::OK.into_response() }
+    })
+    .await;
+    let first = engine(data.path(), vec![destination("d", &to.url)]).await;
+    for _ in 0..40 {
+        put(&first, "/bad", &["d"]).await;
+    }
+    put(&first, "/good", &["d"]).await;
+    until("the key is parked", || async {
+        let status = first.destinations().await.unwrap().remove(0);
+        status.parked_keys == 1 && status.pending == 0 && status.in_flight == 0 && status.dead_letters == 1
+    })
+    .await;
+    assert_eq!(to.targets().iter().filter(|target| *target == "/bad").count(), 1);
+    assert!(to.targets().contains(&"/good".to_owned()));
+    assert!(first.destinations().await.unwrap()[0].lag_seconds < f64::EPSILON, "parked ones do not count");
+    let letter = first.dead_letters(DeadLetterFilter::default()).await.unwrap().remove(0);
+    assert_eq!((letter.class.as_str(), letter.code.as_str()), ("permanent", "http_status"));
+    assert_eq!((letter.status, letter.attempts, letter.answer.as_str()), (Some(400), 1, "no"));
+    first.stop(DEADLINE).await;
+    drop(first);
+    let second = engine(data.path(), vec![destination("d", &to.url)]).await;
+    put(&second, "/bad", &["d"]).await;
+    *refuse.lock().unwrap() = false;
+    assert_eq!(second.redrive(DeadLetterFilter::default(), Run::Dry).await.unwrap(), 1);
+    assert_eq!(second.redrive(DeadLetterFilter::default(), Run::Real).await.unwrap(), 1);
+    let got = to.wait_for(1 + 1 + 41).await;
+    let bad: Vec<_> = got.iter().filter(|got| got.target == "/bad").skip(1).collect();
+    assert!(bad.len() == 41 && bad.is_sorted_by_key(|got| got.sequence()));
+    assert_eq!(bad[0].field("tidegate-change"), letter.change);
+    until_settled(&second).await;
+    assert!(second.dead_letters(DeadLetterFilter::default()).await.unwrap().is_empty());
+    second.stop(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn discard_and_skip() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::start(|got, _| {
+        if got.body == "bad" { StatusCode::BAD_REQUEST } else { StatusCode::OK }.into_response()
+    })
+    .await;
+    let skipping = DestinationSettings { on_failure: OnFailure::Skip, ..destination("skip", &to.url) };
+    let engine = engine(data.path(), vec![destination("park", &to.url), skipping]).await;
+    for body in ["bad", "fine"] {
+        let mut draft = draft(Method::PUT, "/k", &["park", "skip"]);
+        draft.body = body.into();
+        engine.begin(draft).await.unwrap().commit(None).await;
+    }
+    until("one is parked, one is skipped", || async {
+        let all = engine.destinations().await.unwrap();
+        all.iter().all(|it| it.dead_letters == 1 && it.pending == 0) && all[0].parked_keys == 1 && to.targets().len() == 3
+    })
+    .await;
+    let of = |name: &str| DeadLetterFilter { destination: Some(name.into()), ..DeadLetterFilter::default() };
+    assert_eq!(engine.redrive(of("skip"), Run::Real).await.unwrap(), 0, "I3: its key has a newer change");
+    assert_eq!(engine.discard(of("park"), Run::Real).await.unwrap(), 1);
+    to.wait_for(4).await;
+    until_settled(&engine).await;
+    assert!(matches!(engine.redrive(of("nobody"), Run::Dry).await, Err(CommandError::UnknownDestination)));
+    engine.stop(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn i4_a_black_hole_harms_nobody_else() {
+    let data = tempfile::tempdir().unwrap();
+    // Accepts connections and never answers.
+    let hole = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let black = destination("black", &format!("http://{}", hole.local_addr().unwrap()));
+    let to = Destination::good().await;
+    let engine = engine(data.path(), vec![black, destination("good", &to.url)]).await;
+    for number in 0..200 {
+        put(&engine, &format!("/k{number}"), &["black", "good"]).await;
+    }
+    to.wait_for(200).await;
+    until("only the black hole lags", || async {
+        let all = engine.destinations().await.unwrap();
+        all[0].pending + all[0].in_flight == 200 && all[1].pending == 0 && all[1].lag_seconds < f64::EPSILON
+    })
+    .await;
+    engine.stop(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn retry_after_makes_the_whole_destination_wait() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::start(|_, number| {
+        let wait = (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "3600")]);
+        if number == 1 { wait.into_response() } else { StatusCode::OK.into_response() }
+    })
+    .await;
+    let first = engine(data.path(), vec![destination("d", &to.url)]).await;
+    put(&first, "/a", &["d"]).await;
+    to.wait_for(1).await;
+    until("it waits", || async { first.destinations().await.unwrap()[0].next_attempt_at.is_some() }).await;
+    put(&first, "/b", &["d"]).await;
+    until("the other key waits too", || async { first.destinations().await.unwrap()[0].pending == 2 }).await;
+    first.stop(DEADLINE).await;
+    drop(first);
+    // The wait is kept over the restart, and `resume` ends it.
+    let second = engine(data.path(), vec![destination("d", &to.url)]).await;
+    assert_eq!(second.destinations().await.unwrap()[0].pending, 2);
+    assert_eq!(to.targets().len(), 1);
+    second.resume("d").await.unwrap();
+    until_settled(&second).await;
+    assert_eq!(to.targets().len(), 3);
+    second.stop(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn a_held_destination_loses_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let allowed = Arc::new(Mutex::new(false));
+    let open = Arc::clone(&allowed);
+    let to = Destination::start(move |got, _| {
+        let fine = *open.lock().unwrap() && got.target != "/own-fault";
+        if fine { StatusCode::OK } else { StatusCode::FORBIDDEN }.into_response()
+    })
+    .await;
+    let engine = engine(data.path(), vec![destination("d", &to.url)]).await;
+    put(&engine, "/own-fault", &["d"]).await;
+    to.wait_for(1).await;
+    put(&engine, "/other", &["d"]).await;
+    until("it is held", || async {
+        let status = engine.destinations().await.unwrap().remove(0);
+        status.state == status::DestinationState::Held && status.dead_letters == 0 && status.pending == 2
+    })
+    .await;
+    *allowed.lock().unwrap() = true;
+    until("the refused one is a dead letter, the other is delivered", || async {
+        let status = engine.destinations().await.unwrap().remove(0);
+        status.dead_letters == 1 && status.pending == 0 && status.state == status::DestinationState::Running
+    })
+    .await;
+    engine.stop(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn pause_survives_a_restart() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::good().await;
+    let first = engine(data.path(), vec![destination("d", &to.url)]).await;
+    first.pause("d").await.unwrap();
+    put(&first, "/a", &["d"]).await;
+    first.stop(DEADLINE).await;
+    drop(first);
+    let second = engine(data.path(), vec![destination("d", &to.url)]).await;
+    until("it is pending", || async { second.destinations().await.unwrap()[0].pending == 1 }).await;
+    assert_eq!(second.destinations().await.unwrap()[0].state, status::DestinationState::Paused);
+    assert!(to.targets().is_empty());
+    second.resume("d").await.unwrap();
+    to.wait_for(1).await;
+    second.stop(DEADLINE).await;
+}
+
+fn present(etag: &str, body: &'static str) -> SourceState {
+    SourceState::Present { etag: Some(etag.parse().unwrap()), fields: HeaderMap::new(), body: body.into() }
+}
+
+#[tokio::test]
+async fn i2_an_intent_without_outcome_is_resolved_by_reading() {
+    for (states, decided, delivered) in [
+        (vec![present("\"1\"", "old")], "aborted", None),
+        (vec![SourceState::Unreadable, present("\"2\"", "new")], "reconciled", Some((Method::PUT, "new"))),
+        (vec![SourceState::Absent], "reconciled", Some((Method::DELETE, ""))),
+    ] {
+        let data = tempfile::tempdir().unwrap();
+        let to = Destination::good().await;
+        let first = engine(data.path(), vec![destination("d", &to.url)]).await;
+        let intent = first.begin(draft(Method::PUT, "/k", &["d"])).await.unwrap();
+        let id = intent.id();
+        // As if the process had died: nothing of the intent runs any more.
+        first.stop(DEADLINE).await;
+        std::mem::forget(intent);
+        drop(first);
+        let (ports, log) = ports(states);
+        let set = settings(data.path(), vec![destination("d", &to.url)]);
+        let second = Engine::start(set, Clock::system(), ports).await.unwrap();
+        // A write of the same key waits for the resolution.
+        let next = second.begin(draft(Method::PUT, "/k", &["d"])).await.unwrap();
+        let view = second.change(id).await.unwrap().unwrap();
+        assert_eq!(view.state, decided);
+        next.commit(None).await;
+        until_settled(&second).await;
+        let got = to.got.lock().unwrap().clone();
+        match delivered {
+            None => assert_eq!(got.len(), 1),
+            Some((method, body)) => {
+                assert_eq!((&got[0].method, got[0].body.as_ref()), (&method, body.as_bytes()));
+                assert_eq!(got[0].field("tidegate-change"), id.to_string());
+                assert_eq!(got.len(), 2);
+            }
+        }
+        let log = log.lock().unwrap().clone();
+        assert_eq!(log.first().map(String::as_str), Some("fence /api/k"));
+        assert_eq!(log.last().map(String::as_str), Some("fence /api/k"));
+        second.stop(DEADLINE).await;
+    }
+}
+
+#[tokio::test]
+async fn a_post_in_doubt_waits_for_an_operator() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::good().await;
+    let engine = engine(data.path(), vec![destination("d", &to.url)]).await;
+    let intent = engine.begin(draft(Method::POST, "/items", &["d"])).await.unwrap();
+    let id = intent.id();
+    drop(intent);
+    until("it is in doubt", || async { engine.change(id).await.unwrap().unwrap().state == "in-doubt" }).await;
+    put(&engine, "/items", &["d"]).await;
+    to.wait_for(1).await;
+    assert!(engine.resolve(id, Resolution::Committed).await.unwrap());
+    assert!(!engine.resolve(id, Resolution::Aborted).await.unwrap(), "it is decided");
+    assert_eq!(to.wait_for(2).await[1].field("tidegate-change"), id.to_string());
+    engine.stop(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn location_is_the_key_of_what_a_post_made() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::good().await;
+    let engine = engine(data.path(), vec![destination("d", &to.url)]).await;
+    let mut draft = draft(Method::POST, "/items", &["d"]);
+    draft.key = DraftKey::FromLocation { otherwise: "/items".into() };
+    let first = engine.begin(draft.clone()).await.unwrap();
+    let second = engine.begin(draft).await.unwrap();
+    let id = second.id();
+    let newer = second.commit(Some("/items/7".into())).await;
+    assert_eq!(engine.change(id).await.unwrap().unwrap().key, "/items/7", "durable before the answer");
+    assert_ne!(first.commit(None).await, newer);
+    let mut keys: Vec<_> = to.wait_for(2).await.iter().map(|got| got.field("tidegate-key").to_owned()).collect();
+    keys.sort();
+    assert_eq!(keys, ["/items", "/items/7"]);
+    engine.stop(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn aborted_changes_are_not_delivered() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::good().await;
+    let engine = engine(data.path(), vec![destination("d", &to.url)]).await;
+    let intent = engine.begin(draft(Method::PUT, "/k", &["d"])).await.unwrap();
+    let id = intent.id();
+    intent.abort();
+    put(&engine, "/k", &["d"]).await;
+    until_settled(&engine).await;
+    assert_eq!(to.targets().len(), 1);
+    assert_eq!(engine.change(id).await.unwrap().unwrap().state, "aborted");
+    let listed = engine.changes(ChangeFilter { state: Some("aborted".into()), ..ChangeFilter::default() }).await;
+    assert_eq!(listed.unwrap().len(), 1);
+    engine.stop(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn damage_is_quarantined_and_never_delivered() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::good().await;
+    let first = engine(data.path(), vec![destination("d", &to.url)]).await;
+    first.pause("d").await.unwrap();
+    put(&first, "/a", &["d"]).await;
+    put(&first, "/b", &["d"]).await;
+    first.stop(DEADLINE).await;
+    drop(first);
+    journal::sqlite::damage_first_body(data.path());
+    let second = engine(data.path(), vec![destination("d", &to.url)]).await;
+    second.resume("d").await.unwrap();
+    until_settled(&second).await;
+    assert_eq!(to.targets(), ["/b"]);
+    let letters = second.dead_letters(DeadLetterFilter::default()).await.unwrap();
+    assert_eq!((letters.len(), letters[0].code.as_str(), letters[0].key.as_str()), (1, "damaged", "/a"));
+    second.stop(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn a_folder_has_one_process() {
+    let data = tempfile::tempdir().unwrap();
+    let first = engine(data.path(), vec![]).await;
+    let again = Engine::start(settings(data.path(), vec![]), Clock::system(), ports(vec![]).0).await;
+    assert!(matches!(again, Err(OpenError::Locked { folder }) if folder == data.path()));
+    first.stop(DEADLINE).await;
+    let file = data.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let unusable = Engine::start(settings(&file, vec![]), Clock::system(), ports(vec![]).0).await.unwrap_err();
+    assert!(unusable.to_string().contains(file.to_str().unwrap()), "{unusable}");
+}
