@@ -183,6 +183,10 @@ async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) 
 
 async fn until_settled(engine: &Arc<Engine>) {
     until("everything is settled", || async {
+        let intents = ChangeFilter { state: Some("intent".into()), ..ChangeFilter::default() };
+        if !engine.changes(intents).await.unwrap().is_empty() {
+            return false;
+        }
         let all = engine.destinations().await.unwrap();
         all.iter().all(|status| status.pending == 0 && status.in_flight == 0)
     })

@@ -271,9 +271,9 @@ impl Worker {
             return;
         };
         counter!(names::ATTEMPTS, "destination" => self.known.name.clone(), "outcome" => outcome.as_str()).increment(1);
-        self.pace.learn(news(&outcome), standing, now, fastrand::f64());
         let past = past_with(entry.past, &outcome, began_at, now);
         let next = self.decide(entry.sequence, &outcome, &past, standing);
+        self.pace.learn(news(&outcome, &next), standing, now, fastrand::f64());
         self.note(&key, change, &outcome, &next);
         let (step, after) = self.step(&key, entry.sequence, past, change, &outcome, next, now);
         match self.submit(step).await {
@@ -355,7 +355,7 @@ impl Worker {
             }
             Next::Hold => (self.defer(key, sequence, past, now, outcome, None), After::WaitUntil(now)),
             Next::Wait { delay, whole } => {
-                past.waited_millis = past.waited_millis.saturating_add(millis(delay));
+                past.waited_millis = past.waited_millis.saturating_add(millis(retry::counted(delay, whole)));
                 let next_at = now.plus(delay);
                 let whole = (whole == Whole::Destination).then_some(next_at);
                 if let Some(until) = whole {
@@ -420,8 +420,10 @@ async fn deliver(journal: &Journal, sender: &Sender, key: &str, entry: &Entry) -
     Some((id, outcome))
 }
 
-fn news(outcome: &Outcome) -> News {
+fn news(outcome: &Outcome, next: &Next) -> News {
     match outcome {
+        // Refused for its own fault: the destination is as it should be.
+        Outcome::Hold(_) if matches!(next, Next::Bury { .. }) => News::Answered,
         Outcome::Delivered | Outcome::Absent => News::Good,
         Outcome::Retry(_, Blame::Destination) => News::Bad,
         Outcome::Retry(_, Blame::Change) => News::Nothing,
