@@ -164,6 +164,9 @@ impl Engine {
 
 impl Inner {
     fn has_room(&self) -> Result<(), RecordError> {
+        if self.stop.is_cancelled() {
+            return Err(RecordError::Unavailable);
+        }
         match (self.journal.health(), self.journal.room()) {
             (Health::Failed, _) => Err(RecordError::Unavailable),
             (Health::Sound, Room::Full) => Err(RecordError::Full),

@@ -280,6 +280,25 @@ async fn i2_deliveries_go_on_after_a_restart() {
 }
 
 #[tokio::test]
+async fn i3_a_long_queue_of_one_key_keeps_its_order_over_a_restart() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::good().await;
+    let first = engine(data.path(), vec![destination("d", &to.url)]).await;
+    first.pause("d").await.unwrap();
+    for _ in 0..60 {
+        put(&first, "/hot", &["d"]).await;
+    }
+    until("all are read", || async { first.destinations().await.unwrap()[0].pending == 60 }).await;
+    first.stop(DEADLINE).await;
+    drop(first);
+    let second = engine(data.path(), vec![destination("d", &to.url)]).await;
+    second.resume("d").await.unwrap();
+    let got = to.wait_for(60).await;
+    assert!(got.len() == 60 && got.is_sorted_by_key(Got::sequence));
+    second.stop(DEADLINE).await;
+}
+
+#[tokio::test]
 async fn park_key_parks_and_redrive_keeps_the_order() {
     let data = tempfile::tempdir().unwrap();
     let refuse = Arc::new(Mutex::new(true));

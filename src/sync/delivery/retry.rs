@@ -109,7 +109,7 @@ fn delay(
 
 #[cfg(test)]
 mod tests {
-    use super::super::outcome::Code;
+    use super::super::outcome::{Before, Code};
     use super::*;
     use http::{Method, StatusCode};
     use proptest::prelude::*;
@@ -124,7 +124,7 @@ mod tests {
 
     fn answered(status: u16, retry_after: Option<u64>) -> Outcome {
         let status = StatusCode::from_u16(status).unwrap();
-        Outcome::of_answer(&Method::PUT, status, retry_after.map(Duration::from_secs), String::new(), false)
+        Outcome::of_answer(&Method::PUT, status, retry_after.map(Duration::from_secs), String::new(), Before::Nothing)
     }
 
     fn after(attempts: u32, waited_secs: u64) -> Past {

@@ -6,8 +6,8 @@
 
 use super::attempt::{Delivery, Sender};
 use super::command::Command;
-use super::lanes::{Entry, Lanes, Turn};
-use super::outcome::{Blame, Code, Failure, Outcome};
+use super::lanes::{Entry, Lanes, Spilled, Turn};
+use super::outcome::{Before, Blame, Code, Failure, Outcome};
 use super::pace::{News, Pace};
 use super::retry::{self, Next, Standing, Whole};
 use crate::clock::{Clock, Timestamp};
@@ -101,7 +101,7 @@ impl Worker {
         let Parts { known, settings, journal, clock, open } = parts;
         let gauge_of = |name: &'static str| gauge!(name, "destination" => settings.name.clone());
         Self {
-            lanes: Lanes::new(known.frontier, open, settings.on_failure == OnFailure::ParkKey),
+            lanes: Lanes::new(known.frontier, open, settings.on_failure),
             pace: Pace::new(&settings, known.paused, known.waits_until),
             sender: Arc::new(Sender::new(&settings, clock.clone())),
             in_flight_gauge: gauge_of(names::DESTINATION_IN_FLIGHT),
@@ -147,13 +147,13 @@ impl Worker {
             match self.lanes.take(now) {
                 None => break,
                 Some(Turn::Load(key)) => self.load(key),
-                Some(Turn::Attempt(key, entry)) => match self.pace.admit(now) {
-                    Some(standing) => self.attempt(key, entry, standing, now),
-                    None => {
+                Some(Turn::Attempt(key, entry)) => {
+                    let Some(standing) = self.pace.admit(now) else {
                         self.lanes.give_back(&key);
                         break;
-                    }
-                },
+                    };
+                    self.attempt(key, entry, standing, now);
+                }
             }
         }
         self.breaker_gauge.set(self.pace.breaker(now).as_gauge());
@@ -209,10 +209,10 @@ impl Worker {
                 self.places_taken -= 1;
                 match rows {
                     Ok(rows) => {
-                        let more = rows.len() >= LOAD as usize;
+                        let more = if rows.len() >= LOAD as usize { Spilled::Yes } else { Spilled::No };
                         self.lanes.loaded(&key, rows, more);
                     }
-                    Err(Unwritten) => self.lanes.not_loaded(&key, self.clock.now().plus(READ_AGAIN_AFTER)),
+                    Err(Unwritten) => self.lanes.wait(&key, self.clock.now().plus(READ_AGAIN_AFTER)),
                 }
             }
             Ok(Event::Answered(answered)) => self.take_answer(*answered).await,
@@ -267,11 +267,11 @@ impl Worker {
         let Some((change, outcome)) = result else {
             self.pace.learn(News::Nothing, standing, now, 0.0);
             self.free(&key);
-            self.lanes.give_back(&key);
+            self.lanes.wait(&key, now.plus(READ_AGAIN_AFTER));
             return;
         };
         counter!(names::ATTEMPTS, "destination" => self.known.name.clone(), "outcome" => outcome.as_str()).increment(1);
-        let past = past_with(entry.past, &outcome, began_at, now);
+        let past = past_with(&entry.past, &outcome, began_at, now);
         let next = self.decide(entry.sequence, &outcome, &past, standing);
         self.pace.learn(news(&outcome, &next), standing, now, fastrand::f64());
         self.note(&key, change, &outcome, &next);
@@ -408,8 +408,8 @@ async fn deliver(journal: &Journal, sender: &Sender, key: &str, entry: &Entry) -
     let (id, outcome) = match stored {
         Some(Stored::Sound { id, head, body }) => {
             let attempt = entry.past.attempts.saturating_add(1);
-            let lost_before = entry.past.answer_lost;
-            let delivery = Delivery { id, key, sequence, attempt, head: &head, body, lost_before };
+            let before = if entry.past.answer_lost { Before::AnswerLost } else { Before::Nothing };
+            let delivery = Delivery { id, key, sequence, attempt, head: &head, body, before };
             (id, sender.attempt(delivery).await)
         }
         Some(Stored::Damaged { id }) => (id, Outcome::Permanent(Failure::of(Code::Damaged))),
@@ -426,14 +426,13 @@ fn news(outcome: &Outcome, next: &Next) -> News {
         Outcome::Hold(_) if matches!(next, Next::Bury { .. }) => News::Answered,
         Outcome::Delivered | Outcome::Absent => News::Good,
         Outcome::Retry(_, Blame::Destination) => News::Bad,
-        Outcome::Retry(_, Blame::Change) => News::Nothing,
         Outcome::Hold(_) => News::Refused,
         Outcome::Permanent(failure) if failure.status.is_some() => News::Answered,
-        Outcome::Permanent(_) => News::Nothing,
+        Outcome::Retry(_, Blame::Change) | Outcome::Permanent(_) => News::Nothing,
     }
 }
 
-fn past_with(past: Past, outcome: &Outcome, began_at: Timestamp, now: Timestamp) -> Past {
+fn past_with(past: &Past, outcome: &Outcome, began_at: Timestamp, now: Timestamp) -> Past {
     Past {
         attempts: past.attempts.saturating_add(1),
         waited_millis: past.waited_millis.saturating_add(millis(now.since(began_at))),

@@ -144,16 +144,18 @@ pub(crate) struct OpenKey {
     pub(crate) next_at: Timestamp,
     pub(crate) waits: bool,
     pub(crate) dead: bool,
+    /// The newest change of it that has a row.
+    pub(crate) newest: u64,
 }
 
 /// Every key of a destination that waits behind a row or has a dead letter.
 pub(crate) fn open_keys(store: &Store, destination: i64) -> Result<Vec<OpenKey>, SqlError> {
-    let sql = "SELECT key, max(next_at), max(state IN (0,1,2)), max(state=3) FROM deliveries
+    let sql = "SELECT key, max(next_at), max(state IN (0,1,2)), max(state=3), max(sequence) FROM deliveries
                WHERE destination=?1 AND state IN (0,1,2,3) GROUP BY key ORDER BY min(sequence)";
     let mut statement = store.prepare_cached(sql)?;
     let rows = statement.query_map([destination], |row| {
         let key: String = row.get(0)?;
-        Ok(OpenKey { key: key.into(), next_at: time(row, 1)?, waits: row.get(2)?, dead: row.get(3)? })
+        Ok(OpenKey { key: key.into(), next_at: time(row, 1)?, waits: row.get(2)?, dead: row.get(3)?, newest: row.get(4)? })
     })?;
     rows.collect()
 }
