@@ -19,15 +19,15 @@ use std::time::Duration;
 /// Between two reads of a source that does not decide, at first; doubles.
 const AGAIN_FIRST: Duration = Duration::from_secs(1);
 /// The longest time between two reads.
-const AGAIN_MAX: Duration = Duration::from_secs(60);
+const AGAIN_MAX: Duration = Duration::from_mins(1);
 /// Between the two reads that confirm an absence.
 const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 /// Reads of sources at once, all doubts together.
 pub(super) const READS_MAX: usize = 8;
 /// How long a source may act where its timeout is not known.
-const TIMEOUT_UNKNOWN: Duration = Duration::from_secs(60);
+const TIMEOUT_UNKNOWN: Duration = Duration::from_mins(1);
 /// A write leaves at most so long after its intent: the longest time a request may last.
-const SENT_WITHIN: Duration = Duration::from_secs(60);
+const SENT_WITHIN: Duration = Duration::from_mins(1);
 /// Changes without an outcome that are read at once at start.
 const PAGE: u32 = 200;
 
@@ -123,7 +123,8 @@ impl Inner {
         let mut after = 0;
         let started_at = self.clock.now();
         loop {
-            let page = self.journal.readers().read(move |store| sqlite::open_changes(store, after, PAGE)).await;
+            let page =
+                self.journal.readers().read(move |store| sqlite::open_changes(store, after, PAGE)).await;
             let Ok(page) = page else { return };
             let Some((last, _)) = page.last() else { return };
             after = *last;

@@ -145,7 +145,9 @@ async fn engine(data: &Path, destinations: Vec<DestinationSettings>) -> Arc<Engi
 
 fn draft(method: Method, target: &str, names: &[&str]) -> Draft {
     let mut fields = HeaderMap::new();
-    for (name, value) in [("content-type", "text/plain"), ("authorization", "Bearer client"), ("cookie", "c=1")] {
+    for (name, value) in
+        [("content-type", "text/plain"), ("authorization", "Bearer client"), ("cookie", "c=1")]
+    {
         fields.insert(name, value.parse().unwrap());
     }
     Draft {
@@ -260,7 +262,8 @@ async fn i2_deliveries_go_on_after_a_restart() {
     for number in 0..50 {
         put(&first, &format!("/k{}", number % 10), &["d"]).await;
     }
-    until("an attempt failed", || async { first.destinations().await.unwrap()[0].last_error.is_some() }).await;
+    until("an attempt failed", || async { first.destinations().await.unwrap()[0].last_error.is_some() })
+        .await;
     first.stop(DEADLINE).await;
     drop(first);
     let to = Destination::good().await;
@@ -356,7 +359,9 @@ async fn discard_and_skip() {
     }
     until("one is parked, one is skipped", || async {
         let all = engine.destinations().await.unwrap();
-        all.iter().all(|it| it.dead_letters == 1 && it.pending == 0) && all[0].parked_keys == 1 && to.targets().len() == 3
+        all.iter().all(|it| it.dead_letters == 1 && it.pending == 0)
+            && all[0].parked_keys == 1
+            && to.targets().len() == 3
     })
     .await;
     let of = |name: &str| DeadLetterFilter { destination: Some(name.into()), ..DeadLetterFilter::default() };
@@ -535,7 +540,8 @@ async fn location_is_the_key_of_what_a_post_made() {
     let newer = second.commit(Some("/items/7".into())).await;
     assert_eq!(engine.change(id).await.unwrap().unwrap().key, "/items/7", "durable before the answer");
     assert_ne!(first.commit(None).await, newer);
-    let mut keys: Vec<_> = to.wait_for(2).await.iter().map(|got| got.field("tidegate-key").to_owned()).collect();
+    let mut keys: Vec<_> =
+        to.wait_for(2).await.iter().map(|got| got.field("tidegate-key").to_owned()).collect();
     keys.sort();
     assert_eq!(keys, ["/items", "/items/7"]);
     engine.stop(DEADLINE).await;
@@ -553,7 +559,8 @@ async fn aborted_changes_are_not_delivered() {
     until_settled(&engine).await;
     assert_eq!(to.targets().len(), 1);
     assert_eq!(engine.change(id).await.unwrap().unwrap().state, "aborted");
-    let listed = engine.changes(ChangeFilter { state: Some("aborted".into()), ..ChangeFilter::default() }).await;
+    let listed =
+        engine.changes(ChangeFilter { state: Some("aborted".into()), ..ChangeFilter::default() }).await;
     assert_eq!(listed.unwrap().len(), 1);
     engine.stop(DEADLINE).await;
 }
@@ -587,6 +594,7 @@ async fn a_folder_has_one_process() {
     first.stop(DEADLINE).await;
     let file = data.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let unusable = Engine::start(settings(&file, vec![]), Clock::system(), ports(vec![]).0).await.unwrap_err();
+    let unusable =
+        Engine::start(settings(&file, vec![]), Clock::system(), ports(vec![]).0).await.unwrap_err();
     assert!(unusable.to_string().contains(file.to_str().unwrap()), "{unusable}");
 }

@@ -91,7 +91,8 @@ impl Base {
         let has_user = !url.username().is_empty() || url.password().is_some();
         let basic = || {
             let decoded = |text: &str| percent_decoded(text);
-            let pair = [decoded(url.username()), b":".to_vec(), decoded(url.password().unwrap_or_default())].concat();
+            let pair = [decoded(url.username()), b":".to_vec(), decoded(url.password().unwrap_or_default())]
+                .concat();
             Secret::new(format!("Basic {}", STANDARD.encode(pair)))
         };
         Self {
@@ -123,7 +124,8 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, others)) = rest.split_first() {
-        let escaped = others.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        let escaped =
+            others.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
         if let Some(byte) = escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
             decoded.push(byte);
             rest = others.get(2..).unwrap_or_default();
@@ -159,7 +161,9 @@ impl Sender {
         let transport = if url.scheme() == "https" {
             let provider = rustls::crypto::ring::default_provider();
             match hyper_rustls::HttpsConnectorBuilder::new().with_provider_and_platform_verifier(provider) {
-                Ok(tls) => Transport::Tls(builder.build(tls.https_only().enable_http1().wrap_connector(connector()))),
+                Ok(tls) => {
+                    Transport::Tls(builder.build(tls.https_only().enable_http1().wrap_connector(connector())))
+                }
                 Err(error) => {
                     tracing::error!(destination = %settings.name, %error, "TLS cannot be set up");
                     Transport::NoTls
@@ -314,7 +318,9 @@ mod tests {
 
     #[test]
     fn keys_are_legal_field_values() {
-        for (key, value) in [("/items/7%2F1", "/items/7%2F1"), ("a b", "a%20b"), ("\u{e9}%", "%C3%A9%25"), ("\r\n", "%0D%0A")] {
+        for (key, value) in
+            [("/items/7%2F1", "/items/7%2F1"), ("a b", "a%20b"), ("\u{e9}%", "%C3%A9%25"), ("\r\n", "%0D%0A")]
+        {
             assert_eq!(field_value(key), value);
         }
     }

@@ -153,7 +153,8 @@ impl Lanes {
                 }
             } else {
                 (state.spilled, state.spilled_since_load) = (true, true);
-                let followers = if state.phase == Phase::Parked { Followers::Parked } else { Followers::Behind };
+                let followers =
+                    if state.phase == Phase::Parked { Followers::Parked } else { Followers::Behind };
                 rows.push((key, sequence, followers));
             }
         }

@@ -119,8 +119,13 @@ impl Outcome {
         answer: String,
         before: Before,
     ) -> Self {
-        let failure =
-            Failure { code: Code::HttpStatus, status: Some(status.as_u16()), retry_after, answer_lost: false, answer };
+        let failure = Failure {
+            code: Code::HttpStatus,
+            status: Some(status.as_u16()),
+            retry_after,
+            answer_lost: false,
+            answer,
+        };
         match status.as_u16() {
             200..=299 => Self::Delivered,
             409 if *method == Method::POST && before == Before::AnswerLost => Self::Delivered,

@@ -4,6 +4,7 @@
 use super::retry::Standing;
 use crate::breaker::{self, Admission, Breaker};
 use crate::clock::Timestamp;
+use crate::sync::journal::sqlite::KnownDestination;
 use crate::sync::settings::DestinationSettings;
 use crate::sync::status::DestinationState;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 /// The first time between two probes of a destination that refuses Tidegate; doubles.
 const HOLD_FIRST: Duration = Duration::from_secs(1);
 /// The longest time between two probes.
-const HOLD_MAX: Duration = Duration::from_secs(60);
+const HOLD_MAX: Duration = Duration::from_mins(1);
 /// Half of at least so many outcomes within [`BREAKER_WINDOW`] open the breaker.
 const BREAKER_OUTCOMES_MIN: u32 = 10;
 /// How far back the breaker looks.
@@ -51,7 +52,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(settings: &DestinationSettings, paused: bool, waits_until: Timestamp) -> Self {
+    pub(super) fn new(settings: &DestinationSettings, known: &KnownDestination) -> Self {
         let breaker = Breaker::new(breaker::Settings {
             failures: settings.breaker.failures,
             outcomes_min: BREAKER_OUTCOMES_MIN,
@@ -60,11 +61,22 @@ impl Pace {
             open_cap: settings.breaker.open_cap,
         });
         let concurrency_max = f64::from(u32::try_from(settings.concurrency.max(1)).unwrap_or(u32::MAX));
-        Self { paused, hold: None, breaker, waits_until, concurrency: 1.0, concurrency_max }
+        Self {
+            paused: known.paused,
+            hold: None,
+            breaker,
+            waits_until: known.waits_until,
+            concurrency: 1.0,
+            concurrency_max,
+        }
     }
 
     /// Attempts allowed at once now.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and the configured bound")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 1 and the configured bound"
+    )]
     pub(super) fn concurrency(&self) -> usize {
         self.concurrency as usize
     }
@@ -119,7 +131,10 @@ impl Pace {
             News::Refused => {
                 self.breaker.undecided(now);
                 match self.hold {
-                    None => self.hold = Some(Hold { until: now.plus(HOLD_FIRST), pause: HOLD_FIRST, probing: false }),
+                    None => {
+                        self.hold =
+                            Some(Hold { until: now.plus(HOLD_FIRST), pause: HOLD_FIRST, probing: false })
+                    }
                     Some(_) => self.probe_failed(standing, now),
                 }
             }

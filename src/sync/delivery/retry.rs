@@ -124,7 +124,13 @@ mod tests {
 
     fn answered(status: u16, retry_after: Option<u64>) -> Outcome {
         let status = StatusCode::from_u16(status).unwrap();
-        Outcome::of_answer(&Method::PUT, status, retry_after.map(Duration::from_secs), String::new(), Before::Nothing)
+        Outcome::of_answer(
+            &Method::PUT,
+            status,
+            retry_after.map(Duration::from_secs),
+            String::new(),
+            Before::Nothing,
+        )
     }
 
     fn after(attempts: u32, waited_secs: u64) -> Past {

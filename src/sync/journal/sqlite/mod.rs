@@ -123,8 +123,10 @@ pub(crate) type Store = Connection;
 
 /// Opens the journal for writing, and makes or upgrades it.
 pub(crate) fn open(folder: &Path) -> Result<Store, OpenError> {
-    let unusable =
-        |cause: Box<dyn std::error::Error + Send + Sync>| OpenError::Unusable { folder: folder.to_owned(), cause };
+    let unusable = |cause: Box<dyn std::error::Error + Send + Sync>| OpenError::Unusable {
+        folder: folder.to_owned(),
+        cause,
+    };
     let connect = || -> Result<(Store, i64), SqlError> {
         let store = Connection::open(folder.join(FILE))?;
         store.busy_timeout(BUSY_WAIT)?;
