@@ -79,17 +79,17 @@ impl Inner {
     }
 
     async fn read_until_decided(&self, doubt: &Doubt) -> Verdict {
-        let (mut pause, mut absent_before) = (AGAIN_FIRST, false);
+        let (mut pause, mut before) = (AGAIN_FIRST, Seen::Nothing);
         loop {
             let state = self.read(doubt).await;
-            match decide(&doubt.head, state, absent_before) {
+            match decide(&doubt.head, state, before) {
                 Decision::Verdict(verdict) => return verdict,
                 Decision::Confirm => {
-                    absent_before = true;
+                    before = Seen::Absent;
                     tokio::time::sleep(CONFIRM_AFTER).await;
                 }
                 Decision::Again => {
-                    absent_before = false;
+                    before = Seen::Nothing;
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(AGAIN_MAX);
                 }
@@ -149,6 +149,13 @@ impl Inner {
     }
 }
 
+/// What the read before this one saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Nothing,
+    Absent,
+}
+
 enum Decision {
     Verdict(Verdict),
     Confirm,
@@ -156,10 +163,12 @@ enum Decision {
 }
 
 /// What a read of the source says about a change in doubt.
-fn decide(head: &Head, state: SourceState, absent_before: bool) -> Decision {
+fn decide(head: &Head, state: SourceState, before: Seen) -> Decision {
     match state {
         SourceState::Unreadable => Decision::Again,
-        SourceState::Absent if head.method() != Method::DELETE && !absent_before => Decision::Confirm,
+        SourceState::Absent if head.method() != Method::DELETE && before == Seen::Nothing => {
+            Decision::Confirm
+        }
         SourceState::Absent => reconciled(Method::DELETE, &HeaderMap::new(), Bytes::new()),
         SourceState::Present { etag, fields, body } => {
             if unchanged(head.known_etag.as_deref(), etag.as_ref()) {
@@ -214,15 +223,15 @@ mod tests {
     #[test]
     fn i2_what_a_read_decides() {
         for (method, known, state, before, decided) in [
-            ("PUT", None, SourceState::Unreadable, false, "again"),
-            ("PUT", Some("\"1\""), present("\"1\""), false, "aborted"),
-            ("PUT", Some("\"1\""), present("\"2\""), false, "PUT"),
-            ("PUT", Some("W/\"1\""), present("W/\"1\""), false, "PUT"),
-            ("PUT", None, present("\"1\""), false, "PUT"),
-            ("PATCH", None, SourceState::Absent, false, "confirm"),
-            ("PATCH", None, SourceState::Absent, true, "DELETE"),
-            ("DELETE", None, SourceState::Absent, false, "DELETE"),
-            ("DELETE", Some("\"1\""), present("\"1\""), false, "aborted"),
+            ("PUT", None, SourceState::Unreadable, Seen::Nothing, "again"),
+            ("PUT", Some("\"1\""), present("\"1\""), Seen::Nothing, "aborted"),
+            ("PUT", Some("\"1\""), present("\"2\""), Seen::Nothing, "PUT"),
+            ("PUT", Some("W/\"1\""), present("W/\"1\""), Seen::Nothing, "PUT"),
+            ("PUT", None, present("\"1\""), Seen::Nothing, "PUT"),
+            ("PATCH", None, SourceState::Absent, Seen::Nothing, "confirm"),
+            ("PATCH", None, SourceState::Absent, Seen::Absent, "DELETE"),
+            ("DELETE", None, SourceState::Absent, Seen::Nothing, "DELETE"),
+            ("DELETE", Some("\"1\""), present("\"1\""), Seen::Nothing, "aborted"),
         ] {
             let got = match decide(&head(method, known), state, before) {
                 Decision::Again => "again".to_owned(),

@@ -1,5 +1,7 @@
 //! The engine against real files, real destinations and a scripted source.
 
+mod crash;
+
 use super::*;
 use crate::clock::Clock;
 use crate::secret::{Endpoint, Secret};
@@ -96,8 +98,8 @@ fn destination(name: &str, url: &str) -> DestinationSettings {
         retry: RetrySettings {
             base: Duration::from_millis(100),
             cap: Duration::from_millis(200),
-            give_up: Duration::from_secs(3600),
-            after_cap: Duration::from_secs(3600),
+            give_up: Duration::from_hours(72),
+            after_cap: Duration::from_hours(1),
             attempts: None,
         },
         breaker: BreakerSettings {
@@ -112,7 +114,7 @@ fn destination(name: &str, url: &str) -> DestinationSettings {
 fn settings(data: &Path, destinations: Vec<DestinationSettings>) -> Settings {
     Settings {
         data: data.to_owned(),
-        retention: Duration::from_secs(3600),
+        retention: Duration::from_hours(1),
         max_size_bytes: 1 << 30,
         destinations,
         source_timeouts: vec![("source".into(), Duration::from_millis(100))],

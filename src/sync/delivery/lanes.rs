@@ -170,13 +170,11 @@ impl Lanes {
         let key = self.ready.pop_front()?;
         let state = self.keys.get_mut(&key)?;
         state.phase = Phase::Busy;
-        match state.queue.front() {
-            Some(entry) => Some(Turn::Attempt(key, entry.clone())),
-            None => {
-                state.spilled_since_load = false;
-                Some(Turn::Load(key))
-            }
+        if let Some(entry) = state.queue.front() {
+            return Some(Turn::Attempt(key, entry.clone()));
         }
+        state.spilled_since_load = false;
+        Some(Turn::Load(key))
     }
 
     /// Whether anything could be taken now.

@@ -133,7 +133,7 @@ impl Pace {
                 match self.hold {
                     None => {
                         self.hold =
-                            Some(Hold { until: now.plus(HOLD_FIRST), pause: HOLD_FIRST, probing: false })
+                            Some(Hold { until: now.plus(HOLD_FIRST), pause: HOLD_FIRST, probing: false });
                     }
                     Some(_) => self.probe_failed(standing, now),
                 }

@@ -116,9 +116,9 @@ mod tests {
 
     const SETTINGS: RetrySettings = RetrySettings {
         base: Duration::from_secs(1),
-        cap: Duration::from_secs(300),
-        give_up: Duration::from_secs(3600),
-        after_cap: Duration::from_secs(60),
+        cap: Duration::from_mins(5),
+        give_up: Duration::from_hours(1),
+        after_cap: Duration::from_mins(1),
         attempts: Some(5),
     };
 

@@ -1,4 +1,4 @@
-//! What is written to the journal, as values: SQLite is not known here.
+//! What is written to the journal, as values: `SQLite` is not known here.
 
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
@@ -197,7 +197,7 @@ impl Record {
 }
 
 /// Why a record was not written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the journal cannot be written")]
 pub(crate) struct Unwritten;
 

@@ -1,4 +1,4 @@
-//! The journal's file: SQLite in WAL mode with `synchronous=FULL`.
+//! The journal's file: `SQLite` in WAL mode with `synchronous=FULL`.
 //!
 //! `changes` is one slim row a change, `contents` what is delivered of it, with its checksum.
 //! A destination is a `frontier`: every change up to it is settled, unless `deliveries` has a row
@@ -116,7 +116,7 @@ pub(crate) mod delivery_state {
         ["waiting", "waiting", "parked", "dead-letter", "delivered", "absent", "discarded"];
 }
 
-/// What SQLite said.
+/// What `SQLite` said.
 pub(crate) type SqlError = rusqlite::Error;
 /// A connection; the writer has one, each reader has one.
 pub(crate) type Store = Connection;
