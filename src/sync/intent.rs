@@ -116,7 +116,7 @@ impl Open {
                 };
                 if let Ok(Ok(_)) = told.await {
                     // Nobody waits for it but the answer to a POST.
-                    drop(done.send(()));
+                    done.send(()).unwrap_or_default();
                 } else {
                     tracing::error!(change = %id, "the outcome of a change is lost; it is in doubt");
                 }

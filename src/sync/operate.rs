@@ -199,9 +199,8 @@ impl Engine {
     /// # Errors
     /// [`CommandError::Unavailable`]: the journal cannot be written.
     pub async fn resolve(&self, id: ChangeId, resolution: Resolution) -> Result<bool, CommandError> {
-        let in_doubt = change_state::WORDS.get(1).copied().unwrap_or_default();
         let view = self.inner.journal.readers().read(move |store| sqlite::change(store, id)).await?;
-        if view.is_none_or(|view| view.state != in_doubt) {
+        if view.is_none_or(|view| view.state != change_state::IN_DOUBT_WORD) {
             return Ok(false);
         }
         let verdict = match resolution {

@@ -187,3 +187,85 @@ impl Pace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Endpoint;
+    use crate::sync::settings::{BreakerSettings, OnFailure, RetrySettings};
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_millis(secs * 1000)
+    }
+
+    fn pace() -> Pace {
+        let second = Duration::from_secs(1);
+        let settings = DestinationSettings {
+            name: "d".into(),
+            url: Endpoint::new(url::Url::parse("http://h").unwrap()),
+            concurrency: 3,
+            timeout: second,
+            on_failure: OnFailure::ParkKey,
+            retry: RetrySettings {
+                base: second,
+                cap: second,
+                give_up: second,
+                after_cap: second,
+                attempts: None,
+            },
+            breaker: BreakerSettings { failures: 2, open: second, open_cap: second * 4 },
+            headers: Vec::new(),
+        };
+        let known =
+            KnownDestination { id: 1, name: "d".into(), frontier: 0, paused: false, waits_until: at(0) };
+        Pace::new(&settings, &known)
+    }
+
+    #[test]
+    fn a_hold_is_probed_after_1_s_doubling_to_60_s() {
+        let mut pace = pace();
+        assert_eq!(pace.admit(at(100)), Some(Standing::Open));
+        pace.learn(News::Refused, Standing::Open, at(100), 0.0);
+        let mut now = 100;
+        for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert_eq!(pace.admit(at(now + wait - 1)), None, "{wait}");
+            now += wait;
+            assert_eq!(pace.next_admission(at(now - 1)), Some(at(now)));
+            assert_eq!(pace.admit(at(now)), Some(Standing::Probe));
+            assert_eq!(pace.admit(at(now)), None, "one probe at a time");
+            pace.learn(News::Refused, Standing::Probe, at(now), 0.0);
+        }
+        assert_eq!(pace.state(at(now)), DestinationState::Held);
+        pace.learn(News::Good, Standing::Probe, at(now), 0.0);
+        assert_eq!(
+            (pace.state(at(now)), pace.admit(at(now))),
+            (DestinationState::Running, Some(Standing::Open))
+        );
+    }
+
+    #[test]
+    fn an_open_breaker_lets_one_probe_through_and_starts_again_at_one() {
+        let mut pace = pace();
+        for _ in 0..5 {
+            pace.learn(News::Good, Standing::Open, at(100), 0.0);
+        }
+        assert_eq!(pace.concurrency(), 3, "never above the bound");
+        for _ in 0..2 {
+            pace.learn(News::Bad, Standing::Open, at(100), 0.0);
+        }
+        assert_eq!((pace.admit(at(100)), pace.concurrency()), (None, 1));
+        assert_eq!(pace.next_admission(at(100)), Some(at(101)));
+        assert_eq!(pace.admit(at(101)), Some(Standing::Probe));
+        assert_eq!(pace.admit(at(101)), None);
+    }
+
+    #[test]
+    fn resume_ends_a_pause_and_a_wait() {
+        let mut pace = pace();
+        pace.pause();
+        pace.wait_until(at(500));
+        assert_eq!((pace.admit(at(100)), pace.next_admission(at(100))), (None, None));
+        pace.resume();
+        assert_eq!(pace.admit(at(100)), Some(Standing::Open));
+    }
+}
