@@ -72,7 +72,8 @@ impl Engine {
         let names: Vec<String> = destinations.iter().map(|destination| destination.name.clone()).collect();
         let (folder, journal_clock) = (data.clone(), clock.clone());
         let open = move || Journal::open(&folder, max_size_bytes, names, journal_clock);
-        let unusable = |cause: Box<dyn std::error::Error + Send + Sync>| OpenError::Unusable { folder: data, cause };
+        let unusable =
+            |cause: Box<dyn std::error::Error + Send + Sync>| OpenError::Unusable { folder: data, cause };
         let journal = match tokio::task::spawn_blocking(open).await {
             Ok(opened) => Arc::new(opened?),
             Err(error) => return Err(unusable(error.into())),
@@ -97,7 +98,9 @@ impl Engine {
         });
         let (mut workers, mut aborts) = (Vec::new(), Vec::new());
         for settings in destinations {
-            let Some(known) = known.iter().find(|known| known.name == settings.name).cloned() else { continue };
+            let Some(known) = known.iter().find(|known| known.name == settings.name).cloned() else {
+                continue;
+            };
             let id = known.id;
             let open = match inner.journal.readers().read(move |store| sqlite::open_keys(store, id)).await {
                 Ok(open) => open,
@@ -164,6 +167,9 @@ impl Engine {
 
 impl Inner {
     fn has_room(&self) -> Result<(), RecordError> {
+        if self.stop.is_cancelled() {
+            return Err(RecordError::Unavailable);
+        }
         match (self.journal.health(), self.journal.room()) {
             (Health::Failed, _) => Err(RecordError::Unavailable),
             (Health::Sound, Room::Full) => Err(RecordError::Full),

@@ -30,7 +30,7 @@ pub enum OpenError {
     Unusable {
         /// The folder.
         folder: PathBuf,
-        /// What the system or SQLite said.
+        /// What the system or `SQLite` said.
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },

@@ -47,7 +47,7 @@ pub(crate) fn reach(name: &'static str) {
 
 /// Nothing, in release builds.
 #[cfg(not(debug_assertions))]
-#[inline(always)]
+#[inline]
 pub(crate) fn reach(_name: &'static str) {}
 
 #[cfg(debug_assertions)]

@@ -110,13 +110,15 @@ impl Open {
                 let queued = inner.journal.submit(Record::Outcome { change: id, verdict }).await;
                 // In the journal's queue the order of this key is settled: the next may begin (I3).
                 drop(turn);
-                match queued {
-                    Ok(told) => match told.await {
-                        // Nobody waits for it but the answer to a POST.
-                        Ok(Ok(_)) => drop(done.send(())),
-                        _ => tracing::error!(change = %id, "the outcome of a change is lost; it is in doubt"),
-                    },
-                    Err(_) => tracing::error!(change = %id, "the journal is closed; a change is in doubt"),
+                let Ok(told) = queued else {
+                    tracing::error!(change = %id, "the journal is closed; a change is in doubt");
+                    return;
+                };
+                if let Ok(Ok(_)) = told.await {
+                    // Nobody waits for it but the answer to a POST.
+                    done.send(()).unwrap_or_default();
+                } else {
+                    tracing::error!(change = %id, "the outcome of a change is lost; it is in doubt");
                 }
             },
             &runtime,

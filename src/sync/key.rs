@@ -118,7 +118,11 @@ impl Part {
             return name.parse().map(Self::Header).map_err(|_| unknown());
         }
         if let Some(pointer) = inside.strip_prefix("json:") {
-            return if pointer.starts_with('/') { Ok(Self::Json(pointer.to_owned())) } else { Err(unknown()) };
+            return if pointer.starts_with('/') {
+                Ok(Self::Json(pointer.to_owned()))
+            } else {
+                Err(unknown())
+            };
         }
         match inside {
             "location" => Ok(Self::Location),

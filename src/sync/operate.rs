@@ -104,7 +104,8 @@ impl Engine {
     /// # Errors
     /// [`CommandError::Unavailable`]: the journal cannot be read.
     pub async fn changes(&self, filter: ChangeFilter) -> Result<Vec<ChangeView>, CommandError> {
-        let mut views = self.inner.journal.readers().read(move |store| sqlite::changes(store, &filter)).await?;
+        let mut views =
+            self.inner.journal.readers().read(move |store| sqlite::changes(store, &filter)).await?;
         self.mark_in_flight(&mut views).await?;
         Ok(views)
     }
@@ -122,7 +123,8 @@ impl Engine {
     async fn mark_in_flight(&self, views: &mut [ChangeView]) -> Result<(), CommandError> {
         for worker in &self.workers {
             let in_flight = ask(worker).await?.in_flight;
-            let under_way = views.iter_mut().filter(|view| view.sequence.is_some_and(|it| in_flight.contains(&it)));
+            let under_way =
+                views.iter_mut().filter(|view| view.sequence.is_some_and(|it| in_flight.contains(&it)));
             for delivery in under_way.flat_map(|view| view.deliveries.iter_mut()) {
                 if delivery.destination == worker.known.name && delivery.state == "waiting" {
                     "in-flight".clone_into(&mut delivery.state);
@@ -160,7 +162,9 @@ impl Engine {
         if let Some(name) = &filter.destination {
             self.worker(name)?;
         }
-        let meant = |worker: &&WorkerHandle| filter.destination.as_ref().is_none_or(|name| *name == worker.known.name);
+        let meant = |worker: &&WorkerHandle| {
+            filter.destination.as_ref().is_none_or(|name| *name == worker.known.name)
+        };
         let mut count = 0;
         for worker in self.workers.iter().filter(meant) {
             let (done, told) = oneshot::channel();
@@ -195,9 +199,8 @@ impl Engine {
     /// # Errors
     /// [`CommandError::Unavailable`]: the journal cannot be written.
     pub async fn resolve(&self, id: ChangeId, resolution: Resolution) -> Result<bool, CommandError> {
-        let in_doubt = change_state::WORDS.get(1).copied().unwrap_or_default();
         let view = self.inner.journal.readers().read(move |store| sqlite::change(store, id)).await?;
-        if view.is_none_or(|view| view.state != in_doubt) {
+        if view.is_none_or(|view| view.state != change_state::IN_DOUBT_WORD) {
             return Ok(false);
         }
         let verdict = match resolution {

@@ -31,7 +31,7 @@ pub struct ReadSource {
 pub enum SourceState {
     /// 2xx: what it has.
     Present {
-        /// Its strong ETag, if any.
+        /// Its strong `ETag`, if any.
         etag: Option<HeaderValue>,
         /// Content-* fields of the representation.
         fields: HeaderMap,

@@ -19,15 +19,15 @@ use std::time::Duration;
 /// Between two reads of a source that does not decide, at first; doubles.
 const AGAIN_FIRST: Duration = Duration::from_secs(1);
 /// The longest time between two reads.
-const AGAIN_MAX: Duration = Duration::from_secs(60);
+const AGAIN_MAX: Duration = Duration::from_mins(1);
 /// Between the two reads that confirm an absence.
 const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 /// Reads of sources at once, all doubts together.
 pub(super) const READS_MAX: usize = 8;
 /// How long a source may act where its timeout is not known.
-const TIMEOUT_UNKNOWN: Duration = Duration::from_secs(60);
+const TIMEOUT_UNKNOWN: Duration = Duration::from_mins(1);
 /// A write leaves at most so long after its intent: the longest time a request may last.
-const SENT_WITHIN: Duration = Duration::from_secs(60);
+const SENT_WITHIN: Duration = Duration::from_mins(1);
 /// Changes without an outcome that are read at once at start.
 const PAGE: u32 = 200;
 
@@ -79,17 +79,17 @@ impl Inner {
     }
 
     async fn read_until_decided(&self, doubt: &Doubt) -> Verdict {
-        let (mut pause, mut absent_before) = (AGAIN_FIRST, false);
+        let (mut pause, mut before) = (AGAIN_FIRST, Seen::Nothing);
         loop {
             let state = self.read(doubt).await;
-            match decide(&doubt.head, state, absent_before) {
+            match decide(&doubt.head, state, before) {
                 Decision::Verdict(verdict) => return verdict,
                 Decision::Confirm => {
-                    absent_before = true;
+                    before = Seen::Absent;
                     tokio::time::sleep(CONFIRM_AFTER).await;
                 }
                 Decision::Again => {
-                    absent_before = false;
+                    before = Seen::Nothing;
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(AGAIN_MAX);
                 }
@@ -123,7 +123,8 @@ impl Inner {
         let mut after = 0;
         let started_at = self.clock.now();
         loop {
-            let page = self.journal.readers().read(move |store| sqlite::open_changes(store, after, PAGE)).await;
+            let page =
+                self.journal.readers().read(move |store| sqlite::open_changes(store, after, PAGE)).await;
             let Ok(page) = page else { return };
             let Some((last, _)) = page.last() else { return };
             after = *last;
@@ -148,6 +149,13 @@ impl Inner {
     }
 }
 
+/// What the read before this one saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Nothing,
+    Absent,
+}
+
 enum Decision {
     Verdict(Verdict),
     Confirm,
@@ -155,10 +163,12 @@ enum Decision {
 }
 
 /// What a read of the source says about a change in doubt.
-fn decide(head: &Head, state: SourceState, absent_before: bool) -> Decision {
+fn decide(head: &Head, state: SourceState, before: Seen) -> Decision {
     match state {
         SourceState::Unreadable => Decision::Again,
-        SourceState::Absent if head.method() != Method::DELETE && !absent_before => Decision::Confirm,
+        SourceState::Absent if head.method() != Method::DELETE && before == Seen::Nothing => {
+            Decision::Confirm
+        }
         SourceState::Absent => reconciled(Method::DELETE, &HeaderMap::new(), Bytes::new()),
         SourceState::Present { etag, fields, body } => {
             if unchanged(head.known_etag.as_deref(), etag.as_ref()) {
@@ -213,15 +223,15 @@ mod tests {
     #[test]
     fn i2_what_a_read_decides() {
         for (method, known, state, before, decided) in [
-            ("PUT", None, SourceState::Unreadable, false, "again"),
-            ("PUT", Some("\"1\""), present("\"1\""), false, "aborted"),
-            ("PUT", Some("\"1\""), present("\"2\""), false, "PUT"),
-            ("PUT", Some("W/\"1\""), present("W/\"1\""), false, "PUT"),
-            ("PUT", None, present("\"1\""), false, "PUT"),
-            ("PATCH", None, SourceState::Absent, false, "confirm"),
-            ("PATCH", None, SourceState::Absent, true, "DELETE"),
-            ("DELETE", None, SourceState::Absent, false, "DELETE"),
-            ("DELETE", Some("\"1\""), present("\"1\""), false, "aborted"),
+            ("PUT", None, SourceState::Unreadable, Seen::Nothing, "again"),
+            ("PUT", Some("\"1\""), present("\"1\""), Seen::Nothing, "aborted"),
+            ("PUT", Some("\"1\""), present("\"2\""), Seen::Nothing, "PUT"),
+            ("PUT", Some("W/\"1\""), present("W/\"1\""), Seen::Nothing, "PUT"),
+            ("PUT", None, present("\"1\""), Seen::Nothing, "PUT"),
+            ("PATCH", None, SourceState::Absent, Seen::Nothing, "confirm"),
+            ("PATCH", None, SourceState::Absent, Seen::Absent, "DELETE"),
+            ("DELETE", None, SourceState::Absent, Seen::Nothing, "DELETE"),
+            ("DELETE", Some("\"1\""), present("\"1\""), Seen::Nothing, "aborted"),
         ] {
             let got = match decide(&head(method, known), state, before) {
                 Decision::Again => "again".to_owned(),

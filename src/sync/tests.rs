@@ -1,5 +1,7 @@
 //! The engine against real files, real destinations and a scripted source.
 
+mod crash;
+
 use super::*;
 use crate::clock::Clock;
 use crate::secret::{Endpoint, Secret};
@@ -96,8 +98,8 @@ fn destination(name: &str, url: &str) -> DestinationSettings {
         retry: RetrySettings {
             base: Duration::from_millis(100),
             cap: Duration::from_millis(200),
-            give_up: Duration::from_secs(3600),
-            after_cap: Duration::from_secs(3600),
+            give_up: Duration::from_hours(72),
+            after_cap: Duration::from_hours(1),
             attempts: None,
         },
         breaker: BreakerSettings {
@@ -112,7 +114,7 @@ fn destination(name: &str, url: &str) -> DestinationSettings {
 fn settings(data: &Path, destinations: Vec<DestinationSettings>) -> Settings {
     Settings {
         data: data.to_owned(),
-        retention: Duration::from_secs(3600),
+        retention: Duration::from_hours(1),
         max_size_bytes: 1 << 30,
         destinations,
         source_timeouts: vec![("source".into(), Duration::from_millis(100))],
@@ -145,7 +147,9 @@ async fn engine(data: &Path, destinations: Vec<DestinationSettings>) -> Arc<Engi
 
 fn draft(method: Method, target: &str, names: &[&str]) -> Draft {
     let mut fields = HeaderMap::new();
-    for (name, value) in [("content-type", "text/plain"), ("authorization", "Bearer client"), ("cookie", "c=1")] {
+    for (name, value) in
+        [("content-type", "text/plain"), ("authorization", "Bearer client"), ("cookie", "c=1")]
+    {
         fields.insert(name, value.parse().unwrap());
     }
     Draft {
@@ -183,6 +187,10 @@ async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) 
 
 async fn until_settled(engine: &Arc<Engine>) {
     until("everything is settled", || async {
+        let intents = ChangeFilter { state: Some("intent".into()), ..ChangeFilter::default() };
+        if !engine.changes(intents).await.unwrap().is_empty() {
+            return false;
+        }
         let all = engine.destinations().await.unwrap();
         all.iter().all(|status| status.pending == 0 && status.in_flight == 0)
     })
@@ -256,7 +264,8 @@ async fn i2_deliveries_go_on_after_a_restart() {
     for number in 0..50 {
         put(&first, &format!("/k{}", number % 10), &["d"]).await;
     }
-    until("an attempt failed", || async { first.destinations().await.unwrap()[0].last_error.is_some() }).await;
+    until("an attempt failed", || async { first.destinations().await.unwrap()[0].last_error.is_some() })
+        .await;
     first.stop(DEADLINE).await;
     drop(first);
     let to = Destination::good().await;
@@ -272,6 +281,25 @@ async fn i2_deliveries_go_on_after_a_restart() {
     let last = to.wait_for(51).await.pop().unwrap();
     assert_eq!(last.field("tidegate-change"), later.to_string());
     assert!(got.iter().all(|got| got.sequence() < last.sequence()), "never reused over restarts");
+    second.stop(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn i3_a_long_queue_of_one_key_keeps_its_order_over_a_restart() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::good().await;
+    let first = engine(data.path(), vec![destination("d", &to.url)]).await;
+    first.pause("d").await.unwrap();
+    for _ in 0..60 {
+        put(&first, "/hot", &["d"]).await;
+    }
+    until("all are read", || async { first.destinations().await.unwrap()[0].pending == 60 }).await;
+    first.stop(DEADLINE).await;
+    drop(first);
+    let second = engine(data.path(), vec![destination("d", &to.url)]).await;
+    second.resume("d").await.unwrap();
+    let got = to.wait_for(60).await;
+    assert!(got.len() == 60 && got.is_sorted_by_key(Got::sequence));
     second.stop(DEADLINE).await;
 }
 
@@ -333,7 +361,9 @@ async fn discard_and_skip() {
     }
     until("one is parked, one is skipped", || async {
         let all = engine.destinations().await.unwrap();
-        all.iter().all(|it| it.dead_letters == 1 && it.pending == 0) && all[0].parked_keys == 1 && to.targets().len() == 3
+        all.iter().all(|it| it.dead_letters == 1 && it.pending == 0)
+            && all[0].parked_keys == 1
+            && to.targets().len() == 3
     })
     .await;
     let of = |name: &str| DeadLetterFilter { destination: Some(name.into()), ..DeadLetterFilter::default() };
@@ -512,7 +542,8 @@ async fn location_is_the_key_of_what_a_post_made() {
     let newer = second.commit(Some("/items/7".into())).await;
     assert_eq!(engine.change(id).await.unwrap().unwrap().key, "/items/7", "durable before the answer");
     assert_ne!(first.commit(None).await, newer);
-    let mut keys: Vec<_> = to.wait_for(2).await.iter().map(|got| got.field("tidegate-key").to_owned()).collect();
+    let mut keys: Vec<_> =
+        to.wait_for(2).await.iter().map(|got| got.field("tidegate-key").to_owned()).collect();
     keys.sort();
     assert_eq!(keys, ["/items", "/items/7"]);
     engine.stop(DEADLINE).await;
@@ -530,7 +561,8 @@ async fn aborted_changes_are_not_delivered() {
     until_settled(&engine).await;
     assert_eq!(to.targets().len(), 1);
     assert_eq!(engine.change(id).await.unwrap().unwrap().state, "aborted");
-    let listed = engine.changes(ChangeFilter { state: Some("aborted".into()), ..ChangeFilter::default() }).await;
+    let listed =
+        engine.changes(ChangeFilter { state: Some("aborted".into()), ..ChangeFilter::default() }).await;
     assert_eq!(listed.unwrap().len(), 1);
     engine.stop(DEADLINE).await;
 }
@@ -564,6 +596,7 @@ async fn a_folder_has_one_process() {
     first.stop(DEADLINE).await;
     let file = data.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let unusable = Engine::start(settings(&file, vec![]), Clock::system(), ports(vec![]).0).await.unwrap_err();
+    let unusable =
+        Engine::start(settings(&file, vec![]), Clock::system(), ports(vec![]).0).await.unwrap_err();
     assert!(unusable.to_string().contains(file.to_str().unwrap()), "{unusable}");
 }

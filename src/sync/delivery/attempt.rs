@@ -3,7 +3,7 @@
 //! hyper's client and not a URL library sends it: the target goes out byte for byte (I8), redirects
 //! are not followed, proxy variables are not read, nothing is decompressed or repeated.
 
-use super::outcome::{Code, Failure, Outcome, retry_after};
+use super::outcome::{Before, Blame, Code, Failure, Outcome, retry_after};
 use crate::clock::Clock;
 use crate::secret::Secret;
 use crate::sync::change::ChangeId;
@@ -52,8 +52,7 @@ pub(crate) struct Delivery<'a> {
     pub(crate) attempt: u32,
     pub(crate) head: &'a Head,
     pub(crate) body: Bytes,
-    /// Whether an earlier attempt may have been acted upon.
-    pub(crate) lost_before: bool,
+    pub(crate) before: Before,
 }
 
 /// The way to one destination.
@@ -92,7 +91,8 @@ impl Base {
         let has_user = !url.username().is_empty() || url.password().is_some();
         let basic = || {
             let decoded = |text: &str| percent_decoded(text);
-            let pair = [decoded(url.username()), b":".to_vec(), decoded(url.password().unwrap_or_default())].concat();
+            let pair = [decoded(url.username()), b":".to_vec(), decoded(url.password().unwrap_or_default())]
+                .concat();
             Secret::new(format!("Basic {}", STANDARD.encode(pair)))
         };
         Self {
@@ -124,16 +124,14 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, others)) = rest.split_first() {
-        let escaped = others.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
-        match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                decoded.push(byte);
-                rest = others.get(2..).unwrap_or_default();
-            }
-            None => {
-                decoded.push(*first);
-                rest = others;
-            }
+        let escaped =
+            others.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        if let Some(byte) = escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            decoded.push(byte);
+            rest = others.get(2..).unwrap_or_default();
+        } else {
+            decoded.push(*first);
+            rest = others;
         }
     }
     decoded
@@ -163,7 +161,9 @@ impl Sender {
         let transport = if url.scheme() == "https" {
             let provider = rustls::crypto::ring::default_provider();
             match hyper_rustls::HttpsConnectorBuilder::new().with_provider_and_platform_verifier(provider) {
-                Ok(tls) => Transport::Tls(builder.build(tls.https_only().enable_http1().wrap_connector(connector()))),
+                Ok(tls) => {
+                    Transport::Tls(builder.build(tls.https_only().enable_http1().wrap_connector(connector())))
+                }
                 Err(error) => {
                     tracing::error!(destination = %settings.name, %error, "TLS cannot be set up");
                     Transport::NoTls
@@ -184,17 +184,17 @@ impl Sender {
     /// Sends one delivery and reads the answer.
     pub(crate) async fn attempt(&self, delivery: Delivery<'_>) -> Outcome {
         let method = delivery.head.method();
-        let lost_before = delivery.lost_before;
+        let before = delivery.before;
         let Some(request) = self.request(delivery) else {
             return Outcome::Permanent(Failure::of(Code::Unsendable));
         };
         match tokio::time::timeout(self.timeout, self.exchange(request)).await {
-            Err(_) => Outcome::Retry(Failure::of(Code::Timeout), super::outcome::Blame::Destination),
+            Err(_) => Outcome::Retry(Failure::of(Code::Timeout), Blame::Destination),
             Ok(Err(failure)) if failure.code == Code::Tls => Outcome::Hold(failure),
-            Ok(Err(failure)) => Outcome::Retry(failure, super::outcome::Blame::Destination),
+            Ok(Err(failure)) => Outcome::Retry(failure, Blame::Destination),
             Ok(Ok((response, answer))) => {
                 let after = retry_after(response.headers(), self.clock.wall());
-                Outcome::of_answer(&method, response.status(), after, answer, lost_before)
+                Outcome::of_answer(&method, response.status(), after, answer, before)
             }
         }
     }
@@ -269,7 +269,8 @@ fn failure(error: &ClientError) -> Failure {
             return Failure::of(Code::Dns);
         }
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if inner.is_some() || error.is::<rustls::Error>() {
             return Failure::of(Code::Tls);
         }
         cause = error.source();
@@ -317,7 +318,9 @@ mod tests {
 
     #[test]
     fn keys_are_legal_field_values() {
-        for (key, value) in [("/items/7%2F1", "/items/7%2F1"), ("a b", "a%20b"), ("\u{e9}%", "%C3%A9%25"), ("\r\n", "%0D%0A")] {
+        for (key, value) in
+            [("/items/7%2F1", "/items/7%2F1"), ("a b", "a%20b"), ("\u{e9}%", "%C3%A9%25"), ("\r\n", "%0D%0A")]
+        {
             assert_eq!(field_value(key), value);
         }
     }

@@ -25,7 +25,12 @@ pub(in crate::sync) enum Command {
     Status(oneshot::Sender<WorkerStatus>),
     Pause,
     Resume,
-    DeadLetters { filter: DeadLetterFilter, act: Act, run: Run, done: oneshot::Sender<Result<u64, Unwritten>> },
+    DeadLetters {
+        filter: DeadLetterFilter,
+        act: Act,
+        run: Run,
+        done: oneshot::Sender<Result<u64, Unwritten>>,
+    },
 }
 
 /// What a worker knows that the journal does not.
@@ -78,11 +83,17 @@ impl Worker {
 
     /// The worker itself does it, between two decisions, so that nothing newer of these keys can
     /// begin meanwhile (I3).
-    async fn act_on_dead_letters(&mut self, filter: DeadLetterFilter, act: Act, run: Run) -> Result<u64, Unwritten> {
+    async fn act_on_dead_letters(
+        &mut self,
+        filter: DeadLetterFilter,
+        act: Act,
+        run: Run,
+    ) -> Result<u64, Unwritten> {
         let (destination, mut after, mut count) = (self.known.id, 0, 0);
         loop {
             let wanted = filter.clone();
-            let page = self.journal.readers().read(move |store| sqlite::buried(store, destination, &wanted, after));
+            let page =
+                self.journal.readers().read(move |store| sqlite::buried(store, destination, &wanted, after));
             let page = page.await?;
             let Some(last) = page.last() else { return Ok(count) };
             after = last.sequence;
@@ -111,7 +122,9 @@ impl Worker {
                 let mut rows = Vec::new();
                 for key in &keys {
                     let behind = self.lanes.make_way(key);
-                    rows.extend(behind.into_iter().map(|sequence| (Arc::clone(key), sequence, Followers::Behind)));
+                    rows.extend(
+                        behind.into_iter().map(|sequence| (Arc::clone(key), sequence, Followers::Behind)),
+                    );
                 }
                 self.submit(Step::Spill { rows }).await?;
                 Record::Redrive { destination, sequences }

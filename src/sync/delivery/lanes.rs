@@ -13,6 +13,7 @@
 use crate::clock::Timestamp;
 use crate::sync::journal::record::{Followers, Past};
 use crate::sync::journal::sqlite::{Ahead, OpenKey, Waiting};
+use crate::sync::settings::OnFailure;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -45,6 +46,21 @@ struct KeyState {
     queue: VecDeque<Entry>,
     /// The journal has rows of it beyond what is in the queue.
     spilled: bool,
+    /// Rows were added since the last load began, which may not have seen them.
+    spilled_since_load: bool,
+}
+
+impl KeyState {
+    fn new(phase: Phase, spilled: Spilled) -> Self {
+        Self { phase, queue: VecDeque::new(), spilled: spilled == Spilled::Yes, spilled_since_load: false }
+    }
+}
+
+/// Whether the journal has rows of a key beyond those in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spilled {
+    Yes,
+    No,
 }
 
 /// What a worker does next.
@@ -66,10 +82,13 @@ pub(crate) struct Lanes {
     unsettled: BTreeSet<u64>,
     in_memory: usize,
     cursor: u64,
+    /// The newest row at start. Below it changes without a row may stand between rows of the same
+    /// key: no rows are loaded before everything up to here has been read (I3).
+    catch_up_to: u64,
 }
 
 impl Lanes {
-    pub(crate) fn new(frontier: u64, open: Vec<OpenKey>, parks: bool) -> Self {
+    pub(crate) fn new(frontier: u64, open: Vec<OpenKey>, on_failure: OnFailure) -> Self {
         let mut lanes = Self {
             keys: HashMap::new(),
             ready: VecDeque::new(),
@@ -77,9 +96,10 @@ impl Lanes {
             unsettled: BTreeSet::new(),
             in_memory: 0,
             cursor: frontier,
+            catch_up_to: open.iter().map(|open| open.newest).max().unwrap_or_default(),
         };
-        for OpenKey { key, next_at, waits, dead } in open {
-            let phase = match (dead && parks, waits) {
+        for OpenKey { key, next_at, waits, dead, .. } in open {
+            let phase = match (dead && on_failure == OnFailure::ParkKey, waits) {
                 (true, _) => Phase::Parked,
                 (false, true) => Phase::Waiting(next_at),
                 (false, false) => continue,
@@ -87,7 +107,8 @@ impl Lanes {
             if let Phase::Waiting(at) = phase {
                 lanes.waiting.insert((at, Arc::clone(&key)));
             }
-            lanes.keys.insert(key, KeyState { phase, queue: VecDeque::new(), spilled: waits });
+            let spilled = if waits { Spilled::Yes } else { Spilled::No };
+            lanes.keys.insert(key, KeyState::new(phase, spilled));
         }
         lanes
     }
@@ -107,15 +128,19 @@ impl Lanes {
         (self.unsettled.first().copied(), self.unsettled.len() as u64)
     }
 
+    fn catches_up(&self) -> bool {
+        self.cursor < self.catch_up_to
+    }
+
     pub(crate) fn has_room(&self) -> bool {
-        self.in_memory < WINDOW_MAX && self.keys.len() < KEYS_MAX
+        self.in_memory < WINDOW_MAX && (self.keys.len() < KEYS_MAX || self.catches_up())
     }
 
     /// Takes what was read ahead; what comes back must get rows before anything is loaded.
     pub(crate) fn read(&mut self, page: Vec<Ahead>, cursor: u64) -> Vec<(Arc<str>, u64, Followers)> {
         let mut rows = Vec::new();
         for Ahead { sequence, key } in page {
-            let fresh = || KeyState { phase: Phase::Ready, queue: VecDeque::new(), spilled: false };
+            let fresh = || KeyState::new(Phase::Ready, Spilled::No);
             let state = self.keys.entry(Arc::clone(&key)).or_insert_with(fresh);
             let idle = state.phase == Phase::Ready && state.queue.is_empty() && !state.spilled;
             let queues = matches!(state.phase, Phase::Ready | Phase::Busy) && !state.spilled;
@@ -127,8 +152,9 @@ impl Lanes {
                     self.ready.push_back(key);
                 }
             } else {
-                state.spilled = true;
-                let followers = if state.phase == Phase::Parked { Followers::Parked } else { Followers::Behind };
+                (state.spilled, state.spilled_since_load) = (true, true);
+                let followers =
+                    if state.phase == Phase::Parked { Followers::Parked } else { Followers::Behind };
                 rows.push((key, sequence, followers));
             }
         }
@@ -138,14 +164,17 @@ impl Lanes {
 
     /// What may be done now; the key is busy until one of the calls below names it.
     pub(crate) fn take(&mut self, now: Timestamp) -> Option<Turn> {
-        self.wake(now);
+        if !self.is_ready(now) {
+            return None;
+        }
         let key = self.ready.pop_front()?;
         let state = self.keys.get_mut(&key)?;
         state.phase = Phase::Busy;
-        match state.queue.front() {
-            Some(entry) => Some(Turn::Attempt(key, entry.clone())),
-            None => Some(Turn::Load(key)),
+        if let Some(entry) = state.queue.front() {
+            return Some(Turn::Attempt(key, entry.clone()));
         }
+        state.spilled_since_load = false;
+        Some(Turn::Load(key))
     }
 
     /// Whether anything could be taken now.
@@ -156,10 +185,16 @@ impl Lanes {
 
     /// When the next key that waits is due.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        if self.catches_up() {
+            return None;
+        }
         self.waiting.first().map(|(at, _)| *at)
     }
 
     fn wake(&mut self, now: Timestamp) {
+        if self.catches_up() {
+            return;
+        }
         while self.waiting.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, key)) = self.waiting.pop_first() else { break };
             self.make_ready(key);
@@ -173,11 +208,11 @@ impl Lanes {
         }
     }
 
-    /// The rows of a busy key, oldest first; `more`: the journal may have others.
-    pub(crate) fn loaded(&mut self, key: &Arc<str>, rows: Vec<Waiting>, more: bool) {
+    /// The rows of a busy key, oldest first; whether the journal may have others.
+    pub(crate) fn loaded(&mut self, key: &Arc<str>, rows: Vec<Waiting>, more: Spilled) {
         let Some(state) = self.keys.get_mut(key) else { return };
         self.in_memory += rows.len();
-        state.spilled = more;
+        state.spilled = more == Spilled::Yes || state.spilled_since_load;
         state.queue.extend(rows.into_iter().map(|row| Entry { sequence: row.sequence, past: row.past }));
         if state.queue.is_empty() && !state.spilled {
             self.keys.remove(key);
@@ -185,11 +220,6 @@ impl Lanes {
             state.phase = Phase::Ready;
             self.ready.push_front(Arc::clone(key));
         }
-    }
-
-    /// The journal could not be read: the key is tried again at `at`.
-    pub(crate) fn not_loaded(&mut self, key: &Arc<str>, at: Timestamp) {
-        self.wait(key, at);
     }
 
     /// The head of a busy key is decided: it no longer holds the frontier back.
@@ -225,7 +255,7 @@ impl Lanes {
         }
     }
 
-    /// A busy key waits; its head has a row.
+    /// A busy key waits: its head has a row, or could not be read.
     pub(crate) fn wait(&mut self, key: &Arc<str>, at: Timestamp) {
         let Some(state) = self.keys.get_mut(key) else { return };
         state.spilled = true;
@@ -266,21 +296,113 @@ impl Lanes {
 
     /// A key whose dead letters were redriven or discarded has rows to load.
     pub(crate) fn revive(&mut self, key: &Arc<str>) {
-        let fresh = || KeyState { phase: Phase::Parked, queue: VecDeque::new(), spilled: true };
+        let fresh = || KeyState::new(Phase::Parked, Spilled::Yes);
         let state = self.keys.entry(Arc::clone(key)).or_insert_with(fresh);
         state.spilled = true;
         if let Phase::Waiting(at) = state.phase {
             self.waiting.remove(&(at, Arc::clone(key)));
         }
+        // By way of the keys that wait: nothing is loaded while the worker still catches up.
         if matches!(state.phase, Phase::Parked | Phase::Waiting(_)) {
-            self.make_ready(Arc::clone(key));
+            state.phase = Phase::Waiting(Timestamp::default());
+            self.waiting.insert((Timestamp::default(), Arc::clone(key)));
         }
     }
 
     /// Every key that waits is due now.
     pub(crate) fn wake_all(&mut self) {
-        while let Some((_, key)) = self.waiting.pop_first() {
-            self.make_ready(key);
+        let waiting = std::mem::take(&mut self.waiting);
+        for (_, key) in waiting {
+            if let Some(state) = self.keys.get_mut(&key) {
+                state.phase = Phase::Waiting(Timestamp::default());
+                self.waiting.insert((Timestamp::default(), key));
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    fn page(entries: &[(u64, &str)]) -> Vec<Ahead> {
+        entries.iter().map(|(sequence, key)| Ahead { sequence: *sequence, key: (*key).into() }).collect()
+    }
+
+    fn row(sequence: u64) -> Waiting {
+        Waiting { sequence, past: Past::default() }
+    }
+
+    fn taken(lanes: &mut Lanes) -> Option<(String, u64)> {
+        match lanes.take(at(0))? {
+            Turn::Attempt(key, entry) => Some((key.to_string(), entry.sequence)),
+            Turn::Load(key) => Some((key.to_string(), 0)),
+        }
+    }
+
+    #[test]
+    fn i3_one_in_flight_per_key_in_order() {
+        let mut lanes = Lanes::new(0, Vec::new(), OnFailure::ParkKey);
+        assert!(lanes.read(page(&[(1, "a"), (2, "a"), (3, "b")]), 3).is_empty());
+        assert_eq!(taken(&mut lanes), Some(("a".into(), 1)));
+        assert_eq!(taken(&mut lanes), Some(("b".into(), 3)));
+        assert_eq!(taken(&mut lanes), None, "2 waits for 1");
+        lanes.settle_head(&"b".into());
+        assert_eq!(lanes.frontier(), 0, "1 and 2 are not settled");
+        lanes.settle_head(&"a".into());
+        assert_eq!(lanes.frontier(), 1);
+        assert_eq!(taken(&mut lanes), None, "not before it is durable");
+        lanes.go_on(&"a".into());
+        assert_eq!(taken(&mut lanes), Some(("a".into(), 2)));
+        lanes.settle_head(&"a".into());
+        assert_eq!(lanes.frontier(), 3);
+    }
+
+    #[test]
+    fn i3_rows_that_a_load_did_not_see_are_loaded_later() {
+        let mut lanes = Lanes::new(0, Vec::new(), OnFailure::ParkKey);
+        let key: Arc<str> = "a".into();
+        lanes.read(page(&[(1, "a")]), 1);
+        taken(&mut lanes);
+        assert!(lanes.spill(&key).is_empty());
+        assert_eq!(lanes.read(page(&[(2, "a")]), 2).len(), 1, "what follows a deferred one needs a row");
+        lanes.wait(&key, at(0));
+        assert_eq!(taken(&mut lanes), Some(("a".into(), 0)));
+        assert_eq!(lanes.read(page(&[(3, "a")]), 3).len(), 1);
+        lanes.loaded(&key, vec![row(1), row(2)], Spilled::No);
+        for sequence in [1, 2] {
+            assert_eq!(taken(&mut lanes), Some(("a".into(), sequence)));
+            lanes.settle_head(&key);
+            lanes.go_on(&key);
+        }
+        assert_eq!(taken(&mut lanes), Some(("a".into(), 0)), "3 is loaded");
+    }
+
+    #[test]
+    fn i3_nothing_is_loaded_before_what_stands_between_rows_is_read() {
+        let open = OpenKey { key: "a".into(), next_at: at(0), waits: true, dead: false, newest: 9 };
+        let mut lanes = Lanes::new(4, vec![open], OnFailure::ParkKey);
+        assert_eq!((taken(&mut lanes), lanes.next_due()), (None, None));
+        assert_eq!(lanes.read(page(&[(5, "a")]), 8).len(), 1);
+        assert_eq!(taken(&mut lanes), None);
+        lanes.read(Vec::new(), 9);
+        assert_eq!(taken(&mut lanes), Some(("a".into(), 0)));
+    }
+
+    #[test]
+    fn i10_a_hot_or_parked_key_does_not_fill_the_window() {
+        let mut lanes = Lanes::new(0, Vec::new(), OnFailure::ParkKey);
+        let hot: Vec<(u64, &str)> = (1..=2000).map(|sequence| (sequence, "hot")).collect();
+        assert_eq!(lanes.read(page(&hot), 2000).len(), 2000 - QUEUE_PER_KEY_MAX);
+        assert!(lanes.has_room());
+        taken(&mut lanes);
+        assert_eq!(lanes.park(&"hot".into()).len(), QUEUE_PER_KEY_MAX - 1);
+        assert_eq!(lanes.rowless(), (None, 0));
+        let rows = lanes.read(page(&[(2001, "hot")]), 2001);
+        assert_eq!(rows.first().map(|row| row.2), Some(Followers::Parked));
     }
 }

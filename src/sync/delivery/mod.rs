@@ -1,10 +1,11 @@
 //! Deliveries: one worker a destination, so that one's trouble is nobody else's (I4).
 //!
 //! `lanes` says which delivery is next, `attempt` asks the destination, `outcome` types the answer,
-//! `retry` says what follows, `worker` owns all of it for one destination and writes the journal.
+//! `retry` says what follows, `decide` writes it down, `worker` owns all of it for one destination.
 
 mod attempt;
 mod command;
+mod decide;
 mod lanes;
 mod outcome;
 mod pace;

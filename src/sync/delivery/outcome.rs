@@ -39,6 +39,15 @@ pub(crate) struct Failure {
     pub(crate) answer: String,
 }
 
+/// What is known of earlier attempts of the same delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// None of them was acted upon.
+    Nothing,
+    /// One may have been: its answer was lost.
+    AnswerLost,
+}
+
 /// The cause, as operators read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
@@ -101,28 +110,31 @@ impl Outcome {
         }
     }
 
-    /// What a destination's answer means for a replayed request. `lost_before`: an earlier attempt
-    /// of the same delivery may have been acted upon.
+    /// What a destination's answer means for a replayed request. `before`: what is
+    /// known of earlier attempts of the same delivery.
     pub(crate) fn of_answer(
         method: &Method,
         status: StatusCode,
         retry_after: Option<Duration>,
         answer: String,
-        lost_before: bool,
+        before: Before,
     ) -> Self {
-        let failure =
-            Failure { code: Code::HttpStatus, status: Some(status.as_u16()), retry_after, answer_lost: false, answer };
+        let failure = Failure {
+            code: Code::HttpStatus,
+            status: Some(status.as_u16()),
+            retry_after,
+            answer_lost: false,
+            answer,
+        };
         match status.as_u16() {
             200..=299 => Self::Delivered,
-            409 if *method == Method::POST && lost_before => Self::Delivered,
+            409 if *method == Method::POST && before == Before::AnswerLost => Self::Delivered,
             404 | 410 if *method == Method::DELETE => Self::Absent,
             404 => Self::Retry(failure, Blame::Change),
             413 if retry_after.is_some() => Self::Retry(failure, Blame::Change),
             401 | 403 | 407 => Self::Hold(failure),
-            408 | 409 | 425 | 429 | 500 | 502 | 503 | 504 => Self::Retry(failure, Blame::Destination),
-            501 | 505 => Self::Permanent(failure),
-            // Other server errors may pass; other refusals will not.
-            506..=599 => Self::Retry(failure, Blame::Destination),
+            // Other server errors than 501 and 505 may pass; other refusals will not.
+            408 | 409 | 425 | 429 | 500 | 502..=504 | 506..=599 => Self::Retry(failure, Blame::Destination),
             _ => Self::Permanent(failure),
         }
     }
@@ -179,7 +191,8 @@ mod tests {
             (Method::PUT, 304, None, false, "permanent"),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            let outcome = Outcome::of_answer(&method, status, retry_after, String::new(), lost);
+            let before = if lost { Before::AnswerLost } else { Before::Nothing };
+            let outcome = Outcome::of_answer(&method, status, retry_after, String::new(), before);
             assert_eq!(outcome.as_str(), class, "{method} {status}");
         }
     }

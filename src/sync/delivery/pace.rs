@@ -4,6 +4,7 @@
 use super::retry::Standing;
 use crate::breaker::{self, Admission, Breaker};
 use crate::clock::Timestamp;
+use crate::sync::journal::sqlite::KnownDestination;
 use crate::sync::settings::DestinationSettings;
 use crate::sync::status::DestinationState;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 /// The first time between two probes of a destination that refuses Tidegate; doubles.
 const HOLD_FIRST: Duration = Duration::from_secs(1);
 /// The longest time between two probes.
-const HOLD_MAX: Duration = Duration::from_secs(60);
+const HOLD_MAX: Duration = Duration::from_mins(1);
 /// Half of at least so many outcomes within [`BREAKER_WINDOW`] open the breaker.
 const BREAKER_OUTCOMES_MIN: u32 = 10;
 /// How far back the breaker looks.
@@ -51,7 +52,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(settings: &DestinationSettings, paused: bool, waits_until: Timestamp) -> Self {
+    pub(super) fn new(settings: &DestinationSettings, known: &KnownDestination) -> Self {
         let breaker = Breaker::new(breaker::Settings {
             failures: settings.breaker.failures,
             outcomes_min: BREAKER_OUTCOMES_MIN,
@@ -60,11 +61,22 @@ impl Pace {
             open_cap: settings.breaker.open_cap,
         });
         let concurrency_max = f64::from(u32::try_from(settings.concurrency.max(1)).unwrap_or(u32::MAX));
-        Self { paused, hold: None, breaker, waits_until, concurrency: 1.0, concurrency_max }
+        Self {
+            paused: known.paused,
+            hold: None,
+            breaker,
+            waits_until: known.waits_until,
+            concurrency: 1.0,
+            concurrency_max,
+        }
     }
 
     /// Attempts allowed at once now.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and the configured bound")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 1 and the configured bound"
+    )]
     pub(super) fn concurrency(&self) -> usize {
         self.concurrency as usize
     }
@@ -119,7 +131,10 @@ impl Pace {
             News::Refused => {
                 self.breaker.undecided(now);
                 match self.hold {
-                    None => self.hold = Some(Hold { until: now.plus(HOLD_FIRST), pause: HOLD_FIRST, probing: false }),
+                    None => {
+                        self.hold =
+                            Some(Hold { until: now.plus(HOLD_FIRST), pause: HOLD_FIRST, probing: false });
+                    }
                     Some(_) => self.probe_failed(standing, now),
                 }
             }
@@ -170,5 +185,87 @@ impl Pace {
         } else {
             DestinationState::Running
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Endpoint;
+    use crate::sync::settings::{BreakerSettings, OnFailure, RetrySettings};
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_millis(secs * 1000)
+    }
+
+    fn pace() -> Pace {
+        let second = Duration::from_secs(1);
+        let settings = DestinationSettings {
+            name: "d".into(),
+            url: Endpoint::new(url::Url::parse("http://h").unwrap()),
+            concurrency: 3,
+            timeout: second,
+            on_failure: OnFailure::ParkKey,
+            retry: RetrySettings {
+                base: second,
+                cap: second,
+                give_up: second,
+                after_cap: second,
+                attempts: None,
+            },
+            breaker: BreakerSettings { failures: 2, open: second, open_cap: second * 4 },
+            headers: Vec::new(),
+        };
+        let known =
+            KnownDestination { id: 1, name: "d".into(), frontier: 0, paused: false, waits_until: at(0) };
+        Pace::new(&settings, &known)
+    }
+
+    #[test]
+    fn a_hold_is_probed_after_1_s_doubling_to_60_s() {
+        let mut pace = pace();
+        assert_eq!(pace.admit(at(100)), Some(Standing::Open));
+        pace.learn(News::Refused, Standing::Open, at(100), 0.0);
+        let mut now = 100;
+        for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert_eq!(pace.admit(at(now + wait - 1)), None, "{wait}");
+            now += wait;
+            assert_eq!(pace.next_admission(at(now - 1)), Some(at(now)));
+            assert_eq!(pace.admit(at(now)), Some(Standing::Probe));
+            assert_eq!(pace.admit(at(now)), None, "one probe at a time");
+            pace.learn(News::Refused, Standing::Probe, at(now), 0.0);
+        }
+        assert_eq!(pace.state(at(now)), DestinationState::Held);
+        pace.learn(News::Good, Standing::Probe, at(now), 0.0);
+        assert_eq!(
+            (pace.state(at(now)), pace.admit(at(now))),
+            (DestinationState::Running, Some(Standing::Open))
+        );
+    }
+
+    #[test]
+    fn an_open_breaker_lets_one_probe_through_and_starts_again_at_one() {
+        let mut pace = pace();
+        for _ in 0..5 {
+            pace.learn(News::Good, Standing::Open, at(100), 0.0);
+        }
+        assert_eq!(pace.concurrency(), 3, "never above the bound");
+        for _ in 0..2 {
+            pace.learn(News::Bad, Standing::Open, at(100), 0.0);
+        }
+        assert_eq!((pace.admit(at(100)), pace.concurrency()), (None, 1));
+        assert_eq!(pace.next_admission(at(100)), Some(at(101)));
+        assert_eq!(pace.admit(at(101)), Some(Standing::Probe));
+        assert_eq!(pace.admit(at(101)), None);
+    }
+
+    #[test]
+    fn resume_ends_a_pause_and_a_wait() {
+        let mut pace = pace();
+        pace.pause();
+        pace.wait_until(at(500));
+        assert_eq!((pace.admit(at(100)), pace.next_admission(at(100))), (None, None));
+        pace.resume();
+        assert_eq!(pace.admit(at(100)), Some(Standing::Open));
     }
 }

@@ -70,9 +70,9 @@ pub(crate) fn next(
         },
         Outcome::Retry(failure, blame) => {
             let (delay, whole) = delay(failure, *blame, past.attempts, settings, random);
-            let spent = Duration::from_millis(past.waited_millis);
-            let exhausted = settings.attempts.is_some_and(|most| past.attempts >= most)
-                || spent.saturating_add(delay) > settings.give_up;
+            let spent = Duration::from_millis(past.waited_millis).saturating_add(counted(delay, whole));
+            let exhausted =
+                settings.attempts.is_some_and(|most| past.attempts >= most) || spent > settings.give_up;
             let mortal = on_failure != OnFailure::Block && standing == Standing::Open;
             if exhausted && mortal {
                 Next::Bury { class: "retry", code: "given_up" }
@@ -80,6 +80,15 @@ pub(crate) fn next(
                 Next::Wait { delay, whole }
             }
         }
+    }
+}
+
+/// The part of a wait that counts toward `give_up`: nothing dies because a destination asked
+/// everybody to wait.
+pub(crate) const fn counted(delay: Duration, whole: Whole) -> Duration {
+    match whole {
+        Whole::Delivery => delay,
+        Whole::Destination => Duration::ZERO,
     }
 }
 
@@ -100,22 +109,28 @@ fn delay(
 
 #[cfg(test)]
 mod tests {
-    use super::super::outcome::Code;
+    use super::super::outcome::{Before, Code};
     use super::*;
     use http::{Method, StatusCode};
     use proptest::prelude::*;
 
     const SETTINGS: RetrySettings = RetrySettings {
         base: Duration::from_secs(1),
-        cap: Duration::from_secs(300),
-        give_up: Duration::from_secs(3600),
-        after_cap: Duration::from_secs(60),
+        cap: Duration::from_mins(5),
+        give_up: Duration::from_hours(1),
+        after_cap: Duration::from_mins(1),
         attempts: Some(5),
     };
 
     fn answered(status: u16, retry_after: Option<u64>) -> Outcome {
         let status = StatusCode::from_u16(status).unwrap();
-        Outcome::of_answer(&Method::PUT, status, retry_after.map(Duration::from_secs), String::new(), false)
+        Outcome::of_answer(
+            &Method::PUT,
+            status,
+            retry_after.map(Duration::from_secs),
+            String::new(),
+            Before::Nothing,
+        )
     }
 
     fn after(attempts: u32, waited_secs: u64) -> Past {
@@ -136,6 +151,7 @@ mod tests {
             (answered(500, None), after(5, 0), ParkKey, Probe, wait(16, Whole::Delivery)),
             (answered(500, None), after(5, 0), Block, Open, wait(16, Whole::Delivery)),
             (answered(500, None), after(2, 3599), Skip, Open, given_up),
+            (answered(503, Some(30)), after(1, 3590), ParkKey, Open, wait(30, Whole::Destination)),
             (answered(503, Some(30)), after(1, 0), ParkKey, Open, wait(30, Whole::Destination)),
             (answered(429, Some(600)), after(1, 0), ParkKey, Open, wait(60, Whole::Destination)),
             (answered(503, Some(0)), after(3, 0), ParkKey, Open, wait(4, Whole::Destination)),

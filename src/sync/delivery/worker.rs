@@ -6,19 +6,19 @@
 
 use super::attempt::{Delivery, Sender};
 use super::command::Command;
-use super::lanes::{Entry, Lanes, Turn};
-use super::outcome::{Blame, Code, Failure, Outcome};
-use super::pace::{News, Pace};
-use super::retry::{self, Next, Standing, Whole};
+use super::lanes::{Entry, Lanes, Spilled, Turn};
+use super::outcome::{Before, Code, Failure, Outcome};
+use super::pace::Pace;
+use super::retry::Standing;
 use crate::clock::{Clock, Timestamp};
 use crate::sync::change::ChangeId;
 use crate::sync::failpoint;
 use crate::sync::journal::Journal;
-use crate::sync::journal::record::{Burial, Overtakes, Past, Progress, Record, Settled, Step, Unwritten};
+use crate::sync::journal::record::{Progress, Record, Step, Unwritten};
 use crate::sync::journal::sqlite::{self, Ahead, KnownDestination, OpenKey, Stored, Waiting};
-use crate::sync::settings::{DestinationSettings, OnFailure};
+use crate::sync::settings::DestinationSettings;
 use crate::telemetry::metrics as names;
-use metrics::{Gauge, counter, gauge};
+use metrics::{Gauge, gauge};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,9 +31,7 @@ const PAGE: u32 = 256;
 /// Rows of one key loaded at once.
 const LOAD: u32 = 16;
 /// After the journal could not be read.
-const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Changes remembered as refused while the destination was held.
-const REFUSED_MAX: usize = 1024;
+pub(super) const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What a worker is made of.
 pub(in crate::sync) struct Parts {
@@ -53,15 +51,15 @@ pub(in crate::sync) struct Worker {
     pub(super) pace: Pace,
     pub(super) in_flight: HashMap<Arc<str>, u64>,
     pub(super) last_error: Option<String>,
-    settings: DestinationSettings,
+    pub(super) settings: DestinationSettings,
     sender: Arc<Sender>,
-    tasks: JoinSet<Event>,
+    pub(super) tasks: JoinSet<Event>,
     /// Keys that are being attempted, loaded or settled.
     places_taken: usize,
     read: Read,
     /// Changes refused in a hold, with the successes until then.
-    refused: HashMap<u64, u64>,
-    successes: u64,
+    pub(super) refused: HashMap<u64, u64>,
+    pub(super) successes: u64,
     in_flight_gauge: Gauge,
     breaker_gauge: Gauge,
 }
@@ -73,24 +71,24 @@ enum Read {
     NotBefore(Timestamp),
 }
 
-enum Event {
+pub(super) enum Event {
     Page(Result<(Vec<Ahead>, u64), Unwritten>),
     Loaded(Arc<str>, Result<Vec<Waiting>, Unwritten>),
     Answered(Box<Answered>),
     Durable(Arc<str>, After),
 }
 
-struct Answered {
-    key: Arc<str>,
-    entry: Entry,
-    standing: Standing,
-    began_at: Timestamp,
+pub(super) struct Answered {
+    pub(super) key: Arc<str>,
+    pub(super) entry: Entry,
+    pub(super) standing: Standing,
+    pub(super) began_at: Timestamp,
     /// `None`: the journal could not be read, nothing was sent.
-    result: Option<(ChangeId, Outcome)>,
+    pub(super) result: Option<(ChangeId, Outcome)>,
 }
 
 /// What a key does once its record is durable.
-enum After {
+pub(super) enum After {
     GoOn,
     WaitUntil(Timestamp),
     StayParked,
@@ -101,8 +99,8 @@ impl Worker {
         let Parts { known, settings, journal, clock, open } = parts;
         let gauge_of = |name: &'static str| gauge!(name, "destination" => settings.name.clone());
         Self {
-            lanes: Lanes::new(known.frontier, open, settings.on_failure == OnFailure::ParkKey),
-            pace: Pace::new(&settings, known.paused, known.waits_until),
+            lanes: Lanes::new(known.frontier, open, settings.on_failure),
+            pace: Pace::new(&settings, &known),
             sender: Arc::new(Sender::new(&settings, clock.clone())),
             in_flight_gauge: gauge_of(names::DESTINATION_IN_FLIGHT),
             breaker_gauge: gauge_of(names::DESTINATION_BREAKER),
@@ -121,7 +119,11 @@ impl Worker {
     }
 
     /// Delivers until it is stopped, then waits for what is under way.
-    pub(in crate::sync) async fn run(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
+    pub(in crate::sync) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        stop: CancellationToken,
+    ) {
         let mut newest = self.journal.newest();
         while !stop.is_cancelled() {
             let wake_at = self.dispatch(&mut newest);
@@ -147,13 +149,13 @@ impl Worker {
             match self.lanes.take(now) {
                 None => break,
                 Some(Turn::Load(key)) => self.load(key),
-                Some(Turn::Attempt(key, entry)) => match self.pace.admit(now) {
-                    Some(standing) => self.attempt(key, entry, standing, now),
-                    None => {
+                Some(Turn::Attempt(key, entry)) => {
+                    let Some(standing) = self.pace.admit(now) else {
                         self.lanes.give_back(&key);
                         break;
-                    }
-                },
+                    };
+                    self.attempt(key, entry, standing, now);
+                }
             }
         }
         self.breaker_gauge.set(self.pace.breaker(now).as_gauge());
@@ -171,7 +173,8 @@ impl Worker {
         let wanted = matches!(self.read, Read::Idle) && newest > self.lanes.cursor() && self.lanes.has_room();
         if wanted {
             self.read = Read::UnderWay;
-            let (journal, known, cursor) = (Arc::clone(&self.journal), self.known.clone(), self.lanes.cursor());
+            let (journal, known, cursor) =
+                (Arc::clone(&self.journal), self.known.clone(), self.lanes.cursor());
             self.tasks.spawn(async move {
                 let query = move |store: &sqlite::Store| sqlite::page(store, &known, cursor, PAGE);
                 Event::Page(journal.readers().read(query).await)
@@ -185,7 +188,8 @@ impl Worker {
         let (journal, destination) = (Arc::clone(&self.journal), self.known.id);
         self.tasks.spawn(async move {
             let wanted = Arc::clone(&key);
-            let rows = journal.readers().read(move |store| sqlite::waiting(store, destination, &wanted, LOAD));
+            let rows =
+                journal.readers().read(move |store| sqlite::waiting(store, destination, &wanted, LOAD));
             let rows = rows.await;
             Event::Loaded(key, rows)
         });
@@ -209,10 +213,10 @@ impl Worker {
                 self.places_taken -= 1;
                 match rows {
                     Ok(rows) => {
-                        let more = rows.len() >= LOAD as usize;
+                        let more = if rows.len() >= LOAD as usize { Spilled::Yes } else { Spilled::No };
                         self.lanes.loaded(&key, rows, more);
                     }
-                    Err(Unwritten) => self.lanes.not_loaded(&key, self.clock.now().plus(READ_AGAIN_AFTER)),
+                    Err(Unwritten) => self.lanes.wait(&key, self.clock.now().plus(READ_AGAIN_AFTER)),
                 }
             }
             Ok(Event::Answered(answered)) => self.take_answer(*answered).await,
@@ -229,7 +233,7 @@ impl Worker {
         }
     }
 
-    fn free(&mut self, key: &Arc<str>) {
+    pub(super) fn free(&mut self, key: &Arc<str>) {
         self.places_taken -= 1;
         if self.in_flight.remove(key).is_some() {
             self.in_flight_gauge.decrement(1.0);
@@ -260,156 +264,22 @@ impl Worker {
         let progress = Progress { destination: self.known.id, frontier: self.lanes.frontier(), step };
         self.journal.submit(Record::Progress(Box::new(progress))).await
     }
-
-    async fn take_answer(&mut self, answered: Answered) {
-        let Answered { key, entry, standing, began_at, result } = answered;
-        let now = self.clock.now();
-        let Some((change, outcome)) = result else {
-            self.pace.learn(News::Nothing, standing, now, 0.0);
-            self.free(&key);
-            self.lanes.give_back(&key);
-            return;
-        };
-        counter!(names::ATTEMPTS, "destination" => self.known.name.clone(), "outcome" => outcome.as_str()).increment(1);
-        self.pace.learn(news(&outcome), standing, now, fastrand::f64());
-        let past = past_with(entry.past, &outcome, began_at, now);
-        let next = self.decide(entry.sequence, &outcome, &past, standing);
-        self.note(&key, change, &outcome, &next);
-        let (step, after) = self.step(&key, entry.sequence, past, change, &outcome, next, now);
-        match self.submit(step).await {
-            Ok(durable) => {
-                self.tasks.spawn(async move {
-                    match durable.await {
-                        Ok(Ok(_)) => Event::Durable(key, after),
-                        // The journal is closed: the place is never free again, the process stops.
-                        _ => Event::Durable(key, After::StayParked),
-                    }
-                });
-            }
-            Err(Unwritten) => self.free(&key),
-        }
-    }
-
-    fn decide(&mut self, sequence: u64, outcome: &Outcome, past: &Past, standing: Standing) -> Next {
-        let next =
-            retry::next(outcome, past, &self.settings.retry, self.settings.on_failure, standing, fastrand::f64());
-        match outcome {
-            Outcome::Delivered | Outcome::Absent => {
-                self.successes += 1;
-                self.refused.remove(&sequence);
-                next
-            }
-            // Another change got through since this one was refused: the fault is its own.
-            Outcome::Hold(failure) => {
-                let own_fault = self.refused.get(&sequence).is_some_and(|until_then| self.successes > *until_then);
-                if own_fault && self.settings.on_failure != OnFailure::Block {
-                    self.refused.remove(&sequence);
-                    return Next::Bury { class: "permanent", code: failure.code.as_str() };
-                }
-                if self.refused.len() < REFUSED_MAX {
-                    self.refused.entry(sequence).or_insert(self.successes);
-                }
-                next
-            }
-            Outcome::Retry(..) | Outcome::Permanent(_) => next,
-        }
-    }
-
-    fn note(&mut self, key: &Arc<str>, change: ChangeId, outcome: &Outcome, next: &Next) {
-        let name = &self.known.name;
-        let Some(failure) = outcome.failure() else { return };
-        let summary = failure.summary();
-        match next {
-            Next::Bury { code, .. } if *code == Code::Damaged.as_str() => {
-                tracing::error!(destination = %name, %key, %change, "a change is damaged and is not delivered");
-            }
-            Next::Bury { code, .. } => {
-                tracing::warn!(destination = %name, %key, %change, code, %summary, "a delivery is a dead letter");
-            }
-            Next::Hold => {
-                tracing::error!(destination = %name, %summary, "a destination is held: it refuses deliveries as such");
-            }
-            Next::Settle(_) | Next::Wait { .. } => {
-                tracing::debug!(destination = %name, %key, %change, %summary, "a delivery waits");
-            }
-        }
-        self.last_error = Some(summary);
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "everything that a record of a delivery says")]
-    fn step(
-        &mut self,
-        key: &Arc<str>,
-        sequence: u64,
-        mut past: Past,
-        change: ChangeId,
-        outcome: &Outcome,
-        next: Next,
-        now: Timestamp,
-    ) -> (Step, After) {
-        let key = Arc::clone(key);
-        match next {
-            Next::Settle(settled) => {
-                self.lanes.settle_head(&key);
-                (self.settle(key, sequence, settled), After::GoOn)
-            }
-            Next::Hold => (self.defer(key, sequence, past, now, outcome, None), After::WaitUntil(now)),
-            Next::Wait { delay, whole } => {
-                past.waited_millis = past.waited_millis.saturating_add(millis(delay));
-                let next_at = now.plus(delay);
-                let whole = (whole == Whole::Destination).then_some(next_at);
-                if let Some(until) = whole {
-                    self.pace.wait_until(until);
-                }
-                (self.defer(key, sequence, past, next_at, outcome, whole), After::WaitUntil(next_at))
-            }
-            Next::Bury { class, code } => {
-                let on_failure = self.settings.on_failure;
-                let (followers, after) = if on_failure == OnFailure::ParkKey {
-                    (self.lanes.park(&key), After::StayParked)
-                } else {
-                    self.lanes.settle_head(&key);
-                    (Vec::new(), After::GoOn)
-                };
-                let (status, answer) = outcome.failure().map(|f| (f.status, f.answer.clone())).unwrap_or_default();
-                let burial = Box::new(Burial { change, class, code, status, last_at: now, answer });
-                (Step::Bury { key, sequence, past, burial, followers, on_failure }, after)
-            }
-        }
-    }
-
-    fn settle(&self, key: Arc<str>, sequence: u64, settled: Settled) -> Step {
-        let overtakes = match self.settings.on_failure {
-            OnFailure::Skip => Overtakes::DeadLetters,
-            OnFailure::ParkKey | OnFailure::Block => Overtakes::Nothing,
-        };
-        Step::Settle { key, sequence, settled, overtakes }
-    }
-
-    fn defer(
-        &mut self,
-        key: Arc<str>,
-        sequence: u64,
-        past: Past,
-        next_at: Timestamp,
-        outcome: &Outcome,
-        destination_waits_until: Option<Timestamp>,
-    ) -> Step {
-        let behind = self.lanes.spill(&key);
-        let last_error = outcome.failure().map(Failure::summary).unwrap_or_default();
-        Step::Defer { key, sequence, past, next_at, last_error, behind, destination_waits_until }
-    }
 }
 
-async fn deliver(journal: &Journal, sender: &Sender, key: &str, entry: &Entry) -> Option<(ChangeId, Outcome)> {
+async fn deliver(
+    journal: &Journal,
+    sender: &Sender,
+    key: &str,
+    entry: &Entry,
+) -> Option<(ChangeId, Outcome)> {
     let sequence = entry.sequence;
     let stored = journal.readers().read(move |store| sqlite::load(store, sequence)).await.ok()?;
     failpoint::reach(failpoint::DELIVERY_BEFORE_ATTEMPT);
     let (id, outcome) = match stored {
         Some(Stored::Sound { id, head, body }) => {
             let attempt = entry.past.attempts.saturating_add(1);
-            let lost_before = entry.past.answer_lost;
-            let delivery = Delivery { id, key, sequence, attempt, head: &head, body, lost_before };
+            let before = if entry.past.answer_lost { Before::AnswerLost } else { Before::Nothing };
+            let delivery = Delivery { id, key, sequence, attempt, head: &head, body, before };
             (id, sender.attempt(delivery).await)
         }
         Some(Stored::Damaged { id }) => (id, Outcome::Permanent(Failure::of(Code::Damaged))),
@@ -418,30 +288,6 @@ async fn deliver(journal: &Journal, sender: &Sender, key: &str, entry: &Entry) -
     };
     failpoint::reach(failpoint::DELIVERY_AFTER_ATTEMPT);
     Some((id, outcome))
-}
-
-fn news(outcome: &Outcome) -> News {
-    match outcome {
-        Outcome::Delivered | Outcome::Absent => News::Good,
-        Outcome::Retry(_, Blame::Destination) => News::Bad,
-        Outcome::Retry(_, Blame::Change) => News::Nothing,
-        Outcome::Hold(_) => News::Refused,
-        Outcome::Permanent(failure) if failure.status.is_some() => News::Answered,
-        Outcome::Permanent(_) => News::Nothing,
-    }
-}
-
-fn past_with(past: Past, outcome: &Outcome, began_at: Timestamp, now: Timestamp) -> Past {
-    Past {
-        attempts: past.attempts.saturating_add(1),
-        waited_millis: past.waited_millis.saturating_add(millis(now.since(began_at))),
-        first_at: past.first_at.or(Some(began_at)),
-        answer_lost: past.answer_lost || outcome.failure().is_some_and(|failure| failure.answer_lost),
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 async fn sleep_or_never(sleep: Option<tokio::time::Sleep>) {

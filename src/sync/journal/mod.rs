@@ -18,8 +18,8 @@ use record::{Record, Unwritten};
 use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Records that wait for the writer; at the bound, whoever records waits.
@@ -86,7 +86,8 @@ impl Journal {
         destinations: Vec<String>,
         clock: Clock,
     ) -> Result<Self, OpenError> {
-        let unusable = |cause: std::io::Error| OpenError::Unusable { folder: folder.to_owned(), cause: cause.into() };
+        let unusable =
+            |cause: std::io::Error| OpenError::Unusable { folder: folder.to_owned(), cause: cause.into() };
         std::fs::create_dir_all(folder).map_err(unusable)?;
         let lock = lock(folder)?;
         let store = sqlite::open(folder)?;
@@ -123,7 +124,10 @@ impl Journal {
     }
 
     /// Queues a record; the answer comes once it is durable.
-    pub(crate) async fn submit(&self, record: Record) -> Result<oneshot::Receiver<Result<u64, Unwritten>>, Unwritten> {
+    pub(crate) async fn submit(
+        &self,
+        record: Record,
+    ) -> Result<oneshot::Receiver<Result<u64, Unwritten>>, Unwritten> {
         if matches!(record, Record::Intent(_)) && self.health() == Health::Failed {
             return Err(Unwritten);
         }
@@ -195,8 +199,14 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 fn lock(folder: &Path) -> Result<File, OpenError> {
-    let unusable = |cause: std::io::Error| OpenError::Unusable { folder: folder.to_owned(), cause: cause.into() };
-    let file = File::options().create(true).truncate(false).write(true).open(folder.join(LOCK_FILE)).map_err(unusable)?;
+    let unusable =
+        |cause: std::io::Error| OpenError::Unusable { folder: folder.to_owned(), cause: cause.into() };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(folder.join(LOCK_FILE))
+        .map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked { folder: folder.to_owned() }),

@@ -1,7 +1,7 @@
 //! Reads of the journal, off the runtime's threads, on connections of their own.
 
-use super::sqlite::{self, SqlError, Store};
 use super::record::Unwritten;
+use super::sqlite::{self, SqlError, Store};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;

@@ -1,4 +1,4 @@
-//! What is written to the journal, as values: SQLite is not known here.
+//! What is written to the journal, as values: `SQLite` is not known here.
 
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
@@ -40,7 +40,9 @@ impl Head {
 /// Content-Length, which the body gives anew.
 pub(crate) fn kept_fields(fields: &HeaderMap) -> Vec<(String, Vec<u8>)> {
     let kept = |name: &str| {
-        (name.starts_with("content-") && name != "content-length") || name.starts_with("accept") || name == "prefer"
+        (name.starts_with("content-") && name != "content-length")
+            || name.starts_with("accept")
+            || name == "prefer"
     };
     let pairs = fields.iter().filter(|(name, _)| kept(name.as_str()));
     pairs.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
@@ -142,7 +144,14 @@ pub(crate) enum Step {
         destination_waits_until: Option<Timestamp>,
     },
     /// One is a dead letter; those of its key go on or are parked.
-    Bury { key: Arc<str>, sequence: u64, past: Past, burial: Box<Burial>, followers: Vec<u64>, on_failure: OnFailure },
+    Bury {
+        key: Arc<str>,
+        sequence: u64,
+        past: Past,
+        burial: Box<Burial>,
+        followers: Vec<u64>,
+        on_failure: OnFailure,
+    },
     /// Changes were read whose keys wait.
     Spill { rows: Vec<(Arc<str>, u64, Followers)> },
 }
@@ -151,15 +160,29 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) enum Record {
     Intent(Box<NewChange>),
-    Outcome { change: ChangeId, verdict: Verdict },
+    Outcome {
+        change: ChangeId,
+        verdict: Verdict,
+    },
     Progress(Box<Progress>),
     /// Dead letters of a destination wait again, with what is parked behind them.
-    Redrive { destination: i64, sequences: Vec<u64> },
+    Redrive {
+        destination: i64,
+        sequences: Vec<u64>,
+    },
     /// Dead letters are given up; what is parked behind them goes on.
-    Discard { destination: i64, sequences: Vec<u64> },
-    Pause { destination: i64, paused: bool },
+    Discard {
+        destination: i64,
+        sequences: Vec<u64>,
+    },
+    Pause {
+        destination: i64,
+        paused: bool,
+    },
     /// One step of retention: delivered changes up to the limits go.
-    Retain { delivered_before: Timestamp },
+    Retain {
+        delivered_before: Timestamp,
+    },
 }
 
 impl Record {
@@ -174,7 +197,7 @@ impl Record {
 }
 
 /// Why a record was not written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the journal cannot be written")]
 pub(crate) struct Unwritten;
 

@@ -93,7 +93,10 @@ async fn i11_a_failed_commit_acknowledges_nothing_until_it_is_repaired() {
     let sequence = tokio::time::timeout(DEADLINE, outcome).await.unwrap().unwrap().unwrap();
     assert!(sequence > 0, "an outcome is kept until it can be written");
     let mut health = journal.shared.health.subscribe();
-    tokio::time::timeout(DEADLINE, health.wait_for(|health| *health == Health::Sound)).await.unwrap().unwrap();
+    tokio::time::timeout(DEADLINE, health.wait_for(|health| *health == Health::Sound))
+        .await
+        .unwrap()
+        .unwrap();
     journal.write(intent(3, 10)).await.unwrap();
     let open_ones = journal.readers().read(|store| sqlite::open_changes(store, 0, 10)).await.unwrap();
     assert_eq!(open_ones.len(), 1, "the refused intent is not in doubt");
@@ -115,7 +118,8 @@ async fn a_full_journal_says_so_and_empties_by_retention() {
     let soon = Timestamp::from_millis(u64::MAX >> 2);
     assert_eq!(journal.retain(soon).await, Ok(0), "what waits for a destination stays");
     let newest = *journal.newest().borrow();
-    let progress = record::Progress { destination: 1, frontier: newest, step: record::Step::Spill { rows: vec![] } };
+    let progress =
+        record::Progress { destination: 1, frontier: newest, step: record::Step::Spill { rows: vec![] } };
     journal.write(Record::Progress(Box::new(progress))).await.unwrap();
     assert_eq!(journal.retain(soon).await, Ok(u64::try_from(number).unwrap()));
     assert_eq!(journal.room(), Room::Enough, "used pages count, not the file");

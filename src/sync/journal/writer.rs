@@ -171,7 +171,8 @@ impl Writer {
 }
 
 fn reopen(folder: &std::path::Path, destinations: &[String]) -> Option<Store> {
-    let store = sqlite::open(folder).map_err(|error| tracing::warn!(%error, "the journal stays closed")).ok()?;
+    let store =
+        sqlite::open(folder).map_err(|error| tracing::warn!(%error, "the journal stays closed")).ok()?;
     let verified = sqlite::register(&store, destinations).and_then(|()| sqlite::verify_unsettled(&store));
     let damaged = verified.map_err(|error| tracing::warn!(%error, "the journal cannot be verified")).ok()?;
     for change in damaged {

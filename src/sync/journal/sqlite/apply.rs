@@ -5,7 +5,8 @@ use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
 use crate::sync::failpoint;
 use crate::sync::journal::record::{
-    Followers, Head, NewChange, Overtakes, Past, Progress, Record, Settled, Step, Verdict, checksum, next_sequence,
+    Followers, Head, NewChange, Overtakes, Past, Progress, Record, Settled, Step, Verdict, checksum,
+    next_sequence,
 };
 use crate::sync::key;
 use crate::sync::settings::OnFailure;
@@ -25,7 +26,8 @@ pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u6
         Record::Discard { destination, sequences } => discard(store, *destination, sequences),
         Record::Pause { destination, paused } => {
             // Resuming also ends a wait that the destination asked for.
-            let sql = "UPDATE destinations SET paused=?2, waits_until=CASE ?2 WHEN 0 THEN 0 ELSE waits_until END
+            let sql =
+                "UPDATE destinations SET paused=?2, waits_until=CASE ?2 WHEN 0 THEN 0 ELSE waits_until END
                        WHERE id=?1";
             store.prepare_cached(sql)?.execute(params![destination, paused]).map(|rows| rows as u64)
         }
@@ -98,9 +100,11 @@ fn decide(store: &Store, id: ChangeId, verdict: &Verdict, now: Timestamp) -> Res
         change_state::COMMITTED | change_state::RECONCILED => Some(take_sequence(store, now)?),
         _ => None,
     };
-    store
-        .prepare_cached("UPDATE changes SET state=?2, sequence=?3 WHERE number=?1")?
-        .execute(params![number, state, sequence.map(u64::cast_signed)])?;
+    store.prepare_cached("UPDATE changes SET state=?2, sequence=?3 WHERE number=?1")?.execute(params![
+        number,
+        state,
+        sequence.map(u64::cast_signed)
+    ])?;
     Ok(sequence.unwrap_or_default())
 }
 
@@ -113,9 +117,11 @@ fn content(store: &Store, number: i64) -> Result<(Vec<u8>, Vec<u8>), SqlError> {
 fn rekey(store: &Store, id: ChangeId, number: i64, new_key: &str) -> Result<(), SqlError> {
     let (head, body) = content(store, number)?;
     let sum = checksum(id, new_key, &head, &body);
-    store
-        .prepare_cached("UPDATE changes SET key=?2, lane=?3 WHERE number=?1")?
-        .execute(params![number, new_key, key::lane(new_key)])?;
+    store.prepare_cached("UPDATE changes SET key=?2, lane=?3 WHERE number=?1")?.execute(params![
+        number,
+        new_key,
+        key::lane(new_key)
+    ])?;
     store.prepare_cached("UPDATE contents SET checksum=?2 WHERE number=?1")?.execute(params![number, sum])?;
     Ok(())
 }
@@ -176,7 +182,9 @@ fn advance(store: &Store, progress: &Progress) -> Result<(), SqlError> {
             if *on_failure == OnFailure::ParkKey {
                 put_all(store, destination, key, followers, delivery_state::PARKED)?;
                 store
-                    .prepare_cached("UPDATE deliveries SET state=2 WHERE destination=?1 AND key=?2 AND state=1")?
+                    .prepare_cached(
+                        "UPDATE deliveries SET state=2 WHERE destination=?1 AND key=?2 AND state=1",
+                    )?
                     .execute(params![destination, key.as_ref()])?;
             }
         }
@@ -257,7 +265,13 @@ fn put(
 }
 
 /// Rows for changes that wait; one that has a row already keeps its past.
-fn put_all(store: &Store, destination: i64, key: &Arc<str>, sequences: &[u64], state: i64) -> Result<(), SqlError> {
+fn put_all(
+    store: &Store,
+    destination: i64,
+    key: &Arc<str>,
+    sequences: &[u64],
+    state: i64,
+) -> Result<(), SqlError> {
     let sql = "INSERT INTO deliveries(destination,sequence,key,state) VALUES(?1,?2,?3,?4)
                ON CONFLICT(destination,sequence) DO UPDATE SET state=?4";
     let mut statement = store.prepare_cached(sql)?;
@@ -328,7 +342,8 @@ fn retain(store: &Store, delivered_before: Timestamp) -> Result<u64, SqlError> {
     // The destinations in force are a temporary table of this connection: see `read::register`.
     let before = delivered_before.as_millis().cast_signed();
     let mut numbers = numbers(store, sql, before)?;
-    let aborted = "SELECT number FROM changes WHERE sequence IS NULL AND state=4 AND recorded_at < ?1 LIMIT ?2";
+    let aborted =
+        "SELECT number FROM changes WHERE sequence IS NULL AND state=4 AND recorded_at < ?1 LIMIT ?2";
     numbers.extend(self::numbers(store, aborted, before)?);
     for number in &numbers {
         store

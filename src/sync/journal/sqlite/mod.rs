@@ -1,4 +1,4 @@
-//! The journal's file: SQLite in WAL mode with `synchronous=FULL`.
+//! The journal's file: `SQLite` in WAL mode with `synchronous=FULL`.
 //!
 //! `changes` is one slim row a change, `contents` what is delivered of it, with its checksum.
 //! A destination is a `frontier`: every change up to it is settled, unless `deliveries` has a row
@@ -99,8 +99,10 @@ pub(crate) mod change_state {
     pub(crate) const COMMITTED: i64 = 2;
     pub(crate) const RECONCILED: i64 = 3;
     pub(crate) const ABORTED: i64 = 4;
+    /// How operators call a change in doubt.
+    pub(crate) const IN_DOUBT_WORD: &str = "in-doubt";
     /// The words for operators, by number.
-    pub(crate) const WORDS: [&str; 5] = ["intent", "in-doubt", "committed", "reconciled", "aborted"];
+    pub(crate) const WORDS: [&str; 5] = ["intent", IN_DOUBT_WORD, "committed", "reconciled", "aborted"];
 }
 
 /// The states of a delivery that has a row, as stored.
@@ -116,15 +118,17 @@ pub(crate) mod delivery_state {
         ["waiting", "waiting", "parked", "dead-letter", "delivered", "absent", "discarded"];
 }
 
-/// What SQLite said.
+/// What `SQLite` said.
 pub(crate) type SqlError = rusqlite::Error;
 /// A connection; the writer has one, each reader has one.
 pub(crate) type Store = Connection;
 
 /// Opens the journal for writing, and makes or upgrades it.
 pub(crate) fn open(folder: &Path) -> Result<Store, OpenError> {
-    let unusable =
-        |cause: Box<dyn std::error::Error + Send + Sync>| OpenError::Unusable { folder: folder.to_owned(), cause };
+    let unusable = |cause: Box<dyn std::error::Error + Send + Sync>| OpenError::Unusable {
+        folder: folder.to_owned(),
+        cause,
+    };
     let connect = || -> Result<(Store, i64), SqlError> {
         let store = Connection::open(folder.join(FILE))?;
         store.busy_timeout(BUSY_WAIT)?;

@@ -20,7 +20,9 @@ pub(crate) struct KnownDestination {
 
 /// Makes the destinations in force known to this connection; a new one starts at the newest change.
 pub(crate) fn register(store: &Store, names: &[String]) -> Result<(), SqlError> {
-    store.execute_batch("CREATE TEMP TABLE IF NOT EXISTS active(value INTEGER PRIMARY KEY); DELETE FROM active;")?;
+    store.execute_batch(
+        "CREATE TEMP TABLE IF NOT EXISTS active(value INTEGER PRIMARY KEY); DELETE FROM active;",
+    )?;
     for name in names {
         store.execute(
             "INSERT OR IGNORE INTO destinations(name, frontier)
@@ -34,8 +36,8 @@ pub(crate) fn register(store: &Store, names: &[String]) -> Result<(), SqlError> 
 
 /// Every destination that the journal has ever had.
 pub(crate) fn destinations(store: &Store) -> Result<Vec<KnownDestination>, SqlError> {
-    let mut statement =
-        store.prepare_cached("SELECT id, name, frontier, paused, waits_until FROM destinations ORDER BY name")?;
+    let mut statement = store
+        .prepare_cached("SELECT id, name, frontier, paused, waits_until FROM destinations ORDER BY name")?;
     let rows = statement.query_map([], |row| {
         Ok(KnownDestination {
             id: row.get(0)?,
@@ -64,7 +66,8 @@ pub(crate) enum Stored {
 
 /// Reads what is delivered of a change, and verifies it.
 pub(crate) fn load(store: &Store, sequence: u64) -> Result<Option<Stored>, SqlError> {
-    let sql = "SELECT c.id, c.key, t.head, t.body, t.checksum FROM changes c LEFT JOIN contents t USING(number)
+    let sql =
+        "SELECT c.id, c.key, t.head, t.body, t.checksum FROM changes c LEFT JOIN contents t USING(number)
                WHERE c.sequence=?1";
     store.prepare_cached(sql)?.query_row([sequence.cast_signed()], stored).optional()
 }
@@ -72,7 +75,8 @@ pub(crate) fn load(store: &Store, sequence: u64) -> Result<Option<Stored>, SqlEr
 fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
     let id = id(row, 0)?;
     let parts = (|| Some((row.get::<_, Vec<u8>>(2).ok()?, row.get::<_, Vec<u8>>(3).ok()?)))();
-    let (Some((head, body)), Ok(key), Ok(sum)) = (parts, row.get::<_, String>(1), row.get::<_, i64>(4)) else {
+    let (Some((head, body)), Ok(key), Ok(sum)) = (parts, row.get::<_, String>(1), row.get::<_, i64>(4))
+    else {
         return Ok(Stored::Damaged { id });
     };
     let decoded = postcard::from_bytes(&head).ok().filter(|_| checksum(id, &key, &head, &body) == sum);
@@ -120,7 +124,12 @@ pub(crate) struct Waiting {
 }
 
 /// The oldest deliveries of a key that have rows and wait.
-pub(crate) fn waiting(store: &Store, destination: i64, key: &str, limit: u32) -> Result<Vec<Waiting>, SqlError> {
+pub(crate) fn waiting(
+    store: &Store,
+    destination: i64,
+    key: &str,
+    limit: u32,
+) -> Result<Vec<Waiting>, SqlError> {
     let sql = "SELECT sequence, attempts, waited, first_at, answer_lost FROM deliveries
                WHERE destination=?1 AND key=?2 AND state IN (0,1) ORDER BY sequence LIMIT ?3";
     let mut statement = store.prepare_cached(sql)?;
@@ -144,16 +153,24 @@ pub(crate) struct OpenKey {
     pub(crate) next_at: Timestamp,
     pub(crate) waits: bool,
     pub(crate) dead: bool,
+    /// The newest change of it that has a row.
+    pub(crate) newest: u64,
 }
 
 /// Every key of a destination that waits behind a row or has a dead letter.
 pub(crate) fn open_keys(store: &Store, destination: i64) -> Result<Vec<OpenKey>, SqlError> {
-    let sql = "SELECT key, max(next_at), max(state IN (0,1,2)), max(state=3) FROM deliveries
+    let sql = "SELECT key, max(next_at), max(state IN (0,1,2)), max(state=3), max(sequence) FROM deliveries
                WHERE destination=?1 AND state IN (0,1,2,3) GROUP BY key ORDER BY min(sequence)";
     let mut statement = store.prepare_cached(sql)?;
     let rows = statement.query_map([destination], |row| {
         let key: String = row.get(0)?;
-        Ok(OpenKey { key: key.into(), next_at: time(row, 1)?, waits: row.get(2)?, dead: row.get(3)? })
+        Ok(OpenKey {
+            key: key.into(),
+            next_at: time(row, 1)?,
+            waits: row.get(2)?,
+            dead: row.get(3)?,
+            newest: row.get(4)?,
+        })
     })?;
     rows.collect()
 }
@@ -190,7 +207,8 @@ pub(crate) fn open_changes(store: &Store, after: i64, limit: u32) -> Result<Vec<
 
 /// Verifies every change that is not settled; the damaged ones.
 pub(crate) fn verify_unsettled(store: &Store) -> Result<Vec<ChangeId>, SqlError> {
-    let sql = "SELECT c.id, c.key, t.head, t.body, t.checksum FROM changes c LEFT JOIN contents t USING(number)
+    let sql =
+        "SELECT c.id, c.key, t.head, t.body, t.checksum FROM changes c LEFT JOIN contents t USING(number)
                WHERE c.state IN (0,1) OR c.sequence > (SELECT coalesce(min(frontier), 0) FROM destinations
                  WHERE id IN (SELECT value FROM active))
                OR c.sequence IN (SELECT sequence FROM deliveries WHERE state IN (0,1,2))";

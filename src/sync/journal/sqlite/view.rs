@@ -29,7 +29,9 @@ pub(crate) struct Figures {
 pub(crate) fn figures(store: &Store, destination: i64, name: &str, cursor: u64) -> Result<Figures, SqlError> {
     let quoted = serde_json::Value::from(name).to_string();
     let (ahead, oldest_ahead): (u64, Option<u64>) = store
-        .prepare_cached("SELECT count(*), min(sequence) FROM changes WHERE sequence>?1 AND instr(destinations, ?2)>0")?
+        .prepare_cached(
+            "SELECT count(*), min(sequence) FROM changes WHERE sequence>?1 AND instr(destinations, ?2)>0",
+        )?
         .query_row(params![cursor.cast_signed(), quoted], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let (rows, oldest_row, next_at): (u64, Option<u64>, Option<u64>) = store
         .prepare_cached(
@@ -49,7 +51,8 @@ pub(crate) fn figures(store: &Store, destination: i64, name: &str, cursor: u64) 
 
 /// Changes that match, oldest first, after the one that the filter names.
 pub(crate) fn changes(store: &Store, filter: &ChangeFilter) -> Result<Vec<ChangeView>, SqlError> {
-    let state = filter.state.as_deref().map(|word| change_state::WORDS.iter().position(|known| *known == word));
+    let state =
+        filter.state.as_deref().map(|word| change_state::WORDS.iter().position(|known| *known == word));
     // A state that does not exist has no changes.
     let state = match state {
         None => None,
@@ -128,7 +131,10 @@ fn with_deliveries(store: &Store, row: (ChangeView, Vec<String>)) -> Result<Chan
 }
 
 /// Dead letters that match, in key order.
-pub(crate) fn dead_letters(store: &Store, filter: &DeadLetterFilter) -> Result<Vec<DeadLetterView>, SqlError> {
+pub(crate) fn dead_letters(
+    store: &Store,
+    filter: &DeadLetterFilter,
+) -> Result<Vec<DeadLetterView>, SqlError> {
     let sql = "SELECT l.id, d.name, l.key, l.sequence, l.class, l.code, l.status, l.attempts, l.first_at, l.last_at,
         l.answer FROM dead_letters l JOIN destinations d ON d.id=l.destination
         WHERE (?1 IS NULL OR d.name=?1) AND (?2 IS NULL OR l.code=?2)
@@ -183,7 +189,9 @@ pub(crate) fn buried(
     let (since, until) = (millis(filter.since), millis(filter.until));
     let rows = statement.query_map(
         params![destination, after.cast_signed(), filter.code, filter.key_prefix, since, until, LISTED_MAX],
-        |row| Ok(Buried { sequence: row.get(0)?, key: row.get::<_, String>(1)?.into(), overtaken: row.get(2)? }),
+        |row| {
+            Ok(Buried { sequence: row.get(0)?, key: row.get::<_, String>(1)?.into(), overtaken: row.get(2)? })
+        },
     )?;
     rows.collect()
 }

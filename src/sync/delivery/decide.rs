@@ -1,0 +1,192 @@
+//! What a worker makes of an answer: the decision, its record, and what the key does afterwards.
+
+use super::outcome::{Blame, Code, Failure, Outcome};
+use super::pace::News;
+use super::retry::{self, Next, Standing, Whole};
+use super::worker::{After, Answered, Event, READ_AGAIN_AFTER, Worker};
+use crate::clock::Timestamp;
+use crate::sync::change::ChangeId;
+use crate::sync::journal::record::{Burial, Overtakes, Past, Settled, Step, Unwritten};
+use crate::sync::settings::OnFailure;
+use crate::telemetry::metrics as names;
+use metrics::counter;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Changes remembered as refused while the destination was held.
+const REFUSED_MAX: usize = 1024;
+
+/// A delivery whose attempt has ended.
+struct Ended {
+    key: Arc<str>,
+    sequence: u64,
+    past: Past,
+    change: ChangeId,
+}
+
+impl Worker {
+    pub(super) async fn take_answer(&mut self, answered: Answered) {
+        let Answered { key, entry, standing, began_at, result } = answered;
+        let now = self.clock.now();
+        let Some((change, outcome)) = result else {
+            self.pace.learn(News::Nothing, standing, now, 0.0);
+            self.free(&key);
+            self.lanes.wait(&key, now.plus(READ_AGAIN_AFTER));
+            return;
+        };
+        counter!(names::ATTEMPTS, "destination" => self.known.name.clone(), "outcome" => outcome.as_str())
+            .increment(1);
+        let past = past_with(&entry.past, &outcome, began_at, now);
+        let next = self.decide(entry.sequence, &outcome, &past, standing);
+        self.pace.learn(news(&outcome, &next), standing, now, fastrand::f64());
+        self.note(&key, change, &outcome, &next);
+        let ended = Ended { key: Arc::clone(&key), sequence: entry.sequence, past, change };
+        let (step, after) = self.step(ended, &outcome, &next, now);
+        match self.submit(step).await {
+            Ok(durable) => {
+                self.tasks.spawn(async move {
+                    match durable.await {
+                        Ok(Ok(_)) => Event::Durable(key, after),
+                        // The journal is closed: the place is never free again, the process stops.
+                        _ => Event::Durable(key, After::StayParked),
+                    }
+                });
+            }
+            Err(Unwritten) => self.free(&key),
+        }
+    }
+
+    fn decide(&mut self, sequence: u64, outcome: &Outcome, past: &Past, standing: Standing) -> Next {
+        let next = retry::next(
+            outcome,
+            past,
+            &self.settings.retry,
+            self.settings.on_failure,
+            standing,
+            fastrand::f64(),
+        );
+        match outcome {
+            Outcome::Delivered | Outcome::Absent => {
+                self.successes += 1;
+                self.refused.remove(&sequence);
+                next
+            }
+            // Another change got through since this one was refused: the fault is its own.
+            Outcome::Hold(failure) => {
+                let own_fault =
+                    self.refused.get(&sequence).is_some_and(|until_then| self.successes > *until_then);
+                if own_fault && self.settings.on_failure != OnFailure::Block {
+                    self.refused.remove(&sequence);
+                    return Next::Bury { class: "permanent", code: failure.code.as_str() };
+                }
+                if self.refused.len() < REFUSED_MAX {
+                    self.refused.entry(sequence).or_insert(self.successes);
+                }
+                next
+            }
+            Outcome::Retry(..) | Outcome::Permanent(_) => next,
+        }
+    }
+
+    fn note(&mut self, key: &Arc<str>, change: ChangeId, outcome: &Outcome, next: &Next) {
+        let name = &self.known.name;
+        let Some(failure) = outcome.failure() else { return };
+        let summary = failure.summary();
+        match next {
+            Next::Bury { code, .. } if *code == Code::Damaged.as_str() => {
+                tracing::error!(destination = %name, %key, %change, "a change is damaged and is not delivered");
+            }
+            Next::Bury { code, .. } => {
+                tracing::warn!(destination = %name, %key, %change, code, %summary, "a delivery is a dead letter");
+            }
+            Next::Hold => {
+                tracing::error!(destination = %name, %summary, "a destination is held: it refuses deliveries as such");
+            }
+            Next::Settle(_) | Next::Wait { .. } => {
+                tracing::debug!(destination = %name, %key, %change, %summary, "a delivery waits");
+            }
+        }
+        self.last_error = Some(summary);
+    }
+
+    fn step(&mut self, ended: Ended, outcome: &Outcome, next: &Next, now: Timestamp) -> (Step, After) {
+        match *next {
+            Next::Settle(settled) => {
+                self.lanes.settle_head(&ended.key);
+                (self.settle(ended, settled), After::GoOn)
+            }
+            Next::Hold => (self.defer(ended, now, outcome, None), After::WaitUntil(now)),
+            Next::Wait { delay, whole } => {
+                let mut ended = ended;
+                let counted = millis(retry::counted(delay, whole));
+                ended.past.waited_millis = ended.past.waited_millis.saturating_add(counted);
+                let next_at = now.plus(delay);
+                let whole = (whole == Whole::Destination).then_some(next_at);
+                if let Some(until) = whole {
+                    self.pace.wait_until(until);
+                }
+                (self.defer(ended, next_at, outcome, whole), After::WaitUntil(next_at))
+            }
+            Next::Bury { class, code } => {
+                let Ended { key, sequence, past, change } = ended;
+                let on_failure = self.settings.on_failure;
+                let (followers, after) = if on_failure == OnFailure::ParkKey {
+                    (self.lanes.park(&key), After::StayParked)
+                } else {
+                    self.lanes.settle_head(&key);
+                    (Vec::new(), After::GoOn)
+                };
+                let (status, answer) =
+                    outcome.failure().map(|f| (f.status, f.answer.clone())).unwrap_or_default();
+                let burial = Box::new(Burial { change, class, code, status, last_at: now, answer });
+                (Step::Bury { key, sequence, past, burial, followers, on_failure }, after)
+            }
+        }
+    }
+
+    fn settle(&self, ended: Ended, settled: Settled) -> Step {
+        let overtakes = match self.settings.on_failure {
+            OnFailure::Skip => Overtakes::DeadLetters,
+            OnFailure::ParkKey | OnFailure::Block => Overtakes::Nothing,
+        };
+        Step::Settle { key: ended.key, sequence: ended.sequence, settled, overtakes }
+    }
+
+    fn defer(
+        &mut self,
+        ended: Ended,
+        next_at: Timestamp,
+        outcome: &Outcome,
+        destination_waits_until: Option<Timestamp>,
+    ) -> Step {
+        let Ended { key, sequence, past, .. } = ended;
+        let behind = self.lanes.spill(&key);
+        let last_error = outcome.failure().map(Failure::summary).unwrap_or_default();
+        Step::Defer { key, sequence, past, next_at, last_error, behind, destination_waits_until }
+    }
+}
+
+fn news(outcome: &Outcome, next: &Next) -> News {
+    match outcome {
+        // Refused for its own fault: the destination is as it should be.
+        Outcome::Hold(_) if matches!(next, Next::Bury { .. }) => News::Answered,
+        Outcome::Delivered | Outcome::Absent => News::Good,
+        Outcome::Retry(_, Blame::Destination) => News::Bad,
+        Outcome::Hold(_) => News::Refused,
+        Outcome::Permanent(failure) if failure.status.is_some() => News::Answered,
+        Outcome::Retry(_, Blame::Change) | Outcome::Permanent(_) => News::Nothing,
+    }
+}
+
+fn past_with(past: &Past, outcome: &Outcome, began_at: Timestamp, now: Timestamp) -> Past {
+    Past {
+        attempts: past.attempts.saturating_add(1),
+        waited_millis: past.waited_millis.saturating_add(millis(now.since(began_at))),
+        first_at: past.first_at.or(Some(began_at)),
+        answer_lost: past.answer_lost || outcome.failure().is_some_and(|failure| failure.answer_lost),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
