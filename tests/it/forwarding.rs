@@ -1,7 +1,11 @@
 //! What reaches the source: one canonical target, a rebuilt head, and nothing that is ambiguous.
 
-use crate::support::{Ask, Reply, ScriptedSource, gateway_for, within};
+use crate::support::{Ask, Reply, ScriptedSource, gateway_for};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// A refused connection is closed within this time.
+const CLOSED_WITHIN: Duration = Duration::from_secs(2);
 
 /// I8
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,6 +36,7 @@ async fn an_ambiguous_target_is_refused_and_never_forwarded() {
     let source = ScriptedSource::start().await;
     source.on("*", |_| Reply::ok("reached"));
     let gateway = gateway_for(&source, "").await;
+    let mut passed = Vec::new();
     for target in [
         "/a/../b",
         "/a/..",
@@ -53,8 +58,11 @@ async fn an_ambiguous_target_is_refused_and_never_forwarded() {
         "a",
     ] {
         let answer = gateway.get(target).await;
-        assert_eq!(answer.status, 400, "{target}");
+        if answer.status != 400 {
+            passed.push((target, answer.status));
+        }
     }
+    assert_eq!(passed, [], "everything else was refused");
     assert_eq!(source.requests.all().len(), 0);
 }
 
@@ -125,6 +133,7 @@ async fn ambiguous_framing_is_refused_closed_and_never_forwarded() {
     let source = ScriptedSource::start().await;
     source.on("*", |_| Reply::ok("reached"));
     let gateway = gateway_for(&source, "").await;
+    let mut passed = Vec::new();
     for (what, bytes, statuses) in [
         (
             "both lengths",
@@ -158,12 +167,14 @@ async fn ambiguous_framing_is_refused_closed_and_never_forwarded() {
         stream.write_all(bytes.as_bytes()).await.expect("the request is sent");
         let mut answer = Vec::new();
         // A reset after the answer is a close too.
-        drop(within(&format!("{what} is closed"), stream.read_to_end(&mut answer)).await);
+        let closed = tokio::time::timeout(CLOSED_WITHIN, stream.read_to_end(&mut answer)).await.is_ok();
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let refused = statuses.iter().any(|status| answer.starts_with(&format!("HTTP/1.1 {status} ")));
-        assert!(refused, "{what}: {answer:?}");
-        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{what}: one answer only: {answer:?}");
+        if !closed || !refused || answer.matches("HTTP/1.1 ").count() != 1 {
+            passed.push((what, answer.lines().next().unwrap_or_default().to_owned()));
+        }
     }
+    assert_eq!(passed, [], "everything else was refused with one answer");
     assert_eq!(source.requests.all().len(), 0);
 }
 

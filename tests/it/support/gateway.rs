@@ -272,7 +272,8 @@ impl Seen {
     /// Takes the address from a `listening` line; whether it was one.
     fn notice(&mut self, line: &str) -> bool {
         let Ok(event) = serde_json::from_str::<Value>(line) else { return false };
-        let fields = &event["fields"];
+        // Flat, or with the fields of the event below a key of their own.
+        let fields = event.get("fields").unwrap_or(&event);
         if fields["message"] != "listening" {
             return false;
         }
