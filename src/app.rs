@@ -1,13 +1,25 @@
 //! Builds every part from [`Settings`], starts listeners and workers, and stops them in order.
 
+use crate::admin::{self, Readiness};
+use crate::cache::Cache;
+use crate::clock::Clock;
 use crate::config::Settings;
+use crate::gateway::{self, Gateway};
+use crate::source::Source;
+use crate::sync::{self, Engine, Ports, ReadSource, SourceState};
+use crate::telemetry;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 /// Why a gateway could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {cause}")]
+    #[error("cannot listen on {address}: {cause}; free the address or set another")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -17,7 +29,10 @@ pub enum StartError {
     },
     /// The journal cannot be used.
     #[error(transparent)]
-    Journal(#[from] crate::sync::OpenError),
+    Journal(#[from] sync::OpenError),
+    /// Redis cannot even be tried.
+    #[error(transparent)]
+    Redis(#[from] crate::redis::OpenError),
 }
 
 /// A running gateway.
@@ -27,13 +42,37 @@ pub struct Running {
     pub public: Vec<SocketAddr>,
     /// Where operators are listened to.
     pub admin: SocketAddr,
+    grace: Duration,
+    readiness: Arc<Readiness>,
+    engine: Option<Arc<Engine>>,
+    stop_public: CancellationToken,
+    stop_admin: CancellationToken,
+    serving_public: JoinHandle<()>,
+    serving_admin: JoinHandle<()>,
+    upkeep: JoinHandle<()>,
 }
 
 impl Running {
-    /// Stops accepting, lets requests finish within `server.shutdown_grace`, stops deliveries,
-    /// checkpoints the journal.
+    /// Says "not ready", stops accepting, lets requests finish within `server.shutdown_grace`, stops
+    /// deliveries, checkpoints the journal, and last of all closes the operators' listener.
     pub async fn stop(self) {
-        unimplemented!()
+        self.readiness.draining();
+        tracing::info!("stopping");
+        self.stop_public.cancel();
+        finished(self.serving_public).await;
+        if let Some(engine) = self.engine {
+            engine.stop(self.grace).await;
+        }
+        self.stop_admin.cancel();
+        finished(self.serving_admin).await;
+        self.upkeep.abort();
+        tracing::info!("stopped");
+    }
+}
+
+async fn finished(task: JoinHandle<()>) {
+    if let Err(error) = task.await {
+        tracing::error!(%error, "a listener's task died");
     }
 }
 
@@ -42,6 +81,87 @@ impl Running {
 /// # Errors
 /// [`StartError`]: nothing is left running.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
-    let _ = settings;
-    unimplemented!()
+    let metrics = telemetry::metrics::install();
+    let clock = Clock::system();
+    let mut listeners = Vec::with_capacity(settings.gateway.listen.len());
+    let mut public = Vec::with_capacity(settings.gateway.listen.len());
+    for address in &settings.gateway.listen {
+        let (listener, address) = listen(*address).await?;
+        listeners.push(listener);
+        public.push(address);
+    }
+    let (admin_listener, admin_address) = listen(settings.admin.listen).await?;
+    let cache = Cache::start(settings.cache, clock.clone())?;
+    let sources: Vec<Arc<Source>> =
+        settings.sources.into_iter().map(|source| Source::new(source, clock.clone())).collect();
+    let engine = match settings.sync {
+        Some(settings) => Some(Engine::start(settings, clock.clone(), ports(&sources, &cache)).await?),
+        None => None,
+    };
+    let grace = settings.gateway.shutdown_grace;
+    let parts =
+        gateway::Parts { cache: Arc::clone(&cache), engine: engine.clone(), sources, clock };
+    let gateway = Gateway::new(settings.gateway, parts);
+    let readiness = Arc::new(Readiness::default());
+    let router = admin::router(
+        &settings.admin,
+        admin_address,
+        admin::Parts {
+            shared_tier: cache.shared_state(),
+            cache,
+            engine: engine.clone(),
+            metrics: metrics.clone(),
+            readiness: Arc::clone(&readiness),
+            config: settings.redacted,
+        },
+    );
+    let (stop_public, stop_admin) = (CancellationToken::new(), CancellationToken::new());
+    let serving_public = tokio::spawn(gateway.serve(listeners, stop_public.clone()));
+    let serving_admin = tokio::spawn(admin::serve(admin_listener, router, stop_admin.clone()));
+    for address in &public {
+        tracing::info!(listener = "public", %address, "listening");
+    }
+    tracing::info!(listener = "admin", address = %admin_address, "listening");
+    readiness.ready();
+    Ok(Running {
+        public,
+        admin: admin_address,
+        grace,
+        readiness,
+        engine,
+        stop_public,
+        stop_admin,
+        serving_public,
+        serving_admin,
+        upkeep: tokio::spawn(metrics.upkeep()),
+    })
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |cause| StartError::Listen { address, cause };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// How the sync engine reaches sources and stored responses, which lie on its own floor.
+fn ports(sources: &[Arc<Source>], cache: &Arc<Cache>) -> Ports {
+    let sources = sources.to_vec();
+    let cache = Arc::clone(cache);
+    Ports {
+        read_source: Box::new(move |read: ReadSource| {
+            let source = sources.iter().find(|source| source.settings().name == read.source).cloned();
+            Box::pin(async move {
+                match source {
+                    Some(source) => gateway::read_state(&source, read).await,
+                    // A source that was taken out of the configuration cannot be read any more.
+                    None => SourceState::Unreadable,
+                }
+            })
+        }),
+        fence: Box::new(move |fenced| {
+            let cache = Arc::clone(&cache);
+            Box::pin(async move { gateway::fence(&cache, fenced).await })
+        }),
+    }
 }

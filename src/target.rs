@@ -31,6 +31,9 @@ pub enum TargetError {
     /// A scheme other than http and https.
     #[error("the target's scheme is neither http nor https")]
     Scheme,
+    /// Another parser of the same path would come to another route.
+    #[error("the target's path could be read in two ways")]
+    Ambiguous,
 }
 
 /// What a scheme says about an authority's default port.
@@ -283,7 +286,13 @@ pub fn canonical_path(path: &str) -> Result<String, TargetError> {
             0..=0x1F | 0x7F | b'\\' => return Err(TargetError::Character),
             b'-' | b'.' | b'_' | b'~' => canonical.push(char::from(escaped)),
             _ if escaped.is_ascii_alphanumeric() => canonical.push(char::from(escaped)),
-            _ => canonical.push_str(&format!("%{escaped:02X}")),
+            _ => {
+                canonical.push('%');
+                for digit in [escaped >> 4, escaped & 15] {
+                    let digit = char::from_digit(digit.into(), 16).unwrap_or('0');
+                    canonical.push(digit.to_ascii_uppercase());
+                }
+            }
         }
     }
     if has_dot_segment(&canonical) {

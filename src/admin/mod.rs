@@ -1,7 +1,36 @@
-//! The operators' listener.
+//! The operators' listener: health, metrics, purges, changes, dead letters, configuration.
+//!
+//! Everything under `/v1` passes the guard (`guard.rs`); every refusal is a problem (RFC 9457). GET changes
+//! nothing, and every call that changes something leaves a line in the log (`tidegate::audit`).
 
+mod changes;
+mod config;
+mod dead_letters;
+mod destinations;
+mod guard;
+mod input;
+mod probes;
+mod problem;
+mod purge;
+mod readiness;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+pub use readiness::{Phase, Readiness};
+pub use serve::serve;
+
+use crate::breaker;
+use crate::cache::Cache;
 use crate::secret::Secret;
+use crate::sync::Engine;
+use crate::telemetry::metrics::Metrics;
+use axum::Router;
+use axum::routing::{get, post};
+use guard::Guard;
+use problem::Problem;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// What the admin listener is built from (`[admin]`).
 #[derive(Clone, Debug)]
@@ -12,4 +41,43 @@ pub struct Settings {
     pub token: Option<Secret>,
     /// Further Host values that are answered.
     pub hosts: Vec<String>,
+}
+
+/// What operators see and steer.
+pub struct Parts {
+    /// The stored responses.
+    pub cache: Arc<Cache>,
+    /// The changes; `None` where no route syncs.
+    pub engine: Option<Arc<Engine>>,
+    /// What is measured.
+    pub metrics: Metrics,
+    /// Whether requests can be served.
+    pub readiness: Arc<Readiness>,
+    /// The breaker toward the shared tier; `None` where there is none.
+    pub shared_tier: Option<Box<dyn Fn() -> breaker::State + Send + Sync>>,
+    /// The configuration in force, secrets redacted.
+    pub config: serde_json::Value,
+}
+
+/// The admin API of a listener that is bound to `listening_on`.
+pub fn router(settings: &Settings, listening_on: SocketAddr, parts: Parts) -> Router {
+    let guard = Arc::new(Guard::new(settings, listening_on));
+    Router::new()
+        .route("/livez", get(probes::livez))
+        .route("/readyz", get(probes::readyz))
+        .route("/metrics", get(probes::metrics))
+        .route("/v1/purge", post(purge::purge))
+        .route("/v1/destinations", get(destinations::list))
+        .route("/v1/destinations/{name}/pause", post(destinations::pause))
+        .route("/v1/destinations/{name}/resume", post(destinations::resume))
+        .route("/v1/changes", get(changes::list))
+        .route("/v1/changes/{id}", get(changes::show))
+        .route("/v1/dead-letters", get(dead_letters::list))
+        .route("/v1/dead-letters/redrive", post(dead_letters::redrive))
+        .route("/v1/dead-letters/discard", post(dead_letters::discard))
+        .route("/v1/config", get(config::show))
+        .fallback(|| async { Problem::NOT_FOUND })
+        .method_not_allowed_fallback(|| async { Problem::METHOD_NOT_ALLOWED })
+        .layer(axum::middleware::from_fn_with_state(guard, guard::guard))
+        .with_state(Arc::new(parts))
 }

@@ -1,6 +1,7 @@
 //! Stored responses (RFC 9111): lookup, store, freshen, invalidate.
 
 pub mod collapse;
+pub mod growing;
 pub mod policy;
 pub mod purge;
 pub mod rules;
@@ -107,7 +108,7 @@ impl Cache {
 
     /// Stores a response, unless something that it falls under was purged after `stored.fence`.
     /// Memory at once, the shared tier off the caller's path.
-    pub fn store(&self, key: &CacheKey, stored: StoredResponse) -> Option<Arc<StoredResponse>> {
+    pub fn store(&self, key: &CacheKey, stored: StoredResponse) -> Arc<StoredResponse> {
         let _ = (key, stored);
         unimplemented!()
     }
@@ -117,4 +118,37 @@ impl Cache {
         let _ = (purges, mode);
         unimplemented!()
     }
+
+    /// Sets the gauges of what is kept; called when scraped.
+    pub fn observe(&self) {
+        unimplemented!()
+    }
+
+    /// Whether nothing was purged since `fence` that `key` falls under, or might.
+    #[must_use]
+    pub fn holds(&self, key: &CacheKey, fence: Fence) -> bool {
+        let _ = (key, fence);
+        unimplemented!()
+    }
+
+    /// The stored response that a request selects, usable or not.
+    pub async fn peek(&self, key: &CacheKey, request: &HeaderMap) -> Option<Arc<StoredResponse>> {
+        let _ = (key, request);
+        unimplemented!()
+    }
+
+    /// Removes one stored response from every tier.
+    pub fn forget(&self, key: &CacheKey, stored: &StoredResponse) {
+        let _ = (key, stored);
+        unimplemented!()
+    }
+
+    /// The largest body that any tier keeps, in bytes.
+    #[must_use]
+    pub fn object_bytes_max(&self) -> u64 {
+        unimplemented!()
+    }
+
+    pub fn start(_s: Settings, _c: crate::clock::Clock) -> Result<Arc<Self>, crate::redis::OpenError> { unimplemented!() }
+    pub fn shared_state(self: &Arc<Self>) -> Option<Box<dyn Fn() -> crate::breaker::State + Send + Sync>> { None }
 }

@@ -63,7 +63,7 @@ impl Default for Policy {
             storing: Storing::Enabled,
             ttl: None,
             stale_while_revalidate: Duration::ZERO,
-            stale_if_error: Duration::from_secs(300),
+            stale_if_error: Duration::from_mins(5),
             stale_on_disconnect: false,
             heuristic: true,
             ignore_query: Vec::new(),

@@ -18,7 +18,7 @@ pub struct StoredResponse {
     pub body: Bytes,
     /// When its head arrived, or when it was last validated.
     pub received_at: Timestamp,
-    /// Its age at `received_at` (RFC 9111 4.2.3, corrected_initial_age).
+    /// Its age at `received_at` (RFC 9111 4.2.3, `corrected_initial_age`).
     pub initial_age: Duration,
     /// How long it is fresh, counted from age zero (RFC 9111 4.2.1).
     pub freshness_lifetime: Duration,
@@ -37,14 +37,16 @@ pub struct StoredResponse {
 pub enum Reuse {
     /// `no-cache`: never without validation.
     ValidateAlways,
-    /// While fresh; stale never (`must-revalidate`, `proxy-revalidate`, `s-maxage`).
+    /// While fresh; stale never (`must-revalidate`, `proxy-revalidate`).
     WhileFresh,
-    /// While fresh, and beyond that in two windows that begin where freshness ends.
+    /// While fresh, and beyond that in three windows that begin where freshness ends; each may be zero.
     WithStale {
         /// Served while it is validated in the background.
         while_revalidate: Duration,
         /// Served where the source gives no good answer.
         if_error: Duration,
+        /// Served where the source cannot be reached or closes without an answer.
+        on_disconnect: Duration,
     },
 }
 
@@ -62,7 +64,7 @@ impl StoredResponse {
         let age = self.current_age(now);
         match self.freshness_lifetime.checked_sub(age) {
             Some(left) => seconds(left),
-            None => -seconds(age - self.freshness_lifetime),
+            None => -seconds(age.saturating_sub(self.freshness_lifetime)),
         }
     }
 }

@@ -1,3 +1,69 @@
 //! Arguments -> command -> exit code; one file per command.
+//!
+//! Exit codes: 0 done, 1 could not, 2 wrong arguments or configuration.
 
+pub mod check;
 pub mod demo;
+pub mod schema;
+pub mod serve;
+
+use clap::{Parser, Subcommand};
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// The exit code of wrong arguments and configurations.
+const BAD_CONFIGURATION: u8 = 2;
+
+/// A caching data-sync gateway.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or SIGINT
+    Serve(serve::Arguments),
+    /// Check a configuration file: every fault at once, with its place and a remedy
+    Check(check::Arguments),
+    /// Show the main job: a sample source and destination, a gateway, traffic, and a comparison
+    Demo(demo::Arguments),
+    /// Print the JSON Schema of the configuration
+    Schema,
+}
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(message) => {
+            // Help and version go to standard output, faults to standard error; a closed one is no matter.
+            message.print().unwrap_or_default();
+            return u8::try_from(message.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+        }
+    };
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tell("tidegate: the TLS provider is installed already");
+        return ExitCode::FAILURE;
+    }
+    match cli.command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Schema => schema::run(),
+    }
+}
+
+/// Writes a line to standard output. Who closed it does not want it.
+fn print(line: impl Display) {
+    writeln!(std::io::stdout(), "{line}").unwrap_or_default();
+}
+
+/// Writes a line to standard error. Who closed it does not want it.
+fn tell(line: impl Display) {
+    writeln!(std::io::stderr(), "{line}").unwrap_or_default();
+}

@@ -1,6 +1,37 @@
 //! A configuration file becomes [`Settings`], or every fault of it at once.
+//!
+//! ```text
+//! text --toml--> tree --structure--> complete tree --serde--> file::File --check--> Settings
+//!                         along schema, with the reference's defaults
+//! ```
+//!
+//! Every step notes its faults in one report and goes on, so that one run finds all of them.
+
+mod check;
+mod environment;
+mod fault;
+mod file;
+mod given;
+mod quantity;
+mod reference;
+mod schema;
+mod structure;
+mod suggestion;
+
+pub use fault::{Fault, Faults};
+pub use schema::document as schema;
 
 use crate::{admin, cache, gateway, source, sync};
+use fault::{Report, WHOLE_FILE};
+use serde::Deserialize;
+use std::io::Read;
+use std::path::Path;
+use structure::Walk;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+/// The largest file that is read.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Everything a gateway is built from.
 #[derive(Clone, Debug)]
@@ -20,3 +51,68 @@ pub struct Settings {
     /// The configuration in force, secrets redacted, for `GET /v1/config`.
     pub redacted: serde_json::Value,
 }
+
+/// Reads a file with the environment of this process.
+///
+/// # Errors
+/// Every fault of the file at once, an unreadable file included.
+pub fn load(path: &Path) -> Result<Settings, Faults> {
+    let name = path.display().to_string();
+    let unreadable = |cause: std::io::Error| {
+        Faults::whole_file(&name, format!("cannot be read: {cause}"), "name a file that can be read")
+    };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    // One byte more tells a file that is too large from one that just fits.
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Faults::whole_file(&name, "is not UTF-8".to_owned(), "save it as UTF-8"))?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    parse(&text, &name, base, &|variable| std::env::var(variable).ok())
+}
+
+/// Reads the text of a file. Faults call it `name`; relative paths start at `base`.
+///
+/// # Errors
+/// Every fault of the text at once.
+pub fn parse(
+    text: &str,
+    name: &str,
+    base: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Settings, Faults> {
+    if text.len() as u64 > FILE_BYTES_MAX {
+        let message = "is larger than 1 MiB".to_owned();
+        return Err(Faults::whole_file(name, message, "split the routes over several gateways"));
+    }
+    let mut report = Report::new(name, text);
+    let (mut tree, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let offset = error.span().map_or(0, |span| span.start);
+        let message = format!("not valid TOML: {}", error.message());
+        report.fault_at(offset, WHOLE_FILE.to_owned(), message, "correct the syntax");
+    }
+    if !report.is_empty() {
+        return Err(report.into_faults());
+    }
+    if tree.get_ref().is_empty() {
+        let remedy = "write at least one [[source]] and one [[route]]";
+        return Err(Faults::whole_file(name, "is empty".to_owned(), remedy));
+    }
+    let defaults = DeValue::Table(reference::table().clone());
+    Walk { report: &mut report, environment }.table(&mut tree, "", schema::document(), Some(&defaults));
+    let tree = Spanned::new(tree.span(), DeValue::Table(tree.into_inner()));
+    let settings = match file::File::deserialize(ValueDeserializer::from(tree)) {
+        Ok(file) => check::settings(&file, base, &mut report),
+        // The walk lets nothing pass that does not fit the shapes; should it, this says where.
+        Err(error) => {
+            let span = error.span().unwrap_or_default();
+            report.fault(&span, "does not fit its key", "see config/tidegate.toml");
+            None
+        }
+    };
+    settings.filter(|_| report.is_empty()).ok_or_else(|| report.into_faults())
+}
+
+#[cfg(test)]
+mod tests;

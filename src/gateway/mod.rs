@@ -1,85 +1,163 @@
-//! What happens to one request.
+//! What happens to one request: `pipeline.rs` is its way.
 
+mod background;
+mod body;
+mod cache_status;
+mod connection;
+mod content;
+mod fill;
+mod forward;
+mod forwarded;
+mod landing;
+mod listener;
+mod metrics;
+mod pace;
+mod pipeline;
+mod problem;
+mod read;
+mod relay;
+mod reply;
+mod request;
 pub mod route;
+mod settings;
+mod state;
+mod strict;
+mod write;
 
-use crate::{cache, rate_limit, sync};
-use ipnet::IpNet;
-use route::PathPattern;
-use std::net::SocketAddr;
-use std::time::Duration;
+pub use settings::{Invalidates, Limits, RouteSettings, Settings};
+pub use state::read_state;
 
-/// What the public side is built from (`[server]` and every `[[route]]`).
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where clients are listened to.
-    pub listen: Vec<SocketAddr>,
-    /// Whose X-Forwarded-For and Forwarded is believed.
-    pub trusted_proxies: Vec<IpNet>,
-    /// Until the head of the answer.
-    pub request_timeout: Duration,
-    /// How long requests may still take after a signal to stop.
-    pub shutdown_grace: Duration,
-    /// Bounds of what a client may send.
-    pub limits: Limits,
-    /// The first that matches wins.
-    pub routes: Vec<RouteSettings>,
+use crate::cache::collapse::Flights;
+use crate::cache::{Cache, Purge, PurgeMode};
+use crate::clock::Clock;
+use crate::rate_limit::Quotas;
+use crate::source::Source;
+use crate::sync::{Engine, Fenced};
+use crate::telemetry::metrics as names;
+use landing::Landing;
+use metrics::RouteMetrics;
+use route::{Route, Routes};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The public side: the parts that every request shares.
+#[derive(Debug)]
+pub struct Gateway {
+    settings: Settings,
+    routes: Routes,
+    cache: Arc<Cache>,
+    engine: Option<Arc<Engine>>,
+    clock: Clock,
+    flights: Arc<Flights<Landing>>,
+    /// Places for background validations.
+    background: Arc<Semaphore>,
+    /// Fills and writes: work that no client owns.
+    tasks: TaskTracker,
+    open_connections: OpenConnections,
 }
 
-/// Bounds of what a client may send (`[server.limits]`).
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// The head, from the request line to the empty line; 431.
-    pub head_bytes: u64,
-    /// Field lines; 431.
-    pub fields: usize,
-    /// The target with its query; 414.
-    pub target_bytes: u64,
-    /// The body after chunk decoding; 413. `None`: no bound.
-    pub body_bytes: Option<u64>,
-    /// Connections at once.
-    pub connections: usize,
-    /// Until a head is complete; 408.
-    pub header_timeout: Duration,
-    /// Between two requests.
-    pub idle_timeout: Duration,
-    /// Bytes a second, measured over 10 s, under which a sender is cut.
-    pub body_rate_bytes: u64,
+/// The other parts that a gateway uses.
+#[derive(Debug)]
+pub struct Parts {
+    /// Stored responses.
+    pub cache: Arc<Cache>,
+    /// Changes; `None` where no route records any.
+    pub engine: Option<Arc<Engine>>,
+    /// Who has the data.
+    pub sources: Vec<Arc<Source>>,
+    /// Where "now" comes from.
+    pub clock: Clock,
 }
 
-/// A route (`[[route]]`).
-#[derive(Clone, Debug)]
-pub struct RouteSettings {
-    /// Its name.
-    pub name: String,
-    /// Only this host (canonical authority without port, or with one); `None`: any.
-    pub host: Option<String>,
-    /// Its paths.
-    pub path: PathPattern,
-    /// Its methods; `None`: all.
-    pub methods: Option<Vec<http::Method>>,
-    /// Taken off the path before it is forwarded.
-    pub strip: Option<String>,
-    /// The largest body; `None`: the server's bound.
-    pub body_bytes: Option<u64>,
-    /// What a write here makes old besides its own path.
-    pub invalidates: Vec<Invalidates>,
-    /// The source's name.
-    pub source: String,
-    /// What is stored.
-    pub cache: cache::Policy,
-    /// Quotas, all of which must admit.
-    pub limits: Vec<rate_limit::QuotaSettings>,
-    /// What is recorded and delivered; `None`: nothing.
-    pub sync: Option<sync::RouteSync>,
+impl Gateway {
+    /// Builds the public side; listens to nobody yet. Routes whose source is missing are left out:
+    /// the configuration's check has refused them.
+    #[must_use]
+    pub fn new(settings: Settings, parts: Parts) -> Arc<Self> {
+        let routes = settings.routes.iter().filter_map(|route| {
+            let source = parts.sources.iter().find(|source| source.settings().name == route.source)?;
+            Some(Arc::new(Route {
+                name: route.name.as_str().into(),
+                source: Arc::clone(source),
+                quotas: Quotas::new(&route.name, &route.limits),
+                metrics: RouteMetrics::new(&route.name, &route.source),
+                content_bounds: content::Bounds {
+                    bytes_max: route.body_bytes.or(settings.limits.body_bytes),
+                    rate_bytes: settings.limits.body_rate_bytes,
+                },
+                settings: route.clone(),
+            }))
+        });
+        Arc::new(Self {
+            routes: Routes(routes.collect()),
+            cache: parts.cache,
+            engine: parts.engine,
+            clock: parts.clock,
+            flights: Flights::new(),
+            background: Arc::new(Semaphore::new(background::VALIDATIONS_MAX)),
+            tasks: TaskTracker::new(),
+            open_connections: OpenConnections(::metrics::gauge!(names::CONNECTIONS)),
+            settings,
+        })
+    }
+
+    /// Serves clients on `listeners` until told to stop, then lets requests finish within
+    /// `shutdown_grace`.
+    pub async fn serve(self: Arc<Self>, listeners: Vec<TcpListener>, stop: CancellationToken) {
+        let places = Arc::new(Semaphore::new(self.settings.limits.connections));
+        let connections = TaskTracker::new();
+        let accepting = TaskTracker::new();
+        for listener in listeners {
+            let (places, connections, stop) = (Arc::clone(&places), connections.clone(), stop.clone());
+            accepting.spawn(listener::serve(Arc::clone(&self), listener, places, connections, stop));
+        }
+        accepting.close();
+        accepting.wait().await;
+        connections.close();
+        self.tasks.close();
+        let finished = async {
+            connections.wait().await;
+            self.tasks.wait().await;
+        };
+        if tokio::time::timeout(self.settings.shutdown_grace, finished).await.is_err() {
+            tracing::warn!(
+                connections = connections.len(),
+                exchanges = self.tasks.len(),
+                "cut at the end of server.shutdown_grace"
+            );
+        }
+    }
 }
 
-/// What a write makes old besides its own path (`invalidates`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Invalidates {
-    /// A path with every query.
-    Path(String),
-    /// Everything below (a trailing `*`).
-    Prefix(String),
-    /// Everything that carries the tag (`tag:..`).
-    Tag(String),
+/// Marks stale what a change in doubt may have made old.
+pub async fn fence(cache: &Cache, fenced: Fenced) {
+    let path = fenced.path_and_query.split('?').next().unwrap_or_default().to_owned();
+    cache.purge(vec![Purge::Path { authority: fenced.authority, path }], PurgeMode::Soft).await;
+}
+
+/// Counts open connections.
+struct OpenConnections(::metrics::Gauge);
+
+impl OpenConnections {
+    fn enter(&self) -> OpenConnection {
+        self.0.increment(1.0);
+        OpenConnection(self.0.clone())
+    }
+}
+
+impl std::fmt::Debug for OpenConnections {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OpenConnections")
+    }
+}
+
+struct OpenConnection(::metrics::Gauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
 }

@@ -3,7 +3,7 @@
 pub mod change;
 pub mod status;
 
-pub use change::{ChangeId, Draft, DraftKey, KeyTemplate, Version};
+pub use change::{ChangeId, Draft, DraftKey, KeySource, KeyTemplate, Version};
 pub use status::{ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView, DestinationStatus};
 
 use crate::clock::Clock;
@@ -243,6 +243,24 @@ impl Engine {
     /// Sends matching dead letters again, in key order; how many.
     pub async fn redrive(&self, filter: DeadLetterFilter, run: Run) -> Result<u64, CommandError> {
         let _ = (filter, run);
+        unimplemented!()
+    }
+
+    /// Discards matching dead letters; what was parked behind them goes on; how many.
+    pub async fn discard(&self, filter: DeadLetterFilter, run: Run) -> Result<u64, CommandError> {
+        let _ = (filter, run);
+        unimplemented!()
+    }
+
+    /// Holds a destination, across restarts.
+    pub async fn pause(&self, name: &str) -> Result<(), CommandError> {
+        let _ = name;
+        unimplemented!()
+    }
+
+    /// Releases a destination, and ends its waits.
+    pub async fn resume(&self, name: &str) -> Result<(), CommandError> {
+        let _ = name;
         unimplemented!()
     }
 

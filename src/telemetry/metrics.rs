@@ -1,4 +1,10 @@
-//! The names of all metrics; each is written once, here.
+//! The names of all metrics; each is written once, here. What each means to an operator (its HELP
+//! text and unit) stands in `describe.rs`; a test asks for both.
+
+pub use super::exporter::{Metrics, install};
+
+/// Always 1, by `version`.
+pub const BUILD_INFO: &str = "tidegate_build_info";
 
 /// Requests by `route` and `cache_status`.
 pub const REQUESTS: &str = "tidegate_requests_total";

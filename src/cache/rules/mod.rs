@@ -1,6 +1,61 @@
 //! The rules of RFC 9111, a file per section. Pure: no I/O, no clock, no async; `now` is a value.
+//!
+//! A head arrives: [`storable::may_share`] for who waited, [`storable::admit`] for who comes later. A
+//! stored response is found by [`key`] and [`vary`]; [`reuse::assess`] says what may be done with it,
+//! [`preconditions`] and [`range`] how much of it is sent, [`validation`] how the source is asked about
+//! it. [`invalidation`] says what a write makes old.
 
+pub mod cache_control;
+pub mod date;
+pub mod entity_tag;
+pub mod freshness;
+pub mod hop_by_hop;
+pub mod invalidation;
 pub mod key;
+pub mod preconditions;
+pub mod range;
+pub mod reuse;
+pub mod storable;
+pub mod stored_fields;
+pub mod tags;
+pub mod validation;
+pub mod vary;
+
+use super::purge::Fence;
+use crate::clock::Timestamp;
+use http::{HeaderMap, Method, StatusCode};
+
+/// What the rules look at in a request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its fields.
+    pub fields: &'a HeaderMap,
+}
+
+/// What the rules look at in a response.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseHead<'a> {
+    /// Its final status.
+    pub status: StatusCode,
+    /// Its fields, as they came.
+    pub fields: &'a HeaderMap,
+}
+
+/// One forward, as far as the rules need it.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange {
+    /// When its request was sent (RFC 9111 4.2.3, `request_time`).
+    pub requested_at: Timestamp,
+    /// When its response's head arrived (`response_time`).
+    pub received_at: Timestamp,
+    /// What had been purged before it began (I5).
+    pub fence: Fence,
+    /// Uniform in 0 to 1: how much of the allowed tenth is taken off guessed freshness, so that what
+    /// was stored together does not end together.
+    pub jitter: f64,
+}
 
 /// Why a request was forwarded (RFC 9211 2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +116,12 @@ pub enum NoStoreReason {
     NoFreshness,
     /// The source was asked before a purge, it answered after.
     Purged,
+    /// A method whose answers are not stored.
+    Method,
+    /// The route does not store.
+    Bypass,
+    /// The request said `no-store`, and the route honours it.
+    ClientNoStore,
 }
 
 impl NoStoreReason {
@@ -77,6 +138,9 @@ impl NoStoreReason {
             Self::Status => "status",
             Self::NoFreshness => "no-freshness",
             Self::Purged => "purged",
+            Self::Method => "method",
+            Self::Bypass => "bypass",
+            Self::ClientNoStore => "client-no-store",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which route takes a request.
+//! Path patterns: `/exact`, `/items/{id}`, `/items/{*rest}`. Pure.
 
 /// A path pattern: `/exact`, `/items/{id}`, `/items/{*rest}`.
 #[derive(Clone, Debug, PartialEq, Eq)]

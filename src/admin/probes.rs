@@ -1,0 +1,148 @@
+//! `/livez`, `/readyz`, `/metrics`: for machines that watch; no token, any Host.
+
+use super::input::{Nothing, Parameters};
+use super::{Parts, Phase};
+use crate::breaker;
+use crate::sync::{DestinationStatus, Engine};
+use crate::telemetry::metrics as names;
+use ::metrics::gauge;
+use axum::Json;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::debug;
+
+/// How long a scrape waits for the journal; after that it shows the figures of the last one.
+const DESTINATIONS_TIMEOUT: Duration = Duration::from_secs(2);
+/// The text format of Prometheus.
+const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The process runs.
+pub(super) async fn livez(_: Parameters<Nothing>) -> impl IntoResponse {
+    Json(serde_json::json!({ "status": "alive" }))
+}
+
+/// The state of one part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum PartState {
+    Ready,
+    Starting,
+    Draining,
+    Recovering,
+    Unavailable,
+    NotConfigured,
+}
+
+#[derive(Serialize)]
+struct Report {
+    status: &'static str,
+    parts: PartStates,
+}
+
+#[derive(Serialize)]
+struct PartStates {
+    gateway: PartState,
+    journal: PartState,
+    shared_tier: PartState,
+}
+
+/// Whether requests can be served: the gateway runs, and where a route syncs the journal accepts.
+/// Redis never counts (I9).
+pub(super) async fn readyz(State(parts): State<Arc<Parts>>, _: Parameters<Nothing>) -> impl IntoResponse {
+    let phase = parts.readiness.phase();
+    let report = PartStates {
+        gateway: match phase {
+            Phase::Starting => PartState::Starting,
+            Phase::Ready => PartState::Ready,
+            Phase::Draining => PartState::Draining,
+        },
+        journal: match &parts.engine {
+            None => PartState::NotConfigured,
+            Some(engine) if engine.accepts() => PartState::Ready,
+            Some(_) => PartState::Unavailable,
+        },
+        shared_tier: match parts.shared_tier.as_ref().map(|state| state()) {
+            None => PartState::NotConfigured,
+            Some(breaker::State::Closed) => PartState::Ready,
+            Some(breaker::State::HalfOpen) => PartState::Recovering,
+            Some(breaker::State::Open) => PartState::Unavailable,
+        },
+    };
+    let (code, status) = match (phase, report.journal) {
+        (Phase::Ready, PartState::Unavailable) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        (Phase::Ready, _) => (StatusCode::OK, phase.as_str()),
+        (Phase::Starting | Phase::Draining, _) => (StatusCode::SERVICE_UNAVAILABLE, phase.as_str()),
+    };
+    (code, Json(Report { status, parts: report }))
+}
+
+/// Everything measured; gauges of what waits are computed now.
+pub(super) async fn metrics(State(parts): State<Arc<Parts>>, _: Parameters<Nothing>) -> impl IntoResponse {
+    parts.cache.observe();
+    if let Some(engine) = &parts.engine {
+        observe_destinations(engine).await;
+    }
+    ([(CONTENT_TYPE, PROMETHEUS_TEXT)], parts.metrics.render())
+}
+
+async fn observe_destinations(engine: &Engine) {
+    match tokio::time::timeout(DESTINATIONS_TIMEOUT, engine.destinations()).await {
+        Ok(Ok(destinations)) => destinations.iter().for_each(observe_destination),
+        Ok(Err(error)) => debug!(%error, "the destinations' figures are those of an earlier scrape"),
+        Err(_) => debug!("the journal did not answer in time; figures are those of an earlier scrape"),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts beyond 2^53 do not occur")]
+fn observe_destination(destination: &DestinationStatus) {
+    let set =
+        |name: &'static str, value: f64| gauge!(name, "destination" => destination.name.clone()).set(value);
+    set(names::DESTINATION_PENDING, destination.pending as f64);
+    set(names::DESTINATION_IN_FLIGHT, destination.in_flight as f64);
+    set(names::DESTINATION_LAG, destination.lag_seconds);
+    set(names::DEAD_LETTERS, destination.dead_letters as f64);
+    let kinds = [breaker::State::Closed, breaker::State::HalfOpen, breaker::State::Open];
+    if let Some(state) = kinds.into_iter().find(|state| state.as_str() == destination.breaker) {
+        set(names::DESTINATION_BREAKER, state.as_gauge());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::status::DestinationState;
+
+    #[test]
+    fn a_scrape_shows_every_figure_of_a_destination() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let status = DestinationStatus {
+            name: "search".to_owned(),
+            state: DestinationState::Held,
+            pending: 3,
+            in_flight: 1,
+            lag_seconds: 1.5,
+            breaker: "half-open",
+            concurrency: 4,
+            parked_keys: 0,
+            dead_letters: 2,
+            last_error: None,
+            next_attempt_at: None,
+        };
+        ::metrics::with_local_recorder(&recorder, || observe_destination(&status));
+        let text = recorder.handle().render();
+        for line in [
+            "tidegate_destination_pending{destination=\"search\"} 3",
+            "tidegate_destination_in_flight{destination=\"search\"} 1",
+            "tidegate_destination_lag_seconds{destination=\"search\"} 1.5",
+            "tidegate_dead_letters{destination=\"search\"} 2",
+            "tidegate_destination_breaker_state{destination=\"search\"} 1",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! `/v1/purge`: making stored responses old, or gone.
+
+use super::Parts;
+use super::guard::Done;
+use super::input::Content;
+use super::problem::Problem;
+use crate::cache::{Applied, Purge, PurgeMode};
+use crate::target::{Target, canonical_path};
+use axum::extract::State;
+use axum::{Extension, Json};
+use http::StatusCode;
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// What is to be purged.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Order {
+    #[serde(default)]
+    urls: Vec<String>,
+    #[serde(default)]
+    tags: Vec<String>,
+    prefix: Option<String>,
+    #[serde(default)]
+    all: bool,
+    #[serde(default)]
+    mode: Mode,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    #[default]
+    Hard,
+    Soft,
+}
+
+impl From<Mode> for PurgeMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Hard => Self::Hard,
+            Mode::Soft => Self::Soft,
+        }
+    }
+}
+
+/// Purges, here at once and elsewhere through the shared tier.
+pub(super) async fn purge(
+    State(parts): State<Arc<Parts>>,
+    Content(order): Content<Order>,
+) -> Result<(StatusCode, Extension<Done>, Json<Applied>), Problem> {
+    let mode = order.mode.into();
+    // Counts only: a URL's query may hold a secret (I12).
+    let noted = format!(
+        "purge {mode:?} urls={} tags={} prefix={} all={}",
+        order.urls.len(),
+        order.tags.len(),
+        u8::from(order.prefix.is_some()),
+        order.all
+    );
+    let applied = parts.cache.purge(purges(order)?, mode).await;
+    Ok((StatusCode::ACCEPTED, Extension(Done(format!("{noted} seq={}", applied.seq))), Json(applied)))
+}
+
+/// The purges that an order names, in canonical form.
+fn purges(order: Order) -> Result<Vec<Purge>, Problem> {
+    let mut purges = Vec::with_capacity(order.urls.len() + order.tags.len() + 2);
+    for (index, url) in order.urls.iter().enumerate() {
+        let target = Target::parse_absolute(url).map_err(|fault| {
+            Problem::refused(format!("urls[{index}] is not an absolute http URL: {fault}"))
+        })?;
+        purges.push(Purge::Url {
+            authority: target.authority().as_str().to_owned(),
+            path_and_query: target.path_and_query().to_owned(),
+        });
+    }
+    for (index, tag) in order.tags.into_iter().enumerate() {
+        if tag.is_empty() {
+            return Err(Problem::refused(format!("tags[{index}] is empty")));
+        }
+        purges.push(Purge::Tag(tag));
+    }
+    purges.extend(order.prefix.as_deref().map(prefix).transpose()?);
+    purges.extend(order.all.then_some(Purge::All));
+    if purges.is_empty() {
+        return Err(Problem::refused("nothing is named: give urls, tags, prefix, or \"all\": true"));
+    }
+    Ok(purges)
+}
+
+fn prefix(text: &str) -> Result<Purge, Problem> {
+    let refused = |fault: &dyn std::fmt::Display| {
+        Problem::refused(format!(
+            "prefix is neither a path beginning with / nor an absolute http URL: {fault}"
+        ))
+    };
+    if text.contains('?') {
+        return Err(refused(&"it has a query"));
+    }
+    if text.starts_with('/') {
+        let path = canonical_path(text).map_err(|fault| refused(&fault))?;
+        return Ok(Purge::Prefix { authority: None, path });
+    }
+    let target = Target::parse_absolute(text).map_err(|fault| refused(&fault))?;
+    let authority = Some(target.authority().as_str().to_owned());
+    Ok(Purge::Prefix { authority, path: target.path().to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::response::IntoResponse;
+
+    fn read(json: &str) -> Result<Vec<Purge>, Problem> {
+        purges(serde_json::from_str(json).unwrap())
+    }
+
+    fn url(authority: &str, path_and_query: &str) -> Purge {
+        Purge::Url { authority: authority.to_owned(), path_and_query: path_and_query.to_owned() }
+    }
+
+    fn below(authority: Option<&str>, path: &str) -> Purge {
+        Purge::Prefix { authority: authority.map(str::to_owned), path: path.to_owned() }
+    }
+
+    #[test]
+    fn i8_purges_name_canonical_targets() {
+        for (json, purges) in [
+            (
+                r#"{"urls":["http://H:80/%7ea?b=%7E","https://h:443"]}"#,
+                vec![url("h", "/~a?b=%7E"), url("h", "/")],
+            ),
+            (r#"{"tags":["items"],"mode":"soft"}"#, vec![Purge::Tag("items".to_owned())]),
+            (r#"{"prefix":"/%61/"}"#, vec![below(None, "/a/")]),
+            (r#"{"prefix":"http://h:8080/a"}"#, vec![below(Some("h:8080"), "/a")]),
+            (r#"{"all":true}"#, vec![Purge::All]),
+            (r#"{"urls":["http://h/"],"tags":["t"]}"#, vec![url("h", "/"), Purge::Tag("t".to_owned())]),
+        ] {
+            assert_eq!(read(json), Ok(purges), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_names_nothing_is_refused() {
+        for json in [
+            "{}",
+            r#"{"urls":[]}"#,
+            r#"{"all":false}"#,
+            r#"{"urls":["/items"]}"#,
+            r#"{"urls":["http://h/","items"]}"#,
+            r#"{"urls":["ftp://h/"]}"#,
+            r#"{"urls":["http://h/a/../b"]}"#,
+            r#"{"tags":[""]}"#,
+            r#"{"prefix":""}"#,
+            r#"{"prefix":"items"}"#,
+            r#"{"prefix":"/a?b"}"#,
+        ] {
+            let refusal = read(json).unwrap_err().into_response();
+            assert_eq!(refusal.status(), StatusCode::UNPROCESSABLE_ENTITY, "{json}");
+        }
+    }
+}

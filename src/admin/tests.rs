@@ -1,0 +1,304 @@
+//! The admin API as a caller meets it.
+
+use super::*;
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE};
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+const ADDRESS: &str = "127.0.0.1:9090";
+const TOKEN: &str = "canary-token";
+
+fn settings(token: Option<&str>) -> Settings {
+    Settings {
+        listen: ADDRESS.parse().unwrap(),
+        token: token.map(|token| Secret::new(token.to_owned())),
+        hosts: vec!["gate.example".to_owned(), "other.example:8443".to_owned()],
+    }
+}
+
+fn parts(readiness: Arc<Readiness>) -> Parts {
+    Parts {
+        cache: Arc::new(Cache {}),
+        engine: None,
+        metrics: crate::telemetry::metrics::install(),
+        readiness,
+        shared_tier: None,
+        config: json!({ "admin": { "token": "redacted" } }),
+    }
+}
+
+fn admin(token: Option<&str>) -> Router {
+    router(&settings(token), ADDRESS.parse().unwrap(), parts(Arc::default()))
+}
+
+/// A request with the listener's own Host and fields as given; a field given replaces it.
+fn request(method: &str, path: &str, fields: &[(http::HeaderName, &str)], body: &str) -> Request<Body> {
+    let mut request = Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap();
+    request.headers_mut().insert(HOST, ADDRESS.parse().unwrap());
+    for (name, value) in fields {
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    request
+}
+
+async fn answer(router: Router, request: Request<Body>) -> (StatusCode, Response<()>, Value) {
+    let (head, body) = router.oneshot(request).await.unwrap().into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    (head.status, Response::from_parts(head, ()), json)
+}
+
+/// Asserts a problem of that status (RFC 9457 3.1).
+async fn refused(router: Router, request: Request<Body>, status: u16) -> Response<()> {
+    let shown = format!("{} {} {:?}", request.method(), request.uri(), request.headers());
+    let (code, head, body) = answer(router, request).await;
+    assert_eq!(code.as_u16(), status, "{shown}: {body}");
+    assert_eq!(head.headers()[CONTENT_TYPE], "application/problem+json", "{shown}");
+    assert_eq!(body["status"], status);
+    assert!(["type", "title", "detail"].iter().all(|member| body[*member].is_string()), "{body}");
+    head
+}
+
+#[tokio::test]
+async fn the_token_covers_v1_and_nothing_else() {
+    let gate = admin(Some(TOKEN));
+    for given in
+        [None, Some("Bearer wrong"), Some("Basic canary-token"), Some("canary-token"), Some("Bearer ")]
+    {
+        let fields: Vec<_> = given.map(|value| (AUTHORIZATION, value)).into_iter().collect();
+        for (method, path) in
+            [("GET", "/v1/config"), ("POST", "/v1/purge"), ("GET", "/v1"), ("GET", "/v1/none")]
+        {
+            let head = refused(gate.clone(), request(method, path, &fields, ""), 401).await;
+            assert_eq!(head.headers()[WWW_AUTHENTICATE], "Bearer");
+        }
+    }
+    for scheme in ["Bearer", "bearer"] {
+        let value = format!("{scheme} {TOKEN}");
+        let with_token = request("GET", "/v1/config", &[(AUTHORIZATION, &value)], "");
+        let (status, head, body) = answer(gate.clone(), with_token).await;
+        assert_eq!((status, &body["admin"]["token"]), (StatusCode::OK, &json!("redacted")));
+        assert_eq!(head.headers()["cache-control"], "no-store");
+    }
+    let (status, ..) = answer(gate.clone(), request("GET", "/livez", &[(HOST, "anything")], "")).await;
+    assert_eq!(status, StatusCode::OK);
+    let mut doubled = request("GET", "/v1/config", &[], "");
+    for value in ["Bearer wrong", "Bearer canary-token"] {
+        doubled.headers_mut().append(AUTHORIZATION, value.parse().unwrap());
+    }
+    refused(gate, doubled, 401).await;
+}
+
+#[tokio::test]
+async fn only_own_names_are_answered() {
+    for host in
+        ["127.0.0.1:9090", "127.0.0.1", "localhost", "LOCALHOST:9090", "gate.example:1", "other.example:8443"]
+    {
+        let (status, ..) = answer(admin(None), request("GET", "/v1/config", &[(HOST, host)], "")).await;
+        assert_eq!(status, StatusCode::OK, "{host}");
+    }
+    for host in [
+        "evil.example",
+        "127.0.0.2:9090",
+        "localhost:80801",
+        "localhost:9091",
+        "other.example",
+        "a@localhost",
+        "",
+    ] {
+        refused(admin(None), request("GET", "/v1/config", &[(HOST, host)], ""), 403).await;
+    }
+    let mut without = request("GET", "/v1/config", &[], "");
+    without.headers_mut().remove(HOST);
+    refused(admin(None), without, 403).await;
+    refused(admin(None), request("GET", "http://evil.example/v1/config", &[], ""), 403).await;
+
+    let everywhere = router(&settings(None), "0.0.0.0:9090".parse().unwrap(), parts(Arc::default()));
+    for (host, status) in [("10.1.2.3:9090", 200), ("[2001:db8::1]:9090", 200), ("evil.example:9090", 403)] {
+        let (code, ..) = answer(everywhere.clone(), request("GET", "/v1/config", &[(HOST, host)], "")).await;
+        assert_eq!(code.as_u16(), status, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn foreign_pages_and_forms_change_nothing() {
+    let json = (CONTENT_TYPE, "application/json; charset=utf-8");
+    for origin in ["http://evil.example", "http://127.0.0.1:1", "https://127.0.0.1:9090", "null", ""] {
+        let fields = [json.clone(), (ORIGIN, origin)];
+        refused(admin(None), request("POST", "/v1/dead-letters/redrive", &fields, "{}"), 403).await;
+    }
+    let own = [json, (ORIGIN, "http://127.0.0.1:9090")];
+    let (status, _, body) =
+        answer(admin(None), request("POST", "/v1/dead-letters/redrive", &own, "{}")).await;
+    assert_eq!((status, body), (StatusCode::ACCEPTED, json!({ "count": 0 })));
+    for fields in [vec![], vec![(CONTENT_TYPE, "text/plain")], vec![(CONTENT_TYPE, "application/jsonx")]] {
+        refused(admin(None), request("POST", "/v1/dead-letters/redrive", &fields, "{}"), 415).await;
+    }
+    let form = [(CONTENT_TYPE, "application/x-www-form-urlencoded")];
+    refused(admin(None), request("POST", "/v1/destinations/search/pause", &form, ""), 415).await;
+}
+
+#[tokio::test]
+async fn paths_methods_and_contents_that_do_not_exist() {
+    let json = [(CONTENT_TYPE, "application/json")];
+    for path in ["/", "/v1", "/v1/purge/", "/v1/changes/x/y", "/v1/changes/7", "/v2/config", "//v1/config"] {
+        refused(admin(None), request("GET", path, &[], ""), 404).await;
+    }
+    refused(admin(None), request("POST", "/v1/destinations/none/pause", &[], ""), 404).await;
+    for (method, path, allow) in [
+        ("GET", "/v1/purge", "POST"),
+        ("DELETE", "/v1/changes", "GET,HEAD"),
+        ("POST", "/metrics", "GET,HEAD"),
+        ("OPTIONS", "/v1/config", "GET,HEAD"),
+    ] {
+        let head = refused(admin(None), request(method, path, &[], ""), 405).await;
+        assert_eq!(head.headers()[ALLOW], allow, "{method} {path}");
+    }
+    for body in [
+        "",
+        "{",
+        "[]",
+        "{\"urlz\":[]}",
+        "{\"urls\":\"x\"}",
+        "{\"mode\":\"firm\"}",
+        "{\"all\":true,\"all\":true}",
+    ] {
+        refused(admin(None), request("POST", "/v1/purge", &json, body), 400).await;
+    }
+    for (body, status) in [("{}", 422), ("{\"urls\":[\"/a\"]}", 422)] {
+        refused(admin(None), request("POST", "/v1/purge", &json, body), status).await;
+    }
+    for (body, status) in [("{\"rate\":5}", 422), ("{\"rate\":0}", 400), ("{\"since\":\"soon\"}", 400)] {
+        refused(admin(None), request("POST", "/v1/dead-letters/redrive", &json, body), status).await;
+    }
+    for path in [
+        "/v1/config?x=1",
+        "/v1/changes?limit=many",
+        "/v1/changes?after=x",
+        "/v1/changes?states=committed",
+        "/v1/dead-letters?dry_run=true",
+        "/livez?x",
+    ] {
+        refused(admin(None), request("GET", path, &[], ""), 400).await;
+    }
+    let large = format!("{{\"tags\":[\"{}\"]}}", "x".repeat(1 << 20));
+    refused(admin(None), request("POST", "/v1/purge", &json, &large), 413).await;
+}
+
+#[tokio::test]
+async fn without_synced_routes_the_lists_are_empty() {
+    for (path, body) in [
+        ("/v1/destinations", json!({ "destinations": [] })),
+        ("/v1/changes?state=committed&limit=5", json!({ "changes": [] })),
+        ("/v1/dead-letters?since=2026-01-01T00:00:00Z&until=5", json!({ "dead_letters": [] })),
+    ] {
+        let (status, _, given) = answer(admin(None), request("GET", path, &[], "")).await;
+        assert_eq!((status, given), (StatusCode::OK, body), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn readiness_names_its_parts_and_redis_never_counts() {
+    let readiness = Arc::new(Readiness::default());
+    let mut all = parts(Arc::clone(&readiness));
+    all.shared_tier = Some(Box::new(|| breaker::State::Open));
+    let gate = router(&settings(Some(TOKEN)), ADDRESS.parse().unwrap(), all);
+    let probe = async || answer(gate.clone(), request("GET", "/readyz", &[(HOST, "10.0.0.1")], "")).await;
+    let (status, _, body) = probe().await;
+    assert_eq!((status, &body["status"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("starting")));
+    readiness.ready();
+    let (status, _, body) = probe().await;
+    let parts = json!({ "gateway": "ready", "journal": "not-configured", "shared_tier": "unavailable" });
+    assert_eq!((status, body), (StatusCode::OK, json!({ "status": "ready", "parts": parts })), "I9");
+    readiness.draining();
+    let (status, _, body) = probe().await;
+    assert_eq!((status, &body["status"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("draining")));
+}
+
+#[tokio::test]
+async fn requests_under_way_finish_and_idle_connections_close_when_it_stops() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let gate = router(&settings(None), address, parts(Arc::default()));
+    let served = tokio::spawn(serve(listener, gate, stop.clone()));
+    let mut busy = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /v1/dead-letters/redrive HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+    );
+    busy.write_all(head.as_bytes()).await.unwrap();
+    let mut begun = [0; 12];
+    busy.read_exact(&mut begun).await.unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 100", "the request is under way");
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    stop.cancel();
+    busy.write_all(b"{}").await.unwrap();
+    let mut rest = String::new();
+    busy.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.contains("HTTP/1.1 202") && rest.ends_with("{\"count\":0}"), "{rest}");
+    assert_eq!(idle.read(&mut [0; 1]).await.unwrap_or(0), 0, "an idle connection is closed");
+    tokio::time::timeout(std::time::Duration::from_secs(20), served).await.unwrap().unwrap();
+    assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_head_is_cut() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = tokio::spawn(serve(listener, admin(None), CancellationToken::new()));
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET /livez HTTP/1.1\r\nHost: ").await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let mut rest = Vec::new();
+    // Paused time moves on by itself to the next deadline.
+    slow.read_to_end(&mut rest).await.unwrap_or_default();
+    assert!(!rest.starts_with(b"HTTP/1.1 2"));
+    let waited = begun.elapsed().as_secs();
+    assert!((9..=11).contains(&waited), "cut by the head's timer, not by a later one: {waited} s");
+    served.abort();
+}
+
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn i12_calls_that_change_something_are_logged_without_secrets() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let logger = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _logging = tracing::subscriber::set_default(logger);
+    let bearer = format!("Bearer {TOKEN}");
+    let fields = [(AUTHORIZATION, bearer.as_str()), (CONTENT_TYPE, "application/json")];
+    let body = r#"{"destination":"search","dry_run":true}"#;
+    let gate = admin(Some(TOKEN));
+    answer(gate.clone(), request("POST", "/v1/dead-letters/redrive", &fields, body)).await;
+    answer(gate.clone(), request("POST", "/v1/purge", &[(AUTHORIZATION, "Bearer canary-guess")], "{}")).await;
+    answer(gate, request("GET", "/v1/config", &fields[..1], "")).await;
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let audit: Vec<&str> = text.lines().filter(|line| line.contains("tidegate::audit")).collect();
+    assert_eq!(audit.len(), 2, "GET changes nothing: {text}");
+    for part in ["POST /v1/dead-letters/redrive", "status=202", "Dry", "search", "count=0"] {
+        assert!(audit[0].contains(part), "{part}: {text}");
+    }
+    assert!(audit[1].contains("POST /v1/purge") && audit[1].contains("status=401"), "{text}");
+    assert!(!text.contains("canary"), "{text}");
+}

@@ -1,0 +1,144 @@
+//! How long a response is fresh, and how old it already is (RFC 9111 4.2).
+
+use super::cache_control::{Directives, Flag, Origin, delta_seconds};
+use super::{Exchange, ResponseHead, date};
+use crate::cache::policy::Policy;
+use crate::clock::Timestamp;
+use http::header::{AGE, DATE, EXPIRES, LAST_MODIFIED};
+use http::{HeaderMap, StatusCode};
+use std::time::Duration;
+
+/// The longest lifetime that is guessed.
+pub const HEURISTIC_MAX: Duration = Duration::from_hours(24);
+
+/// The part of the time since the last modification that is guessed to go on (4.2.2: typically 10 %).
+const HEURISTIC_DIVISOR: u32 = 10;
+
+/// The largest part that jitter takes off a lifetime.
+const JITTER_PART_MAX: f64 = 0.1;
+
+/// What a freshness lifetime was taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LifetimeSource {
+    /// `s-maxage`.
+    SMaxAge,
+    /// `max-age`.
+    MaxAge,
+    /// Expires minus Date.
+    Expires,
+    /// The route's `negative`.
+    Negative,
+    /// The route's `ttl`.
+    Ttl,
+    /// Guessed from Last-Modified.
+    Heuristic,
+}
+
+/// A freshness lifetime and where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// Counted from age zero.
+    pub duration: Duration,
+    /// What it was taken from.
+    pub source: LifetimeSource,
+}
+
+impl Lifetime {
+    /// The same, shortened by at most a tenth where it is not the source's own word.
+    #[must_use]
+    pub fn jittered(self, jitter: f64) -> Self {
+        if !matches!(self.source, LifetimeSource::Ttl | LifetimeSource::Heuristic) {
+            return self;
+        }
+        let kept = 1.0 - jitter.clamp(0.0, 1.0) * JITTER_PART_MAX;
+        // NaN passes `clamp`; a lifetime must never become longer than it was.
+        let kept = if kept.is_finite() { kept } else { 1.0 };
+        Self { duration: self.duration.mul_f64(kept).min(self.duration), ..self }
+    }
+}
+
+/// The lifetime that the response states (4.2.1).
+fn explicit(response: ResponseHead<'_>, directives: &Directives, received_at: Timestamp) -> Option<Lifetime> {
+    let found = |source| move |duration| Lifetime { duration, source };
+    let expires = || match directives.origin {
+        Origin::Untargeted => until_expires(response.fields, received_at),
+        Origin::Targeted => None,
+    };
+    (directives.s_maxage.map(found(LifetimeSource::SMaxAge)))
+        .or_else(|| directives.max_age.map(found(LifetimeSource::MaxAge)))
+        .or_else(|| expires().map(found(LifetimeSource::Expires)))
+}
+
+/// The lifetime of a response: what it states, else what the route gives its status, else a guess.
+#[must_use]
+pub fn lifetime(
+    response: ResponseHead<'_>,
+    directives: &Directives,
+    policy: &Policy,
+    received_at: Timestamp,
+) -> Option<Lifetime> {
+    if let Some(stated) = explicit(response, directives, received_at) {
+        return Some(stated);
+    }
+    if response.status.is_server_error() {
+        return None;
+    }
+    if let Some((_, duration)) = policy.negative.iter().find(|(status, _)| *status == response.status) {
+        return Some(Lifetime { duration: *duration, source: LifetimeSource::Negative });
+    }
+    if !is_heuristically_cacheable(response.status) && !directives.has(Flag::Public) {
+        return None;
+    }
+    if let Some(duration) = policy.ttl {
+        return Some(Lifetime { duration, source: LifetimeSource::Ttl });
+    }
+    let guessed = if policy.heuristic { guess(response.fields, received_at) } else { None };
+    guessed.map(|duration| Lifetime { duration, source: LifetimeSource::Heuristic })
+}
+
+/// RFC 9110 15.1; 206 is left out, it is not stored.
+#[must_use]
+pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+}
+
+/// Several Expires count with the earliest, an unreadable one is the past (5.3).
+fn until_expires(fields: &HeaderMap, received_at: Timestamp) -> Option<Duration> {
+    let sent = date_or(fields, received_at);
+    fields
+        .get_all(EXPIRES)
+        .iter()
+        .map(|value| date::parse(value).map_or(Duration::ZERO, |expires| seconds_between(sent, expires)))
+        .min()
+}
+
+fn guess(fields: &HeaderMap, received_at: Timestamp) -> Option<Duration> {
+    let modified = date::of_field(fields, &LAST_MODIFIED)?;
+    let unchanged = seconds_between(modified, date_or(fields, received_at));
+    Some((unchanged / HEURISTIC_DIVISOR).min(HEURISTIC_MAX))
+}
+
+fn date_or(fields: &HeaderMap, received_at: Timestamp) -> Timestamp {
+    date::of_field(fields, &DATE).unwrap_or(received_at)
+}
+
+fn seconds_between(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::from_secs(date::whole_seconds(to).saturating_sub(date::whole_seconds(from)))
+}
+
+/// `corrected_initial_age` (4.2.3).
+#[must_use]
+pub fn initial_age(fields: &HeaderMap, exchange: &Exchange) -> Duration {
+    let apparent = seconds_between(date_or(fields, exchange.received_at), exchange.received_at);
+    let delay = exchange.received_at.since(exchange.requested_at);
+    apparent.max(age_value(fields) + delay)
+}
+
+/// The first member of Age, or zero where that is no number of seconds (5.1).
+fn age_value(fields: &HeaderMap) -> Duration {
+    let first = fields.get(AGE).and_then(|value| value.to_str().ok()).and_then(|text| text.split(',').next());
+    first.and_then(|text| delta_seconds(text.trim_matches([' ', '\t']))).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! Whether a response may be stored (RFC 9111 3), and whether those who asked while it was on its way
+//! may have it too (RFC 9111 4, I7). Everything that can be decided now is decided now.
+
+use super::cache_control::{Directives, Flag};
+use super::freshness::{self, Lifetime};
+use super::vary::{self, Vary};
+use super::{Exchange, NoStoreReason, RequestHead, ResponseHead, reuse, stored_fields, tags};
+use crate::cache::policy::{Policy, RequestDirectives, SetCookie, Storing};
+use crate::cache::stored::{Reuse, StoredResponse};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, ETAG, LAST_MODIFIED, SET_COOKIE};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
+use std::time::Duration;
+
+/// A response that may be stored as soon as its body is complete.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    stored: StoredResponse,
+    lifetime: Option<Lifetime>,
+}
+
+impl Admitted {
+    /// What was decided, with an empty body.
+    #[must_use]
+    pub const fn head(&self) -> &StoredResponse {
+        &self.stored
+    }
+
+    /// Its freshness lifetime and what that was taken from; `None`: it is validated before each use.
+    #[must_use]
+    pub const fn lifetime(&self) -> Option<Lifetime> {
+        self.lifetime
+    }
+
+    /// The stored response.
+    #[must_use]
+    pub fn into_stored(self, body: Bytes) -> StoredResponse {
+        StoredResponse { body, ..self.stored }
+    }
+}
+
+/// Decides on storing when a response's head has arrived.
+///
+/// # Errors
+/// Why it may not be stored.
+pub fn admit(
+    request: RequestHead<'_>,
+    response: ResponseHead<'_>,
+    policy: &Policy,
+    exchange: &Exchange,
+) -> Result<Admitted, NoStoreReason> {
+    let directives = Directives::of_response(response.fields);
+    let selecting_names = permitted(request, response, policy, &directives)?;
+    let lifetime = freshness::lifetime(response, &directives, policy, exchange.received_at);
+    let must_validate = lifetime.is_none() || directives.has(Flag::NoCache);
+    if lifetime.is_none() && response.status.is_server_error() {
+        return Err(NoStoreReason::Status);
+    }
+    if must_validate && !has_validator(response.fields) {
+        return Err(NoStoreReason::NoFreshness);
+    }
+    if lifetime.is_none() && !is_cacheable_by_default(response.status, &directives) {
+        return Err(NoStoreReason::NoFreshness);
+    }
+    let lifetime = lifetime.map(|lifetime| lifetime.jittered(exchange.jitter));
+    let stored = StoredResponse {
+        status: response.status,
+        fields: stored_fields::of_response(response.fields, exchange),
+        body: Bytes::new(),
+        received_at: exchange.received_at,
+        initial_age: freshness::initial_age(response.fields, exchange),
+        freshness_lifetime: lifetime.map_or(Duration::ZERO, |lifetime| lifetime.duration),
+        reuse: reuse::decide(&directives, lifetime, policy),
+        selecting_fields: vary::selecting_fields(selecting_names, request.fields),
+        tags: tags::of_response(response.fields, &policy.tags),
+        fence: exchange.fence,
+    };
+    Ok(Admitted { stored, lifetime })
+}
+
+/// Whether the requests that were collapsed into this forward may be answered with its response: what
+/// storing could, only that its freshness may be zero. A source that says `no-cache` wants to be asked
+/// for each of them (5.2.2.4).
+///
+/// # Errors
+/// Why each of them has to be forwarded.
+pub fn may_share(
+    request: RequestHead<'_>,
+    response: ResponseHead<'_>,
+    policy: &Policy,
+    exchange: &Exchange,
+) -> Result<(), NoStoreReason> {
+    let directives = Directives::of_response(response.fields);
+    permitted(request, response, policy, &directives)?;
+    if directives.has(Flag::NoCache) {
+        return Err(NoStoreReason::NoFreshness);
+    }
+    let lifetime = freshness::lifetime(response, &directives, policy, exchange.received_at);
+    // A source in trouble is not asked once more for everyone who waited for its trouble.
+    let in_trouble = response.status.is_server_error();
+    if in_trouble || lifetime.is_some() || is_cacheable_by_default(response.status, &directives) {
+        return Ok(());
+    }
+    Err(NoStoreReason::NoFreshness)
+}
+
+/// The head of a response that is shared but not stored: never to be reused.
+#[must_use]
+pub fn unstored(
+    request: RequestHead<'_>,
+    response: ResponseHead<'_>,
+    exchange: &Exchange,
+) -> StoredResponse {
+    let names = match Vary::of_response(response.fields) {
+        Vary::Anything => Vec::new(),
+        Vary::Fields(names) => names,
+    };
+    StoredResponse {
+        status: response.status,
+        fields: stored_fields::of_response(response.fields, exchange),
+        body: Bytes::new(),
+        received_at: exchange.received_at,
+        initial_age: freshness::initial_age(response.fields, exchange),
+        freshness_lifetime: Duration::ZERO,
+        reuse: Reuse::ValidateAlways,
+        selecting_fields: vary::selecting_fields(names, request.fields),
+        tags: Vec::new(),
+        fence: exchange.fence,
+    }
+}
+
+/// Whether a response can be validated at all (RFC 9110 8.8).
+#[must_use]
+pub fn has_validator(fields: &HeaderMap) -> bool {
+    fields.contains_key(ETAG) || fields.contains_key(LAST_MODIFIED)
+}
+
+/// Everything that forbids storing; what the response varies on where nothing does.
+fn permitted(
+    request: RequestHead<'_>,
+    response: ResponseHead<'_>,
+    policy: &Policy,
+    directives: &Directives,
+) -> Result<Vec<HeaderName>, NoStoreReason> {
+    if policy.storing == Storing::Disabled {
+        return Err(NoStoreReason::Bypass);
+    }
+    if *request.method != Method::GET {
+        return Err(NoStoreReason::Method);
+    }
+    if policy.request_directives == RequestDirectives::Honour
+        && Directives::of_request(request.fields).has(Flag::NoStore)
+    {
+        return Err(NoStoreReason::ClientNoStore);
+    }
+    permitted_status(response.status)?;
+    permitted_directives(response.status, directives)?;
+    if response.fields.contains_key(SET_COOKIE) && policy.set_cookie == SetCookie::NotStored {
+        return Err(NoStoreReason::SetCookie);
+    }
+    let shared_with_authorization =
+        directives.has(Flag::Public) || directives.has(Flag::MustRevalidate) || directives.s_maxage.is_some();
+    if request.fields.contains_key(AUTHORIZATION) && !shared_with_authorization {
+        return Err(NoStoreReason::Authorization);
+    }
+    match Vary::of_response(response.fields) {
+        Vary::Anything => Err(NoStoreReason::VaryStar),
+        Vary::Fields(names) => Ok(names),
+    }
+}
+
+/// Interim responses, parts, and answers to a condition or range of one client's are nobody else's.
+fn permitted_status(status: StatusCode) -> Result<(), NoStoreReason> {
+    let conditional = [
+        StatusCode::PARTIAL_CONTENT,
+        StatusCode::NOT_MODIFIED,
+        StatusCode::PRECONDITION_FAILED,
+        StatusCode::RANGE_NOT_SATISFIABLE,
+    ];
+    if status.is_informational() || conditional.contains(&status) {
+        return Err(NoStoreReason::Status);
+    }
+    Ok(())
+}
+
+/// `no-store`, unless `must-understand` overrides it (5.2.2.3), and `private`.
+fn permitted_directives(status: StatusCode, directives: &Directives) -> Result<(), NoStoreReason> {
+    if directives.has(Flag::MustUnderstand) {
+        if !is_understood(status) {
+            return Err(NoStoreReason::Status);
+        }
+    } else if directives.has(Flag::NoStore) {
+        return Err(NoStoreReason::NoStore);
+    }
+    if directives.has(Flag::Private) { Err(NoStoreReason::Private) } else { Ok(()) }
+}
+
+/// Statuses whose definition asks nothing of a cache that this one does not do (RFC 9110 15).
+fn is_understood(status: StatusCode) -> bool {
+    matches!(status.as_u16(),
+        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=411 | 413..=415 | 417 | 421 | 422 | 426 | 428 | 429
+        | 431 | 451 | 500..=505 | 511)
+}
+
+/// Storable without a word on freshness (RFC 9111 3, last item).
+fn is_cacheable_by_default(status: StatusCode, directives: &Directives) -> bool {
+    freshness::is_heuristically_cacheable(status) || directives.has(Flag::Public)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+use super::*;
+use crate::cache::purge::Fence;
+use crate::cache::stored::Reuse;
+use crate::clock::Timestamp;
+
+const NOW: Timestamp = Timestamp::from_millis(784_111_777_000);
+const EXCHANGE: Exchange = Exchange { requested_at: NOW, received_at: NOW, fence: Fence(7), jitter: 0.0 };
+const TAGGED: (&str, &str) = ("etag", "\"a\"");
+
+type Lines<'a> = &'a [(&'a str, &'a str)];
+
+fn fields(lines: Lines<'_>) -> HeaderMap {
+    lines.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()
+}
+
+struct Case<'a> {
+    method: Method,
+    request: Lines<'a>,
+    status: u16,
+    response: Lines<'a>,
+}
+
+fn get(status: u16, response: Lines<'_>) -> Case<'_> {
+    Case { method: Method::GET, request: &[], status, response }
+}
+
+impl Case<'_> {
+    fn heads<T>(&self, rule: impl FnOnce(RequestHead<'_>, ResponseHead<'_>) -> T) -> T {
+        let (request, response) = (fields(self.request), fields(self.response));
+        let status = StatusCode::from_u16(self.status).unwrap();
+        let request = RequestHead { method: &self.method, fields: &request };
+        rule(request, ResponseHead { status, fields: &response })
+    }
+
+    fn admit(&self, policy: &Policy) -> Result<Admitted, NoStoreReason> {
+        self.heads(|request, response| admit(request, response, policy, &EXCHANGE))
+    }
+
+    fn share(&self, policy: &Policy) -> Result<(), NoStoreReason> {
+        self.heads(|request, response| may_share(request, response, policy, &EXCHANGE))
+    }
+}
+
+/// Cache-Control alone.
+fn cc(value: &'static str) -> [(&'static str, &'static str); 1] {
+    [("cache-control", value)]
+}
+
+#[test]
+fn i7_rfc9111_3_what_may_be_stored_and_shared() {
+    use NoStoreReason as No;
+    let policy = Policy::default();
+    let both = |reason| (Err(reason), Err(reason));
+    let fine = (Ok(()), Ok(()));
+    for (section, case, (stored, shared)) in [
+        ("3: explicit", get(200, &cc("max-age=1")), fine),
+        ("3: any final status", get(599, &cc("max-age=1")), fine),
+        ("3: unknown 3xx", get(399, &cc("s-maxage=1")), fine),
+        ("3: freshness of zero", get(200, &cc("max-age=0")), fine),
+        ("3: validator only", get(200, &[TAGGED]), fine),
+        ("3: neither", get(200, &[]), (Err(No::NoFreshness), Ok(()))),
+        ("3: not by default", get(302, &[TAGGED]), both(No::NoFreshness)),
+        ("3: public", get(302, &[TAGGED, ("cache-control", "public")]), fine),
+        ("3: 5xx only if stated", get(503, &[TAGGED]), both(No::Status)),
+        ("3: 5xx stated", get(503, &cc("max-age=1")), fine),
+        ("3: HEAD is no GET", Case { method: Method::HEAD, ..get(200, &cc("max-age=1")) }, both(No::Method)),
+        ("3: POST", Case { method: Method::POST, ..get(200, &cc("max-age=1")) }, both(No::Method)),
+        ("3.3: parts", get(206, &cc("max-age=1")), both(No::Status)),
+        ("4.3.4: 304", get(304, &cc("max-age=1")), both(No::Status)),
+        ("one client's condition", get(412, &cc("max-age=1")), both(No::Status)),
+        ("one client's range", get(416, &cc("max-age=1")), both(No::Status)),
+        ("5.2.2.5", get(200, &cc("no-store, max-age=1")), both(No::NoStore)),
+        ("5.2.2.3: understood", get(200, &cc("must-understand, no-store, max-age=1")), fine),
+        ("5.2.2.3: not understood", get(599, &cc("must-understand, max-age=1")), both(No::Status)),
+        ("5.2.2.7", get(200, &cc("private, s-maxage=1")), both(No::Private)),
+        ("5.2.2.7: field names", get(200, &cc("private=\"a\", max-age=1")), both(No::Private)),
+        ("5.2.2.4", get(200, &[TAGGED, ("cache-control", "no-cache")]), (Ok(()), Err(No::NoFreshness))),
+        ("5.2.2.4: no validator", get(200, &cc("no-cache, max-age=1")), both(No::NoFreshness)),
+        ("4.1", get(200, &[("vary", "a, *"), ("cache-control", "max-age=1")]), both(No::VaryStar)),
+        ("7.3", get(200, &[("set-cookie", "a=b"), ("cache-control", "max-age=1")]), both(No::SetCookie)),
+        (
+            "9213 2.2",
+            get(200, &[("cdn-cache-control", "max-age=1"), ("cache-control", "no-store, private")]),
+            fine,
+        ),
+    ] {
+        assert_eq!(case.admit(&policy).map(drop), stored, "{section}: stored");
+        assert_eq!(case.share(&policy), shared, "{section}: shared");
+    }
+}
+
+#[test]
+fn i7_rfc9111_3_5_authorization() {
+    let request: Lines<'_> = &[("authorization", "Basic eDp5")];
+    for (control, expected) in [
+        ("max-age=1", Err(NoStoreReason::Authorization)),
+        ("max-age=1, proxy-revalidate", Err(NoStoreReason::Authorization)),
+        ("max-age=1, public", Ok(())),
+        ("s-maxage=1", Ok(())),
+        ("max-age=1, must-revalidate", Ok(())),
+    ] {
+        let response = [("cache-control", control)];
+        let case = Case { request, ..get(200, &response) };
+        assert_eq!(case.admit(&Policy::default()).map(drop), expected, "{control}");
+        assert_eq!(case.share(&Policy::default()), expected, "{control}");
+    }
+}
+
+#[test]
+fn the_route_decides_what_is_left_open() {
+    let cookie = get(200, &[("set-cookie", "a=b"), ("cache-control", "max-age=1")]);
+    let stores = Policy { set_cookie: SetCookie::Stored, ..Policy::default() };
+    assert!(cookie.admit(&stores).is_ok());
+    let disabled = Policy { storing: Storing::Disabled, ..Policy::default() };
+    assert_eq!(get(200, &cc("max-age=1")).admit(&disabled).map(drop), Err(NoStoreReason::Bypass));
+    let fresh = cc("max-age=1");
+    let asked = Case { request: &cc("no-store"), ..get(200, &fresh) };
+    assert!(asked.admit(&Policy::default()).is_ok(), "ignored");
+    let honours = Policy { request_directives: RequestDirectives::Honour, ..Policy::default() };
+    assert_eq!(asked.admit(&honours).map(drop), Err(NoStoreReason::ClientNoStore), "5.2.1.5");
+    let negative =
+        Policy { negative: vec![(StatusCode::FORBIDDEN, Duration::from_secs(9))], ..Policy::default() };
+    let refused = get(403, &[]).admit(&negative).unwrap();
+    assert_eq!(refused.head().freshness_lifetime, Duration::from_secs(9));
+}
+
+#[test]
+fn what_is_decided_when_stored() {
+    let case = Case {
+        request: &[("accept-encoding", "gzip"), ("x", "1")],
+        ..get(
+            200,
+            &[
+                ("cache-control", "max-age=60"),
+                ("vary", "X, Accept-Encoding"),
+                ("age", "5"),
+                ("cache-tag", "a"),
+            ],
+        )
+    };
+    let policy = Policy { tags: vec!["r".into()], ..Policy::default() };
+    let stored = case.admit(&policy).unwrap().into_stored(Bytes::from_static(b"body"));
+    assert_eq!(stored.body, "body");
+    assert_eq!(stored.fence, Fence(7));
+    assert_eq!(stored.tags, ["r", "a"]);
+    assert_eq!((stored.initial_age.as_secs(), stored.freshness_lifetime.as_secs()), (5, 60));
+    assert!(!stored.fields.contains_key("age") && stored.fields.contains_key("date"));
+    let selecting: Vec<_> = stored
+        .selecting_fields
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_ref().map(|value| value.to_str().unwrap())))
+        .collect();
+    assert_eq!(selecting, [("accept-encoding", Some("gzip, identity")), ("x", Some("1"))]);
+    let only_validated = get(200, &[TAGGED]).admit(&policy).unwrap();
+    assert_eq!(only_validated.lifetime(), None);
+    let none = Duration::ZERO;
+    let expected = Reuse::WithStale { while_revalidate: none, if_error: none, on_disconnect: none };
+    assert_eq!(only_validated.head().reuse, expected, "no window without freshness");
+}

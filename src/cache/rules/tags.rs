@@ -1,0 +1,111 @@
+//! Tags: names under which responses are purged together (RFC 9875, and two fields of common use).
+
+use http::{HeaderMap, HeaderName};
+
+/// RFC 9875 2: a structured list of strings, passed on.
+pub const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
+/// RFC 9875 3: on responses to unsafe methods, the groups that became old.
+pub const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
+/// Tags between spaces, not passed on.
+pub const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
+/// Tags between commas, not passed on.
+pub const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
+
+/// Tags of one response; further ones are dropped.
+pub const TAGS_MAX: usize = 64;
+/// Bytes of one tag; a longer one is dropped.
+pub const TAG_BYTES_MAX: usize = 256;
+
+/// The tags of a response, the route's first, without repetitions.
+#[must_use]
+pub fn of_response(fields: &HeaderMap, route: &[String]) -> Vec<String> {
+    let groups = groups(fields, &CACHE_GROUPS);
+    let keys = words(fields, &SURROGATE_KEY, |byte| byte == ' ' || byte == '\t');
+    let tags = words(fields, &CACHE_TAG, |byte| byte == ',');
+    bounded(route.iter().cloned().chain(groups).chain(keys).chain(tags))
+}
+
+/// The groups that a response to an unsafe request names as old (RFC 9875 3).
+#[must_use]
+pub fn invalidated_groups(fields: &HeaderMap) -> Vec<String> {
+    bounded(groups(fields, &CACHE_GROUP_INVALIDATION).into_iter())
+}
+
+/// Takes away the fields that speak to this gateway alone, from what is stored and what passes through.
+pub fn remove_private(fields: &mut HeaderMap) {
+    fields.remove(SURROGATE_KEY);
+    fields.remove(CACHE_TAG);
+}
+
+/// Each tag once, within the bounds, in the order in which they came.
+pub(super) fn bounded(tags: impl Iterator<Item = String>) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    for tag in tags.filter(|tag| !tag.is_empty() && tag.len() <= TAG_BYTES_MAX) {
+        if kept.len() == TAGS_MAX {
+            break;
+        }
+        if !kept.contains(&tag) {
+            kept.push(tag);
+        }
+    }
+    kept
+}
+
+/// A structured list of strings; parameters are ignored, members of other types too, and a list that
+/// cannot be read is as if absent (RFC 9651 4.2).
+fn groups(fields: &HeaderMap, name: &HeaderName) -> Vec<String> {
+    let joined =
+        fields.get_all(name).iter().map(http::HeaderValue::as_bytes).collect::<Vec<_>>().join(&b", "[..]);
+    let Ok(list) = sfv::Parser::new(&joined).parse::<sfv::List>() else { return Vec::new() };
+    let string = |member: &sfv::ListEntry| match member {
+        sfv::ListEntry::Item(item) => item.bare_item.as_string().map(|text| text.as_str().to_owned()),
+        sfv::ListEntry::InnerList(_) => None,
+    };
+    list.iter().filter_map(string).collect()
+}
+
+fn words(fields: &HeaderMap, name: &HeaderName, separates: fn(char) -> bool) -> Vec<String> {
+    let lines = fields.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    lines
+        .flat_map(|line| line.split(separates))
+        .map(|word| word.trim_matches([' ', '\t']).to_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(HeaderName, &str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn tags_come_from_three_fields_and_the_route() {
+        let fields = fields(&[
+            (CACHE_GROUPS, "\"a b\", \"B\";p=1, token, 7"),
+            (CACHE_GROUPS, "\"c,d\""),
+            (SURROGATE_KEY, " e  f "),
+            (CACHE_TAG, "g h,, f"),
+        ]);
+        assert_eq!(
+            of_response(&fields, &["r".into(), "e".into()]),
+            ["r", "e", "a b", "B", "c,d", "f", "g h"]
+        );
+    }
+
+    #[test]
+    fn rfc9875_2_an_unreadable_list_is_absent() {
+        assert!(of_response(&fields(&[(CACHE_GROUPS, "\"a\", \"b")]), &[]).is_empty());
+        assert_eq!(invalidated_groups(&fields(&[(CACHE_GROUP_INVALIDATION, "\"a\", \"\"")])), ["a"]);
+    }
+
+    #[test]
+    fn i10_tags_are_bounded() {
+        let many = (0..100).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
+        assert_eq!(of_response(&fields(&[(CACHE_TAG, &many)]), &[]).len(), TAGS_MAX);
+        let long = "x".repeat(TAG_BYTES_MAX + 1);
+        assert_eq!(of_response(&fields(&[(CACHE_TAG, &long)]), &[]), Vec::<String>::new());
+        assert_eq!(of_response(&fields(&[(CACHE_TAG, long.get(1..).unwrap())]), &[]).len(), 1);
+    }
+}

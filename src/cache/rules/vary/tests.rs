@@ -1,0 +1,92 @@
+use super::*;
+
+fn fields(lines: &[(&str, &str)]) -> HeaderMap {
+    lines.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()
+}
+
+#[test]
+fn rfc9110_12_5_5_names() {
+    let names = |lines: &[(&str, &str)]| match Vary::of_response(&fields(lines)) {
+        Vary::Anything => vec!["*".to_owned()],
+        Vary::Fields(names) => names.iter().map(|name| name.as_str().to_owned()).collect(),
+    };
+    for (lines, expected) in [
+        (&[][..], &[][..]),
+        (&[("vary", "Foo, bar,, foo"), ("vary", "Accept")], &["accept", "bar", "foo"]),
+        (&[("vary", "foo, *")], &["*"]),
+        (&[("vary", "foo"), ("vary", "*")], &["*"]),
+        (&[("vary", "foo bar")], &["*"]),
+        (&[("vary", "")], &[]),
+    ] {
+        assert_eq!(names(lines), expected, "{lines:?}");
+    }
+    let many = (0..=SELECTING_FIELDS_MAX).map(|number| format!("x-{number}")).collect::<Vec<_>>().join(",");
+    assert_eq!(names(&[("vary", &many)]), ["*"], "I10");
+}
+
+#[test]
+fn rfc9111_4_1_selection() {
+    for (section, name, stored, request, same) in [
+        ("4.1: equal", "foo", &["1"][..], &["1"][..], true),
+        ("4.1: both absent", "foo", &[], &[], true),
+        ("4.1: one absent", "foo", &["1"], &[], false),
+        ("4.1: absent is not empty", "foo", &[""], &[], false),
+        ("4.1: other value", "foo", &["1"], &["2"], false),
+        ("4.1: lines joined", "foo", &["1", "2"], &["1, 2"], true),
+        ("4.1: order counts", "foo", &["1", "2"], &["2", "1"], false),
+        ("4.1: unknown syntax keeps its case", "foo", &["a"], &["A"], false),
+        ("4.1: and its space", "foo", &["a  b"], &["a b"], false),
+        ("12.5.4", "accept-language", &["en-GB , de;q=0.5"], &["EN-gb,de; q=0.5"], true),
+        ("12.5.4: order kept", "accept-language", &["en, de"], &["de, en"], false),
+        ("12.5.1", "accept", &["text/html , a/b; p=\"x , y\""], &["text/html,a/b;p=\"x , y\""], true),
+        ("12.5.1: quoted space", "accept", &["a/b;p=\"x , y\""], &["a/b;p=\"x,y\""], false),
+        ("12.5.1: parameters may be case-sensitive", "accept", &["a/b;p=X"], &["a/b;p=x"], false),
+        ("12.5.3", "accept-encoding", &["gzip, br"], &["br;q=0.9, gzip, foo"], true),
+        ("12.5.3: nothing said", "accept-encoding", &["identity"], &[], false),
+    ] {
+        let with = |values: &[&str]| fields(&values.iter().map(|value| (name, *value)).collect::<Vec<_>>());
+        let selecting = selecting_fields(vec![name.parse().unwrap()], &with(stored));
+        assert_eq!(matches(&selecting, &with(request)), same, "{section}: {stored:?} {request:?}");
+    }
+}
+
+#[test]
+fn rfc9110_12_5_3_folding() {
+    for (given, folded) in [
+        ("gzip, deflate, br, zstd", "zstd, br, gzip, identity"),
+        ("X-GZIP;Q=0.5", "gzip, identity"),
+        ("", "identity"),
+        ("deflate", "identity"),
+        ("*", "zstd, br, gzip, identity"),
+        ("*;q=0", "identity;q=0"),
+        ("gzip, *;q=0", "gzip, identity;q=0"),
+        ("gzip;q=0, *", "zstd, br, identity"),
+        ("gzip;q=0.000", "identity"),
+        ("gzip;q=0.001", "gzip, identity"),
+        ("gzip;q=x", "identity"),
+        ("gzip, gzip;q=0", "identity"),
+        ("gzip;q=0, gzip", "identity"),
+        ("identity;q=0, br", "br, identity;q=0"),
+    ] {
+        assert_eq!(
+            folded_accept_encoding(&fields(&[("accept-encoding", given)])).unwrap(),
+            folded,
+            "{given}"
+        );
+    }
+    assert_eq!(folded_accept_encoding(&fields(&[])), None);
+}
+
+proptest::proptest! {
+    #[test]
+    fn normalising_is_idempotent(value in "[ -~]{0,40}", weighted in "((gzip|br|zstd|identity|\\*|x)(;q=(0|1|0\\.5))?,? ?){0,5}") {
+        for name in [ACCEPT, ACCEPT_LANGUAGE, ACCEPT_ENCODING, http::header::COOKIE] {
+            for text in [&value, &weighted] {
+                let given = fields(&[(name.as_str(), text)]);
+                let once = normalised(&given, &name).unwrap();
+                let again: HeaderMap = [(name.clone(), once.clone())].into_iter().collect();
+                proptest::prop_assert_eq!(normalised(&again, &name).unwrap(), once);
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `tidegate serve`: runs the gateway until a signal stops it.
+
+use super::{BAD_CONFIGURATION, tell};
+use crate::telemetry::{self, LogFormat};
+use crate::{app, config};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The arguments of `tidegate serve`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Arguments {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// How log lines are written; the variable `TIDEGATE_LOG` filters them
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+/// Serves until SIGTERM or SIGINT.
+#[must_use]
+pub fn run(arguments: &Arguments) -> ExitCode {
+    let settings = match config::load(&arguments.config) {
+        Ok(settings) => settings,
+        Err(faults) => {
+            tell(faults);
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    telemetry::init(arguments.log_format);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(settings.threads).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(cause) => {
+            tell(format_args!("tidegate: cannot start its threads: {cause}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(serve(settings));
+    // A second signal quits at once: nothing that still runs is waited for.
+    runtime.shutdown_background();
+    code
+}
+
+async fn serve(settings: config::Settings) -> ExitCode {
+    // Before anything listens, so that no signal kills a gateway that has begun.
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(cause) => {
+            tell(format_args!("tidegate: cannot wait for signals: {cause}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let running = tokio::select! {
+        started = app::start(settings) => match started {
+            Ok(running) => running,
+            Err(cause) => {
+                tell(format_args!("tidegate: {cause}"));
+                return ExitCode::FAILURE;
+            }
+        },
+        () = signals.next() => return ExitCode::SUCCESS,
+    };
+    signals.next().await;
+    tokio::select! {
+        () = running.stop() => ExitCode::SUCCESS,
+        () = signals.next() => ExitCode::FAILURE,
+    }
+}
+
+/// SIGTERM and SIGINT, which mean the same.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

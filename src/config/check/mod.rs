@@ -1,0 +1,180 @@
+//! The shapes of a file become [`Settings`]: what a schema cannot say is checked here, all of it in
+//! one run. Where a value is wrong its fault is noted and some other value stands in for it; the
+//! caller drops the settings of a report with faults.
+
+mod delivery;
+mod route;
+mod scalar;
+mod server;
+
+use super::Settings;
+use super::fault::Report;
+use super::file::{File, Shared};
+use super::given::Given;
+use crate::{cache, gateway, source, sync};
+use scalar::{Bound, HeaderSide};
+use std::collections::HashSet;
+use std::path::Path;
+
+/// Settings of a file; `None` where a fault left nothing to build from.
+pub(super) fn settings(file: &File, base: &Path, report: &mut Report<'_>) -> Option<Settings> {
+    let mut check = Check { report, base, file };
+    check.names();
+    let threads = check.threads();
+    let (listen, admin) = check.listeners();
+    let shared = file.cache.shared.as_ref().map(|shared| check.shared(shared));
+    let cache = cache::Settings {
+        memory_bytes: check.size(&file.cache.memory, Bound::ZeroAllowed),
+        memory_object_bytes: check.size(&file.cache.memory_object, Bound::Positive),
+        shared: shared.flatten(),
+    };
+    let sources = each(&file.source, |source| check.source(source));
+    let destinations = each(&file.destination, |destination| check.destination(destination));
+    let routes = each(&file.route, |route| check.route(route));
+    let journal = check.journal();
+    let gateway = check.gateway(listen);
+    // Every check has run: from here on what is missing has its fault.
+    let (sources, destinations) = (sources?, destinations?);
+    let is_synced = file.route.iter().any(|route| route.sync.is_some());
+    let sync = is_synced.then(|| sync::Settings {
+        source_timeouts: sources.iter().map(|source| (source.name.clone(), source.timeout)).collect(),
+        destinations,
+        ..journal
+    });
+    let gateway = gateway::Settings { routes: routes?, ..gateway };
+    let redacted = serde_json::to_value(file).ok()?;
+    Some(Settings { threads, gateway, admin: admin?, cache, sources, sync, redacted })
+}
+
+/// Checks every element, so that the faults of all are found, and gives them if all are sound.
+fn each<T, U>(given: &[Given<T>], mut check: impl FnMut(&Given<T>) -> Option<U>) -> Option<Vec<U>> {
+    let checked: Vec<Option<U>> = given.iter().map(&mut check).collect();
+    checked.into_iter().collect()
+}
+
+/// One run over a file.
+struct Check<'a, 't> {
+    report: &'a mut Report<'t>,
+    base: &'a Path,
+    file: &'a File,
+}
+
+impl Check<'_, '_> {
+    /// Names are unique per kind, and there is something to serve.
+    fn names(&mut self) {
+        let file = self.file;
+        self.unique(file.source.iter().map(|source| &source.name), "source");
+        self.unique(file.destination.iter().map(|destination| &destination.name), "destination");
+        self.unique(file.route.iter().map(|route| &route.name), "route");
+        for (is_missing, name) in [(file.source.is_empty(), "source"), (file.route.is_empty(), "route")] {
+            if is_missing {
+                let remedy = format!("add a [[{name}]]");
+                self.report.fault_at(0, name.to_owned(), format!("there is no {name}"), remedy);
+            }
+        }
+    }
+
+    fn unique<'n>(&mut self, names: impl Iterator<Item = &'n Given<String>>, kind: &str) {
+        let mut seen = HashSet::new();
+        for name in names {
+            self.name(name);
+            if !seen.insert(name.as_str()) {
+                let message = format!("{kind} {:?} is there twice", name.as_str());
+                self.report.fault(&name.span, message, "give each its own name");
+            }
+        }
+    }
+
+    /// A name goes to logs, metrics and fields: visible ASCII and spaces, without quotes.
+    fn name(&mut self, name: &Given<String>) {
+        let fits = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+        if name.trim().is_empty() || name.len() > scalar::NAME_BYTES_MAX || !name.bytes().all(fits) {
+            let message = "must be 1 to 100 visible ASCII characters without quotes and backslashes";
+            self.report.fault(&name.span, message, "choose another name");
+        }
+    }
+
+    /// A key that is understood but has no effect yet must not look as if it had.
+    fn unsupported(&mut self, span: &std::ops::Range<usize>, what: &str, remedy: &str) {
+        self.report.fault(span, format!("not supported yet: {what}"), remedy);
+    }
+
+    fn shared(&mut self, shared: &Given<Shared>) -> Option<cache::SharedSettings> {
+        let namespace_fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}');
+        let namespace = shared.namespace.to_string();
+        if namespace.is_empty() || namespace.len() > 100 || !namespace.bytes().all(namespace_fits) {
+            let message = "must be 1 to 100 visible ASCII characters without braces";
+            self.report.fault(&shared.namespace.span, message, "choose another namespace");
+        }
+        let secret = shared.secret.secret();
+        if secret.is_some() {
+            self.unsupported(&shared.secret.span, "authentication of stored bytes", "leave it out");
+        }
+        let settings = cache::SharedSettings {
+            redis: self.redis(&shared.redis)?,
+            namespace,
+            object_bytes: self.size(&shared.object, Bound::Positive),
+            secret,
+            hash_keys: *shared.hash_keys,
+            max_unverified: self.duration(&shared.max_unverified, Bound::ZeroAllowed),
+        };
+        Some(settings)
+    }
+
+    fn journal(&mut self) -> sync::Settings {
+        let journal = &self.file.sync;
+        if journal.data.is_empty() {
+            self.report.refuse(&journal.data.span, "is empty", "name a folder, such as \"data\"");
+        }
+        let folder = self.base.join(journal.data.as_str());
+        if folder.exists() && !folder.is_dir() {
+            self.report.fault(
+                &journal.data.span,
+                "is not a folder",
+                "name a folder; it is made if it is missing",
+            );
+        }
+        sync::Settings {
+            data: folder,
+            retention: self.duration(&journal.retention, Bound::ZeroAllowed),
+            max_size_bytes: self.size(&journal.max_size, Bound::Positive),
+            destinations: Vec::new(),
+            source_timeouts: Vec::new(),
+        }
+    }
+
+    fn source(&mut self, given: &super::file::Source) -> Option<source::Settings> {
+        let urls: Vec<_> = given.urls.iter().map(|url| self.endpoint(url)).collect();
+        if given.urls.is_empty() {
+            let remedy = "write urls = [\"http://127.0.0.1:9001\"]";
+            self.report.fault(&given.urls.span, "a source needs a URL", remedy);
+        }
+        if let Some(second) = given.urls.get(1) {
+            self.unsupported(&second.span, "more than one URL of a source", "keep one of them");
+        }
+        if *given.idempotent {
+            self.unsupported(&given.idempotent.span, "writes that are sent again", "leave it out");
+        }
+        if let Some(health) = &given.health {
+            self.path(&health.path);
+            self.duration(&health.every, Bound::Positive);
+            self.unsupported(&health.span, "active checks of a source", "leave it out");
+        }
+        let settings = source::Settings {
+            name: given.name.to_string(),
+            connect_timeout: self.duration(&given.connect_timeout, Bound::Positive),
+            timeout: self.duration(&given.timeout, Bound::Positive),
+            body_idle: self.duration(&given.body_idle, Bound::Positive),
+            concurrency: self.count(&given.concurrency, 1..=65_535),
+            idle_timeout: self.duration(&given.idle_timeout, Bound::ZeroAllowed),
+            host: match given.host.as_str() {
+                "client" => source::HostSent::Client,
+                "source" => source::HostSent::Source,
+                _ => source::HostSent::Name(self.authority(&given.host)),
+            },
+            headers: self.headers(&given.headers, HeaderSide::Source),
+            url: urls.into_iter().next().flatten()?,
+        };
+        Some(settings)
+    }
+}

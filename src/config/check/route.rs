@@ -1,0 +1,252 @@
+//! `[[route]]` and what stands below it.
+
+use super::scalar::Bound;
+use super::{Check, each};
+use crate::cache::policy::{Policy, RequestDirectives, SetCookie, Storing};
+use crate::config::file::{self, Limit, Route, RouteCache, RouteSync};
+use crate::config::given::Given;
+use crate::gateway::route::PathPattern;
+use crate::gateway::{Invalidates, RouteSettings};
+use crate::rate_limit::{Mode, QuotaKey, QuotaSettings, Stage};
+use crate::sync::{self, KeyTemplate};
+use http::{Method, StatusCode};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// The longest window of a quota.
+const PER_MAX: Duration = Duration::from_hours(24);
+
+impl Check<'_, '_> {
+    pub(super) fn route(&mut self, given: &Route) -> Option<RouteSettings> {
+        let path = self.pattern(&given.path);
+        let invalidates = given.invalidates.iter().map(|given| self.invalidates(given)).collect();
+        let names: Vec<&Given<String>> = self.file.source.iter().map(|source| &source.name).collect();
+        self.known_name(&given.source, &names, "source");
+        for upgrade in given.upgrade.iter() {
+            self.unsupported(&upgrade.span, "upgrades", "leave upgrade out");
+        }
+        self.unique(given.limit.iter().map(|limit| &limit.name), "limit");
+        let limits = each(&given.limit, |limit| self.limit(limit));
+        let host = given.host.as_ref().map(|host| self.authority(host));
+        let methods = given.methods.as_ref().map(|methods| self.methods(methods));
+        let strip = given.strip.as_ref().map(|strip| self.path(strip));
+        let body_bytes = given.body.as_ref().map(|body| self.size(body, Bound::ZeroAllowed));
+        let cache = self.policy(&given.cache);
+        let sync = given.sync.as_ref().map(|sync| self.route_sync(sync, path.as_ref()));
+        Some(RouteSettings {
+            name: given.name.to_string(),
+            host,
+            methods,
+            strip,
+            body_bytes,
+            invalidates,
+            source: given.source.to_string(),
+            cache,
+            path: path?,
+            limits: limits?,
+            sync: match sync {
+                None => None,
+                Some(sync) => Some(sync?),
+            },
+        })
+    }
+
+    /// A name that has to be among others.
+    fn known_name(&mut self, given: &Given<String>, names: &[&Given<String>], kind: &str) {
+        if names.iter().any(|name| name.as_str() == given.as_str()) {
+            return;
+        }
+        let listed: Vec<&str> =
+            names.iter().map(|name| name.as_str()).filter(|name| !name.is_empty()).collect();
+        let remedy = match listed.as_slice() {
+            [] => format!("add a [[{kind}]] of that name"),
+            listed => format!("add a [[{kind}]] of that name, or name one of: {}", listed.join(", ")),
+        };
+        self.report.fault(&given.span, format!("unknown {kind} {:?}", given.as_str()), remedy);
+    }
+
+    fn pattern(&mut self, given: &Given<String>) -> Option<PathPattern> {
+        let remedy = "write one such as \"/items\", \"/items/{id}\" or \"/items/{*rest}\"";
+        if given.contains('?') {
+            self.report.refuse(&given.span, "a path has no query", remedy);
+        }
+        PathPattern::parse(given)
+            .map_err(|cause| self.report.fault(&given.span, cause.to_string(), remedy))
+            .ok()
+    }
+
+    fn methods(&mut self, given: &file::Texts) -> Vec<Method> {
+        if given.is_empty() {
+            self.report.fault(&given.span, "no method would ever match", "name one, or leave it out for all");
+        }
+        let mut methods = Vec::with_capacity(given.len());
+        for text in given.iter() {
+            match Method::from_bytes(text.as_bytes()) {
+                Ok(Method::CONNECT | Method::TRACE) => {
+                    self.report.fault(&text.span, "CONNECT and TRACE are never forwarded", "leave it out");
+                }
+                // Methods are case-sensitive (RFC 9110 9.1): "get" would match nothing.
+                Ok(method) if !text.bytes().any(|byte| byte.is_ascii_lowercase()) => methods.push(method),
+                Ok(_) => {
+                    let remedy = "write it in capital letters, such as \"GET\"";
+                    self.report.fault(&text.span, "methods are written in capital letters", remedy);
+                }
+                Err(_) => self.report.fault(&text.span, "is no method", "write one such as \"GET\""),
+            }
+        }
+        methods
+    }
+
+    fn invalidates(&mut self, given: &Given<String>) -> Invalidates {
+        if let Some(tag) = given.strip_prefix("tag:") {
+            return Invalidates::Tag(self.tag(given, tag));
+        }
+        match given.strip_suffix('*') {
+            Some(prefix) => Invalidates::Prefix(self.path_text(given, prefix)),
+            None => Invalidates::Path(self.path(given)),
+        }
+    }
+
+    fn tag(&mut self, given: &Given<String>, tag: &str) -> String {
+        if tag.is_empty() || !tag.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') {
+            let message = "a tag is visible ASCII characters without commas";
+            self.report.fault(&given.span, message, "write one such as \"items\"");
+        }
+        tag.to_owned()
+    }
+
+    fn policy(&mut self, given: &RouteCache) -> Policy {
+        self.identity(&given.identity);
+        let mut negative = Vec::with_capacity(given.negative.len());
+        for (status, lifetime) in &given.negative {
+            let duration = self.duration(lifetime, Bound::ZeroAllowed);
+            match StatusCode::from_bytes(status.as_bytes()) {
+                Ok(status) if (200..500).contains(&status.as_u16()) => negative.push((status, duration)),
+                Ok(_) | Err(_) => {
+                    let message = "its key must be a status from 200 to 499";
+                    self.report.fault(&lifetime.span, message, "write one such as \"404\"");
+                }
+            }
+        }
+        for parameter in &given.ignore_query {
+            let name = parameter.strip_suffix('*').unwrap_or(parameter);
+            if parameter.is_empty() || name.contains(['*', '&', '=']) {
+                let message = "is no name of a query parameter with an optional * at its end";
+                self.report.fault(&parameter.span, message, "write one such as \"utm_*\"");
+            }
+        }
+        if *given.request_directives == file::RequestDirectives::Honour {
+            let what = "the client's Cache-Control";
+            self.unsupported(&given.request_directives.span, what, "write \"ignore\"");
+        }
+        Policy {
+            storing: if *given.enabled { Storing::Enabled } else { Storing::Disabled },
+            ttl: given.ttl.as_ref().map(|ttl| self.duration(ttl, Bound::ZeroAllowed)),
+            stale_while_revalidate: self.duration(&given.stale_while_revalidate, Bound::ZeroAllowed),
+            stale_if_error: self.duration(&given.stale_if_error, Bound::ZeroAllowed),
+            stale_on_disconnect: *given.stale_on_disconnect,
+            heuristic: *given.heuristic,
+            ignore_query: given.ignore_query.iter().map(|parameter| parameter.to_string()).collect(),
+            negative,
+            set_cookie: if *given.store_set_cookie { SetCookie::Stored } else { SetCookie::NotStored },
+            request_directives: match *given.request_directives {
+                file::RequestDirectives::Ignore => RequestDirectives::Ignore,
+                file::RequestDirectives::Honour => RequestDirectives::Honour,
+            },
+            tags: given.tags.iter().map(|tag| self.tag(tag, tag)).collect(),
+        }
+    }
+
+    fn identity(&mut self, given: &Given<String>) {
+        let is_cookie = |name: &str| name.parse::<http::HeaderName>().is_ok();
+        match given.split_once(':') {
+            None if given.as_str() == "shared" => return,
+            Some(("header", name)) => {
+                self.field_name(given, name);
+            }
+            Some(("cookie", name)) if is_cookie(name) => {}
+            None | Some(_) => {
+                let message = "must be shared, header:Name or cookie:name";
+                self.report.refuse(&given.span, message, "write \"shared\"");
+            }
+        }
+        self.unsupported(&given.span, "responses stored apart by identity", "write \"shared\"");
+    }
+
+    fn limit(&mut self, given: &Given<Limit>) -> Option<QuotaSettings> {
+        let requests: u32 = self.count(&given.requests, 1..=i64::from(u32::MAX));
+        let burst = given.burst.as_ref().map(|burst| self.count(burst, 1..=i64::from(u32::MAX)));
+        let per = self.duration(&given.per, Bound::Positive);
+        if per > PER_MAX {
+            self.report.fault(&given.per.span, "must be at most a day", "write a shorter time");
+        }
+        let key = match given.key.split_once(':') {
+            None if given.key.as_str() == "client" => Some(QuotaKey::Client),
+            None if given.key.as_str() == "route" => Some(QuotaKey::Route),
+            Some(("header", name)) => self.field_name(&given.key, name).map(QuotaKey::Header),
+            None | Some(_) => {
+                let message = "must be client, route or header:Name";
+                self.report.fault(&given.key.span, message, "write \"client\"");
+                None
+            }
+        };
+        match (*given.scope, &self.file.cache.shared) {
+            (file::Scope::Local, _) => {}
+            (file::Scope::Shared, None) => {
+                let message = "shared quotas need [cache.shared]";
+                self.report.fault(&given.scope.span, message, "add [cache.shared], or write \"local\"");
+            }
+            (file::Scope::Shared, Some(_)) => {
+                self.unsupported(&given.scope.span, "shared quotas", "write \"local\"");
+            }
+        }
+        Some(QuotaSettings {
+            name: given.name.to_string(),
+            requests: NonZeroU32::new(requests)?,
+            burst: NonZeroU32::new(burst.unwrap_or(requests))?,
+            per,
+            key: key?,
+            mode: match *given.mode {
+                file::LimitMode::Enforce => Mode::Enforce,
+                file::LimitMode::Shadow => Mode::Shadow,
+            },
+            stage: match *given.stage {
+                file::Stage::Edge => Stage::Edge,
+                file::Stage::Source => Stage::Source,
+            },
+        })
+    }
+
+    fn route_sync(&mut self, given: &RouteSync, path: Option<&PathPattern>) -> Option<sync::RouteSync> {
+        if *given.mode == file::SyncMode::Accept {
+            self.unsupported(&given.mode.span, "mode accept", "write \"through\"");
+        }
+        if *given.on_refusal == file::OnRefusal::ParkKey {
+            self.unsupported(&given.on_refusal.span, "on_refusal park-key", "write \"skip\"");
+        }
+        if given.destinations.is_empty() {
+            let remedy = "name one, or leave [route.sync] out";
+            self.report.fault(&given.destinations.span, "there is no destination", remedy);
+        }
+        let names: Vec<_> = self.file.destination.iter().map(|destination| &destination.name).collect();
+        for (index, destination) in given.destinations.iter().enumerate() {
+            self.known_name(destination, &names, "destination");
+            let before = given.destinations.iter().take(index);
+            if before.into_iter().any(|other| other.as_str() == destination.as_str()) {
+                self.report.fault(&destination.span, "is named twice", "name it once");
+            }
+        }
+        let body_bytes_max = self.size(&given.body, Bound::Positive);
+        // Without a sound pattern nobody can tell which names a key may use.
+        let key = KeyTemplate::parse(&given.key, &path?.names()).map_err(|cause| {
+            let remedy =
+                "use {location}, {path}, a name of the route's path, {header:Name} or {json:/pointer}";
+            self.report.fault(&given.key.span, cause.to_string(), remedy);
+        });
+        Some(sync::RouteSync {
+            key: key.ok()?,
+            destinations: given.destinations.iter().map(|destination| destination.to_string()).collect(),
+            body_bytes_max,
+        })
+    }
+}

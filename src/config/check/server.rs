@@ -1,0 +1,167 @@
+//! `[server]` and `[admin]`.
+
+use super::Check;
+use super::scalar::Bound;
+use crate::config::file::Tls;
+use crate::config::given::Given;
+use crate::config::{quantity, reference};
+use crate::{admin, gateway};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+/// The most worker threads.
+const THREADS_MAX: i64 = 1024;
+
+/// The largest head and target: they are held in memory for each request.
+const HEAD_BYTES_MAX: u64 = 1 << 20;
+
+/// The most field lines.
+const FIELDS_MAX: i64 = 10_000;
+
+/// The most connections.
+const CONNECTIONS_MAX: i64 = 1_000_000;
+
+impl Check<'_, '_> {
+    pub(super) fn threads(&mut self) -> usize {
+        match &self.file.server.threads {
+            Some(given) => self.count(given, 1..=THREADS_MAX),
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    /// The public addresses and the admin side; no address twice.
+    pub(super) fn listeners(&mut self) -> (Vec<SocketAddr>, Option<admin::Settings>) {
+        let (server, given) = (&self.file.server, &self.file.admin);
+        if server.listen.is_empty() {
+            let remedy = "write listen = [\"127.0.0.1:8080\"]";
+            self.report.fault(&server.listen.span, "there is no listener", remedy);
+        }
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for listen in server.listen.iter().chain([&given.listen]) {
+            let Some(address) = self.socket(listen) else { continue };
+            let clash = addresses.iter().find(|taken| clashes(**taken, address));
+            if let Some(clash) = clash {
+                let message = format!("another listener has {clash}");
+                self.report.fault(&listen.span, message, "choose another port");
+            }
+            addresses.push(address);
+        }
+        let listen = given.listen.parse::<SocketAddr>().ok();
+        let token = given.token.secret();
+        if listen.is_some_and(|listen| !listen.ip().to_canonical().is_loopback()) && token.is_none() {
+            let message = "missing: an admin listener beyond loopback needs one";
+            self.report.fault(&given.token.span, message, "set it, or listen on 127.0.0.1");
+        }
+        if !given.token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+            let message = "has a character that no bearer token may contain";
+            self.report.fault(&given.token.span, message, "use visible ASCII characters");
+        }
+        let hosts = given.hosts.iter().map(|host| self.authority(host)).collect();
+        if listen.is_some() {
+            addresses.pop();
+        }
+        (addresses, listen.map(|listen| admin::Settings { listen, token, hosts }))
+    }
+
+    /// The public side without its routes.
+    pub(super) fn gateway(&mut self, listen: Vec<SocketAddr>) -> gateway::Settings {
+        let server = &self.file.server;
+        if let Some(tls) = &server.tls {
+            self.tls(tls);
+        }
+        gateway::Settings {
+            listen,
+            trusted_proxies: server
+                .trusted_proxies
+                .iter()
+                .filter_map(|given| self.network(&given.span, given))
+                .collect(),
+            request_timeout: self.duration(&server.request_timeout, Bound::Positive),
+            shutdown_grace: self.duration(&server.shutdown_grace, Bound::ZeroAllowed),
+            limits: self.limits(),
+            routes: Vec::new(),
+        }
+    }
+
+    fn limits(&mut self) -> gateway::Limits {
+        let given = &self.file.server.limits;
+        let body_rate_bytes = self.size(&given.body_rate, Bound::ZeroAllowed);
+        let default_rate = reference::text(&["server", "limits", "body_rate"]).and_then(quantity::bytes);
+        if default_rate != Some(body_rate_bytes) {
+            self.unsupported(&given.body_rate.span, "another body_rate", "leave it out");
+        }
+        gateway::Limits {
+            head_bytes: self.size_up_to(&given.head, HEAD_BYTES_MAX),
+            fields: self.count(&given.fields, 1..=FIELDS_MAX),
+            target_bytes: self.size_up_to(&given.target, HEAD_BYTES_MAX),
+            body_bytes: match given.body.as_str() {
+                "none" => None,
+                _ => Some(self.size(&given.body, Bound::ZeroAllowed)),
+            },
+            connections: self.count(&given.connections, 1..=CONNECTIONS_MAX),
+            header_timeout: self.duration(&given.header_timeout, Bound::Positive),
+            idle_timeout: self.duration(&given.idle_timeout, Bound::Positive),
+            body_rate_bytes,
+        }
+    }
+
+    /// Reads the files, so that a wrong one is told even before TLS has any effect.
+    fn tls(&mut self, tls: &Given<Tls>) {
+        for certificates in std::iter::once(&tls.cert).chain(&tls.client_ca) {
+            let path = self.base.join(certificates.as_str());
+            let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            match read {
+                Ok(certificates) if !certificates.is_empty() => {}
+                Ok(_) => self.unreadable(&certificates.span, "there is no certificate in the file"),
+                Err(cause) => self.unreadable(&certificates.span, &cause.to_string()),
+            }
+        }
+        if let Err(cause) = PrivateKeyDer::from_pem_file(self.base.join(tls.key.as_str())) {
+            self.unreadable(&tls.key.span, &cause.to_string());
+        }
+        self.unsupported(&tls.span, "TLS on public listeners", "leave [server.tls] out");
+    }
+
+    fn unreadable(&mut self, span: &Range<usize>, cause: &str) {
+        self.report.fault(span, format!("cannot be read: {cause}"), "name a PEM file that can be read");
+    }
+}
+
+/// Whether two addresses cannot be listened on at once. Port 0 asks for any free one.
+fn clashes(left: SocketAddr, right: SocketAddr) -> bool {
+    let (left_ip, right_ip) = (left.ip().to_canonical(), right.ip().to_canonical());
+    left.port() != 0
+        && left.port() == right.port()
+        && (left_ip == right_ip || covers(left_ip, right_ip) || covers(right_ip, left_ip))
+}
+
+/// Whether a listener on `all` takes connections to `one`: `[::]` takes those of IPv4 too.
+fn covers(all: IpAddr, one: IpAddr) -> bool {
+    all.is_unspecified() && (all.is_ipv6() || one.is_ipv4())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_clash_where_one_covers_the_other() {
+        for (left, right, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1", true),
+            ("127.0.0.1:1", "127.0.0.1:2", false),
+            ("127.0.0.1:1", "127.0.0.2:1", false),
+            ("127.0.0.1:0", "127.0.0.1:0", false),
+            ("127.0.0.1:1", "0.0.0.0:1", true),
+            ("[::]:1", "127.0.0.1:1", true),
+            ("[::]:1", "[::1]:1", true),
+            ("0.0.0.0:1", "[::1]:1", false),
+            ("[::ffff:127.0.0.1]:1", "127.0.0.1:1", true),
+        ] {
+            let [left, right] = [left, right].map(|address| address.parse().unwrap());
+            assert_eq!(clashes(left, right), expected, "{left} {right}");
+            assert_eq!(clashes(right, left), expected, "{right} {left}");
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! A text becomes settings, or all of its faults: black box over `parse`, without the environment.
+
+use super::*;
+use crate::cache::policy::Storing;
+use std::time::Duration;
+
+const MINIMAL: &str = r#"
+[[source]]
+name = "s"
+urls = ["http://127.0.0.1:9001"]
+[[route]]
+name = "r"
+path = "/{*rest}"
+source = "s"
+"#;
+
+fn read(text: &str) -> Result<Settings, Faults> {
+    parse(text, "f", Path::new("/base"), &|_| None)
+}
+
+/// `line:column: key: message; remedy` of each fault.
+fn faults(text: &str) -> Vec<String> {
+    let faults = read(text).expect_err("a fault");
+    faults.as_slice().iter().map(|fault| fault.to_string().replacen("f:", "", 1)).collect()
+}
+
+#[test]
+fn the_shortest_file_has_every_default() {
+    let settings = read(MINIMAL).unwrap();
+    assert_eq!(settings.gateway.listen, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(settings.gateway.request_timeout, Duration::from_mins(1));
+    assert_eq!(settings.gateway.limits.head_bytes, 32 << 10);
+    assert_eq!(settings.gateway.limits.body_bytes, None);
+    assert_eq!(settings.admin.listen, "127.0.0.1:9090".parse().unwrap());
+    assert!(settings.admin.token.is_none());
+    assert_eq!(settings.cache.memory_bytes, 256 << 20);
+    assert!(settings.cache.shared.is_none() && settings.sync.is_none());
+    assert_eq!(settings.sources[0].timeout, Duration::from_secs(15));
+    assert_eq!(settings.sources[0].host, source::HostSent::Client);
+    let route = &settings.gateway.routes[0];
+    assert_eq!(route.cache.storing, Storing::Enabled);
+    assert_eq!(route.cache.ttl, None);
+    assert_eq!(route.cache.stale_if_error, Duration::from_mins(5));
+    assert!(route.limits.is_empty() && route.sync.is_none());
+}
+
+#[test]
+fn the_reference_agrees_with_the_defaults_of_the_cache() {
+    let policy = read(MINIMAL).unwrap().gateway.routes.remove(0).cache;
+    assert_eq!(format!("{policy:?}"), format!("{:?}", cache::Policy::default()));
+}
+
+#[test]
+fn what_is_written_lands_in_the_settings() {
+    let text = MINIMAL.to_owned()
+        + r#"
+host = "API.example.com:80"
+methods = ["GET", "POST"]
+strip = "/%61pi"
+body = "1GiB"
+invalidates = ["/items", "/lists/*", "tag:items"]
+[route.cache]
+ttl = "60s"
+negative = { "404" = "10s" }
+ignore_query = ["utm_*"]
+tags = ["a"]
+enabled = false
+[[route.limit]]
+name = "l"
+burst = 7
+key = "header:X-Api-Key"
+mode = "shadow"
+stage = "source"
+[cache.shared]
+redis = "redis://127.0.0.1:6379/2"
+hash_keys = false
+max_unverified = "0s"
+[server]
+listen = ["127.0.0.1:0", "[::1]:0"]
+trusted_proxies = ["10.0.0.0/8", "::1"]
+threads = 3
+[server.limits]
+body = "2MiB"
+[admin]
+listen = "0.0.0.0:9091"
+token = "t"
+hosts = ["Gateway.example"]
+"#;
+    let settings = read(&text).unwrap();
+    let route = &settings.gateway.routes[0];
+    assert_eq!(route.host.as_deref(), Some("api.example.com"));
+    assert_eq!(route.methods, Some(vec![http::Method::GET, http::Method::POST]));
+    assert_eq!(route.strip.as_deref(), Some("/api"));
+    assert_eq!(route.body_bytes, Some(1 << 30));
+    let [path, prefix, tag] = route.invalidates.as_slice() else { panic!("{:?}", route.invalidates) };
+    assert_eq!(*path, gateway::Invalidates::Path("/items".into()));
+    assert_eq!(*prefix, gateway::Invalidates::Prefix("/lists/".into()));
+    assert_eq!(*tag, gateway::Invalidates::Tag("items".into()));
+    assert_eq!(route.cache.negative, [(http::StatusCode::NOT_FOUND, Duration::from_secs(10))]);
+    assert_eq!(route.cache.storing, Storing::Disabled);
+    assert_eq!(route.cache.ttl, Some(Duration::from_mins(1)));
+    let limit = &route.limits[0];
+    assert_eq!((limit.requests.get(), limit.burst.get(), limit.per), (100, 7, Duration::from_secs(1)));
+    let shared = settings.cache.shared.unwrap();
+    assert_eq!((shared.namespace.as_str(), shared.hash_keys), ("tidegate", false));
+    assert_eq!((shared.max_unverified, shared.object_bytes), (Duration::ZERO, 8 << 20));
+    assert_eq!((settings.threads, settings.gateway.listen.len()), (3, 2));
+    assert_eq!(settings.gateway.limits.body_bytes, Some(2 << 20));
+    assert_eq!(settings.gateway.trusted_proxies.len(), 2);
+    assert_eq!(settings.admin.hosts, ["gateway.example"]);
+    assert_eq!(settings.admin.token.unwrap().expose(), "t");
+}
+
+#[test]
+fn all_faults_of_a_file_are_told_at_once_and_in_order() {
+    let text = r#"[server]
+listn = ["127.0.0.1:8080"]
+threads = 0
+request_timeout = 5
+[[source]]
+name = "s"
+[[route]]
+name = "r"
+path = "items"
+source = "other"
+[route.cache]
+ttl = "soon"
+identiti = "shared"
+[[route.limit]]
+name = "l"
+mode = "enforced"
+requests = "many"
+[nowhere]
+"#;
+    assert_eq!(
+        faults(text),
+        [
+            "2:1: server.listn: unknown key; did you mean listen?",
+            "3:11: server.threads: must be from 1 to 1024; write a number within these bounds",
+            "4:19: server.request_timeout: must be a text in quotes; write one such as \"60s\"",
+            "5:1: source[0].urls: missing; add urls = [\"..\"]",
+            "9:8: route[0].path: a path pattern begins with /; write one such as \"/items\", \
+             \"/items/{id}\" or \"/items/{*rest}\"",
+            "10:10: route[0].source: unknown source \"other\"; add a [[source]] of that name, or name one of: s",
+            "12:7: route[0].cache.ttl: is no duration with a unit, up to ten years; write one such as \
+             \"250ms\", \"30s\" or \"5m\"",
+            "13:1: route[0].cache.identiti: unknown key; did you mean identity?",
+            "16:8: route[0].limit[0].mode: must be one of enforce, shadow; did you mean \"enforce\"?",
+            "17:12: route[0].limit[0].requests: must be a whole number; write one such as 100",
+            "18:2: nowhere: unknown key; remove it; known here: admin, cache, destination, route, server, source, sync",
+        ]
+    );
+}
+
+#[test]
+fn tables_of_the_wrong_shape_hide_nothing_else() {
+    let text = "server = 5\nsource = [1, {name = \"s\"}]\n[route]\nname = \"r\"\n";
+    assert_eq!(
+        faults(text),
+        [
+            "1:1: route: there is no route; add a [[route]]",
+            "1:10: server: must be a table; write { key = value }, or a [table]",
+            "2:11: source[0]: must be a table; write { key = value }, or a [table]",
+            "2:14: source[1].urls: missing; add urls = [\"..\"]",
+            "3:1: route: must be a list of tables; write [[route]]",
+        ]
+    );
+}
+
+#[test]
+fn syntax_is_told_with_its_place() {
+    let told = faults("[server]\nlisten = [\n\n[[source\n");
+    assert!(told[0].contains("(file): not valid TOML: "), "{told:?}");
+    assert_eq!(faults(""), ["1:1: (file): is empty; write at least one [[source]] and one [[route]]"]);
+    assert_eq!(faults("# nothing\n\n").len(), 1);
+    let large = format!("# {}", "x".repeat(1 << 20));
+    assert!(faults(&large)[0].contains("is larger than 1 MiB"));
+}
+
+const SOUND: &str = r#"[server]
+listen = ["127.0.0.1:1"]
+[server.limits]
+[admin]
+[cache]
+[sync]
+[[source]]
+name = "s"
+urls = ["http://127.0.0.1:9001"]
+[[destination]]
+name = "d"
+url = "http://127.0.0.1:9002"
+[[route]]
+name = "r"
+path = "/{*rest}"
+source = "s"
+[route.cache]
+[[route.limit]]
+name = "l"
+"#;
+
+/// A header of [`SOUND`], a line that replaces the one of the same key below it or is added there,
+/// and the key and a part of the message of a fault that follows.
+#[rustfmt::skip]
+const CLASSES: &[(&str, &str, &str, &str)] = &[
+    ("[server]", "listen = []", "server.listen", "there is no listener"),
+    ("[server]", "listen = [\"localhost:1\"]", "server.listen[0]", "no IP address"),
+    ("[server]", "listen = [\"127.0.0.1:9090\"]", "admin.listen", "another listener has"),
+    ("[server]", "listen = [\"0.0.0.0:9090\"]", "admin.listen", "another listener has"),
+    ("[server]", "listen = [\"127.0.0.1:1\", \"127.0.0.1:1\"]", "server.listen[1]", "another"),
+    ("[server]", "threads = -1", "server.threads", "must be from 1"),
+    ("[server]", "threads = 99999999999999999999", "server.threads", "too large"),
+    ("[server]", "trusted_proxies = [\"10.0.0.0/99\"]", "server.trusted_proxies[0]", "CIDR"),
+    ("[server]", "tls = { cert = \"no.pem\", key = \"no.pem\" }", "server.tls.cert", "cannot be read"),
+    ("[server.limits]", "head = \"64\"", "server.limits.head", "no size with a unit"),
+    ("[server.limits]", "head = \"2MiB\"", "server.limits.head", "at most"),
+    ("[server.limits]", "fields = 0", "server.limits.fields", "must be from 1"),
+    ("[server.limits]", "body_rate = \"2KiB\"", "server.limits.body_rate", "not supported yet"),
+    ("[admin]", "listen = \"0.0.0.0:9\"", "admin.token", "missing"),
+    ("[admin]", "hosts = [\"a b\"]", "admin.hosts[0]", "host[:port]"),
+    ("[cache]", "memory = \"much\"", "cache.memory", "no size"),
+    ("[cache]", "shared = {}", "cache.shared.redis", "missing"),
+    ("[cache]", "shared = { redis = \"http://h\" }", "cache.shared.redis", "redis://"),
+    ("[cache]", "shared = { redis = \"rediss://h\" }", "cache.shared.redis", "not supported yet"),
+    (
+        "[cache]",
+        "shared = { redis = \"redis://h\", secret = \"x\" }",
+        "cache.shared.secret",
+        "not supported",
+    ),
+    (
+        "[cache]",
+        "shared = { redis = \"redis://h\", namespace = \"\" }",
+        "cache.shared.namespace",
+        "1 to 100",
+    ),
+    ("[sync]", "data = \"\"", "sync.data", "is empty"),
+    ("[sync]", "retention = \"1\"", "sync.retention", "no duration"),
+    ("[[source]]", "name = \"s\"\nurls = [\"http://h\"]\n[[source]]", "source[1].name", "there twice"),
+    ("[[source]]", "urls = []", "source[0].urls", "needs a URL"),
+    ("[[source]]", "urls = [\"ftp://h\"]", "source[0].urls[0]", "http:// or https://"),
+    ("[[source]]", "urls = [\"h:1\"]", "source[0].urls[0]", "http:// or https://"),
+    ("[[source]]", "urls = [\"http://h#f\"]", "source[0].urls[0]", "fragment"),
+    ("[[source]]", "urls = [\"http://a\", \"http://b\"]", "source[0].urls[1]", "not supported yet"),
+    ("[[source]]", "timeout = \"0s\"", "source[0].timeout", "longer than zero"),
+    ("[[source]]", "concurrency = 0", "source[0].concurrency", "from 1"),
+    ("[[source]]", "host = \"a/b\"", "source[0].host", "host[:port]"),
+    ("[[source]]", "headers = { \"a b\" = \"c\" }", "source[0].headers.a b", "no name of a field"),
+    ("[[source]]", "headers = { host = \"c\" }", "source[0].headers.host", "sets itself"),
+    ("[[source]]", "headers = { a = \"\\u0000\" }", "source[0].headers.a", "no field value"),
+    ("[[source]]", "headers = { a = \"${NO}\" }", "source[0].headers.a", "variable NO is not set"),
+    ("[[source]]", "headers = { a = \"${NO\" }", "source[0].headers.a", "not followed"),
+    ("[[source]]", "idempotent = true", "source[0].idempotent", "not supported yet"),
+    ("[[source]]", "health = { path = \"/\", every = \"1s\" }", "source[0].health", "not supported yet"),
+    ("[[destination]]", "format = \"state\"", "destination[0].format", "not supported yet"),
+    ("[[destination]]", "on_failure = \"parkkey\"", "destination[0].on_failure", "must be one of"),
+    ("[[destination]]", "retry = { base = \"9m\" }", "destination[0].retry.cap", "shorter than base"),
+    ("[[destination]]", "retry = { attempts = 0 }", "destination[0].retry.attempts", "from 1"),
+    ("[[destination]]", "breaker = { failures = 0 }", "destination[0].breaker.failures", "from 1"),
+    ("[[destination]]", "backlog = \"1GiB\"", "destination[0].backlog", "not supported yet"),
+    (
+        "[[destination]]",
+        "rate = { requests = 0, per = \"1s\" }",
+        "destination[0].rate.requests",
+        "from 1",
+    ),
+    (
+        "[[destination]]",
+        "rate = { requests = 1, per = \"1s\" }",
+        "destination[0].rate",
+        "not supported yet",
+    ),
+    ("[[destination]]", "secrets = [\"x\"]", "destination[0].secrets[0]", "whsec_"),
+    ("[[destination]]", "secrets = [\"whsec_x\"]", "destination[0].secrets[0]", "not supported yet"),
+    ("[[destination]]", "allow = \"public\"", "destination[0].allow", "not supported yet"),
+    ("[[destination]]", "allow = [\"x\"]", "destination[0].allow", "CIDR"),
+    ("[[destination]]", "allow = 1", "destination[0].allow", "must be a text in quotes"),
+    ("[[destination]]", "outcome = { \"x\" = \"retry\" }", "destination[0].outcome.x", "no status"),
+    (
+        "[[destination]]",
+        "outcome = { \"409\" = \"retry\" }",
+        "destination[0].outcome.409",
+        "not supported",
+    ),
+    ("[[destination]]", "from = \"retention\"", "destination[0].from", "not supported yet"),
+    (
+        "[[destination]]",
+        "headers = { webhook-id = \"x\" }",
+        "destination[0].headers.webhook-id",
+        "sets itself",
+    ),
+    ("[[route]]", "path = \"/a?b\"", "route[0].path", "no query"),
+    ("[[route]]", "path = \"/{*a}/b\"", "route[0].path", "at the end only"),
+    ("[[route]]", "host = \"\"", "route[0].host", "host[:port]"),
+    ("[[route]]", "methods = []", "route[0].methods", "no method"),
+    ("[[route]]", "methods = [\"get\"]", "route[0].methods[0]", "capital"),
+    ("[[route]]", "methods = [\"A B\"]", "route[0].methods[0]", "no method"),
+    ("[[route]]", "methods = [\"TRACE\"]", "route[0].methods[0]", "never forwarded"),
+    ("[[route]]", "upgrade = [\"websocket\"]", "route[0].upgrade[0]", "not supported yet"),
+    ("[[route]]", "strip = \"api\"", "route[0].strip", "single /"),
+    ("[[route]]", "body = \"x\"", "route[0].body", "no size"),
+    ("[[route]]", "invalidates = [\"items\"]", "route[0].invalidates[0]", "single /"),
+    ("[[route]]", "invalidates = [\"tag:\"]", "route[0].invalidates[0]", "tag"),
+    ("[[route]]", "source = \"t\"", "route[0].source", "unknown source \"t\""),
+    ("[route.cache]", "enabled = \"yes\"", "route[0].cache.enabled", "true or false"),
+    ("[route.cache]", "identity = \"cookie:a b\"", "route[0].cache.identity", "must be"),
+    ("[route.cache]", "identity = \"header:A\"", "route[0].cache.identity", "not supported yet"),
+    (
+        "[route.cache]",
+        "request_directives = \"honour\"",
+        "route[0].cache.request_directives",
+        "not supported",
+    ),
+    ("[route.cache]", "negative = { \"500\" = \"1s\" }", "route[0].cache.negative.500", "200 to 499"),
+    ("[route.cache]", "ignore_query = [\"a*b\"]", "route[0].cache.ignore_query[0]", "no name"),
+    ("[route.cache]", "tags = [\"a b\"]", "route[0].cache.tags[0]", "a tag is"),
+    ("[[route.limit]]", "per = \"0s\"", "route[0].limit[0].per", "longer than zero"),
+    ("[[route.limit]]", "per = \"2d\"", "route[0].limit[0].per", "at most a day"),
+    ("[[route.limit]]", "requests = 0", "route[0].limit[0].requests", "from 1"),
+    ("[[route.limit]]", "burst = 0", "route[0].limit[0].burst", "from 1"),
+    ("[[route.limit]]", "key = \"user\"", "route[0].limit[0].key", "must be client"),
+    ("[[route.limit]]", "key = \"header:\"", "route[0].limit[0].key", "no name of a field"),
+    ("[[route.limit]]", "scope = \"shared\"", "route[0].limit[0].scope", "[cache.shared]"),
+    ("[[route.limit]]", "name = \"l\"\n[[route.limit]]", "route[0].limit[1].name", "there twice"),
+    ("[[route.limit]]", "name = \"\"", "route[0].limit[0].name", "1 to 100"),
+];
+
+#[test]
+fn every_class_of_fault_is_found() {
+    assert!(read(SOUND).is_ok());
+    for (after, line, key, message) in CLASSES {
+        let name = line.split(" = ").next().unwrap_or_default();
+        let mut text = String::new();
+        let mut inside = false;
+        for row in SOUND.lines() {
+            inside = if row.starts_with('[') { row == *after } else { inside };
+            // The new line replaces the one of the same key, unless it ends in a header of its own.
+            if line.ends_with(']') && line.contains("\n[[")
+                || !inside
+                || !row.starts_with(&format!("{name} ="))
+            {
+                text = text + row + "\n";
+            }
+            if row == *after {
+                text = text + *line + "\n";
+            }
+        }
+        let told = read(&text).expect_err(line);
+        let found = told.as_slice().iter().any(|fault| fault.key == *key && fault.message.contains(*message));
+        assert!(found, "{after} {line}: {told}");
+    }
+}
+
+#[test]
+fn relative_paths_start_at_the_folder_of_the_file_and_variables_are_read() {
+    let environment = |name: &str| (name == "URL").then(|| "http://me:pw@h:1/base".to_owned());
+    let text = MINIMAL.replace("http://127.0.0.1:9001", "${URL}");
+    let settings = parse(&text, "f", Path::new("/base"), &environment).unwrap();
+    assert_eq!(settings.sources[0].url.expose().as_str(), "http://me:pw@h:1/base");
+}
+
+#[test]
+fn i12_no_fault_and_no_shown_configuration_tells_a_secret() {
+    let secrets = r#"
+[admin]
+token = "canary"
+[cache.shared]
+redis = "redis://canary:canary@h?x=canary"
+[[destination]]
+name = "d"
+url = "http://canary:canary@h/?canary=canary"
+headers = { authorization = "canary" }
+"#;
+    let text = MINIMAL
+        .replace("127.0.0.1:9001\"]", "canary:canary@h/?canary\"]\nheaders = { x = \"canary\" }")
+        + secrets;
+    let settings = read(&text).unwrap();
+    assert!(!settings.redacted.to_string().contains("canary"), "{}", settings.redacted);
+    assert!(!format!("{settings:?}").contains("canary"));
+    assert_eq!(settings.redacted["admin"]["token"], "redacted");
+    assert_eq!(settings.redacted["admin"]["listen"], "127.0.0.1:9090");
+
+    let broken = text
+        .replace("http://canary", "htp://canary")
+        .replace("redis://canary", "canary://canary")
+        .replace("url =", "secrets = [\"canary\"]\nurl =")
+        .replace("\"canary\" }", "\"canary\\u0001\" }")
+        .replace("token = \"canary\"", "token = \"canary \"");
+    let told = read(&broken).expect_err("faults");
+    assert!(told.as_slice().len() >= 5, "{told}");
+    assert!(!told.to_string().contains("canary"), "{told}");
+}
+
+/// Each optional key of the reference, once it is there, is understood.
+#[test]
+fn the_optional_keys_of_the_reference_are_valid() {
+    let lines: Vec<&str> = reference::TEXT.lines().collect();
+    let optional = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line.len() > 1;
+    let uncommented: Vec<&str> =
+        lines.iter().map(|line| if optional(line) { &line[1..] } else { line }).collect();
+    assert!(uncommented != lines);
+    // A key of the server stands behind the header of an optional section.
+    let text = uncommented.join("\n");
+    let (tree, errors) = DeTable::parse_recoverable(&text);
+    assert!(errors.is_empty(), "{errors:?}");
+    let mut report = Report::new("f", &text);
+    let defaults = DeValue::Table(reference::table().clone());
+    let mut tree = tree;
+    Walk { report: &mut report, environment: &|_| None }.table(
+        &mut tree,
+        "",
+        schema::document(),
+        Some(&defaults),
+    );
+    assert!(report.is_empty(), "{}", report.into_faults());
+}
+
+/// The reference up to `[route.sync]`, which stands at its end.
+fn unsynced_reference() -> &'static str {
+    let (text, _) = reference::TEXT.split_once("\n[route.sync]\n").unwrap();
+    assert!(read(text).is_ok());
+    text
+}
+
+proptest::proptest! {
+    /// Whatever stands in a file, it is read or its faults are told.
+    #[test]
+    fn no_text_makes_it_panic(cuts in proptest::collection::vec((0usize..3000, 0usize..40, ".{0,12}"), 1..6)) {
+        let mut text: Vec<char> = unsynced_reference().chars().collect();
+        for (from, length, with) in cuts {
+            let from = from.min(text.len());
+            let to = (from + length).min(text.len());
+            text.splice(from..to, with.chars());
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(faults) = read(&text) {
+            proptest::prop_assert!(!faults.as_slice().is_empty());
+        }
+    }
+
+    /// Values of any type in the place of any other are refused by the walk: nothing is left for
+    /// serde to refuse, which would tell one fault and hide the others.
+    #[test]
+    fn the_walk_lets_only_pass_what_fits_the_shapes(
+        edits in proptest::collection::vec((0usize..200, 0usize..9), 1..8),
+    ) {
+        let values = ["-1", "\"x\"", "true", "[]", "[1]", "[{}]", "{}", "{ \"404\" = 1 }", "1.5"];
+        let mut lines: Vec<String> = unsynced_reference().lines().map(str::to_owned).collect();
+        for (line, value) in edits {
+            let Some(line) = lines.get_mut(line) else { continue };
+            if let Some((key, _)) = line.trim_start_matches('#').split_once(" = ") && !key.contains(' ') {
+                *line = format!("{key} = {}", values[value]);
+            }
+        }
+        if let Err(faults) = read(&lines.join("\n")) {
+            proptest::prop_assert!(!faults.to_string().contains("does not fit its key"), "{faults}");
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_faults_is_cut_and_says_so() {
+    let lines: Vec<String> = (0..2000).map(|index| format!("key{index} = 1")).collect();
+    let text = lines.join("\n");
+    let told = faults(&text);
+    assert_eq!(told.len(), 501);
+    assert!(told[500].contains("has 1502 more faults"), "{}", told[500]);
+}

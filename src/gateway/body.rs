@@ -1,0 +1,90 @@
+//! The body of an answer: held, growing, or passed on as it comes.
+
+use super::landing::Landing;
+use crate::cache::collapse::Follower;
+use crate::cache::growing::{Cut, Reader};
+use crate::source::{BodyError, SourceBody};
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// What a client is sent.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// Nothing; what is known of its length is said by the fields.
+    Empty,
+    /// What is held.
+    Full(Bytes),
+    /// What a fill brings.
+    Growing(Box<Growing>),
+    /// What a source sends, for this client alone.
+    Forwarded(Box<SourceBody>),
+}
+
+/// A reader of a fill, which holds its place among the fill's followers while it reads.
+#[derive(Debug)]
+pub(crate) struct Growing {
+    reader: Reader,
+    length: Option<u64>,
+    _interest: Follower<Landing>,
+}
+
+/// Why a body broke off: the transfer is visibly broken for the client.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error(transparent)]
+    Cut(#[from] Cut),
+    #[error(transparent)]
+    Source(#[from] BodyError),
+}
+
+impl Body {
+    pub(crate) fn growing(reader: Reader, length: Option<u64>, interest: Follower<Landing>) -> Self {
+        Self::Growing(Box::new(Growing { reader, length, _interest: interest }))
+    }
+
+    pub(crate) fn forwarded(body: SourceBody) -> Self {
+        Self::Forwarded(Box::new(body))
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Growing(growing) => Pin::new(&mut growing.reader)
+                .poll_chunk(context)
+                .map(|chunk| chunk.map(|chunk| chunk.map(Frame::data).map_err(Broken::Cut))),
+            Self::Forwarded(body) => Pin::new(&mut **body)
+                .poll_frame(context)
+                .map(|frame| frame.map(|frame| frame.map_err(Broken::Source))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Growing(growing) => growing.length == Some(0),
+            Self::Forwarded(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Growing(growing) => growing.length.map_or_else(SizeHint::new, SizeHint::with_exact),
+            Self::Forwarded(body) => body.size_hint(),
+        }
+    }
+}

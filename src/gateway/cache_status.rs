@@ -1,0 +1,172 @@
+//! How a request was answered: one closed vocabulary for field (RFC 9211), log and metric.
+
+use crate::cache::Tier;
+use crate::cache::rules::{ForwardReason, NoStoreReason};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::StatusCode;
+use std::fmt::Write;
+
+/// The field's name.
+pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// How a request was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CacheStatus {
+    /// From a fresh stored response.
+    Hit { ttl: i64, tier: Tier },
+    /// From a stale one, validated in the background.
+    HitStale { ttl: i64 },
+    /// By a forward of this request's own.
+    Forwarded { reason: ForwardReason, status: StatusCode, stored: Stored },
+    /// By somebody else's forward.
+    Collapsed { reason: ForwardReason },
+    /// From a stale response after a forward that gave no good answer.
+    StaleIfError { status: Option<StatusCode>, ttl: i64 },
+    /// The forward gave no answer.
+    Failed { reason: ForwardReason },
+    /// By Tidegate itself, without asking anybody.
+    Own,
+}
+
+/// What became of a forwarded answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// It is being stored.
+    Yes,
+    /// It is not, and why.
+    No(NoStoreReason),
+    /// Nobody thought of storing it.
+    NotConsidered,
+}
+
+impl CacheStatus {
+    /// Where its label for the metric stands in [`LABELS`].
+    pub(crate) const fn index(self) -> usize {
+        match self {
+            Self::Hit { .. } => 0,
+            Self::HitStale { .. } => 1,
+            Self::Collapsed { .. } => 2,
+            Self::StaleIfError { .. } => 3,
+            Self::Own => 4,
+            Self::Forwarded { reason, .. } | Self::Failed { reason } => 5 + reason as usize,
+        }
+    }
+
+    /// Adds this gateway's member behind those of the caches before it.
+    pub(crate) fn append_to(self, fields: &mut HeaderMap) {
+        let mut member = String::with_capacity(64);
+        if let Some(before) = fields.get(&CACHE_STATUS).and_then(|value| value.to_str().ok()) {
+            member.push_str(before);
+            member.push_str(", ");
+        }
+        member.push_str("tidegate");
+        // Writing to a String cannot fail.
+        let _infallible = self.write(&mut member).is_ok();
+        if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(member)) {
+            fields.insert(CACHE_STATUS, value);
+        }
+    }
+
+    fn write(self, out: &mut String) -> std::fmt::Result {
+        match self {
+            Self::Hit { ttl, tier } => write!(out, "; hit; ttl={ttl}; detail={}", tier.as_str()),
+            Self::HitStale { ttl } => write!(out, "; hit; ttl={ttl}; detail=stale-while-revalidate"),
+            Self::Collapsed { reason } => write!(out, "; fwd={}; collapsed", reason.as_str()),
+            Self::Forwarded { reason, status, stored } => {
+                write!(out, "; fwd={}; fwd-status={}", reason.as_str(), status.as_u16())?;
+                match stored {
+                    Stored::Yes => out.write_str("; stored"),
+                    Stored::No(why) => write!(out, "; detail={}", why.as_str()),
+                    Stored::NotConsidered => Ok(()),
+                }
+            }
+            Self::StaleIfError { status, ttl } => {
+                out.write_str("; fwd=stale")?;
+                if let Some(status) = status {
+                    write!(out, "; fwd-status={}", status.as_u16())?;
+                }
+                write!(out, "; ttl={ttl}; detail=stale-if-error")
+            }
+            Self::Failed { reason } => write!(out, "; fwd={}", reason.as_str()),
+            Self::Own => Ok(()),
+        }
+    }
+}
+
+/// Every label of the metric: `hit`, `hit-stale`, `collapsed`, `stale-if-error`, `none`, or why it was
+/// forwarded; in the order of [`CacheStatus::index`].
+pub(crate) const LABELS: [&str; 13] = [
+    "hit",
+    "hit-stale",
+    "collapsed",
+    "stale-if-error",
+    "none",
+    ForwardReason::Bypass.as_str(),
+    ForwardReason::Method.as_str(),
+    ForwardReason::UriMiss.as_str(),
+    ForwardReason::VaryMiss.as_str(),
+    ForwardReason::Miss.as_str(),
+    ForwardReason::Request.as_str(),
+    ForwardReason::Stale.as_str(),
+    ForwardReason::Partial.as_str(),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(status: CacheStatus) -> String {
+        let mut fields = HeaderMap::new();
+        status.append_to(&mut fields);
+        fields.get(CACHE_STATUS).unwrap().to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn rfc9211_members() {
+        let forwarded = |reason, status, stored| CacheStatus::Forwarded { reason, status, stored };
+        for (status, text) in [
+            (CacheStatus::Hit { ttl: 42, tier: Tier::Memory }, "tidegate; hit; ttl=42; detail=memory"),
+            (CacheStatus::HitStale { ttl: -12 }, "tidegate; hit; ttl=-12; detail=stale-while-revalidate"),
+            (
+                forwarded(ForwardReason::UriMiss, StatusCode::OK, Stored::Yes),
+                "tidegate; fwd=uri-miss; fwd-status=200; stored",
+            ),
+            (
+                forwarded(ForwardReason::UriMiss, StatusCode::OK, Stored::No(NoStoreReason::Private)),
+                "tidegate; fwd=uri-miss; fwd-status=200; detail=private",
+            ),
+            (CacheStatus::Collapsed { reason: ForwardReason::UriMiss }, "tidegate; fwd=uri-miss; collapsed"),
+            (
+                CacheStatus::StaleIfError { status: Some(StatusCode::SERVICE_UNAVAILABLE), ttl: -30 },
+                "tidegate; fwd=stale; fwd-status=503; ttl=-30; detail=stale-if-error",
+            ),
+            (CacheStatus::Own, "tidegate"),
+        ] {
+            assert_eq!(shown(status), text);
+        }
+    }
+
+    #[test]
+    fn several_caches_in_a_row_append() {
+        let mut fields = HeaderMap::new();
+        fields.insert(CACHE_STATUS, HeaderValue::from_static("origin; hit"));
+        CacheStatus::Own.append_to(&mut fields);
+        assert_eq!(fields.get(CACHE_STATUS).unwrap(), "origin; hit, tidegate");
+    }
+
+    #[test]
+    fn every_reason_has_its_label() {
+        for reason in [
+            ForwardReason::Bypass,
+            ForwardReason::Method,
+            ForwardReason::UriMiss,
+            ForwardReason::VaryMiss,
+            ForwardReason::Miss,
+            ForwardReason::Request,
+            ForwardReason::Stale,
+            ForwardReason::Partial,
+        ] {
+            assert_eq!(LABELS[CacheStatus::Failed { reason }.index()], reason.as_str());
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The content of a client's request: streamed, bounded, and never waited for without end.
+
+use super::pace::{Pace, TooSlow};
+use crate::source::{RequestBody, Upload};
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+/// What is wrong with a request's content. It is the client's fault, never the source's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ContentFault {
+    /// Over the bound: 413.
+    #[error("the content is larger than is allowed here")]
+    TooLarge,
+    /// Slower than `body_rate`: 408.
+    #[error("the content arrived too slowly")]
+    TooSlow,
+    /// Bad framing, or the client left: 400.
+    #[error("the content broke off or is badly framed")]
+    Broken,
+}
+
+/// Bounds of a request's content.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Bytes after chunk decoding; `None`: no bound.
+    pub bytes_max: Option<u64>,
+    /// Bytes a second under which a sender is cut.
+    pub rate_bytes: u64,
+}
+
+/// A request's content, if it has any.
+#[derive(Debug)]
+pub(crate) enum Content {
+    None,
+    Some(Incoming),
+}
+
+impl Content {
+    pub(crate) fn new(incoming: Incoming) -> Self {
+        if incoming.is_end_stream() { Self::None } else { Self::Some(incoming) }
+    }
+
+    /// Whether there is none.
+    pub(crate) const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    /// The declared length, where there is one.
+    fn declared(&self) -> Option<u64> {
+        match self {
+            Self::None => Some(0),
+            Self::Some(incoming) => incoming.size_hint().exact(),
+        }
+    }
+
+    /// Refuses content that says beforehand that it is too large: before anything is read.
+    ///
+    /// # Errors
+    /// [`ContentFault::TooLarge`]
+    pub(crate) fn within(&self, bounds: Bounds) -> Result<(), ContentFault> {
+        match (self.declared(), bounds.bytes_max) {
+            (Some(declared), Some(bytes_max)) if declared > bytes_max => Err(ContentFault::TooLarge),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads all of it into memory.
+    ///
+    /// # Errors
+    /// [`ContentFault`]
+    pub(crate) async fn collect(self, bounds: Bounds) -> Result<Bytes, ContentFault> {
+        self.within(bounds)?;
+        let Self::Some(incoming) = self else { return Ok(Bytes::new()) };
+        let mut body = Metered::new(incoming, bounds);
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            if first.is_empty() && rest.is_empty() {
+                first = data;
+                continue;
+            }
+            if rest.is_empty() {
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&data);
+        }
+        Ok(if rest.is_empty() { first } else { rest.freeze() })
+    }
+
+    /// Hands it on as it comes.
+    pub(crate) fn stream(self, bounds: Bounds) -> Stream {
+        match self {
+            Self::None => Stream { body: crate::source::empty(), fault: Arc::default(), upload: None },
+            Self::Some(incoming) => {
+                let metered = Metered::new(incoming, bounds);
+                let (fault, upload) = (Arc::clone(&metered.fault), metered.upload.clone());
+                let body = metered.map_err(|fault| Box::new(fault).into()).boxed_unsync();
+                Stream { body, fault, upload: Some(upload) }
+            }
+        }
+    }
+}
+
+/// Content that is handed on as it comes.
+pub(crate) struct Stream {
+    /// The body for the source.
+    pub body: RequestBody,
+    /// What was wrong with it, once something was.
+    pub fault: Arc<OnceLock<ContentFault>>,
+    /// Tells that it still moves.
+    pub upload: Option<Upload>,
+}
+
+/// Counts bytes, measures the rate, and remembers what went wrong.
+struct Metered {
+    incoming: Incoming,
+    bounds: Bounds,
+    bytes: u64,
+    fault: Arc<OnceLock<ContentFault>>,
+    upload: Upload,
+    pace: Pace,
+}
+
+impl Metered {
+    fn new(incoming: Incoming, bounds: Bounds) -> Self {
+        let (fault, upload) = (Arc::default(), Upload::default());
+        Self { incoming, bounds, bytes: 0, fault, upload, pace: Pace::new(bounds.rate_bytes) }
+    }
+
+    fn fail(&self, fault: ContentFault) -> ContentFault {
+        *self.fault.get_or_init(|| fault)
+    }
+
+    fn received(&mut self, length: usize) -> Result<(), ContentFault> {
+        self.bytes += length as u64;
+        self.upload.report();
+        if self.bounds.bytes_max.is_some_and(|bytes_max| self.bytes > bytes_max) {
+            return Err(self.fail(ContentFault::TooLarge));
+        }
+        self.pace.moved(length as u64).map_err(|TooSlow| self.fail(ContentFault::TooSlow))
+    }
+}
+
+impl Body for Metered {
+    type Data = Bytes;
+    type Error = ContentFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ContentFault>>> {
+        let this = &mut *self;
+        let frame = match Pin::new(&mut this.incoming).poll_frame(context) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                let cut = this.pace.poll_waiting(context);
+                return cut.map(|TooSlow| Some(Err(this.fail(ContentFault::TooSlow))));
+            }
+        };
+        Poll::Ready(match frame {
+            None => None,
+            Some(Err(_)) => Some(Err(this.fail(ContentFault::Broken))),
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                Some(this.received(length).map(|()| frame))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

@@ -1,0 +1,250 @@
+//! A fill: one forward for everybody who waits for its key, in a task that no client owns.
+//!
+//! ```text
+//! send -> no answer            land Failed
+//!      -> 304 to a validation  freshen, store, land Validated
+//!      -> head may be shared   land Shared, then pump the body: complete -> store, close
+//!      |                                                        broken   -> abort, close
+//!      |                                                        nobody reads, far from done -> drop
+//!      -> head may not         close, land Alone; the leader gets the answer for itself
+//! ```
+
+use super::Gateway;
+use super::cache_status::Stored;
+use super::forward::{self, Head};
+use super::forwarded;
+use super::landing::{Landing, Shared};
+use super::problem::SourceFailure;
+use super::route::Route;
+use crate::cache::collapse::Lead;
+use crate::cache::growing::{Growing, Pushed};
+use crate::cache::rules::reuse::{Verdict, assess};
+use crate::cache::rules::storable;
+use crate::cache::rules::validation::{self, Freshened};
+use crate::cache::rules::{Exchange, ForwardReason, NoStoreReason, RequestHead, ResponseHead};
+use crate::cache::{CacheKey, StoredResponse};
+use crate::source::SourceBody;
+use bytes::Bytes;
+use http::header::VIA;
+use http::{HeaderMap, Method, Response, StatusCode, response};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Bytes of a body kept for its readers where it will not be stored.
+const WINDOW_BYTES: u64 = 256 * 1024;
+
+/// A fill without readers goes on if at most so many bytes are missing (or half is done).
+const MISSING_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Everything a fill needs; nothing of it belongs to a client.
+pub(crate) struct Fill {
+    pub gateway: Arc<Gateway>,
+    pub route: Arc<Route>,
+    pub key: CacheKey,
+    /// The head for the source, without validators.
+    pub head: Head,
+    /// The request's own fields: what selects a variant, and whether it carried Authorization.
+    pub request_fields: HeaderMap,
+    /// What is stored and stale.
+    pub stale: Option<Arc<StoredResponse>>,
+    pub reason: ForwardReason,
+}
+
+/// An answer that only the leader may have.
+pub(crate) type Private = (Response<SourceBody>, NoStoreReason);
+
+/// A head that has arrived, and when.
+struct Arrived {
+    parts: response::Parts,
+    body: SourceBody,
+    exchange: Exchange,
+}
+
+impl Fill {
+    /// Runs to its end, whoever waits.
+    pub(crate) async fn run(self, lead: Lead<Landing>, private: Option<oneshot::Sender<Private>>) {
+        let mut stale = self.stale.clone();
+        loop {
+            let arrived = match self.forward(&lead, stale.as_deref()).await {
+                Ok(arrived) => arrived,
+                Err(failure) => {
+                    lead.close();
+                    return lead.land(Landing::Failed(failure));
+                }
+            };
+            match stale.take() {
+                Some(stored) if arrived.parts.status == StatusCode::NOT_MODIFIED => {
+                    if let Some(freshened) = self.freshen(&stored, &arrived) {
+                        lead.close();
+                        return lead.land(freshened);
+                    }
+                    // The 304 does not fit what is stored: ask for the whole, once.
+                }
+                _ => return self.take(&lead, arrived, private).await,
+            }
+        }
+    }
+
+    async fn forward(
+        &self,
+        lead: &Lead<Landing>,
+        stale: Option<&StoredResponse>,
+    ) -> Result<Arrived, SourceFailure> {
+        let mut head = self.head.clone();
+        if let Some(stored) = stale {
+            validation::add_conditions(stored, &mut head.fields);
+        }
+        let requested_at = self.gateway.clock.now();
+        let body = crate::source::empty();
+        let response = forward::send(&self.route, head, body, None, self.reason)
+            .await
+            .map_err(|error| SourceFailure::from(&error))?;
+        let received_at = self.gateway.clock.now();
+        let exchange =
+            Exchange { requested_at, received_at, fence: lead.fence(), jitter: fastrand::f64() };
+        let (parts, body) = response.into_parts();
+        Ok(Arrived { parts, body, exchange })
+    }
+
+    /// What a 304 makes of what is stored; `None` where it speaks of something else.
+    fn freshen(&self, stored: &StoredResponse, arrived: &Arrived) -> Option<Landing> {
+        let policy = &self.route.settings.cache;
+        let request = RequestHead { method: &Method::GET, fields: &self.request_fields };
+        let fields = &arrived.parts.headers;
+        match validation::freshen(stored, request, fields, policy, &arrived.exchange) {
+            Freshened::Kept(freshened) => {
+                Some(Landing::Validated(self.gateway.cache.store(&self.key, freshened)))
+            }
+            Freshened::NotKept(once, _) => {
+                self.gateway.cache.forget(&self.key, stored);
+                Some(Landing::ValidatedOnce(Arc::new(once)))
+            }
+            Freshened::Mismatch => None,
+        }
+    }
+
+    /// Shares and stores an answer, or hands it to the leader alone.
+    async fn take(&self, lead: &Lead<Landing>, arrived: Arrived, private: Option<oneshot::Sender<Private>>) {
+        let Arrived { mut parts, body, exchange } = arrived;
+        let policy = &self.route.settings.cache;
+        let request = RequestHead { method: &Method::GET, fields: &self.request_fields };
+        let head = ResponseHead { status: parts.status, fields: &parts.headers };
+        if let Err(reason) = storable::may_share(request, head, policy, &exchange) {
+            lead.close();
+            lead.land(Landing::Alone);
+            if let Some(private) = private {
+                forward::pass_on(&mut parts.headers);
+                // A leader whose client has left has no use for it.
+                drop(private.send((Response::from_parts(parts, body), reason)));
+            }
+            return;
+        }
+        forwarded::append(&mut parts.headers, &VIA, "1.1 tidegate");
+        self.share(lead, &parts, body, &exchange).await;
+    }
+
+    async fn share(
+        &self,
+        lead: &Lead<Landing>,
+        parts: &response::Parts,
+        body: SourceBody,
+        exchange: &Exchange,
+    ) {
+        let request = RequestHead { method: &Method::GET, fields: &self.request_fields };
+        let response = ResponseHead { status: parts.status, fields: &parts.headers };
+        let length = body.size_hint().exact();
+        let object_bytes_max = self.gateway.cache.object_bytes_max();
+        let admitted = match storable::admit(request, response, &self.route.settings.cache, exchange) {
+            Ok(_) if length.is_some_and(|length| length > object_bytes_max) => Err(NoStoreReason::TooLarge),
+            admitted => admitted,
+        };
+        let (stored, kept_bytes_max) = match &admitted {
+            Ok(_) => (Stored::Yes, object_bytes_max),
+            Err(reason) => (Stored::No(*reason), WINDOW_BYTES),
+        };
+        let growing = Growing::new(kept_bytes_max);
+        let head = match &admitted {
+            Ok(admitted) => admitted.head().clone(),
+            Err(_) => storable::unstored(request, response, exchange),
+        };
+        // Late comers may join only what they could have been given from the store.
+        let joinable = admitted.is_ok() && assess(&head, self.gateway.clock.now()) == Verdict::Fresh;
+        if !joinable {
+            lead.close();
+        }
+        lead.land(Landing::Shared(Arc::new(Shared { head, body: Arc::clone(&growing), length, stored })));
+        match pump(lead, body, &growing).await {
+            Some(whole) => {
+                if let Ok(admitted) = admitted {
+                    self.gateway.cache.store(&self.key, admitted.into_stored(whole));
+                }
+            }
+            None => growing.abort(),
+        }
+    }
+}
+
+/// Moves a body from the source into the growing one. The whole where all of it was kept; `None`
+/// where it broke off, was dropped or outgrew what is kept.
+async fn pump(lead: &Lead<Landing>, mut body: SourceBody, growing: &Growing) -> Option<Bytes> {
+    let mut received = 0u64;
+    let length = body.size_hint().exact();
+    loop {
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            () = lead.abandoned(), if !worth_finishing(received, length) => {
+                if lead.close_if_abandoned() { return None; }
+                continue;
+            }
+        };
+        match frame {
+            None => return growing.complete(),
+            Some(Err(error)) => {
+                tracing::warn!(target: "tidegate::source", error = %error, "the answer broke off");
+                lead.close();
+                return None;
+            }
+            Some(Ok(frame)) => {
+                let Ok(data) = frame.into_data() else { continue };
+                received += data.len() as u64;
+                if growing.push(data).await == Pushed::Abandoned && lead.close_if_abandoned() {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a fill that nobody waits for is so far on that it is finished all the same. Of a body that
+/// does not say its length, as much as may be missing is awaited.
+const fn worth_finishing(received: u64, length: Option<u64>) -> bool {
+    match length {
+        Some(length) => {
+            length.saturating_sub(received) <= MISSING_BYTES_MAX || received.saturating_mul(2) >= length
+        }
+        None => received <= MISSING_BYTES_MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fills_without_readers_are_finished_when_little_is_missing_or_half_is_done() {
+        const MIB: u64 = 1024 * 1024;
+        for (received, length, finished) in [
+            (0, Some(MIB), true),
+            (0, Some(MIB + 1), false),
+            (4 * MIB, Some(8 * MIB), true),
+            (3 * MIB, Some(8 * MIB), false),
+            (7 * MIB, Some(8 * MIB), true),
+            (MIB, None, true),
+            (MIB + 1, None, false),
+        ] {
+            assert_eq!(worth_finishing(received, length), finished, "{received} of {length:?}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! To the source: the head is rebuilt from the validated model, never copied with its framing.
+
+use super::forwarded;
+use super::problem::{GatewayError, SourceFailure};
+use super::request::{Request, X_REQUEST_ID};
+use super::route::Route;
+use crate::cache::rules::hop_by_hop::{self, CDN_LOOP};
+use crate::cache::rules::{ForwardReason, tags, validation};
+use crate::cache::rules::vary::folded_accept_encoding;
+use crate::source::{HostSent, RequestBody, Source, SourceBody, SourceError, Upload};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, VIA};
+use http::{HeaderMap, HeaderValue, Method, Response, Version};
+
+/// This gateway in Via, CDN-Loop and Cache-Status.
+const SELF: &str = "tidegate";
+
+/// What a head is sent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The client's own request: its preconditions and ranges are its affair.
+    Relay,
+    /// To fill the cache: a whole representation, whatever the client has of it.
+    Fill,
+}
+
+/// A head for the source.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub method: Method,
+    /// Path and query as the source gets them, before its base path.
+    pub path_and_query: String,
+    pub fields: HeaderMap,
+}
+
+/// Builds the head that a source gets for a client's request.
+///
+/// # Errors
+/// [`GatewayError::Loop`] where the request has passed through here before (RFC 8586).
+pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Result<Head, GatewayError> {
+    let mut fields = request.fields.clone();
+    if is_loop(&fields) {
+        return Err(GatewayError::Loop);
+    }
+    hop_by_hop::remove(&mut fields);
+    for name in [CONTENT_LENGTH, EXPECT] {
+        fields.remove(name);
+    }
+    remove_own(&mut fields);
+    if purpose == Purpose::Fill {
+        validation::remove_conditions(&mut fields);
+        match folded_accept_encoding(&fields) {
+            Some(folded) => fields.insert(ACCEPT_ENCODING, folded),
+            None => fields.remove(ACCEPT_ENCODING),
+        };
+    }
+    forwarded::set(&mut fields, request.client, &request.target);
+    forwarded::append(&mut fields, &VIA, via(request.version));
+    forwarded::append(&mut fields, &CDN_LOOP, SELF);
+    fields.insert(X_REQUEST_ID, request.id.value());
+    if let Some(host) = host(route.source.settings(), &route.source, request) {
+        fields.insert(HOST, host);
+    }
+    let method = if purpose == Purpose::Fill { Method::GET } else { request.method.clone() };
+    Ok(Head { method, path_and_query: route.forwarded(&request.target).path_and_query().to_owned(), fields })
+}
+
+/// The Host that the source gets.
+fn host(settings: &crate::source::Settings, source: &Source, request: &Request) -> Option<HeaderValue> {
+    let host = match &settings.host {
+        HostSent::Client => request.target.authority().as_str().to_owned(),
+        HostSent::Source => source.authority(),
+        HostSent::Name(name) => name.clone(),
+    };
+    HeaderValue::try_from(host).ok()
+}
+
+/// Whether CDN-Loop names this gateway.
+fn is_loop(fields: &HeaderMap) -> bool {
+    let members = fields.get_all(CDN_LOOP).iter().filter_map(|line| line.to_str().ok());
+    members
+        .flat_map(|line| line.split(','))
+        .any(|member| member.split(';').next().is_some_and(|id| id.trim().eq_ignore_ascii_case(SELF)))
+}
+
+/// Fields by which clients speak to Tidegate, or could pretend to be it.
+fn remove_own(fields: &mut HeaderMap) {
+    let own: Vec<_> = fields.keys().filter(|name| name.as_str().starts_with("tidegate-")).cloned().collect();
+    for name in own {
+        fields.remove(name);
+    }
+}
+
+fn via(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0 tidegate",
+        Version::HTTP_2 => "2.0 tidegate",
+        _ => "1.1 tidegate",
+    }
+}
+
+/// Sends a head with its content; counts why.
+///
+/// # Errors
+/// [`SourceError`]
+pub(crate) async fn send(
+    route: &Route,
+    head: Head,
+    body: RequestBody,
+    upload: Option<&Upload>,
+    reason: ForwardReason,
+) -> Result<Response<SourceBody>, SourceError> {
+    route.metrics.forwarded(reason);
+    let uri = route.source.uri(&head.path_and_query).unwrap_or_default();
+    let mut request = http::Request::new(body);
+    *request.method_mut() = head.method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = head.fields;
+    let outcome = route.source.send(request, upload).await;
+    if let Err(error) = &outcome {
+        let failure = SourceFailure::from(error);
+        tracing::warn!(
+            target: "tidegate::source",
+            source = route.source.settings().name,
+            failure = failure.as_str(),
+            cause = cause(error),
+            "no answer"
+        );
+    }
+    outcome
+}
+
+/// The innermost cause, in words.
+fn cause(error: &SourceError) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// Makes a source's fields fit for clients: end-to-end ones only, with Via.
+pub(crate) fn pass_on(fields: &mut HeaderMap) {
+    hop_by_hop::remove(fields);
+    forwarded::append(fields, &VIA, via(Version::HTTP_11));
+    tags::remove_private(fields);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc8586_a_loop_is_seen() {
+        for (value, seen) in [("tidegate", true), ("other, Tidegate;v=1", true), ("nottidegate", false)] {
+            let mut fields = HeaderMap::new();
+            fields.insert(CDN_LOOP, HeaderValue::from_static(value));
+            assert_eq!(is_loop(&fields), seen, "{value}");
+        }
+    }
+}

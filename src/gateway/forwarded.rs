@@ -1,0 +1,155 @@
+//! Who asked, as told by the proxies in front; and the fields by which clients could lie about it.
+
+use super::request::{Client, Trust};
+use crate::target::Target;
+use http::header::FORWARDED;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// The most addresses of a forwarding chain that are looked at.
+const CHAIN_MAX: usize = 64;
+
+/// Whether a peer's word on who asked is believed.
+pub(crate) fn trust(peer: IpAddr, trusted_proxies: &[IpNet]) -> Trust {
+    let peer = peer.to_canonical();
+    if trusted_proxies.iter().any(|range| range.contains(&peer)) { Trust::Proxy } else { Trust::Nobody }
+}
+
+/// The peer, or behind trusted proxies the rightmost address that is none of them.
+pub(crate) fn client_address(
+    fields: &HeaderMap,
+    peer: IpAddr,
+    trust: Trust,
+    trusted_proxies: &[IpNet],
+) -> IpAddr {
+    let peer = peer.to_canonical();
+    if trust == Trust::Nobody {
+        return peer;
+    }
+    let mut nearest = peer;
+    let lines: Vec<&str> = fields.get_all(X_FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok()).collect();
+    for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')).take(CHAIN_MAX) {
+        let Ok(address) = hop.trim().parse::<IpAddr>() else { return nearest };
+        nearest = address.to_canonical();
+        if !trusted_proxies.iter().any(|range| range.contains(&nearest)) {
+            return nearest;
+        }
+    }
+    nearest
+}
+
+/// Fields that sources act on although no key holds them: from clients that are not trusted they are
+/// removed (web cache poisoning).
+pub(crate) fn is_unkeyed(name: &str) -> bool {
+    const PREFIXES: [&str; 4] = ["x-forwarded-", "x-original-", "x-rewrite-", "x-override-"];
+    const NAMES: [&str; 5] = ["forwarded", "x-http-method", "x-host", "x-real-ip", "x-http-method-override"];
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || NAMES.contains(&name)
+        || name.ends_with("-method-override")
+        || name.ends_with("client-ip")
+}
+
+/// Sets X-Forwarded-For, -Proto, -Host and Forwarded (RFC 7239): anew, or extended where the peer is
+/// a trusted proxy.
+pub(crate) fn set(fields: &mut HeaderMap, client: Client, target: &Target) {
+    if client.trust == Trust::Nobody {
+        let unkeyed: Vec<HeaderName> = fields.keys().filter(|name| is_unkeyed(name.as_str())).cloned().collect();
+        for name in unkeyed {
+            fields.remove(name);
+        }
+    }
+    let peer = client.peer;
+    let node = match peer {
+        IpAddr::V4(address) => format!("for={address}"),
+        IpAddr::V6(address) => format!("for=\"[{address}]\""),
+    };
+    let (scheme, host) = (target.scheme().as_str(), target.authority().as_str());
+    append(fields, &X_FORWARDED_FOR, &peer.to_string());
+    append(fields, &FORWARDED, &format!("{node};host=\"{host}\";proto={scheme}"));
+    for (name, value) in [(X_FORWARDED_PROTO, scheme), (X_FORWARDED_HOST, host)] {
+        if let (false, Ok(value)) = (fields.contains_key(&name), HeaderValue::from_str(value)) {
+            fields.insert(name, value);
+        }
+    }
+}
+
+/// Adds a member to a list field, keeping it one line.
+pub(crate) fn append(fields: &mut HeaderMap, name: &HeaderName, member: &str) {
+    let mut list = String::new();
+    for line in fields.get_all(name).iter().filter_map(|line| line.to_str().ok()) {
+        list.push_str(line);
+        list.push_str(", ");
+    }
+    list.push_str(member);
+    if let Ok(value) = HeaderValue::try_from(list) {
+        fields.insert(name.clone(), value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for &(name, value) in lines {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    #[test]
+    fn the_client_is_the_rightmost_address_that_is_no_trusted_proxy() {
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let peer = "10.0.0.1".parse().unwrap();
+        for (chain, client) in [
+            (&[][..], "10.0.0.1"),
+            (&[("x-forwarded-for", "1.1.1.1, 2.2.2.2")][..], "2.2.2.2"),
+            (&[("x-forwarded-for", "1.1.1.1, 2.2.2.2, 10.9.9.9")], "2.2.2.2"),
+            (&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "3.3.3.3")], "3.3.3.3"),
+            (&[("x-forwarded-for", "1.1.1.1, unknown")], "10.0.0.1"),
+            (&[("x-forwarded-for", "10.1.1.1")], "10.1.1.1"),
+        ] {
+            let address = client_address(&fields(chain), peer, trust(peer, &trusted), &trusted);
+            assert_eq!(address.to_string(), client, "{chain:?}");
+        }
+        let stranger = "::ffff:9.9.9.9".parse().unwrap();
+        let lie = fields(&[("x-forwarded-for", "1.1.1.1")]);
+        let address = client_address(&lie, stranger, trust(stranger, &trusted), &trusted);
+        assert_eq!(address.to_string(), "9.9.9.9");
+    }
+
+    #[test]
+    fn strangers_cannot_set_unkeyed_inputs() {
+        let target = Target::parse_absolute("http://h/").unwrap();
+        let peer = "9.9.9.9".parse().unwrap();
+        let lies = [
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-port", "1"),
+            ("forwarded", "for=1.1.1.1"),
+            ("x-original-url", "/admin"),
+            ("x-rewrite-url", "/admin"),
+            ("x-http-method-override", "DELETE"),
+            ("true-client-ip", "1.1.1.1"),
+            ("x-host", "evil"),
+        ];
+        let mut given = fields(&lies);
+        set(&mut given, Client { address: peer, peer, trust: Trust::Nobody }, &target);
+        let expected = fields(&[
+            ("x-forwarded-for", "9.9.9.9"),
+            ("forwarded", "for=9.9.9.9;host=\"h\";proto=http"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "h"),
+        ]);
+        assert_eq!(given, expected);
+        let mut given = fields(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")]);
+        set(&mut given, Client { address: peer, peer, trust: Trust::Proxy }, &target);
+        assert_eq!(given.get("x-forwarded-for").unwrap(), "1.1.1.1, 9.9.9.9");
+        assert_eq!(given.get("x-forwarded-proto").unwrap(), "https");
+    }
+}

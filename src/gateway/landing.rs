@@ -1,0 +1,34 @@
+//! What a fill lands for everybody who waits for it.
+
+use super::cache_status::Stored;
+use super::problem::SourceFailure;
+use crate::cache::StoredResponse;
+use crate::cache::growing::Growing;
+use std::sync::Arc;
+
+/// What a fill lands. Cheap to clone: every follower gets one.
+#[derive(Clone, Debug)]
+pub(crate) enum Landing {
+    /// A head that may be shared, and the body that grows.
+    Shared(Arc<Shared>),
+    /// The source confirmed what was stored (304): here it is, freshened.
+    Validated(Arc<StoredResponse>),
+    /// The source confirmed it, and that it may not be kept (`private`, `no-store`): for the leader.
+    ValidatedOnce(Arc<StoredResponse>),
+    /// The answer may not be shared: everyone forwards for themselves.
+    Alone,
+    /// There was no answer.
+    Failed(SourceFailure),
+}
+
+/// An answer that several get.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The head, as it would be stored; its body is empty.
+    pub head: StoredResponse,
+    /// The content, as it comes.
+    pub body: Arc<Growing>,
+    /// The length that the source declared.
+    pub length: Option<u64>,
+    pub stored: Stored,
+}

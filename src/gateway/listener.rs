@@ -1,0 +1,198 @@
+//! The accept loop: which protocol is spoken, how many connections there may be, and how they end.
+
+use super::connection::{Answering, Protocol, TIMEOUT_ANSWER, Transport};
+use super::pipeline;
+use super::request::Peer;
+use super::{Gateway, Limits};
+use bytes::{Bytes, BytesMut};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// RFC 9113 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Bytes of the first read, before it is known which protocol is spoken.
+const FIRST_READ_BYTES: usize = 4096;
+
+/// How long an idle connection is kept after a signal to stop, for a request that is on its way.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
+
+/// How long the accept loop rests when the system has no descriptor left.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// HTTP/2: requests at once on one connection.
+const STREAMS_MAX: u32 = 100;
+
+/// HTTP/2: how often a silent client is asked whether it is there, and how long it may take.
+const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+
+/// HTTP/2: bytes buffered for one slow reader.
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Bytes beyond `limits.head` that hyper may buffer, so that the gate can answer what is too large.
+const HEAD_SLACK_BYTES: u16 = u16::MAX;
+
+/// Field lines beyond `limits.fields` that hyper may parse, so that the gate can answer.
+const FIELDS_SLACK: usize = 100;
+
+/// Above the limit of connections.
+const FULL_ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
+
+/// Accepts until told to stop; connections live on in `connections`.
+pub(crate) async fn serve(
+    gateway: Arc<Gateway>,
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+    connections: TaskTracker,
+    stop: CancellationToken,
+) {
+    let Ok(local) = listener.local_addr() else { return };
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, address)) => match Arc::clone(&places).try_acquire_owned() {
+                Ok(place) => {
+                    let peer = Peer { address, local };
+                    let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
+                    connections.spawn(async move {
+                        let _open = gateway.open_connections.enter();
+                        if let Err(error) = connection(gateway.clone(), stream, peer, stop).await {
+                            tracing::debug!(target: "tidegate::connection", %address, %error, "ended");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(_full) => refuse(&stream, address),
+            },
+            Err(error) => {
+                tracing::warn!(target: "tidegate::connection", %error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+}
+
+fn refuse(stream: &TcpStream, address: SocketAddr) {
+    // Best effort: a client that does not get it sees the close.
+    let sent = stream.try_write(FULL_ANSWER).is_ok();
+    tracing::debug!(target: "tidegate::connection", %address, sent, "refused: server.limits.connections");
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+async fn connection(
+    gateway: Arc<Gateway>,
+    mut stream: TcpStream,
+    peer: Peer,
+    stop: CancellationToken,
+) -> Result<(), BoxError> {
+    let accepted_at = Instant::now();
+    stream.set_nodelay(true)?;
+    let limits = gateway.settings.limits;
+    let sniffed = tokio::select! {
+        sniffed = sniff(&mut stream, &limits, accepted_at) => sniffed?,
+        () = async { stop.cancelled().await; tokio::time::sleep(LAST_REQUEST).await } => return Ok(()),
+    };
+    let Some((protocol, read_ahead)) = sniffed else { return Ok(()) };
+    let transport = Transport::new(stream, read_ahead, protocol, limits, accepted_at);
+    let activity = transport.activity();
+    let service = service_fn({
+        let activity = Arc::clone(&activity);
+        move |request: http::Request<Incoming>| {
+            let under_way = activity.begin();
+            let answer = pipeline::answer(Arc::clone(&gateway), peer, request);
+            async move { Ok::<_, Infallible>(answer.await.map(|body| Answering::new(body, under_way))) }
+        }
+    });
+    let io = TokioIo::new(transport);
+    let ending = async {
+        stop.cancelled().await;
+        if activity.is_idle() {
+            tokio::time::sleep(LAST_REQUEST).await;
+        }
+    };
+    match protocol {
+        Protocol::Http1 => {
+            let mut serving = pin!(http1(&limits).serve_connection(io, service));
+            tokio::select! {
+                ended = serving.as_mut() => return Ok(ended?),
+                () = ending => serving.as_mut().graceful_shutdown(),
+            }
+            Ok(serving.await?)
+        }
+        Protocol::Http2 => {
+            let mut serving = pin!(http2(&limits).serve_connection(io, service));
+            tokio::select! {
+                ended = serving.as_mut() => return Ok(ended?),
+                () = ending => serving.as_mut().graceful_shutdown(),
+            }
+            Ok(serving.await?)
+        }
+    }
+}
+
+fn http1(limits: &Limits) -> hyper::server::conn::http1::Builder {
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    let head_bytes = usize::try_from(limits.head_bytes).unwrap_or(usize::MAX);
+    builder
+        .timer(TokioTimer::new())
+        // The transport's own timers know an idle connection from a slow head, and answer 408.
+        .header_read_timeout(None)
+        .max_headers(limits.fields.saturating_add(FIELDS_SLACK))
+        .max_buf_size(head_bytes.saturating_add(HEAD_SLACK_BYTES.into()));
+    builder
+}
+
+fn http2(limits: &Limits) -> hyper::server::conn::http2::Builder<TokioExecutor> {
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let head_bytes = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(head_bytes.saturating_add(HEAD_SLACK_BYTES.into()))
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .keep_alive_interval(PING.0)
+        .keep_alive_timeout(PING.1);
+    builder
+}
+
+/// Reads just enough to know which protocol is spoken; `None` where nothing came in time.
+async fn sniff(
+    stream: &mut TcpStream,
+    limits: &Limits,
+    accepted_at: Instant,
+) -> io::Result<Option<(Protocol, Bytes)>> {
+    let mut read = BytesMut::with_capacity(FIRST_READ_BYTES);
+    while PREFACE.starts_with(&read) && read.len() < PREFACE.len() {
+        let more = tokio::time::timeout_at(accepted_at + limits.header_timeout, stream.read_buf(&mut read));
+        match more.await {
+            Ok(Ok(0)) => return Ok(None),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(error),
+            Err(_) if read.is_empty() => return Ok(None),
+            Err(_) => {
+                // Best effort: whoever does not read gets the close alone.
+                let _sent = stream.try_write(TIMEOUT_ANSWER).is_ok();
+                return Ok(None);
+            }
+        }
+    }
+    let protocol = if read.starts_with(PREFACE) { Protocol::Http2 } else { Protocol::Http1 };
+    Ok(Some((protocol, read.freeze())))
+}

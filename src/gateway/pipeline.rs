@@ -1,0 +1,160 @@
+//! The way of one request, top to bottom.
+
+use super::body::Body;
+use super::cache_status::CacheStatus;
+use super::problem::GatewayError;
+use super::reply::Answer;
+use super::request::{Peer, Request, RequestId, X_REQUEST_ID};
+use super::route::{Action, Route};
+use super::{Gateway, read, relay, strict, write};
+use crate::clock::Timestamp;
+use crate::rate_limit::{Caller, Fields, Stage, Verdict};
+use crate::telemetry::metrics as names;
+use futures_util::FutureExt;
+use http::{Method, Response};
+use hyper::body::Incoming;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+/// Answers one request, whatever happens: an error becomes a problem, a panic a 500.
+pub(crate) async fn answer(
+    gateway: Arc<Gateway>,
+    peer: Peer,
+    request: http::Request<Incoming>,
+) -> Response<Body> {
+    let now = gateway.clock.now();
+    let request = match strict::admit(request, peer, &gateway.settings) {
+        Ok(request) => request,
+        Err(refusal) => {
+            metrics::counter!(names::REFUSED, "reason" => refusal.as_str()).increment(1);
+            return finished(Err(GatewayError::Refused(refusal)), None, &Fields::default());
+        }
+    };
+    let seen = Seen::of(&gateway, &request, now);
+    let (outcome, route, quota) = match gateway.routes.matching(&request) {
+        Err(error) => (Err(error), None, Fields::default()),
+        Ok(route) => {
+            let route = Arc::clone(route);
+            let mut quota = Fields::default();
+            let way = way(&gateway, &route, request, now, &mut quota);
+            let outcome = AssertUnwindSafe(way).catch_unwind().await.unwrap_or_else(|_| {
+                metrics::counter!(names::PANICS).increment(1);
+                Err(GatewayError::Panicked)
+            });
+            (outcome, Some(route), quota)
+        }
+    };
+    seen.finish(outcome, route.as_deref(), &quota)
+}
+
+/// The way: each line is a step, each step one named function.
+async fn way(
+    gateway: &Arc<Gateway>,
+    route: &Arc<Route>,
+    request: Request,
+    now: Timestamp,
+    quota: &mut Fields,
+) -> Result<Answer, GatewayError> {
+    admit(route, Stage::Edge, &request, now, quota)?;
+    match route.action(&request) {
+        Action::Reuse => read::answer(gateway, route, request, now).await,
+        Action::Relay(reason) => relay::alone(route, request, reason).await,
+        Action::Write => write::forward(gateway, route, request).await,
+        Action::Record => write::record(gateway, route, request).await,
+    }
+}
+
+/// All quotas of a stage admit, or one denies.
+fn admit(
+    route: &Route,
+    stage: Stage,
+    request: &Request,
+    now: Timestamp,
+    quota: &mut Fields,
+) -> Result<(), GatewayError> {
+    let caller = Caller { address: request.client.address, fields: &request.fields };
+    match route.quotas.admit(stage, &caller, now) {
+        Verdict::Admit(fields) => {
+            *quota = fields;
+            Ok(())
+        }
+        Verdict::Deny(denied) => {
+            let retry_after_seconds = denied.retry_after_seconds();
+            let violated = denied.violated.iter().map(ToString::to_string).collect();
+            *quota = denied.fields;
+            Err(GatewayError::Quota { retry_after_seconds, violated })
+        }
+    }
+}
+
+/// What the log line and the answer need of a request that is gone by then.
+struct Seen<'a> {
+    gateway: &'a Gateway,
+    began: Timestamp,
+    id: RequestId,
+    line: Option<Line>,
+}
+
+/// The parts of the log line; kept only where it is written.
+struct Line {
+    method: Method,
+    target: String,
+    client: std::net::IpAddr,
+}
+
+impl<'a> Seen<'a> {
+    fn of(gateway: &'a Gateway, request: &Request, began: Timestamp) -> Self {
+        let logged = tracing::enabled!(target: "tidegate::access", tracing::Level::DEBUG);
+        let line = logged.then(|| Line {
+            method: request.method.clone(),
+            target: format!("{}{}", request.target.authority(), request.target.path()),
+            client: request.client.address,
+        });
+        Self { gateway, began, id: request.id.clone(), line }
+    }
+
+    fn finish(
+        self,
+        outcome: Result<Answer, GatewayError>,
+        route: Option<&Route>,
+        quota: &Fields,
+    ) -> Response<Body> {
+        let mut response = finished(outcome, route, quota);
+        response.headers_mut().insert(X_REQUEST_ID, self.id.value());
+        if let Some(line) = self.line {
+            let milliseconds = self.gateway.clock.now().since(self.began).as_millis();
+            let field = response.headers().get(super::cache_status::CACHE_STATUS);
+            tracing::debug!(
+                target: "tidegate::access",
+                request_id = %self.id,
+                method = %line.method,
+                target = line.target,
+                client = %line.client,
+                route = route.map_or("", |route| &route.name),
+                status = response.status().as_u16(),
+                cache_status = field.and_then(|value| value.to_str().ok()).unwrap_or_default(),
+                milliseconds,
+                "request"
+            );
+        }
+        response
+    }
+}
+
+/// Adds what every answer carries, and counts it.
+fn finished(
+    outcome: Result<Answer, GatewayError>,
+    route: Option<&Route>,
+    quota: &Fields,
+) -> Response<Body> {
+    let (mut response, status) = match outcome {
+        Ok(answer) => (answer.response, answer.status),
+        Err(error) => (error.into_response(), CacheStatus::Own),
+    };
+    status.append_to(response.headers_mut());
+    quota.apply(response.headers_mut());
+    if let Some(route) = route {
+        route.metrics.answered(status);
+    }
+    response
+}

@@ -1,0 +1,253 @@
+//! The only place where an error becomes a response (RFC 9457), with Proxy-Status (RFC 9209).
+
+use super::body::Body;
+use super::content::ContentFault;
+use super::strict::Refusal;
+use crate::source::SourceError;
+use crate::sync::RecordError;
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use std::error::Error;
+use std::io::ErrorKind;
+
+/// RFC 9209.
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// What clients are told to wait where nothing better is known, in seconds.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// Why a request got no answer of a source's.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GatewayError {
+    #[error("refused: {}", .0.as_str())]
+    Refused(Refusal),
+    #[error("no route")]
+    NoRoute,
+    /// The source was seen before in this very request's path (RFC 8586).
+    #[error("loop")]
+    Loop,
+    #[error("a quota denies")]
+    Quota { retry_after_seconds: u64, violated: Vec<String> },
+    #[error(transparent)]
+    Content(#[from] ContentFault),
+    #[error("{0}")]
+    Source(SourceFailure),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Too many wait, or what was waited for did not come in time.
+    #[error("overloaded")]
+    Overloaded,
+    #[error("a fault of the gateway's own")]
+    Panicked,
+}
+
+/// How a source failed, in the words of RFC 9209 2.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SourceFailure {
+    Busy,
+    Refused,
+    ConnectTimeout,
+    Dns,
+    Tls,
+    Unreachable,
+    Timeout,
+    Terminated,
+    Protocol,
+}
+
+impl SourceFailure {
+    /// RFC 9209's token.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Busy => "connection_limit_reached",
+            Self::Refused => "connection_refused",
+            Self::ConnectTimeout => "connection_timeout",
+            Self::Dns => "dns_error",
+            Self::Tls => "tls_protocol_error",
+            Self::Unreachable => "destination_ip_unroutable",
+            Self::Timeout => "http_response_timeout",
+            Self::Terminated => "connection_terminated",
+            Self::Protocol => "http_protocol_error",
+        }
+    }
+
+    /// The status of the answer.
+    pub(crate) const fn status(self) -> StatusCode {
+        match self {
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Refused
+            | Self::ConnectTimeout
+            | Self::Dns
+            | Self::Tls
+            | Self::Unreachable
+            | Self::Terminated
+            | Self::Protocol => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// Whether the source could not be reached or closed without an answer.
+    pub(crate) const fn is_disconnect(self) -> bool {
+        match self {
+            Self::Refused
+            | Self::ConnectTimeout
+            | Self::Dns
+            | Self::Tls
+            | Self::Unreachable
+            | Self::Terminated => true,
+            Self::Busy | Self::Timeout | Self::Protocol => false,
+        }
+    }
+}
+
+impl std::fmt::Display for SourceFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<&SourceError> for SourceFailure {
+    fn from(error: &SourceError) -> Self {
+        match error {
+            SourceError::Busy => Self::Busy,
+            SourceError::Timeout => Self::Timeout,
+            SourceError::Connect(cause) => of_connect(cause),
+            SourceError::Closed(cause) => of_exchange(cause),
+        }
+    }
+}
+
+/// The errors behind an error, itself first.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let current = next?;
+        next = current.source();
+        Some(current)
+    })
+}
+
+fn io_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
+    chain(error).filter_map(|error| error.downcast_ref::<std::io::Error>()).map(std::io::Error::kind).next()
+}
+
+fn of_connect(error: &(dyn Error + 'static)) -> SourceFailure {
+    if chain(error).any(<dyn Error>::is::<rustls::Error>) {
+        return SourceFailure::Tls;
+    }
+    match io_kind(error) {
+        Some(ErrorKind::ConnectionRefused) => SourceFailure::Refused,
+        Some(ErrorKind::TimedOut) => SourceFailure::ConnectTimeout,
+        Some(ErrorKind::InvalidData) => SourceFailure::Tls,
+        Some(ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof) => SourceFailure::Terminated,
+        Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable) => {
+            SourceFailure::Unreachable
+        }
+        // The resolver's errors have no kind of their own.
+        Some(_) | None => SourceFailure::Dns,
+    }
+}
+
+fn of_exchange(error: &(dyn Error + 'static)) -> SourceFailure {
+    let hyper = chain(error).find_map(|error| error.downcast_ref::<hyper::Error>());
+    match hyper {
+        Some(error) if error.is_parse() || error.is_parse_status() => SourceFailure::Protocol,
+        _ => SourceFailure::Terminated,
+    }
+}
+
+impl GatewayError {
+    /// The status of the answer.
+    pub(crate) const fn status(&self) -> StatusCode {
+        match self {
+            Self::Refused(refusal) => refusal.status(),
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::Quota { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Content(ContentFault::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Content(ContentFault::TooSlow) => StatusCode::REQUEST_TIMEOUT,
+            Self::Content(ContentFault::Broken) => StatusCode::BAD_REQUEST,
+            Self::Source(failure) => failure.status(),
+            Self::Record(RecordError::Full) => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Record(RecordError::Unavailable | RecordError::KeyBusy) | Self::Overloaded => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn problem_type(&self) -> &'static str {
+        match self {
+            Self::Quota { .. } => "https://iana.org/assignments/http-problem-types#quota-exceeded",
+            Self::Overloaded | Self::Source(SourceFailure::Busy) | Self::Record(RecordError::KeyBusy) => {
+                "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+            }
+            _ => "about:blank",
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.detail(),
+            Self::NoRoute => "no route takes this host, path and method".into(),
+            Self::Loop => "this request has passed through here before".into(),
+            Self::Quota { violated, .. } => format!("the quota {} is used up", violated.join(", ")),
+            Self::Content(fault) => fault.to_string(),
+            Self::Source(failure) => match failure {
+                SourceFailure::Busy => "too many requests toward the source are under way".into(),
+                SourceFailure::Timeout => "the source did not answer in time".into(),
+                SourceFailure::Terminated => "the source closed without an answer".into(),
+                SourceFailure::Protocol => "the source's answer is not proper HTTP".into(),
+                _ => format!("the source cannot be reached ({failure})"),
+            },
+            Self::Record(error) => error.to_string(),
+            Self::Overloaded => "too many requests are waiting for this; try again".into(),
+            Self::Panicked => "the gateway met a fault of its own; the log tells more".into(),
+        }
+    }
+
+    const fn retry_after_seconds(&self) -> Option<u64> {
+        match self {
+            Self::Quota { retry_after_seconds, .. } => Some(*retry_after_seconds),
+            Self::Record(_) | Self::Overloaded | Self::Source(SourceFailure::Busy) => Some(RETRY_AFTER_SECONDS),
+            _ => None,
+        }
+    }
+
+    /// The answer. A connection whose framing or content cannot be trusted any more is closed.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let status = self.status();
+        let mut problem = serde_json::json!({
+            "type": self.problem_type(),
+            "title": status.canonical_reason().unwrap_or("error"),
+            "status": status.as_u16(),
+            "detail": self.detail(),
+        });
+        if let (Self::Quota { violated, .. }, Some(problem)) = (&self, problem.as_object_mut()) {
+            problem.insert("violated-policies".into(), violated.clone().into());
+        }
+        let mut response = Response::new(Body::Full(Bytes::from(problem.to_string())));
+        *response.status_mut() = status;
+        let fields = response.headers_mut();
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after_seconds() {
+            fields.insert(RETRY_AFTER, seconds.into());
+        }
+        match &self {
+            Self::Refused(Refusal::Method) => {
+                fields.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+            }
+            Self::Source(failure) => {
+                if let Ok(value) = HeaderValue::try_from(format!("tidegate; error={failure}")) {
+                    fields.insert(PROXY_STATUS, value);
+                }
+            }
+            _ => {}
+        }
+        if matches!(self, Self::Refused(_) | Self::Content(_)) {
+            fields.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}

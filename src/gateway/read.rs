@@ -1,0 +1,243 @@
+//! The way of a read: what is stored, else what somebody's forward brings, else the source.
+
+use super::Gateway;
+use super::body::Body;
+use super::cache_status::{CacheStatus, Stored};
+use super::fill::{Fill, Private};
+use super::forward::{self, Purpose};
+use super::landing::{Landing, Shared};
+use super::problem::{GatewayError, SourceFailure};
+use super::relay;
+use super::reply::{self, Answer};
+use super::request::Request;
+use super::route::{Route, is_partial_or_conditional};
+use crate::cache::collapse::{Follower, Lead, Role};
+use crate::cache::rules::reuse::{Failure, may_use_on_failure};
+use crate::cache::rules::{ForwardReason, vary};
+use crate::cache::{CacheKey, Found, Lookup, StoredResponse};
+use crate::clock::Timestamp;
+use http::{Method, StatusCode};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// How often a read looks again after a flight brought another variant than it needs; then it
+/// forwards for itself.
+const ROUNDS_MAX: usize = 3;
+
+/// Answers a read.
+///
+/// # Errors
+/// [`GatewayError`]
+pub(crate) async fn answer(
+    gateway: &Arc<Gateway>,
+    route: &Arc<Route>,
+    request: Request,
+    now: Timestamp,
+) -> Result<Answer, GatewayError> {
+    let key = route.key(&request.target);
+    let mut reason = ForwardReason::Miss;
+    for _ in 0..ROUNDS_MAX {
+        let (stale, why) = match gateway.cache.lookup(&key, &request.fields, now).await {
+            Lookup::Fresh(found) => match hit(&found, &request, now) {
+                Some(answer) => return Ok(answer),
+                None => return relay::alone(route, request, ForwardReason::Request).await,
+            },
+            Lookup::StaleUsable(found) => match stale_hit(&found, &request, now) {
+                Some(answer) => {
+                    super::background::validate(gateway, route, &key, &request, found.stored);
+                    return Ok(answer);
+                }
+                None => return relay::alone(route, request, ForwardReason::Request).await,
+            },
+            Lookup::MustValidate(found, why) => (Some(found.stored), why),
+            Lookup::Forward(why) => (None, why),
+        };
+        reason = why;
+        let asks_for_less = request.method == Method::HEAD || is_partial_or_conditional(&request);
+        if stale.is_none() && asks_for_less {
+            break;
+        }
+        let wanted = Wanted { gateway, route, key: &key, request: &request, stale, reason };
+        match wanted.collapsed().await? {
+            Outcome::Answered(answer) => return Ok(answer),
+            Outcome::OtherVariant => {}
+            Outcome::Alone => break,
+        }
+    }
+    relay::alone(route, request, reason).await
+}
+
+fn hit(found: &Found, request: &Request, now: Timestamp) -> Option<Answer> {
+    let status = CacheStatus::Hit { ttl: found.stored.ttl_seconds(now), tier: found.tier };
+    reply::stored(&found.stored, request, now, status)
+}
+
+fn stale_hit(found: &Found, request: &Request, now: Timestamp) -> Option<Answer> {
+    let status = CacheStatus::HitStale { ttl: found.stored.ttl_seconds(now).min(0) };
+    reply::stored(&found.stored, request, now, status)
+}
+
+/// What became of a collapsed forward for one of those who waited.
+enum Outcome {
+    Answered(Answer),
+    /// It brought a variant that this request does not select.
+    OtherVariant,
+    /// It may not be shared: this request forwards for itself.
+    Alone,
+}
+
+/// What a request waits for.
+struct Wanted<'a> {
+    gateway: &'a Arc<Gateway>,
+    route: &'a Arc<Route>,
+    key: &'a CacheKey,
+    request: &'a Request,
+    stale: Option<Arc<StoredResponse>>,
+    reason: ForwardReason,
+}
+
+/// Whose forward it is.
+enum Part {
+    Leader(oneshot::Receiver<Private>),
+    Follower,
+}
+
+impl Wanted<'_> {
+    async fn collapsed(&self) -> Result<Outcome, GatewayError> {
+        let cache = &self.gateway.cache;
+        let role = self.gateway.flights.join(self.key, cache.fence(), |fence| cache.holds(self.key, fence));
+        let (mut follower, part) = match role {
+            Role::Lead(lead) => self.lead(lead)?,
+            Role::Follow(follower) => (follower, Part::Follower),
+            Role::Full => {
+                return self.stale_or(Failure::NoGoodAnswer, None, || GatewayError::Overloaded);
+            }
+        };
+        let waited = tokio::time::timeout(self.gateway.settings.request_timeout, follower.landed());
+        match waited.await {
+            Err(_) => self.failed(SourceFailure::Timeout),
+            Ok(None) => Err(GatewayError::Panicked),
+            Ok(Some(Landing::Failed(failure))) => self.failed(failure),
+            Ok(Some(Landing::Validated(stored))) => Ok(self.validated(&stored, &part)),
+            Ok(Some(Landing::ValidatedOnce(stored))) => match part {
+                Part::Leader(_) => Ok(self.validated(&stored, &part)),
+                Part::Follower => Ok(Outcome::Alone),
+            },
+            Ok(Some(Landing::Shared(shared))) => Ok(self.shared(&shared, follower, &part)),
+            Ok(Some(Landing::Alone)) => match part {
+                Part::Leader(private) => Ok(self.private(private).await),
+                Part::Follower => Ok(Outcome::Alone),
+            },
+        }
+    }
+
+    /// Begins the forward in a task of its own.
+    fn lead(&self, lead: Lead<Landing>) -> Result<(Follower<Landing>, Part), GatewayError> {
+        let follower = lead.follow();
+        let fill = fill(self.gateway, self.route, self.key, self.request, self.stale.clone(), self.reason)?;
+        let (private, receiver) = oneshot::channel();
+        self.gateway.tasks.spawn(fill.run(lead, Some(private)));
+        Ok((follower, Part::Leader(receiver)))
+    }
+
+    fn validated(&self, stored: &StoredResponse, part: &Part) -> Outcome {
+        if !vary::matches(&stored.selecting_fields, &self.request.fields) {
+            return Outcome::OtherVariant;
+        }
+        let status = self.forwarded_status(StatusCode::NOT_MODIFIED, Stored::Yes, part);
+        let now = self.gateway.clock.now();
+        reply::stored(stored, self.request, now, status).map_or(Outcome::Alone, Outcome::Answered)
+    }
+
+    fn shared(
+        &self,
+        shared: &Shared,
+        interest: Follower<Landing>,
+        part: &Part,
+    ) -> Outcome {
+        if !vary::matches(&shared.head.selecting_fields, &self.request.fields) {
+            return Outcome::OtherVariant;
+        }
+        if let Some(failure) = Failure::of_status(shared.head.status)
+            && let Some(answer) = self.stale_answer(failure, Some(shared.head.status))
+        {
+            return Outcome::Answered(answer);
+        }
+        let status = self.forwarded_status(shared.head.status, shared.stored, part);
+        let now = self.gateway.clock.now();
+        // A reader that comes when the beginning is gone already forwards for itself.
+        let Some(reader) = shared.body.reader() else { return Outcome::Alone };
+        let body = Body::growing(reader, shared.length, interest);
+        Outcome::Answered(reply::growing(shared, self.request, body, now, status))
+    }
+
+    async fn private(&self, private: oneshot::Receiver<Private>) -> Outcome {
+        let Ok((response, why)) = private.await else { return Outcome::Alone };
+        if let Some(failure) = Failure::of_status(response.status())
+            && let Some(answer) = self.stale_answer(failure, Some(response.status()))
+        {
+            return Outcome::Answered(answer);
+        }
+        let status = CacheStatus::Forwarded {
+            reason: self.reason,
+            status: response.status(),
+            stored: Stored::No(why),
+        };
+        Outcome::Answered(Answer { response: response.map(Body::forwarded), status })
+    }
+
+    fn forwarded_status(&self, status: StatusCode, stored: Stored, part: &Part) -> CacheStatus {
+        match part {
+            Part::Leader(_) => CacheStatus::Forwarded { reason: self.reason, status, stored },
+            Part::Follower => CacheStatus::Collapsed { reason: self.reason },
+        }
+    }
+
+    fn failed(&self, failure: SourceFailure) -> Result<Outcome, GatewayError> {
+        let kind = if failure.is_disconnect() { Failure::Disconnected } else { Failure::NoGoodAnswer };
+        self.stale_or(kind, None, || GatewayError::Source(failure))
+    }
+
+    fn stale_or(
+        &self,
+        failure: Failure,
+        status: Option<StatusCode>,
+        error: impl FnOnce() -> GatewayError,
+    ) -> Result<Outcome, GatewayError> {
+        self.stale_answer(failure, status).map(Outcome::Answered).ok_or_else(error)
+    }
+
+    /// What is stored and stale, where a failure allows it (RFC 5861 4).
+    fn stale_answer(&self, failure: Failure, status: Option<StatusCode>) -> Option<Answer> {
+        let stored = self.stale.as_deref()?;
+        let now = self.gateway.clock.now();
+        if !may_use_on_failure(stored, now, failure) {
+            return None;
+        }
+        let status = CacheStatus::StaleIfError { status, ttl: stored.ttl_seconds(now).min(0) };
+        reply::stored(stored, self.request, now, status)
+    }
+}
+
+/// What fills the cache for a request.
+///
+/// # Errors
+/// [`GatewayError::Loop`]
+pub(crate) fn fill(
+    gateway: &Arc<Gateway>,
+    route: &Arc<Route>,
+    key: &CacheKey,
+    request: &Request,
+    stale: Option<Arc<StoredResponse>>,
+    reason: ForwardReason,
+) -> Result<Fill, GatewayError> {
+    Ok(Fill {
+        gateway: Arc::clone(gateway),
+        route: Arc::clone(route),
+        key: key.clone(),
+        head: forward::head(route, request, Purpose::Fill)?,
+        request_fields: request.fields.clone(),
+        stale,
+        reason,
+    })
+}

@@ -1,0 +1,50 @@
+//! A request and its answer, passed through for one client alone.
+
+use super::body::Body;
+use super::cache_status::{CacheStatus, Stored};
+use super::content::Bounds;
+use super::forward::{self, Purpose};
+use super::problem::{GatewayError, SourceFailure};
+use super::reply::Answer;
+use super::request::Request;
+use super::route::Route;
+use crate::cache::rules::ForwardReason;
+use std::sync::Arc;
+
+/// Relays a request; both bodies stream.
+///
+/// # Errors
+/// [`GatewayError`]: the content's fault, or the source's.
+pub(crate) async fn alone(
+    route: &Arc<Route>,
+    request: Request,
+    reason: ForwardReason,
+) -> Result<Answer, GatewayError> {
+    let bounds = route.content_bounds;
+    request.content.within(bounds)?;
+    let head = forward::head(route, &request, Purpose::Relay)?;
+    sent(route, head, request.content, bounds, reason).await
+}
+
+/// Sends a head with a client's content and passes the answer on.
+///
+/// # Errors
+/// [`GatewayError`]
+pub(crate) async fn sent(
+    route: &Route,
+    head: forward::Head,
+    content: super::content::Content,
+    bounds: Bounds,
+    reason: ForwardReason,
+) -> Result<Answer, GatewayError> {
+    let stream = content.stream(bounds);
+    let outcome = forward::send(route, head, stream.body, stream.upload.as_ref(), reason).await;
+    let mut response = outcome.map_err(|error| match stream.fault.get() {
+        Some(fault) => GatewayError::Content(*fault),
+        None => GatewayError::Source(SourceFailure::from(&error)),
+    })?;
+    forward::pass_on(response.headers_mut());
+    let status =
+        CacheStatus::Forwarded { reason, status: response.status(), stored: Stored::NotConsidered };
+    Ok(Answer { response: response.map(Body::forwarded), status })
+}

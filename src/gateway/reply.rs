@@ -1,0 +1,123 @@
+//! A stored or shared response becomes this client's answer: preconditions, ranges, HEAD, Age.
+
+use super::body::Body;
+use super::cache_status::CacheStatus;
+use super::landing::Shared;
+use super::request::Request;
+use crate::cache::StoredResponse;
+use crate::cache::rules::preconditions::{self, Answer as Precondition};
+use crate::cache::rules::range::{self, RangeAnswer};
+use crate::clock::Timestamp;
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT_RANGES, AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+
+/// An answer, and how it came about.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub response: Response<Body>,
+    pub status: CacheStatus,
+}
+
+fn response(status: StatusCode, fields: HeaderMap, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = fields;
+    response
+}
+
+/// Answers with a stored response; `None` where the client's conditions are the source's to decide
+/// (RFC 9110 13.1.1, 13.1.4).
+pub(crate) fn stored(
+    stored: &StoredResponse,
+    request: &Request,
+    now: Timestamp,
+    status: CacheStatus,
+) -> Option<Answer> {
+    let age = stored.current_age(now).as_secs();
+    let mut response = match preconditions::evaluate(&request.fields, stored) {
+        Precondition::Forward => return None,
+        Precondition::NotModified => {
+            response(StatusCode::NOT_MODIFIED, preconditions::not_modified_fields(stored), Body::Empty)
+        }
+        Precondition::Send if request.method == Method::HEAD => {
+            let mut fields = stored.fields.clone();
+            fields.entry(CONTENT_LENGTH).or_insert_with(|| stored.body.len().into());
+            response(stored.status, fields, Body::Empty)
+        }
+        Precondition::Send => match range::evaluate(&request.method, &request.fields, stored) {
+            RangeAnswer::Whole => {
+                response(stored.status, stored.fields.clone(), Body::Full(stored.body.clone()))
+            }
+            part => partial(stored, part),
+        },
+    };
+    response.headers_mut().insert(AGE, age.into());
+    Some(Answer { response, status })
+}
+
+/// A part of a stored response (RFC 9110 14, 15.3.7, 15.5.17).
+fn partial(stored: &StoredResponse, answer: RangeAnswer) -> Response<Body> {
+    let length = stored.body.len() as u64;
+    let mut fields = stored.fields.clone();
+    fields.remove(CONTENT_LENGTH);
+    fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    let (status, body) = match answer {
+        RangeAnswer::Whole => (stored.status, Body::Full(stored.body.clone())),
+        RangeAnswer::Single(range) => {
+            fields.insert(CONTENT_RANGE, range::content_range(&range, length));
+            (StatusCode::PARTIAL_CONTENT, Body::Full(range::part(&stored.body, &range)))
+        }
+        RangeAnswer::Several(ranges) => {
+            let boundary = format!("{:032x}", fastrand::u128(..));
+            let content_type = stored.fields.get(CONTENT_TYPE);
+            let parts = range::multipart(&stored.body, &ranges, content_type, &boundary);
+            fields.insert(CONTENT_TYPE, range::multipart_type(&boundary));
+            (StatusCode::PARTIAL_CONTENT, Body::Full(joined(&parts)))
+        }
+        RangeAnswer::Unsatisfiable => {
+            fields.insert(CONTENT_RANGE, range::unsatisfied_range(length));
+            (StatusCode::RANGE_NOT_SATISFIABLE, Body::Empty)
+        }
+    };
+    response(status, fields, body)
+}
+
+/// At most five parts of what is held anyway (`range::RANGES_MAX`).
+fn joined(parts: &[Bytes]) -> Bytes {
+    let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+    for part in parts {
+        whole.extend_from_slice(part);
+    }
+    whole.freeze()
+}
+
+/// Answers with the head and the growing body of a fill. The one whose request was forwarded hears it
+/// at first hand; everyone else, and whoever is behind another cache, is told its age.
+pub(crate) fn growing(
+    head: &Shared,
+    request: &Request,
+    body: Body,
+    now: Timestamp,
+    status: CacheStatus,
+) -> Answer {
+    let shared = &head.head;
+    let mut response = match preconditions::evaluate(&request.fields, shared) {
+        Precondition::NotModified => {
+            response(StatusCode::NOT_MODIFIED, preconditions::not_modified_fields(shared), Body::Empty)
+        }
+        Precondition::Send | Precondition::Forward if request.method == Method::HEAD => {
+            let mut fields = shared.fields.clone();
+            if let Some(length) = head.length {
+                fields.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+            }
+            response(shared.status, fields, Body::Empty)
+        }
+        Precondition::Send | Precondition::Forward => response(shared.status, shared.fields.clone(), body),
+    };
+    let collapsed = matches!(status, CacheStatus::Collapsed { .. });
+    if collapsed || !shared.initial_age.is_zero() {
+        response.headers_mut().insert(AGE, shared.current_age(now).as_secs().into());
+    }
+    Answer { response, status }
+}

@@ -1,0 +1,85 @@
+//! A request that passed the strict gate: the validated model that everything behind it reads.
+
+use super::content::Content;
+use crate::target::Target;
+use http::{HeaderMap, Method, Version};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+/// Who sent a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    /// The other end of the connection.
+    pub address: SocketAddr,
+    /// The listener's own address.
+    pub local: SocketAddr,
+}
+
+/// Whether the peer's word on who asked is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// It is one of `trusted_proxies`.
+    Proxy,
+    /// It is anybody.
+    Nobody,
+}
+
+/// A request.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub method: Method,
+    /// The canonical target, as the client asked (I8).
+    pub target: Target,
+    /// The fields as they came; framing and Host are checked.
+    pub fields: HeaderMap,
+    pub version: Version,
+    pub content: Content,
+    pub client: Client,
+    pub id: RequestId,
+}
+
+/// The client behind a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client {
+    /// The peer, or behind trusted proxies the rightmost address that is none of them.
+    pub address: IpAddr,
+    /// The peer itself.
+    pub peer: IpAddr,
+    pub trust: Trust,
+}
+
+/// What correlates a request's log lines here, at the client and at the source (`X-Request-Id`).
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(http::HeaderValue);
+
+/// The longest id of a client's own that is kept.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+impl RequestId {
+    /// The client's own id where it sends a sane one, else a new one.
+    pub(crate) fn of(fields: &HeaderMap) -> Self {
+        let sane = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/' | b'=');
+        let own = fields.get(X_REQUEST_ID).filter(|value| {
+            (1..=REQUEST_ID_BYTES_MAX).contains(&value.len()) && value.as_bytes().iter().all(sane)
+        });
+        Self(own.cloned().unwrap_or_else(|| {
+            let text = format!("{:032x}", fastrand::u128(..));
+            http::HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
+                .unwrap_or(http::HeaderValue::from_static("0"))
+        }))
+    }
+
+    /// The field value.
+    pub(crate) fn value(&self) -> http::HeaderValue {
+        self.0.clone()
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.to_str().unwrap_or_default())
+    }
+}
+
+/// The field that carries a [`RequestId`].
+pub(crate) const X_REQUEST_ID: http::HeaderName = http::HeaderName::from_static("x-request-id");

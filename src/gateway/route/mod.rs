@@ -1,0 +1,210 @@
+//! Which route takes a request, and what it makes of it. The canonical target decides, for routing,
+//! key and forward alike (I8).
+
+mod pattern;
+
+pub use pattern::{PathPattern, PatternError};
+
+use super::RouteSettings;
+use super::content::Bounds;
+use super::metrics::RouteMetrics;
+use super::problem::GatewayError;
+use super::request::Request;
+use super::strict::Refusal;
+use crate::cache::CacheKey;
+use crate::cache::policy::Storing;
+use crate::cache::rules::ForwardReason;
+use crate::rate_limit::Quotas;
+use crate::source::Source;
+use crate::target::{Target, TargetError};
+use http::Method;
+use http::header::{IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// A route at work.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub settings: RouteSettings,
+    pub name: Arc<str>,
+    pub source: Arc<Source>,
+    pub quotas: Quotas,
+    pub metrics: RouteMetrics,
+    pub content_bounds: Bounds,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Answered from what is stored, or by a collapsed forward.
+    Reuse,
+    /// Relayed to the source, for this client alone.
+    Relay(ForwardReason),
+    /// Sent to the source; what it makes old is forgotten.
+    Write,
+    /// As [`Action::Write`], recorded before and delivered after.
+    Record,
+}
+
+impl Route {
+    /// What becomes of a request on this route.
+    pub(crate) fn action(&self, request: &Request) -> Action {
+        let storing = self.settings.cache.storing == Storing::Enabled;
+        match request.method {
+            Method::GET | Method::HEAD if !storing || !request.content.is_none() => {
+                Action::Relay(ForwardReason::Bypass)
+            }
+            Method::GET | Method::HEAD => Action::Reuse,
+            Method::OPTIONS => Action::Relay(ForwardReason::Method),
+            _ if self.settings.sync.is_some() => Action::Record,
+            _ => Action::Write,
+        }
+    }
+
+    /// What its stored response is found by.
+    pub(crate) fn key(&self, target: &Target) -> CacheKey {
+        CacheKey::new(&self.without_ignored_query(target), None)
+    }
+
+    /// The target that the source gets, before its base path.
+    pub(crate) fn forwarded<'a>(&self, target: &'a Target) -> Cow<'a, Target> {
+        let target = self.without_ignored_query(target);
+        match &self.settings.strip {
+            Some(prefix) => Cow::Owned(target.into_owned().strip(prefix)),
+            None => target,
+        }
+    }
+
+    /// What its path pattern's names match.
+    pub(crate) fn names<'a>(&'a self, target: &'a Target) -> Vec<(&'a str, &'a str)> {
+        self.settings.path.matching(target.path()).unwrap_or_default()
+    }
+
+    fn without_ignored_query<'a>(&self, target: &'a Target) -> Cow<'a, Target> {
+        let ignored = &self.settings.cache.ignore_query;
+        let Some(query) = target.query().filter(|_| !ignored.is_empty()) else {
+            return Cow::Borrowed(target);
+        };
+        let kept: Vec<&str> = query.split('&').filter(|pair| !is_ignored(pair, ignored)).collect();
+        if kept.len() == query.split('&').count() {
+            return Cow::Borrowed(target);
+        }
+        let kept = kept.join("&");
+        Cow::Owned(target.clone().with_query((!kept.is_empty()).then_some(&kept)))
+    }
+
+    fn takes(&self, method: &Method, target: &Target, path: &str) -> bool {
+        let settings = &self.settings;
+        let authority = target.authority();
+        settings.host.as_deref().is_none_or(|host| host == authority.as_str() || host == authority.host())
+            && settings.methods.as_ref().is_none_or(|methods| methods.contains(method))
+            && settings.path.matching(path).is_some()
+    }
+}
+
+/// Whether a query's pair is left out; a trailing `*` stands for any end of the name.
+fn is_ignored(pair: &str, ignored: &[String]) -> bool {
+    let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+    ignored.iter().any(|pattern| match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == pattern,
+    })
+}
+
+/// Whether a read's preconditions or ranges are the source's affair where nothing is stored.
+pub(crate) fn is_partial_or_conditional(request: &Request) -> bool {
+    [RANGE, IF_RANGE, IF_MATCH, IF_UNMODIFIED_SINCE].iter().any(|name| request.fields.contains_key(name))
+}
+
+/// All routes, in their order.
+#[derive(Debug)]
+pub(crate) struct Routes(pub Vec<Arc<Route>>);
+
+impl Routes {
+    /// The first that matches.
+    ///
+    /// # Errors
+    /// [`GatewayError::NoRoute`]; a refusal where another parser of the same path could come to
+    /// another route.
+    pub(crate) fn matching(&self, request: &Request) -> Result<&Arc<Route>, GatewayError> {
+        let target = &request.target;
+        let first = |path: &str| self.0.iter().find(|route| route.takes(&request.method, target, path));
+        let route = first(target.path()).ok_or(GatewayError::NoRoute)?;
+        let confused = other_readings(target.path())
+            .into_iter()
+            .filter_map(|path| first(&path))
+            .any(|other| !Arc::ptr_eq(other, route));
+        if confused {
+            return Err(GatewayError::Refused(Refusal::Target(TargetError::Ambiguous)));
+        }
+        Ok(route)
+    }
+}
+
+/// How parsers that decode escapes, cut parameters or merge slashes would read a path.
+fn other_readings(path: &str) -> Vec<String> {
+    if !path.contains(['%', ';']) && !path.contains("//") {
+        return Vec::new();
+    }
+    let mut readings = vec![path.to_owned()];
+    for reading in [decoded, without_parameters, with_single_slashes] {
+        let read: Vec<String> = readings.iter().map(|path| reading(path)).collect();
+        readings.extend(read);
+    }
+    readings
+}
+
+fn decoded(path: &str) -> String {
+    let mut bytes = path.bytes();
+    let mut out = Vec::with_capacity(path.len());
+    let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+    while let Some(byte) = bytes.next() {
+        let read = if byte == b'%' {
+            match (digit(bytes.next()), digit(bytes.next())) {
+                (Some(high), Some(low)) => u8::try_from(high * 16 + low).unwrap_or(byte),
+                _ => byte,
+            }
+        } else {
+            byte
+        };
+        out.push(if read == b'\\' { b'/' } else { read });
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn without_parameters(path: &str) -> String {
+    let segments = path.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
+    segments.collect::<Vec<_>>().join("/")
+}
+
+fn with_single_slashes(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for character in path.chars() {
+        if character != '/' || !out.ends_with('/') {
+            out.push(character);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i8_other_readings_of_a_path() {
+        assert!(other_readings("/plain/path").is_empty());
+        let readings = other_readings("/a%2Fb;x//c");
+        for reading in ["/a/b;x//c", "/a%2Fb//c", "/a%2Fb;x/c", "/a/b/c"] {
+            assert!(readings.iter().any(|path| path == reading), "{reading} in {readings:?}");
+        }
+    }
+
+    #[test]
+    fn ignored_query_parameters() {
+        let ignored = ["utm_*".to_owned(), "x".to_owned()];
+        for (pair, is) in [("utm_source=1", true), ("utm", false), ("x", true), ("x=1", true), ("xy=1", false)] {
+            assert_eq!(is_ignored(pair, &ignored), is, "{pair}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What the public side is built from.
+
+use super::route::PathPattern;
+use crate::{cache, rate_limit, sync};
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What the public side is built from (`[server]` and every `[[route]]`).
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where clients are listened to.
+    pub listen: Vec<SocketAddr>,
+    /// Whose X-Forwarded-For and Forwarded is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Until the head of the answer.
+    pub request_timeout: Duration,
+    /// How long requests may still take after a signal to stop.
+    pub shutdown_grace: Duration,
+    /// Bounds of what a client may send.
+    pub limits: Limits,
+    /// The first that matches wins.
+    pub routes: Vec<RouteSettings>,
+}
+
+/// Bounds of what a client may send (`[server.limits]`).
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The head, from the request line to the empty line; 431.
+    pub head_bytes: u64,
+    /// Field lines; 431.
+    pub fields: usize,
+    /// The target with its query; 414.
+    pub target_bytes: u64,
+    /// The body after chunk decoding; 413. `None`: no bound.
+    pub body_bytes: Option<u64>,
+    /// Connections at once.
+    pub connections: usize,
+    /// Until a head is complete; 408.
+    pub header_timeout: Duration,
+    /// Between two requests.
+    pub idle_timeout: Duration,
+    /// Bytes a second, measured over 10 s, under which a sender is cut.
+    pub body_rate_bytes: u64,
+}
+
+/// A route (`[[route]]`).
+#[derive(Clone, Debug)]
+pub struct RouteSettings {
+    /// Its name.
+    pub name: String,
+    /// Only this host (canonical authority without port, or with one); `None`: any.
+    pub host: Option<String>,
+    /// Its paths.
+    pub path: PathPattern,
+    /// Its methods; `None`: all.
+    pub methods: Option<Vec<http::Method>>,
+    /// Taken off the path before it is forwarded.
+    pub strip: Option<String>,
+    /// The largest body; `None`: the server's bound.
+    pub body_bytes: Option<u64>,
+    /// What a write here makes old besides its own path.
+    pub invalidates: Vec<Invalidates>,
+    /// The source's name.
+    pub source: String,
+    /// What is stored.
+    pub cache: cache::Policy,
+    /// Quotas, all of which must admit.
+    pub limits: Vec<rate_limit::QuotaSettings>,
+    /// What is recorded and delivered; `None`: nothing.
+    pub sync: Option<sync::RouteSync>,
+}
+
+/// What a write makes old besides its own path (`invalidates`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invalidates {
+    /// A path with every query.
+    Path(String),
+    /// Everything below (a trailing `*`).
+    Prefix(String),
+    /// Everything that carries the tag (`tag:..`).
+    Tag(String),
+}

@@ -1,0 +1,68 @@
+//! Reading the state that a source has now, past every cache: for changes in doubt.
+
+use crate::source::{HostSent, Source};
+use crate::sync::{ReadSource, SourceState};
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, ETAG, HOST, VIA};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http_body_util::BodyExt;
+
+/// The largest representation that is read to resolve a doubt, in bytes.
+const STATE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Asks `source` what it has.
+pub async fn read_state(source: &Source, read: ReadSource) -> SourceState {
+    let Some(uri) = source.uri(&read.path_and_query) else { return SourceState::Unreadable };
+    let mut request = Request::new(crate::source::empty());
+    *request.uri_mut() = uri;
+    let fields = request.headers_mut();
+    for (name, value) in &source.settings().headers {
+        if let Ok(mut value) = HeaderValue::from_str(value.expose()) {
+            value.set_sensitive(true);
+            fields.insert(name.clone(), value);
+        }
+    }
+    let host = match &source.settings().host {
+        HostSent::Client => read.authority,
+        HostSent::Source => source.authority(),
+        HostSent::Name(name) => name.clone(),
+    };
+    if let Ok(host) = HeaderValue::try_from(host) {
+        fields.insert(HOST, host);
+    }
+    if let Some(accept) = read.accept {
+        fields.insert(ACCEPT, accept);
+    }
+    fields.insert(VIA, HeaderValue::from_static("1.1 tidegate"));
+    let Ok(response) = source.send(request, None).await else { return SourceState::Unreadable };
+    let (head, mut body) = response.into_parts();
+    match head.status {
+        StatusCode::NOT_FOUND | StatusCode::GONE => return SourceState::Absent,
+        status if status.is_success() => {}
+        _ => return SourceState::Unreadable,
+    }
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return SourceState::Unreadable };
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.len() + data.len() > STATE_BYTES_MAX {
+            return SourceState::Unreadable;
+        }
+        whole.extend_from_slice(&data);
+    }
+    present(&head.headers, whole.freeze())
+}
+
+fn present(fields: &HeaderMap, body: Bytes) -> SourceState {
+    let strong = |etag: &&HeaderValue| !etag.as_bytes().starts_with(b"W/");
+    let content = |name: &http::HeaderName| {
+        let name = name.as_str();
+        name.starts_with("content-") && name != "content-length" && name != "content-range"
+    };
+    let content_fields = fields.iter().filter(|(name, _)| content(name));
+    SourceState::Present {
+        etag: fields.get(ETAG).filter(strong).cloned(),
+        fields: content_fields.map(|(name, value)| (name.clone(), value.clone())).collect(),
+        body,
+    }
+}

@@ -1,0 +1,276 @@
+//! The strict gate: what is not a well-formed, unambiguous request never gets further
+//! (RFC 9112 3.2, 6; RFC 9110 7.2). Refused requests close their connection.
+
+use super::Settings;
+use super::content::Content;
+use super::forwarded;
+use super::request::{Client, Peer, Request, RequestId};
+use crate::target::{Authority, Scheme, Target, TargetError};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use hyper::body::Incoming;
+
+/// Why a request is refused; a closed list for answer, log and metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Target(TargetError),
+    TargetTooLong,
+    HeadTooLarge,
+    TooManyFields,
+    Host,
+    Framing,
+    Coding,
+    Method,
+    Expect,
+    Version,
+}
+
+impl Refusal {
+    /// The status of the answer.
+    pub(crate) const fn status(self) -> StatusCode {
+        match self {
+            Self::Target(_) | Self::Host | Self::Framing => StatusCode::BAD_REQUEST,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Coding => StatusCode::NOT_IMPLEMENTED,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Expect => StatusCode::EXPECTATION_FAILED,
+            Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+        }
+    }
+
+    /// The word for log and metric.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Target(_) => "target",
+            Self::TargetTooLong => "target-too-long",
+            Self::HeadTooLarge => "head-too-large",
+            Self::TooManyFields => "too-many-fields",
+            Self::Host => "host",
+            Self::Framing => "framing",
+            Self::Coding => "transfer-coding",
+            Self::Method => "method",
+            Self::Expect => "expect",
+            Self::Version => "version",
+        }
+    }
+
+    /// What the client is told.
+    pub(crate) fn detail(self) -> String {
+        match self {
+            Self::Target(error) => error.to_string(),
+            Self::TargetTooLong => "the target is longer than server.limits.target".into(),
+            Self::HeadTooLarge => "the head is larger than server.limits.head".into(),
+            Self::TooManyFields => "there are more field lines than server.limits.fields".into(),
+            Self::Host => "exactly one Host of the form host[:port] is needed".into(),
+            Self::Framing => "the length of the content is not stated unambiguously".into(),
+            Self::Coding => "chunked is the only transfer coding that is understood".into(),
+            Self::Method => "CONNECT and TRACE are not served".into(),
+            Self::Expect => "100-continue is the only expectation that is understood".into(),
+            Self::Version => "HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here".into(),
+        }
+    }
+}
+
+/// Makes the validated model of a request, or refuses it.
+///
+/// # Errors
+/// The first [`Refusal`] found.
+pub(crate) fn admit(
+    request: http::Request<Incoming>,
+    peer: Peer,
+    settings: &Settings,
+) -> Result<Request, Refusal> {
+    let (head, body) = request.into_parts();
+    let version = match head.version {
+        Version::HTTP_10 | Version::HTTP_11 | Version::HTTP_2 => head.version,
+        _ => return Err(Refusal::Version),
+    };
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        return Err(Refusal::Method);
+    }
+    sizes(&head.method, &head.uri, &head.headers, settings)?;
+    framing(&head.headers, version)?;
+    expectation(&head.headers)?;
+    let authority = authority(&head.uri, &head.headers, version, peer)?;
+    let origin_form = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let origin_form = if origin_form == "*" { "/" } else { origin_form };
+    let target = Target::new(Scheme::Http, authority, origin_form).map_err(Refusal::Target)?;
+    let mut fields = head.headers;
+    drop_impostors(&mut fields);
+    let trust = forwarded::trust(peer.address.ip(), &settings.trusted_proxies);
+    let address = forwarded::client_address(&fields, peer.address.ip(), trust, &settings.trusted_proxies);
+    let client = Client { address, peer: peer.address.ip().to_canonical(), trust };
+    let id = RequestId::of(&fields);
+    Ok(Request { method: head.method, target, fields, version, content: Content::new(body), client, id })
+}
+
+/// Bytes around a field: `: ` and the line's end.
+const FIELD_OVERHEAD_BYTES: usize = 4;
+
+/// Bytes around the request line: two spaces, the version, its line's end and the empty line.
+const REQUEST_LINE_OVERHEAD_BYTES: usize = 14;
+
+fn sizes(
+    method: &Method,
+    uri: &http::Uri,
+    fields: &HeaderMap,
+    settings: &Settings,
+) -> Result<(), Refusal> {
+    let target = uri.path_and_query().map_or(1, |path| path.as_str().len());
+    if target as u64 > settings.limits.target_bytes {
+        return Err(Refusal::TargetTooLong);
+    }
+    if fields.len() > settings.limits.fields {
+        return Err(Refusal::TooManyFields);
+    }
+    let lines = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES);
+    let head = lines.sum::<usize>() + method.as_str().len() + target + REQUEST_LINE_OVERHEAD_BYTES;
+    if head as u64 > settings.limits.head_bytes {
+        return Err(Refusal::HeadTooLarge);
+    }
+    Ok(())
+}
+
+/// One length, stated one way (RFC 9112 6.3).
+fn framing(fields: &HeaderMap, version: Version) -> Result<(), Refusal> {
+    let lengths = fields.get_all(CONTENT_LENGTH).iter().collect::<Vec<_>>();
+    let codings = fields.get_all(TRANSFER_ENCODING).iter().collect::<Vec<_>>();
+    match (lengths.as_slice(), codings.as_slice()) {
+        ([], []) => Ok(()),
+        ([length], []) if is_plain_number(length) => Ok(()),
+        ([], [_]) if version != Version::HTTP_11 => Err(Refusal::Framing),
+        ([], [coding]) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        ([], [_]) => Err(Refusal::Coding),
+        _ => Err(Refusal::Framing),
+    }
+}
+
+/// Digits only, and no leading zero: what every parser reads the same.
+fn is_plain_number(value: &HeaderValue) -> bool {
+    let digits = value.as_bytes();
+    let leading_zero = digits.len() > 1 && digits.starts_with(b"0");
+    !digits.is_empty() && !leading_zero && digits.iter().all(u8::is_ascii_digit)
+}
+
+fn expectation(fields: &HeaderMap) -> Result<(), Refusal> {
+    let met = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if fields.get_all(EXPECT).iter().all(met) { Ok(()) } else { Err(Refusal::Expect) }
+}
+
+/// The one authority of a request: the absolute form's or `:authority`, else Host.
+fn authority(
+    uri: &http::Uri,
+    fields: &HeaderMap,
+    version: Version,
+    peer: Peer,
+) -> Result<Authority, Refusal> {
+    if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
+        return Err(Refusal::Target(TargetError::Scheme));
+    }
+    let parse = |text: &str| Authority::parse(text, Scheme::Http).map_err(|_| Refusal::Host);
+    let mut hosts = fields.get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Err(Refusal::Host),
+        (Some(host), None) => Some(parse(host.to_str().map_err(|_| Refusal::Host)?)?),
+        (None, None) => None,
+    };
+    match (uri.authority(), host) {
+        (Some(authority), host) => {
+            let authority = parse(authority.as_str())?;
+            // RFC 9113 8.3.1: host must not differ from :authority. In HTTP/1.1 the absolute form wins.
+            if version == Version::HTTP_2 && host.is_some_and(|host| host != authority) {
+                return Err(Refusal::Host);
+            }
+            if version == Version::HTTP_11 && !fields.contains_key(HOST) {
+                return Err(Refusal::Host);
+            }
+            Ok(authority)
+        }
+        (None, Some(host)) => Ok(host),
+        // HTTP/1.0 knows no Host: the address that was asked stands for it.
+        (None, None) if version == Version::HTTP_10 => parse(&peer.local.to_string()),
+        (None, None) => Err(Refusal::Host),
+    }
+}
+
+/// Fields that another parser may take for a framing or forwarding field because it reads `_` as
+/// `-`: they are dropped.
+fn drop_impostors(fields: &mut HeaderMap) {
+    let impostor = |name: &HeaderName| {
+        name.as_str().contains('_') && {
+            let read_as = name.as_str().replace('_', "-");
+            matches!(read_as.as_str(), "content-length" | "transfer-encoding" | "host" | "connection")
+                || forwarded::is_unkeyed(&read_as)
+        }
+    };
+    let impostors: Vec<HeaderName> = fields.keys().filter(|name| impostor(name)).cloned().collect();
+    for name in impostors {
+        fields.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let line = |&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        lines.iter().map(line).collect()
+    }
+
+    fn many(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for &(name, value) in lines {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    #[test]
+    fn rfc9112_6_3_ambiguous_lengths_are_refused() {
+        for (lines, version, expected) in [
+            (&[][..], Version::HTTP_11, Ok(())),
+            (&[("content-length", "10")][..], Version::HTTP_11, Ok(())),
+            (&[("content-length", "0")], Version::HTTP_11, Ok(())),
+            (&[("transfer-encoding", "Chunked")], Version::HTTP_11, Ok(())),
+            (&[("content-length", "01")], Version::HTTP_11, Err(Refusal::Framing)),
+            (&[("content-length", "+1")], Version::HTTP_11, Err(Refusal::Framing)),
+            (&[("content-length", "1, 1")], Version::HTTP_11, Err(Refusal::Framing)),
+            (&[("content-length", "1"), ("content-length", "1")], Version::HTTP_11, Err(Refusal::Framing)),
+            (&[("content-length", "1"), ("transfer-encoding", "chunked")], Version::HTTP_11, Err(Refusal::Framing)),
+            (&[("transfer-encoding", "gzip, chunked")], Version::HTTP_11, Err(Refusal::Coding)),
+            (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], Version::HTTP_11, Err(Refusal::Framing)),
+            (&[("transfer-encoding", "chunked")], Version::HTTP_10, Err(Refusal::Framing)),
+        ] {
+            assert_eq!(framing(&many(lines), version), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn rfc9112_3_2_one_host() {
+        let peer = Peer { address: ([127, 0, 0, 1], 1).into(), local: ([127, 0, 0, 1], 8080).into() };
+        let ask = |uri: &str, lines: &[(&'static str, &'static str)], version| {
+            authority(&uri.parse().unwrap(), &many(lines), version, peer).map(|authority| authority.to_string())
+        };
+        assert_eq!(ask("/", &[("host", "A.example:80")], Version::HTTP_11).as_deref(), Ok("a.example"));
+        assert_eq!(ask("/", &[], Version::HTTP_11), Err(Refusal::Host));
+        assert_eq!(ask("/", &[], Version::HTTP_10).as_deref(), Ok("127.0.0.1:8080"));
+        assert_eq!(ask("/", &[("host", "a"), ("host", "a")], Version::HTTP_11), Err(Refusal::Host));
+        assert_eq!(ask("/", &[("host", "a, b")], Version::HTTP_11), Err(Refusal::Host));
+        assert_eq!(ask("/", &[("host", "u@a")], Version::HTTP_11), Err(Refusal::Host));
+        assert_eq!(ask("http://b/", &[("host", "a")], Version::HTTP_11).as_deref(), Ok("b"));
+        assert_eq!(ask("http://b/", &[("host", "a")], Version::HTTP_2), Err(Refusal::Host));
+        assert_eq!(
+            ask("ftp://b/", &[("host", "a")], Version::HTTP_11),
+            Err(Refusal::Target(TargetError::Scheme))
+        );
+    }
+
+    #[test]
+    fn impostors_are_dropped() {
+        let mut given = fields(&[("content_length", "1"), ("x_forwarded_for", "1"), ("my_field", "1")]);
+        drop_impostors(&mut given);
+        assert_eq!(given, fields(&[("my_field", "1")]));
+    }
+}

@@ -1,0 +1,88 @@
+//! Bodies toward and from a source: what is sent reports its progress, what is received holds its
+//! place and is cut when it stands still.
+
+use super::Place;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+
+/// Why the body of an answer ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The source's connection broke, or its framing is wrong.
+    #[error("the source's answer broke off")]
+    Broken(#[source] hyper::Error),
+    /// Nothing came for `body_idle`.
+    #[error("the source's answer stood still")]
+    Idle,
+}
+
+/// The body of a source's answer.
+#[derive(Debug)]
+pub struct SourceBody {
+    incoming: Incoming,
+    idle: Duration,
+    /// Set while a part is waited for.
+    deadline: Option<Pin<Box<Sleep>>>,
+    _place: Place,
+}
+
+impl SourceBody {
+    pub(super) fn new(incoming: Incoming, idle: Duration, place: Place) -> Self {
+        Self { incoming, idle, deadline: None, _place: place }
+    }
+}
+
+impl Body for SourceBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.incoming).poll_frame(context) {
+            Poll::Ready(frame) => {
+                this.deadline = None;
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+            }
+            Poll::Pending => {
+                let idle = this.idle;
+                let deadline = this
+                    .deadline
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
+                deadline.as_mut().poll(context).map(|()| Some(Err(BodyError::Idle)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// Whether a request's content has moved since it was last asked.
+#[derive(Clone, Debug, Default)]
+pub struct Upload(Arc<AtomicBool>);
+
+impl Upload {
+    /// A part was handed on.
+    pub fn report(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn moved(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,114 @@
+//! HELP, TYPE and unit of every metric.
+
+use super::metrics as names;
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// How a metric moves.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// Up only.
+    Counter,
+    /// Both ways.
+    Gauge,
+    /// Counted by size.
+    Histogram,
+}
+
+const METRICS: &[(&str, Kind, Unit, &str)] = &[
+    (names::BUILD_INFO, Kind::Gauge, Unit::Count, "Always 1; the version of this build."),
+    (names::REQUESTS, Kind::Counter, Unit::Count, "Requests answered."),
+    (
+        names::SOURCE_REQUESTS,
+        Kind::Counter,
+        Unit::Count,
+        "Requests sent to a source, by the reason for them (RFC 9211 fwd, or an own cause).",
+    ),
+    (names::SOURCE_IN_FLIGHT, Kind::Gauge, Unit::Count, "Requests to a source under way."),
+    (names::SOURCE_SECONDS, Kind::Histogram, Unit::Seconds, "Time until the head of a source's answer."),
+    (names::COLLAPSED, Kind::Counter, Unit::Count, "Requests answered by another request's forward."),
+    (
+        names::QUOTA_DENIED,
+        Kind::Counter,
+        Unit::Count,
+        "Requests that a quota denied, or in shadow mode would have denied.",
+    ),
+    (names::CONNECTIONS, Kind::Gauge, Unit::Count, "Connections open on public listeners."),
+    (names::REFUSED, Kind::Counter, Unit::Count, "Requests refused before routing."),
+    (names::PANICS, Kind::Counter, Unit::Count, "Requests whose handling panicked."),
+    (names::TIER_LOOKUPS, Kind::Counter, Unit::Count, "Lookups of a tier, by result."),
+    (names::TIER_SECONDS, Kind::Histogram, Unit::Seconds, "Duration of operations of the shared tier."),
+    (names::MEMORY_BYTES, Kind::Gauge, Unit::Bytes, "Bytes of stored responses kept in memory."),
+    (names::MEMORY_RESPONSES, Kind::Gauge, Unit::Count, "Stored responses kept in memory."),
+    (names::STORED, Kind::Counter, Unit::Count, "Responses stored."),
+    (names::TIER_DROPPED, Kind::Counter, Unit::Count, "Writes to the shared tier that were dropped."),
+    (
+        names::REDIS_BREAKER,
+        Kind::Gauge,
+        Unit::Count,
+        "The breaker toward Redis: 0 closed, 1 half-open, 2 open.",
+    ),
+    (names::PURGES, Kind::Counter, Unit::Count, "Purges applied."),
+    (names::JOURNAL_COMMITS, Kind::Counter, Unit::Count, "Commits of the journal."),
+    (names::JOURNAL_BATCH, Kind::Histogram, Unit::Count, "Records per commit of the journal."),
+    (
+        names::JOURNAL_SECONDS,
+        Kind::Histogram,
+        Unit::Seconds,
+        "Duration of commits of the journal, fsync included.",
+    ),
+    (names::CHANGES, Kind::Counter, Unit::Count, "Changes that reached a state."),
+    (names::DESTINATION_PENDING, Kind::Gauge, Unit::Count, "Deliveries that wait."),
+    (names::DESTINATION_IN_FLIGHT, Kind::Gauge, Unit::Count, "Attempts under way."),
+    (
+        names::DESTINATION_LAG,
+        Kind::Gauge,
+        Unit::Seconds,
+        "Age of the oldest change that waits, is in flight or held.",
+    ),
+    (names::DEAD_LETTERS, Kind::Gauge, Unit::Count, "Dead letters kept."),
+    (names::ATTEMPTS, Kind::Counter, Unit::Count, "Attempts to deliver, by outcome."),
+    (
+        names::DESTINATION_BREAKER,
+        Kind::Gauge,
+        Unit::Count,
+        "The breaker toward a destination: 0 closed, 1 half-open, 2 open.",
+    ),
+];
+
+/// Tells the recorder what every metric means.
+pub(super) fn describe() {
+    for &(name, kind, unit, help) in METRICS {
+        match kind {
+            Kind::Counter => describe_counter!(name, unit, help),
+            Kind::Gauge => describe_gauge!(name, unit, help),
+            Kind::Histogram => describe_histogram!(name, unit, help),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_described_once() {
+        let named: Vec<&str> = include_str!("metrics.rs")
+            .lines()
+            .filter_map(|line| line.strip_prefix("pub const ")?.split('"').nth(1))
+            .collect();
+        assert!(named.len() > 20, "the names are found");
+        for name in &named {
+            let rows = METRICS.iter().filter(|(described, ..)| described == name).count();
+            assert_eq!(rows, 1, "{name} needs one row in METRICS");
+        }
+        assert_eq!(named.len(), METRICS.len());
+    }
+
+    #[test]
+    fn names_follow_the_conventions_of_prometheus() {
+        for (name, kind, ..) in METRICS {
+            assert!(name.starts_with("tidegate_"), "{name}");
+            assert_eq!(name.ends_with("_total"), matches!(kind, Kind::Counter), "{name}");
+        }
+    }
+}
