@@ -5,6 +5,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::gateway::{self, Gateway};
+use crate::redis::Redis;
 use crate::source::Source;
 use crate::sync::{self, Engine, Ports, ReadSource, SourceState};
 use crate::telemetry;
@@ -91,7 +92,11 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         public.push(address);
     }
     let (admin_listener, admin_address) = listen(settings.admin.listen).await?;
-    let cache = Cache::start(settings.cache, clock.clone())?;
+    let redis = match &settings.cache.shared {
+        Some(shared) => Some(Redis::open(&shared.redis, clock.clone())?),
+        None => None,
+    };
+    let cache = Cache::new(&settings.cache, clock.clone(), redis.clone());
     let sources: Vec<Arc<Source>> =
         settings.sources.into_iter().map(|source| Source::new(source, clock.clone())).collect();
     let engine = match settings.sync {
@@ -107,7 +112,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         &settings.admin,
         admin_address,
         admin::Parts {
-            shared_tier: cache.shared_state(),
+            shared_tier: redis.map(|redis| Box::new(move || redis.state()) as Box<_>),
             cache,
             engine: engine.clone(),
             metrics: metrics.clone(),

@@ -23,9 +23,13 @@ fn settings(token: Option<&str>) -> Settings {
     }
 }
 
+fn cache_settings() -> crate::cache::Settings {
+    crate::cache::Settings { memory_bytes: 1 << 20, memory_object_bytes: 1 << 16, shared: None }
+}
+
 fn parts(readiness: Arc<Readiness>) -> Parts {
     Parts {
-        cache: Arc::new(Cache {}),
+        cache: Cache::new(&cache_settings(), crate::clock::Clock::system(), None),
         engine: None,
         metrics: crate::telemetry::metrics::install(),
         readiness,

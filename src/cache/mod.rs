@@ -1,21 +1,24 @@
 //! Stored responses (RFC 9111): lookup, store, freshen, invalidate.
+//!
+//! `store` has the [`Cache`] itself: the order in which the tiers are asked, and what purges have made
+//! of what they have.
 
 pub mod collapse;
 pub mod growing;
 pub mod policy;
 pub mod purge;
 pub mod rules;
+mod store;
 pub mod stored;
-pub mod tiers;
+mod tiers;
 
 pub use policy::Policy;
-pub use purge::{Applied, Fence, Purge, PurgeMode, PurgeScope};
+pub use purge::{Applied, Fence, Purge, PurgeMode, PurgeScope, Standing};
 pub use rules::key::CacheKey;
+pub use store::Cache;
 pub use stored::StoredResponse;
 
-use crate::clock::Timestamp;
 use crate::secret::{Endpoint, Secret};
-use http::HeaderMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,68 +90,4 @@ pub enum Lookup {
     MustValidate(Found, rules::ForwardReason),
     /// Nothing usable is stored.
     Forward(rules::ForwardReason),
-}
-
-/// The stored responses of this gateway.
-#[derive(Debug)]
-pub struct Cache {}
-
-impl Cache {
-    /// Finds what may answer a request for `key` whose fields are `request`, at `now`.
-    pub async fn lookup(&self, key: &CacheKey, request: &HeaderMap, now: Timestamp) -> Lookup {
-        let _ = (key, request, now);
-        unimplemented!()
-    }
-
-    /// The fence to remember before a forward begins (I5).
-    #[must_use]
-    pub fn fence(&self) -> Fence {
-        unimplemented!()
-    }
-
-    /// Stores a response, unless something that it falls under was purged after `stored.fence`.
-    /// Memory at once, the shared tier off the caller's path.
-    pub fn store(&self, key: &CacheKey, stored: StoredResponse) -> Arc<StoredResponse> {
-        let _ = (key, stored);
-        unimplemented!()
-    }
-
-    /// Forgets what the purges name: here at once, in the shared tier within its budget (75 ms).
-    pub async fn purge(&self, purges: Vec<Purge>, mode: PurgeMode) -> Applied {
-        let _ = (purges, mode);
-        unimplemented!()
-    }
-
-    /// Sets the gauges of what is kept; called when scraped.
-    pub fn observe(&self) {
-        unimplemented!()
-    }
-
-    /// Whether nothing was purged since `fence` that `key` falls under, or might.
-    #[must_use]
-    pub fn holds(&self, key: &CacheKey, fence: Fence) -> bool {
-        let _ = (key, fence);
-        unimplemented!()
-    }
-
-    /// The stored response that a request selects, usable or not.
-    pub async fn peek(&self, key: &CacheKey, request: &HeaderMap) -> Option<Arc<StoredResponse>> {
-        let _ = (key, request);
-        unimplemented!()
-    }
-
-    /// Removes one stored response from every tier.
-    pub fn forget(&self, key: &CacheKey, stored: &StoredResponse) {
-        let _ = (key, stored);
-        unimplemented!()
-    }
-
-    /// The largest body that any tier keeps, in bytes.
-    #[must_use]
-    pub fn object_bytes_max(&self) -> u64 {
-        unimplemented!()
-    }
-
-    pub fn start(_s: Settings, _c: crate::clock::Clock) -> Result<Arc<Self>, crate::redis::OpenError> { unimplemented!() }
-    pub fn shared_state(self: &Arc<Self>) -> Option<Box<dyn Fn() -> crate::breaker::State + Send + Sync>> { None }
 }

@@ -22,7 +22,7 @@ pub(crate) fn validate(
 ) {
     let Ok(place) = Arc::clone(&gateway.background).try_acquire_owned() else { return };
     let cache = &gateway.cache;
-    let role = gateway.flights.join(key, cache.fence(), |fence| cache.holds(key, fence));
+    let role = gateway.flights.join(key, cache.fence(), |fence| read::is_joinable(cache, key, fence));
     let Role::Lead(lead) = role else { return };
     let Ok(fill) = read::fill(gateway, route, key, request, Some(stale), ForwardReason::Stale) else { return };
     gateway.tasks.spawn(async move {

@@ -109,16 +109,17 @@ impl Fill {
     }
 
     /// What a 304 makes of what is stored; `None` where it speaks of something else.
-    fn freshen(&self, stored: &StoredResponse, arrived: &Arrived) -> Option<Landing> {
+    fn freshen(&self, stored: &Arc<StoredResponse>, arrived: &Arrived) -> Option<Landing> {
         let policy = &self.route.settings.cache;
         let request = RequestHead { method: &Method::GET, fields: &self.request_fields };
         let fields = &arrived.parts.headers;
         match validation::freshen(stored, request, fields, policy, &arrived.exchange) {
             Freshened::Kept(freshened) => {
-                Some(Landing::Validated(self.gateway.cache.store(&self.key, freshened)))
+                let stored = self.gateway.cache.store(&self.key, freshened);
+                Some(Landing::Validated(stored.unwrap_or_else(|purged| Arc::from(purged))))
             }
             Freshened::NotKept(once, _) => {
-                self.gateway.cache.forget(&self.key, stored);
+                self.gateway.cache.discard(&self.key, stored);
                 Some(Landing::ValidatedOnce(Arc::new(once)))
             }
             Freshened::Mismatch => None,
@@ -178,7 +179,8 @@ impl Fill {
         match pump(lead, body, &growing).await {
             Some(whole) => {
                 if let Ok(admitted) = admitted {
-                    self.gateway.cache.store(&self.key, admitted.into_stored(whole));
+                    // Purged meanwhile: those who waited have it, nobody else will.
+                    drop(self.gateway.cache.store(&self.key, admitted.into_stored(whole)));
                 }
             }
             None => growing.abort(),

@@ -14,7 +14,7 @@ use super::route::{Route, is_partial_or_conditional};
 use crate::cache::collapse::{Follower, Lead, Role};
 use crate::cache::rules::reuse::{Failure, may_use_on_failure};
 use crate::cache::rules::{ForwardReason, vary};
-use crate::cache::{CacheKey, Found, Lookup, StoredResponse};
+use crate::cache::{Cache, CacheKey, Fence, Found, Lookup, Standing, StoredResponse};
 use crate::clock::Timestamp;
 use http::{Method, StatusCode};
 use std::sync::Arc;
@@ -105,7 +105,7 @@ enum Part {
 impl Wanted<'_> {
     async fn collapsed(&self) -> Result<Outcome, GatewayError> {
         let cache = &self.gateway.cache;
-        let role = self.gateway.flights.join(self.key, cache.fence(), |fence| cache.holds(self.key, fence));
+        let role = self.gateway.flights.join(self.key, cache.fence(), |fence| is_joinable(cache, self.key, fence));
         let (mut follower, part) = match role {
             Role::Lead(lead) => self.lead(lead)?,
             Role::Follow(follower) => (follower, Part::Follower),
@@ -217,6 +217,12 @@ impl Wanted<'_> {
         let status = CacheStatus::StaleIfError { status, ttl: stored.ttl_seconds(now).min(0) };
         reply::stored(stored, self.request, now, status)
     }
+}
+
+/// Whether a flight that began at `fence` may still be joined: nothing that its key falls under, or may
+/// fall under by a tag that is not known yet, was purged since (I5).
+pub(crate) fn is_joinable(cache: &Cache, key: &CacheKey, fence: Fence) -> bool {
+    cache.standing(key, None, fence) == Standing::Valid
 }
 
 /// What fills the cache for a request.

@@ -15,7 +15,7 @@ use super::reply::Answer;
 use super::request::Request;
 use super::route::Route;
 use crate::cache::rules::{ForwardReason, ResponseHead, invalidation};
-use crate::cache::{Purge, PurgeMode};
+use crate::cache::{Lookup, Purge, PurgeMode};
 use crate::source::SourceBody;
 use crate::sync::{Draft, Intent, KeySource, RouteSync, Version};
 use crate::target::Target;
@@ -98,10 +98,6 @@ async fn draft(
         fields: &request.fields,
         body: &body,
     });
-    let known_etag = gateway.cache.peek(&route.key(&request.target), &request.fields).await.and_then(|stored| {
-        let etag = stored.fields.get(ETAG)?.to_str().ok()?;
-        (!etag.starts_with("W/")).then(|| etag.to_owned())
-    });
     Draft {
         route: Arc::clone(&route.name),
         source: route.source.settings().name.as_str().into(),
@@ -113,8 +109,20 @@ async fn draft(
         fields: head.fields.clone(),
         body,
         destinations: sync.destinations.clone(),
-        known_etag,
+        known_etag: known_etag(gateway, route, request).await,
     }
+}
+
+/// The strong ETag that is stored for the target, fresh or not: a source that still has it was not
+/// changed.
+async fn known_etag(gateway: &Gateway, route: &Route, request: &Request) -> Option<String> {
+    let now = gateway.clock.now();
+    let stored = match gateway.cache.peek(&route.key(&request.target), &request.fields, now).await {
+        Lookup::Fresh(found) | Lookup::StaleUsable(found) | Lookup::MustValidate(found, _) => found.stored,
+        Lookup::Forward(_) => return None,
+    };
+    let etag = stored.fields.get(ETAG)?.to_str().ok()?;
+    (!etag.starts_with("W/")).then(|| etag.to_owned())
 }
 
 /// What a source's answer says about a synced write.

@@ -36,6 +36,12 @@ pub const MEMORY_RESPONSES: &str = "tidegate_memory_responses";
 pub const STORED: &str = "tidegate_stored_total";
 /// Writes to the shared tier that were dropped, by `reason`.
 pub const TIER_DROPPED: &str = "tidegate_tier_dropped_total";
+/// Values of the shared tier that did not verify.
+pub const TIER_UNREADABLE: &str = "tidegate_tier_unreadable_total";
+/// Variants dropped because a key had too many.
+pub const VARIANTS_DROPPED: &str = "tidegate_variants_dropped_total";
+/// Responses not stored because a purge came between.
+pub const STORES_FENCED: &str = "tidegate_stores_fenced_total";
 /// 0 closed, 1 half-open, 2 open: the breaker toward Redis.
 pub const REDIS_BREAKER: &str = "tidegate_redis_breaker_state";
 /// Purges applied, by `kind` and `mode`.

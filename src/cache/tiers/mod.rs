@@ -1,1 +1,12 @@
 //! The tiers: memory, then shared.
+
+pub(super) mod codec;
+mod keys;
+pub(super) mod memory;
+pub(super) mod shared;
+mod writer;
+
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! The log of purges that all gateways of a namespace append to and follow (I5).
+//!
+//! A position in the log says what a forward had seen, to every gateway; it is compared only within
+//! one epoch. A new epoch begins when the log is found empty or older than what is known: then
+//! everything in memory is validated once, and what others have not confirmed is sent again.
+//! While a purge is unsent, or the log is not followed, the shared tier is neither read nor written.
+
+mod follow;
+mod outbox;
+
+use super::positions::Positions;
+use super::tables::Tables;
+use super::{Fence, Purge, PurgeMode, PurgeScope};
+use crate::cache::SharedSettings;
+use crate::clock::{Clock, Timestamp};
+use crate::redis::{LogPosition, Redis};
+use outbox::Outbox;
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Entries that the log keeps, about.
+const LOG_LENGTH: usize = 100_000;
+/// What a caller waits for Redis to have its purge.
+const PURGE_BUDGET: Duration = Duration::from_millis(75);
+/// Between two attempts to send what could not be sent, or to follow again.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Not having heard of the log for so long is being cut off from it.
+const CUT_OFF_AFTER: Duration = Duration::from_secs(1);
+
+/// What a stored response's forward had seen, as every gateway of the namespace understands it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stamp {
+    pub(crate) epoch: u64,
+    pub(crate) position: LogPosition,
+}
+
+/// An entry of the log.
+#[derive(Debug, Serialize, Deserialize)]
+struct Message {
+    gateway: u64,
+    number: u64,
+    mode: PurgeMode,
+    purges: Vec<Purge>,
+}
+
+/// Tells others of purges and hears of theirs. Dropping it ends both.
+#[derive(Debug)]
+pub(crate) struct Log {
+    shared: Arc<Following>,
+    _tasks: [AbortOnDropHandle<()>; 2],
+}
+
+#[derive(Debug)]
+struct Following {
+    redis: Arc<Redis>,
+    tables: Arc<Tables>,
+    clock: Clock,
+    /// Tells this gateway's entries from others'; drawn at start.
+    gateway: u64,
+    log_key: String,
+    epoch_key: String,
+    max_unverified: Duration,
+    state: Mutex<State>,
+    /// Something waits in the outbox.
+    outgoing: Notify,
+    /// When the end of the log was last seen, in milliseconds.
+    verified_at: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    epoch: Option<u64>,
+    last: LogPosition,
+    /// What is before it in the log was never seen here: positions before it mean nothing.
+    floor: LogPosition,
+    positions: Positions,
+    outbox: Outbox,
+    reading: Reading,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Reading {
+    /// Not at the end of the log; what is in Redis cannot be judged.
+    #[default]
+    Behind,
+    /// At its end a moment ago.
+    Following,
+}
+
+impl Log {
+    /// Starts to follow; needs a running Tokio, but no running Redis.
+    pub(crate) fn start(
+        settings: &SharedSettings,
+        redis: Arc<Redis>,
+        tables: Arc<Tables>,
+        clock: Clock,
+    ) -> Self {
+        let shared = Arc::new(Following {
+            redis,
+            tables,
+            gateway: fastrand::u64(..),
+            log_key: format!("{}:purges", settings.namespace),
+            epoch_key: format!("{}:epoch", settings.namespace),
+            max_unverified: settings.max_unverified,
+            state: Mutex::default(),
+            outgoing: Notify::new(),
+            verified_at: AtomicU64::new(clock.now().as_millis()),
+            clock,
+        });
+        let tasks = [
+            tokio::spawn(follow::follow(Arc::clone(&shared))),
+            tokio::spawn(outbox::send(Arc::clone(&shared))),
+        ];
+        Self { shared, _tasks: tasks.map(AbortOnDropHandle::new) }
+    }
+
+    /// Applies purges here and tells the others; waits a bounded time for Redis to have them.
+    pub(crate) async fn purge(
+        &self,
+        purges: Vec<Purge>,
+        mode: PurgeMode,
+        now: Timestamp,
+    ) -> (Fence, PurgeScope) {
+        let (number, sent) = {
+            let mut state = self.shared.state();
+            let number = self.shared.tables.apply(&purges, mode, now);
+            let message = Message { gateway: self.shared.gateway, number: number.0, mode, purges };
+            (number, state.outbox.push(message))
+        };
+        self.shared.outgoing.notify_one();
+        // Not worth waiting for while nothing can be sent.
+        if !self.shared.redis.is_connected() {
+            return (number, PurgeScope::Local);
+        }
+        match tokio::time::timeout(PURGE_BUDGET, sent).await {
+            Ok(Ok(())) => (number, PurgeScope::Shared),
+            Ok(Err(_)) | Err(_) => (number, PurgeScope::Local),
+        }
+    }
+
+    /// The stamp of a forward that began at `fence`; `None`: not to be shared.
+    pub(crate) fn stamp(&self, fence: Fence) -> Option<Stamp> {
+        let state = self.shared.state();
+        let epoch = state.trusted()?;
+        Some(Stamp { epoch, position: state.positions.position_of(fence)? })
+    }
+
+    /// The fence here of what another gateway stamped; `None`: it cannot be judged.
+    pub(crate) fn fence_of(&self, stamp: Stamp) -> Option<Fence> {
+        let state = self.shared.state();
+        if state.trusted()? != stamp.epoch || stamp.position < state.floor {
+            return None;
+        }
+        let fence = state.positions.fence_of(stamp.position);
+        // An own purge whose position is not known yet may be behind the stamp.
+        Some(match state.outbox.lowest() {
+            Some(own) => fence.min(Fence(own.saturating_sub(1))),
+            None => fence,
+        })
+    }
+
+    /// Whether what is in Redis can be judged now.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.shared.state().trusted().is_some()
+    }
+
+    /// Whether purges may have been missed since `received_at` for longer than is allowed.
+    pub(crate) fn is_unverified(&self, received_at: Timestamp, now: Timestamp) -> bool {
+        let verified_at = Timestamp::from_millis(self.shared.verified_at.load(Ordering::Relaxed));
+        now.since(verified_at.max(received_at)) > self.shared.max_unverified + CUT_OFF_AFTER
+            && now.since(verified_at) > CUT_OFF_AFTER
+    }
+}
+
+impl State {
+    fn trusted(&self) -> Option<u64> {
+        let following = self.reading == Reading::Following && !self.outbox.has_unsent();
+        self.epoch.filter(|_| following)
+    }
+}
+
+impl Following {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

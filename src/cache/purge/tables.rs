@@ -1,0 +1,191 @@
+//! What was purged, by number: judged by every hit, so most of it is one comparison a kind.
+
+use super::marks::{Mark, Marks};
+use super::prefixes::Prefixes;
+use super::{Fence, Purge, PurgeMode, Standing};
+use crate::cache::CacheKey;
+use crate::clock::Timestamp;
+use rapidhash::quality::RandomState;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
+
+/// The purges that this gateway has applied.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    /// The highest number whose marks are all set.
+    applied: AtomicU64,
+    /// Purges are applied one after the other.
+    applying: Mutex<()>,
+    names: RandomState,
+    keyed: Marks,
+    tags: Marks,
+    prefixes: Prefixes,
+    all: RwLock<Mark>,
+    all_newest: AtomicU64,
+    unverified: AtomicU64,
+}
+
+impl Tables {
+    pub(crate) fn new() -> Self {
+        Self {
+            applied: AtomicU64::new(0),
+            applying: Mutex::new(()),
+            names: RandomState::new(),
+            keyed: Marks::new(),
+            tags: Marks::new(),
+            prefixes: Prefixes::default(),
+            all: RwLock::new(Mark::default()),
+            all_newest: AtomicU64::new(0),
+            unverified: AtomicU64::new(0),
+        }
+    }
+
+    /// The fence of a forward that begins now.
+    pub(crate) fn fence(&self) -> Fence {
+        Fence(self.applied.load(Ordering::Acquire))
+    }
+
+    /// Applies purges under one new number.
+    pub(crate) fn apply(&self, purges: &[Purge], mode: PurgeMode, now: Timestamp) -> Fence {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = self.applied.load(Ordering::Relaxed) + 1;
+        for purge in purges {
+            self.mark(purge, number, mode, now);
+        }
+        // Last: a fence that has this number was taken when all of its marks were set.
+        self.applied.store(number, Ordering::Release);
+        Fence(number)
+    }
+
+    /// From now on everything stored before must be validated: purges may have been missed.
+    pub(crate) fn distrust_all(&self) -> Fence {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = self.applied.load(Ordering::Relaxed) + 1;
+        self.unverified.store(number, Ordering::Release);
+        self.applied.store(number, Ordering::Release);
+        Fence(number)
+    }
+
+    /// What a response of `key` with these tags is worth, if its forward began at `fence`.
+    pub(crate) fn judge(&self, key: &CacheKey, tags: &[String], fence: Fence) -> Standing {
+        let Fence(fence) = fence;
+        let mut standing = Standing::Valid;
+        if self.unverified.load(Ordering::Acquire) > fence {
+            standing = Standing::Unverified;
+        }
+        if self.all_newest.load(Ordering::Acquire) > fence {
+            standing = standing.and(self.all.read().unwrap_or_else(PoisonError::into_inner).judge(fence));
+        }
+        if self.keyed.newer_than(fence) {
+            let (authority, path) = (key.authority(), key.path());
+            let target = self.target_name(authority, path, key.query());
+            standing = standing.and(self.keyed.judge(target, fence));
+            standing = standing.and(self.keyed.judge(self.path_name(authority, path), fence));
+        }
+        if self.prefixes.newer_than(fence) {
+            standing = standing.and(self.prefixes.judge(key.authority(), key.path(), fence));
+        }
+        if self.tags.newer_than(fence) {
+            for tag in tags {
+                standing = standing.and(self.tags.judge(self.names.hash_one(tag.as_str()), fence));
+            }
+        }
+        standing
+    }
+
+    /// Whether any tag was purged behind a fence: a fill whose tags are not known yet may carry it.
+    pub(crate) fn tags_purged_since(&self, fence: Fence) -> bool {
+        self.tags.newer_than(fence.0)
+    }
+
+    fn mark(&self, purge: &Purge, number: u64, mode: PurgeMode, now: Timestamp) {
+        match purge {
+            Purge::Url { authority, path_and_query } => {
+                let (path, query) = match path_and_query.split_once('?') {
+                    Some((path, query)) => (path, Some(query)),
+                    None => (path_and_query.as_str(), None),
+                };
+                self.keyed.raise(self.target_name(authority, path, query), number, mode, now);
+            }
+            Purge::Path { authority, path } => {
+                self.keyed.raise(self.path_name(authority, path), number, mode, now);
+            }
+            Purge::Prefix { authority, path } => {
+                self.prefixes.raise((authority.as_deref(), path), number, mode, now);
+            }
+            Purge::Tag(tag) => self.tags.raise(self.names.hash_one(tag.as_str()), number, mode, now),
+            Purge::All => {
+                self.all.write().unwrap_or_else(PoisonError::into_inner).raise(number, mode, now);
+                self.all_newest.fetch_max(number, Ordering::AcqRel);
+            }
+        }
+    }
+
+    fn target_name(&self, authority: &str, path: &str, query: Option<&str>) -> u64 {
+        self.names.hash_one(('t', authority, path, query))
+    }
+
+    fn path_name(&self, authority: &str, path: &str) -> u64 {
+        // The letter in front keeps the two kinds of names apart.
+        self.names.hash_one(('p', authority, path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::Target;
+
+    const NOW: Timestamp = Timestamp::from_millis(7);
+
+    fn key(url: &str, identity: Option<&[u8]>) -> CacheKey {
+        CacheKey::new(&Target::parse_absolute(url).unwrap(), identity)
+    }
+
+    #[test]
+    fn i5_each_kind_covers_what_it_names_and_nothing_else() {
+        let authority = || "h".to_owned();
+        let rows: [(Purge, &str, &str); 8] = [
+            (
+                Purge::Url { authority: authority(), path_and_query: "/a?b".into() },
+                "https://h/a?b",
+                "http://h/a",
+            ),
+            (Purge::Url { authority: authority(), path_and_query: "/a".into() }, "http://h/a", "http://h/a?"),
+            (
+                Purge::Url { authority: authority(), path_and_query: "/a?".into() },
+                "http://h/a?",
+                "http://h/a",
+            ),
+            (Purge::Path { authority: authority(), path: "/a".into() }, "http://h/a?b", "http://h/ab"),
+            (Purge::Prefix { authority: None, path: "/a".into() }, "http://other/ab", "http://h/b"),
+            (Purge::Prefix { authority: Some(authority()), path: "/a".into() }, "http://h/ab", "http://g/ab"),
+            (Purge::Tag("t".into()), "tagged http://h/x", "http://h/x"),
+            (Purge::All, "http://h/x", ""),
+        ];
+        for (purge, covered, untouched) in rows {
+            let tables = Tables::new();
+            let fence = tables.fence();
+            assert_eq!(tables.apply(std::slice::from_ref(&purge), PurgeMode::Hard, NOW), Fence(1));
+            let tags = if covered.starts_with("tagged") { vec!["t".to_owned()] } else { vec![] };
+            let covered = key(covered.trim_start_matches("tagged "), Some(b"me"));
+            assert_eq!(tables.judge(&covered, &tags, fence), Standing::Gone, "{purge:?}");
+            assert_eq!(tables.judge(&covered, &tags, tables.fence()), Standing::Valid, "{purge:?}");
+            if !untouched.is_empty() {
+                let other = vec!["other".to_owned()];
+                assert_eq!(tables.judge(&key(untouched, None), &other, fence), Standing::Valid, "{purge:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn i5_what_may_have_been_missed_is_validated_once() {
+        let tables = Tables::new();
+        let before = tables.fence();
+        tables.distrust_all();
+        let key = key("http://h/a", None);
+        assert_eq!(tables.judge(&key, &[], before), Standing::Unverified);
+        assert_eq!(tables.judge(&key, &[], tables.fence()), Standing::Valid);
+    }
+}

@@ -1,0 +1,351 @@
+//! The [`Cache`]: memory first, then the shared tier within its budget.
+//!
+//! Whatever a tier has is judged against the purges since its fence at each lookup (I5); so a store
+//! or a promotion that loses a race against a purge is harmless.
+
+use super::purge::log::Log;
+use super::purge::tables::Tables;
+use super::rules::ForwardReason;
+use super::rules::reuse::{Verdict, assess};
+use super::rules::vary;
+use super::stored::Reuse;
+use super::tiers::memory::{Memory, Variants};
+use super::tiers::shared::{Shared, SharedFound};
+use super::{Applied, CacheKey, Fence, Found, Lookup, Purge, PurgeMode, PurgeScope, Settings};
+use super::{Standing, StoredResponse, Tier};
+use crate::clock::{Clock, Timestamp};
+use crate::redis::Redis;
+use crate::target::{Authority, Scheme, Target};
+use crate::telemetry::metrics;
+use ::metrics::Counter;
+use http::HeaderMap;
+use std::sync::Arc;
+
+/// The stored responses of this gateway.
+#[derive(Debug)]
+pub struct Cache {
+    memory: Memory,
+    purged: Arc<Tables>,
+    shared: Option<SharedTier>,
+    clock: Clock,
+    counters: Counters,
+}
+
+#[derive(Debug)]
+struct SharedTier {
+    tier: Shared,
+    log: Arc<Log>,
+    redis: Arc<Redis>,
+}
+
+/// Handles, because finding a counter by its name costs more than a hit.
+struct Counters {
+    memory: Outcomes,
+    shared: Outcomes,
+    shared_unavailable: Counter,
+}
+
+struct Outcomes {
+    hit: Counter,
+    stale: Counter,
+    miss: Counter,
+}
+
+impl Cache {
+    /// An empty cache. With a shared tier it needs a running Tokio, but no running Redis; `redis` is
+    /// the handle to `settings.shared`'s Redis, and left out where there is none.
+    #[must_use]
+    pub fn new(settings: &Settings, clock: Clock, redis: Option<Arc<Redis>>) -> Arc<Self> {
+        let purged = Arc::new(Tables::new());
+        let shared = settings.shared.as_ref().zip(redis).map(|(settings, redis)| {
+            let log = Log::start(settings, Arc::clone(&redis), Arc::clone(&purged), clock.clone());
+            let log = Arc::new(log);
+            let tier = Shared::start(settings, Arc::clone(&redis), Arc::clone(&log), clock.clone());
+            SharedTier { tier, log, redis }
+        });
+        Arc::new(Self {
+            memory: Memory::new(settings.memory_bytes, settings.memory_object_bytes),
+            purged,
+            shared,
+            clock,
+            counters: Counters::new(),
+        })
+    }
+
+    /// The largest body that any tier takes; a fill collects no more.
+    #[must_use]
+    pub fn object_bytes_max(&self) -> u64 {
+        let shared = self.shared.as_ref().map_or(0, |shared| shared.tier.object_bytes());
+        self.memory.object_bytes().max(shared)
+    }
+
+    /// Finds what may answer a request for `key` whose fields are `request`, at `now`.
+    pub async fn lookup(&self, key: &CacheKey, request: &HeaderMap, now: Timestamp) -> Lookup {
+        let near = self.look_in_memory(key, request, now);
+        self.counters.memory.count(&near);
+        let Some(shared) = &self.shared else { return near };
+        if matches!(near, Lookup::Fresh(_) | Lookup::StaleUsable(_)) {
+            return near;
+        }
+        let far = match shared.tier.find(key, request).await {
+            SharedFound::Response(stored) => self.promote(key, *stored, now),
+            SharedFound::OtherVariants => Lookup::Forward(ForwardReason::VaryMiss),
+            SharedFound::Nothing => Lookup::Forward(ForwardReason::UriMiss),
+            SharedFound::Unavailable => {
+                self.counters.shared_unavailable.increment(1);
+                return near;
+            }
+        };
+        self.counters.shared.count(&far);
+        better(near, far)
+    }
+
+    /// What a lookup would find; counts nothing and moves nothing between the tiers.
+    pub async fn peek(&self, key: &CacheKey, request: &HeaderMap, now: Timestamp) -> Lookup {
+        let near = self.look_in_memory(key, request, now);
+        let Some(shared) = &self.shared else { return near };
+        if matches!(near, Lookup::Fresh(_) | Lookup::StaleUsable(_)) {
+            return near;
+        }
+        let miss = Lookup::Forward(ForwardReason::UriMiss);
+        let far = match shared.tier.find(key, request).await {
+            SharedFound::Response(stored) => {
+                self.answer(key, &Arc::new(*stored), Tier::Shared, now).unwrap_or(miss)
+            }
+            SharedFound::OtherVariants => Lookup::Forward(ForwardReason::VaryMiss),
+            SharedFound::Nothing | SharedFound::Unavailable => miss,
+        };
+        better(near, far)
+    }
+
+    /// What memory has for a request.
+    fn look_in_memory(&self, key: &CacheKey, request: &HeaderMap, now: Timestamp) -> Lookup {
+        let Some(variants) = self.memory.get(key) else { return Lookup::Forward(ForwardReason::UriMiss) };
+        let selected = variants.iter().filter(|stored| vary::matches(&stored.selecting_fields, request));
+        for stored in selected {
+            if let Some(lookup) = self.answer(key, stored, Tier::Memory, now) {
+                variants.touch(stored, now);
+                return lookup;
+            }
+        }
+        Lookup::Forward(self.miss_reason(key, &variants, now))
+    }
+
+    fn miss_reason(&self, key: &CacheKey, variants: &Variants, now: Timestamp) -> ForwardReason {
+        let is_there = |stored| self.answer(key, stored, Tier::Memory, now).is_some();
+        if variants.iter().any(is_there) { ForwardReason::VaryMiss } else { ForwardReason::UriMiss }
+    }
+
+    /// Keeps what the shared tier had in memory too.
+    fn promote(&self, key: &CacheKey, stored: StoredResponse, now: Timestamp) -> Lookup {
+        let stored = Arc::new(stored);
+        match self.answer(key, &stored, Tier::Shared, now) {
+            Some(lookup) => {
+                self.memory.insert(key, &stored, now);
+                lookup
+            }
+            None => Lookup::Forward(ForwardReason::UriMiss),
+        }
+    }
+
+    /// What a stored response is good for; `None`: as if absent.
+    fn answer(
+        &self,
+        key: &CacheKey,
+        stored: &Arc<StoredResponse>,
+        tier: Tier,
+        now: Timestamp,
+    ) -> Option<Lookup> {
+        let mut standing = self.purged.judge(key, &stored.tags, stored.fence);
+        let log = self.shared.as_ref().map(|shared| &shared.log);
+        if log.is_some_and(|log| log.is_unverified(stored.received_at, now)) {
+            standing = standing.and(Standing::Unverified);
+        }
+        let found = Found { stored: as_it_stands(stored, standing)?, tier };
+        Some(match assess(&found.stored, now) {
+            Verdict::Fresh => Lookup::Fresh(found),
+            Verdict::StaleWhileRevalidate => Lookup::StaleUsable(found),
+            Verdict::MustValidate => Lookup::MustValidate(found, ForwardReason::Stale),
+        })
+    }
+
+    /// The fence to remember before a forward begins (I5).
+    #[must_use]
+    pub fn fence(&self) -> Fence {
+        self.purged.fence()
+    }
+
+    /// What purges have made of a response of `key` whose forward began at `fence`. `tags`: those it
+    /// carries; `None` while they are not known, which counts as carrying every tag.
+    #[must_use]
+    pub fn standing(&self, key: &CacheKey, tags: Option<&[String]>, fence: Fence) -> Standing {
+        let standing = self.purged.judge(key, tags.unwrap_or_default(), fence);
+        match tags {
+            None if self.purged.tags_purged_since(fence) => standing.and(Standing::Gone),
+            _ => standing,
+        }
+    }
+
+    /// Stores a response, in the place of the variant with the same selecting fields, unless something
+    /// that it falls under was purged after `stored.fence`. Memory at once, the shared tier off the
+    /// caller's path.
+    ///
+    /// # Errors
+    /// The response itself, where it was purged meanwhile.
+    pub fn store(
+        &self,
+        key: &CacheKey,
+        stored: StoredResponse,
+    ) -> Result<Arc<StoredResponse>, Box<StoredResponse>> {
+        if self.purged.judge(key, &stored.tags, stored.fence) != Standing::Valid {
+            ::metrics::counter!(metrics::STORES_FENCED).increment(1);
+            return Err(Box::new(stored));
+        }
+        let stored = Arc::new(stored);
+        self.memory.insert(key, &stored, self.clock.now());
+        ::metrics::counter!(metrics::STORED, "tier" => "memory").increment(1);
+        if let Some(shared) = &self.shared {
+            shared.tier.store(key, &stored);
+        }
+        Ok(stored)
+    }
+
+    /// The variants of a key that are in memory, the most recent first: a 304 freshens those that it
+    /// matches (RFC 9111 4.3.4).
+    #[must_use]
+    pub fn variants(&self, key: &CacheKey) -> Vec<Arc<StoredResponse>> {
+        self.memory.get(key).map(|variants| variants.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Takes one variant out of every tier, because it may no longer be stored.
+    pub fn discard(&self, key: &CacheKey, stored: &Arc<StoredResponse>) {
+        self.memory.remove_variant(key, &stored.selecting_fields, self.clock.now());
+        if let Some(shared) = &self.shared {
+            shared.tier.remove(key, stored);
+        }
+    }
+
+    /// Forgets what the purges name: here at once, in the shared tier within its budget (75 ms).
+    pub async fn purge(&self, purges: Vec<Purge>, mode: PurgeMode) -> Applied {
+        for purge in &purges {
+            let labels = [("kind", purge.kind()), ("mode", mode.as_str())];
+            ::metrics::counter!(metrics::PURGES, &labels).increment(1);
+        }
+        let now = self.clock.now();
+        let known = if mode == PurgeMode::Hard { known_keys(&purges) } else { Vec::new() };
+        let (number, scope) = match &self.shared {
+            Some(shared) => shared.log.purge(purges, mode, now).await,
+            None => (self.purged.apply(&purges, mode, now), PurgeScope::Local),
+        };
+        // Only for the memory they take: from the number on they are gone for every lookup.
+        for key in known {
+            self.forget_purged(&key);
+        }
+        Applied { seq: number.0, scope }
+    }
+
+    /// Sets the gauges; called when they are read.
+    pub fn observe(&self) {
+        self.memory.observe();
+        if let Some(shared) = &self.shared {
+            ::metrics::gauge!(metrics::REDIS_BREAKER).set(shared.redis.state().as_gauge());
+        }
+    }
+
+    fn forget_purged(&self, key: &CacheKey) {
+        let Some(variants) = self.memory.get(key) else { return };
+        // What was stored after the purge stays.
+        let gone = |stored: &&Arc<StoredResponse>| {
+            self.purged.judge(key, &stored.tags, stored.fence) == Standing::Gone
+        };
+        if variants.iter().all(|stored| gone(&stored)) {
+            self.memory.remove(key);
+        }
+    }
+}
+
+/// The keys that purges name exactly; those split by identity are left to lookups and to capacity.
+fn known_keys(purges: &[Purge]) -> Vec<CacheKey> {
+    let key = |scheme, authority: &str, origin_form: &str| {
+        let authority = Authority::parse(authority, scheme).ok()?;
+        Some(CacheKey::new(&Target::new(scheme, authority, origin_form).ok()?, None))
+    };
+    let keys = purges.iter().filter_map(|purge| match purge {
+        Purge::Url { authority, path_and_query } => Some((authority, path_and_query)),
+        Purge::Path { authority, path } => Some((authority, path)),
+        Purge::Prefix { .. } | Purge::Tag(_) | Purge::All => None,
+    });
+    keys.flat_map(|(authority, path)| {
+        [Scheme::Http, Scheme::Https].into_iter().filter_map(move |scheme| key(scheme, authority, path))
+    })
+    .collect()
+}
+
+/// A stored response as purges have left it; `None`: not at all.
+fn as_it_stands(stored: &Arc<StoredResponse>, standing: Standing) -> Option<Arc<StoredResponse>> {
+    match standing {
+        Standing::Valid => Some(Arc::clone(stored)),
+        Standing::Gone => None,
+        Standing::Unverified => {
+            Some(Arc::new(StoredResponse { reuse: Reuse::ValidateAlways, ..StoredResponse::clone(stored) }))
+        }
+        Standing::StaleSince(at) => {
+            // Its freshness ended at the purge; the stale windows run from there.
+            let lifetime = stored.freshness_lifetime.min(stored.current_age(at));
+            Some(Arc::new(StoredResponse { freshness_lifetime: lifetime, ..StoredResponse::clone(stored) }))
+        }
+    }
+}
+
+/// What two tiers' answers come to: memory's, unless the shared tier's is usable at once, or all there is.
+fn better(near: Lookup, far: Lookup) -> Lookup {
+    match (&near, &far) {
+        (_, Lookup::Fresh(_) | Lookup::StaleUsable(_))
+        | (Lookup::Forward(ForwardReason::UriMiss), _)
+        | (Lookup::Forward(_), Lookup::MustValidate(..)) => far,
+        _ => near,
+    }
+}
+
+impl Counters {
+    fn new() -> Self {
+        let unavailable = [("tier", Tier::Shared.as_str()), ("result", "unavailable")];
+        Self {
+            memory: Outcomes::new(Tier::Memory),
+            shared: Outcomes::new(Tier::Shared),
+            shared_unavailable: ::metrics::counter!(metrics::TIER_LOOKUPS, &unavailable),
+        }
+    }
+}
+
+impl std::fmt::Debug for Counters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Counters").finish_non_exhaustive()
+    }
+}
+
+impl Outcomes {
+    fn new(tier: Tier) -> Self {
+        let counter = |result: &'static str| ::metrics::counter!(metrics::TIER_LOOKUPS, "tier" => tier.as_str(), "result" => result);
+        Self { hit: counter("hit"), stale: counter("stale"), miss: counter("miss") }
+    }
+
+    fn count(&self, lookup: &Lookup) {
+        match lookup {
+            Lookup::Fresh(_) => self.hit.increment(1),
+            Lookup::StaleUsable(_) | Lookup::MustValidate(..) => self.stale.increment(1),
+            Lookup::Forward(_) => self.miss.increment(1),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Cache {
+    pub(super) fn memory_for_tests(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(super) fn shared_for_tests(&self) -> &Shared {
+        &self.shared.as_ref().unwrap().tier
+    }
+}

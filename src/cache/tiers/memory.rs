@@ -1,0 +1,271 @@
+//! The first tier: what is ready to be sent, bounded by its bytes.
+
+use crate::cache::rules::reuse::retention;
+use crate::cache::{CacheKey, StoredResponse};
+use crate::clock::Timestamp;
+use crate::telemetry::metrics;
+use http::{HeaderName, HeaderValue};
+use moka::Expiry;
+use moka::ops::compute::Op;
+use rapidhash::fast::RandomState;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Variants kept of one key; the least used goes first.
+const VARIANTS_MAX: usize = 32;
+/// Bytes that a stored response costs beside its texts and its body: its own parts, its place in the
+/// tier's tables, and what allocations round up.
+const RESPONSE_OVERHEAD: usize = 640;
+/// Bytes that a field costs beside its texts.
+const FIELD_OVERHEAD: usize = 96;
+
+/// What selects a variant.
+type Selecting = [(HeaderName, Option<HeaderValue>)];
+
+/// The stored responses of one key, the most recent first.
+#[derive(Debug)]
+pub(crate) struct Variants {
+    list: Vec<Variant>,
+    bytes: u32,
+    kept_for: Duration,
+}
+
+#[derive(Debug)]
+struct Variant {
+    stored: Arc<StoredResponse>,
+    /// The second of its last use: written at most once a second, so that hits share the line.
+    used: AtomicU64,
+}
+
+impl Variants {
+    /// The stored responses, the most recent first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<StoredResponse>> {
+        self.list.iter().map(|variant| &variant.stored)
+    }
+
+    /// Notes that one of them was used.
+    pub(crate) fn touch(&self, stored: &Arc<StoredResponse>, now: Timestamp) {
+        let second = now.as_millis() / 1000;
+        let variant = self.list.iter().find(|variant| Arc::ptr_eq(&variant.stored, stored));
+        if let Some(variant) = variant.filter(|variant| variant.used.load(Ordering::Relaxed) != second) {
+            variant.used.store(second, Ordering::Relaxed);
+        }
+    }
+
+    fn new(key: &CacheKey, list: Vec<Variant>, now: Timestamp) -> Self {
+        let bytes = list.iter().map(|variant| cost(key, &variant.stored)).sum::<usize>();
+        let kept = list
+            .iter()
+            .map(|variant| retention(&variant.stored).saturating_sub(now.since(variant.stored.received_at)));
+        let kept_for = kept.max().unwrap_or_default();
+        Self { bytes: u32::try_from(bytes).unwrap_or(u32::MAX), kept_for, list }
+    }
+
+    fn others(&self, selecting: &Selecting) -> Vec<Variant> {
+        let others = self.list.iter().filter(|variant| variant.stored.selecting_fields != selecting);
+        others
+            .map(|variant| Variant {
+                stored: Arc::clone(&variant.stored),
+                used: AtomicU64::new(variant.used.load(Ordering::Relaxed)),
+            })
+            .collect()
+    }
+}
+
+/// The tier.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    responses: moka::sync::Cache<CacheKey, Arc<Variants>, RandomState>,
+    object_bytes: u64,
+}
+
+struct KeptFor;
+
+impl Expiry<CacheKey, Arc<Variants>> for KeptFor {
+    fn expire_after_create(
+        &self,
+        _: &CacheKey,
+        variants: &Arc<Variants>,
+        _: std::time::Instant,
+    ) -> Option<Duration> {
+        Some(variants.kept_for)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &CacheKey,
+        variants: &Arc<Variants>,
+        _: std::time::Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(variants.kept_for)
+    }
+}
+
+impl Memory {
+    pub(crate) fn new(bytes: u64, object_bytes: u64) -> Self {
+        let responses = moka::sync::Cache::builder()
+            .max_capacity(bytes)
+            .weigher(|_: &CacheKey, variants: &Arc<Variants>| variants.bytes)
+            .expire_after(KeptFor)
+            .build_with_hasher(RandomState::new());
+        Self { responses, object_bytes: object_bytes.min(bytes) }
+    }
+
+    /// The largest body that is kept.
+    pub(crate) const fn object_bytes(&self) -> u64 {
+        self.object_bytes
+    }
+
+    pub(crate) fn get(&self, key: &CacheKey) -> Option<Arc<Variants>> {
+        self.responses.get(key)
+    }
+
+    /// Keeps a response in the place of the variant with the same selecting fields, unless that one
+    /// is newer. What is too large takes that place away.
+    pub(crate) fn insert(&self, key: &CacheKey, stored: &Arc<StoredResponse>, now: Timestamp) {
+        if body_bytes(stored) > self.object_bytes {
+            self.remove_variant(key, &stored.selecting_fields, now);
+            return;
+        }
+        self.responses.entry_by_ref(key).and_compute_with(|entry| {
+            let before = entry.map(moka::Entry::into_value);
+            let same = before
+                .as_ref()
+                .and_then(|before| before.iter().find(|old| old.selecting_fields == stored.selecting_fields));
+            if same.is_some_and(|old| (old.fence, old.received_at) > (stored.fence, stored.received_at)) {
+                return Op::Nop;
+            }
+            let mut list = before.map_or_else(Vec::new, |before| before.others(&stored.selecting_fields));
+            if list.len() >= VARIANTS_MAX {
+                drop_least_used(&mut list);
+            }
+            let used = AtomicU64::new(now.as_millis() / 1000);
+            list.insert(0, Variant { stored: Arc::clone(stored), used });
+            Op::Put(Arc::new(Variants::new(key, list, now)))
+        });
+    }
+
+    /// Forgets all variants of a key.
+    pub(crate) fn remove(&self, key: &CacheKey) {
+        self.responses.invalidate(key);
+    }
+
+    pub(crate) fn remove_variant(&self, key: &CacheKey, selecting: &Selecting, now: Timestamp) {
+        self.responses.entry_by_ref(key).and_compute_with(|entry| {
+            let Some(before) = entry.map(moka::Entry::into_value) else { return Op::Nop };
+            let list = before.others(selecting);
+            if list.len() == before.list.len() {
+                Op::Nop
+            } else if list.is_empty() {
+                Op::Remove
+            } else {
+                Op::Put(Arc::new(Variants::new(key, list, now)))
+            }
+        });
+    }
+
+    /// Sets the gauges; called when they are read.
+    pub(crate) fn observe(&self) {
+        self.responses.run_pending_tasks();
+        #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+        let (bytes, keys) = (self.responses.weighted_size() as f64, self.responses.entry_count() as f64);
+        ::metrics::gauge!(metrics::MEMORY_BYTES).set(bytes);
+        ::metrics::gauge!(metrics::MEMORY_RESPONSES).set(keys);
+    }
+}
+
+/// The length of a body.
+pub(crate) fn body_bytes(stored: &StoredResponse) -> u64 {
+    u64::try_from(stored.body.len()).unwrap_or(u64::MAX)
+}
+
+fn drop_least_used(list: &mut Vec<Variant>) {
+    // Of several, the one stored longest ago.
+    let least = list
+        .iter()
+        .enumerate()
+        .rev()
+        .min_by_key(|(_, variant)| variant.used.load(Ordering::Relaxed))
+        .map(|(index, _)| index);
+    if let Some(least) = least {
+        list.remove(least);
+        ::metrics::counter!(metrics::VARIANTS_DROPPED).increment(1);
+    }
+}
+
+fn cost(key: &CacheKey, stored: &StoredResponse) -> usize {
+    let fields = stored.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD);
+    let selecting = stored.selecting_fields.iter().map(|(name, value)| {
+        name.as_str().len() + value.as_ref().map_or(0, HeaderValue::len) + FIELD_OVERHEAD
+    });
+    let tags = stored.tags.iter().map(|tag| tag.len() + FIELD_OVERHEAD);
+    let texts: usize = fields.chain(selecting).chain(tags).sum();
+    key.text().len() + stored.body.len() + texts + RESPONSE_OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::tiers::testing::{key, response, varying};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn bodies(memory: &Memory, key: &CacheKey) -> Vec<String> {
+        let variants = memory.get(key).map(|variants| variants.iter().cloned().collect::<Vec<_>>());
+        let text = |stored: Arc<StoredResponse>| String::from_utf8(stored.body.to_vec()).unwrap();
+        variants.unwrap_or_default().into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn the_same_selecting_fields_replace_and_others_are_added() {
+        let memory = Memory::new(1 << 20, 1 << 20);
+        let key = key("http://h/a");
+        for (language, body) in [("de", "eins"), ("en", "one"), ("de", "zwei")] {
+            memory.insert(&key, &Arc::new(varying(language, body, NOW)), NOW);
+        }
+        assert_eq!(bodies(&memory, &key), ["zwei", "one"], "most recent first");
+        let mut older = varying("de", "null", NOW);
+        older.received_at = Timestamp::from_millis(1);
+        memory.insert(&key, &Arc::new(older), NOW);
+        assert_eq!(bodies(&memory, &key), ["zwei", "one"], "older news changes nothing");
+        memory.remove_variant(&key, &varying("de", "", NOW).selecting_fields, NOW);
+        assert_eq!(bodies(&memory, &key), ["one"]);
+    }
+
+    #[test]
+    fn i10_at_most_32_variants_and_the_least_used_goes() {
+        let memory = Memory::new(1 << 20, 1 << 20);
+        let key = key("http://h/a");
+        for number in 0..32 {
+            memory.insert(&key, &Arc::new(varying(&number.to_string(), &number.to_string(), NOW)), NOW);
+        }
+        let later = NOW.plus(Duration::from_secs(5));
+        let variants = memory.get(&key).unwrap();
+        for stored in variants.iter().filter(|stored| &stored.body[..] != b"7") {
+            variants.touch(stored, later);
+        }
+        memory.insert(&key, &Arc::new(varying("new", "new", later)), later);
+        let kept = bodies(&memory, &key);
+        assert_eq!(kept.len(), VARIANTS_MAX);
+        assert!(!kept.contains(&"7".to_owned()), "the least used");
+        assert_eq!(kept[0], "new");
+    }
+
+    #[test]
+    fn i10_bounded_by_bytes_and_by_object() {
+        let memory = Memory::new(100_000, 10_000);
+        for number in 0..100 {
+            let stored = response(&"x".repeat(5_000), NOW);
+            memory.insert(&key(&format!("http://h/{number}")), &Arc::new(stored), NOW);
+        }
+        memory.responses.run_pending_tasks();
+        assert!(memory.responses.weighted_size() <= 100_000);
+        assert!(memory.responses.entry_count() > 5);
+        let key = key("http://h/large");
+        memory.insert(&key, &Arc::new(response("small", NOW)), NOW);
+        memory.insert(&key, &Arc::new(response(&"x".repeat(10_001), NOW)), NOW);
+        assert_eq!(bodies(&memory, &key), Vec::<String>::new(), "what it replaced is old");
+    }
+}

@@ -1,0 +1,43 @@
+//! Stored responses for the tests of the cache.
+
+use crate::cache::purge::Fence;
+use crate::cache::stored::Reuse;
+use crate::cache::{CacheKey, StoredResponse};
+use crate::clock::Timestamp;
+use crate::target::Target;
+use bytes::Bytes;
+use http::header::{ACCEPT_LANGUAGE, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use std::time::Duration;
+
+pub(crate) fn key(url: &str) -> CacheKey {
+    CacheKey::new(&Target::parse_absolute(url).unwrap(), None)
+}
+
+/// Fresh for a minute.
+pub(crate) fn response(body: &str, now: Timestamp) -> StoredResponse {
+    let mut fields = HeaderMap::new();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    StoredResponse {
+        status: StatusCode::OK,
+        fields,
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        received_at: now,
+        initial_age: Duration::ZERO,
+        freshness_lifetime: Duration::from_mins(1),
+        reuse: Reuse::WhileFresh,
+        selecting_fields: Vec::new(),
+        tags: Vec::new(),
+        fence: Fence::default(),
+    }
+}
+
+/// Selected by its language.
+pub(crate) fn varying(language: &str, body: &str, now: Timestamp) -> StoredResponse {
+    let selecting_fields = vec![(ACCEPT_LANGUAGE, Some(HeaderValue::from_str(language).unwrap()))];
+    StoredResponse { selecting_fields, ..response(body, now) }
+}
+
+pub(crate) fn asking_for(language: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([(ACCEPT_LANGUAGE, HeaderValue::from_static(language))])
+}

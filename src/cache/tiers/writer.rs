@@ -1,0 +1,152 @@
+//! Writes to the shared tier: off the request's path, in order per key, dropped rather than waited for.
+
+use super::codec::{self, VaryMarker};
+use super::memory::body_bytes;
+use super::shared::Parts;
+use crate::cache::rules::reuse::retention;
+use crate::cache::{CacheKey, StoredResponse};
+use crate::redis::Unavailable;
+use crate::telemetry::metrics;
+use http::HeaderName;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::task::AbortOnDropHandle;
+
+/// Tasks that write; each has the keys of its own.
+const WORKERS: usize = 4;
+/// Writes that wait for each worker.
+const QUEUE_MAX: usize = 256;
+/// KiB of bodies that wait in all: 64 MiB.
+const QUEUE_KIBIBYTES: usize = 64 * 1024;
+/// What one command of a write may take.
+const WRITE_BUDGET: Duration = Duration::from_millis(500);
+/// A marker is kept at least so long, because variants that outlive it are lost.
+const MARKER_KEPT: Duration = Duration::from_hours(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Store,
+    Remove,
+}
+
+#[derive(Debug)]
+struct Write {
+    key: CacheKey,
+    stored: Arc<StoredResponse>,
+    action: Action,
+    _room: OwnedSemaphorePermit,
+}
+
+/// The queues and their workers. Dropping it ends them.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queues: Vec<mpsc::Sender<Write>>,
+    spread: RandomState,
+    room: Arc<Semaphore>,
+    object_bytes: u64,
+    _workers: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Writer {
+    pub(super) fn start(parts: &Arc<Parts>, object_bytes: u64) -> Self {
+        let (queues, workers) = (0..WORKERS)
+            .map(|_| {
+                let (queue, writes) = mpsc::channel(QUEUE_MAX);
+                let worker = tokio::spawn(work(Arc::clone(parts), writes));
+                (queue, AbortOnDropHandle::new(worker))
+            })
+            .unzip();
+        Self {
+            queues,
+            spread: RandomState::new(),
+            room: Arc::new(Semaphore::new(QUEUE_KIBIBYTES)),
+            object_bytes,
+            _workers: workers,
+        }
+    }
+
+    pub(super) fn store(&self, key: &CacheKey, stored: &Arc<StoredResponse>) {
+        // What it replaces is old, also where it is itself too large.
+        let too_large = body_bytes(stored) > self.object_bytes;
+        self.push(key, stored, if too_large { Action::Remove } else { Action::Store });
+    }
+
+    pub(super) fn remove(&self, key: &CacheKey, stored: &Arc<StoredResponse>) {
+        self.push(key, stored, Action::Remove);
+    }
+
+    fn push(&self, key: &CacheKey, stored: &Arc<StoredResponse>, action: Action) {
+        let body = match action {
+            Action::Store => stored.body.len(),
+            Action::Remove => 0,
+        };
+        let kibibytes = u32::try_from(body / 1024 + 1).unwrap_or(u32::MAX);
+        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(kibibytes) else {
+            return dropped("bytes");
+        };
+        let index = self.spread.hash_one(key) % u64::try_from(WORKERS).unwrap_or(1);
+        let queue = usize::try_from(index).ok().and_then(|index| self.queues.get(index));
+        let write = Write { key: key.clone(), stored: Arc::clone(stored), action, _room: room };
+        if queue.is_none_or(|queue| queue.try_send(write).is_err()) {
+            dropped("queue");
+        }
+    }
+}
+
+fn dropped(reason: &'static str) {
+    ::metrics::counter!(metrics::TIER_DROPPED, "reason" => reason).increment(1);
+}
+
+async fn work(parts: Arc<Parts>, mut writes: mpsc::Receiver<Write>) {
+    while let Some(write) = writes.recv().await {
+        let start = tokio::time::Instant::now();
+        let outcome = match write.action {
+            Action::Store => store(&parts, &write.key, &write.stored).await,
+            Action::Remove => remove(&parts, &write.key, &write.stored).await,
+        };
+        if let Err(cause) = outcome {
+            dropped(cause.as_str());
+        }
+        ::metrics::histogram!(metrics::TIER_SECONDS, "operation" => "write")
+            .record(start.elapsed().as_secs_f64());
+    }
+}
+
+async fn store(parts: &Parts, key: &CacheKey, stored: &StoredResponse) -> Result<(), Unavailable> {
+    let kept_for = retention(stored).saturating_sub(parts.clock.now().since(stored.received_at));
+    // Without a stamp nobody could judge it.
+    let Some(stamp) = parts.log.stamp(stored.fence) else {
+        dropped("unstamped");
+        return Ok(());
+    };
+    let primary = parts.naming.primary(key);
+    let place = if stored.selecting_fields.is_empty() {
+        primary
+    } else {
+        let names: Vec<HeaderName> = stored.selecting_fields.iter().map(|(name, _)| name.clone()).collect();
+        let before = parts.marker(&primary, WRITE_BUDGET).await?.filter(|before| before.names == names);
+        let marker = before.unwrap_or_else(|| VaryMarker { names, generation: fastrand::u64(..) });
+        if let Some(bytes) = codec::encode_marker(&primary.text, &marker) {
+            parts.redis.set(&primary.name, &bytes, kept_for.max(MARKER_KEPT), WRITE_BUDGET).await?;
+        }
+        parts.naming.variant(key, marker.generation, &stored.selecting_fields)
+    };
+    let Some(bytes) = codec::encode_response(&place.text, stored, stamp) else {
+        dropped("too-large");
+        return Ok(());
+    };
+    parts.redis.set(&place.name, &bytes, kept_for, WRITE_BUDGET).await?;
+    ::metrics::counter!(metrics::STORED, "tier" => "shared").increment(1);
+    Ok(())
+}
+
+async fn remove(parts: &Parts, key: &CacheKey, stored: &StoredResponse) -> Result<(), Unavailable> {
+    let primary = parts.naming.primary(key);
+    let place = match parts.marker(&primary, WRITE_BUDGET).await? {
+        Some(marker) => parts.naming.variant(key, marker.generation, &stored.selecting_fields),
+        None => primary,
+    };
+    parts.redis.remove(&place.name, WRITE_BUDGET).await
+}

@@ -1,0 +1,185 @@
+//! A log that several gateways append to and read: a Redis Stream of one field.
+
+use super::Unavailable;
+use bytes::Bytes;
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, FromRedisValue, Value};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The one field of an entry.
+pub(super) const FIELD: &str = "e";
+/// How long a read waits for an entry; also how often a reader learns that Redis lives.
+const BLOCK: Duration = Duration::from_millis(250);
+/// A reader's answer that takes longer than this is a lost connection.
+pub(super) const READ_TIMEOUT: Duration = Duration::from_millis(750);
+/// Entries read at once.
+const BATCH: usize = 1000;
+
+/// Where an entry stands in a log; Redis gives them out in order.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+pub struct LogPosition {
+    /// Milliseconds of the clock of Redis.
+    pub millis: u64,
+    /// Within the millisecond.
+    pub sequence: u64,
+}
+
+impl fmt::Display for LogPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.millis, self.sequence)
+    }
+}
+
+impl FromStr for LogPosition {
+    type Err = Unavailable;
+
+    fn from_str(text: &str) -> Result<Self, Unavailable> {
+        let number = |digits: &str| digits.parse().map_err(|_| Unavailable::Refused);
+        let (millis, sequence) = text.split_once('-').ok_or(Unavailable::Refused)?;
+        Ok(Self { millis: number(millis)?, sequence: number(sequence)? })
+    }
+}
+
+/// An entry of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Where it stands.
+    pub position: LogPosition,
+    /// What was appended.
+    pub bytes: Bytes,
+}
+
+/// Whether a read that finds nothing waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadWait {
+    /// It does not.
+    None,
+    /// A quarter of a second, for the first entry to come.
+    Moment,
+}
+
+/// Reads logs on a connection of its own. After an error it is thrown away.
+#[derive(Debug)]
+pub struct LogReader {
+    connection: MultiplexedConnection,
+}
+
+impl LogReader {
+    pub(super) const fn new(connection: MultiplexedConnection) -> Self {
+        Self { connection }
+    }
+
+    /// The entries behind `after`, in order and bounded in number.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn read(
+        &mut self,
+        log: &str,
+        after: LogPosition,
+        wait: ReadWait,
+    ) -> Result<Vec<LogEntry>, Unavailable> {
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(BATCH);
+        if wait == ReadWait::Moment {
+            command.arg("BLOCK").arg(BLOCK.as_millis().to_string());
+        }
+        command.arg("STREAMS").arg(log).arg(after.to_string());
+        match self.query::<Value>(&command).await? {
+            Value::Nil => Ok(Vec::new()),
+            // RESP3 gives a map of logs, RESP2 a list of pairs.
+            Value::Map(mut logs) => logs.pop().map_or(Ok(Vec::new()), |(_, entries)| parse_entries(entries)),
+            Value::Array(mut logs) => match logs.pop() {
+                Some(Value::Array(mut pair)) => parse_entries(pair.pop().unwrap_or_default()),
+                _ => Err(Unavailable::Refused),
+            },
+            _ => Err(Unavailable::Refused),
+        }
+    }
+
+    /// The first entry at or behind a position.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn first_from(
+        &mut self,
+        log: &str,
+        from: LogPosition,
+    ) -> Result<Option<LogPosition>, Unavailable> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(log).arg(from.to_string()).arg("+").arg("COUNT").arg(1);
+        let entries = parse_entries(self.query(&command).await?)?;
+        Ok(entries.first().map(|entry| entry.position))
+    }
+
+    /// How many entries a log has.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn length(&mut self, log: &str) -> Result<usize, Unavailable> {
+        self.query(redis::cmd("XLEN").arg(log)).await
+    }
+
+    /// The value of a key that is set to `value` where it is missing.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn get_or_set(&mut self, key: &str, value: &str) -> Result<String, Unavailable> {
+        // Read first: a Redis that is full still answers that.
+        if let Some(value) = self.query(redis::cmd("GET").arg(key)).await? {
+            return Ok(value);
+        }
+        self.query::<Value>(redis::cmd("SET").arg(key).arg(value).arg("NX")).await?;
+        self.query(redis::cmd("GET").arg(key)).await
+    }
+
+    /// Sets a key that does not expire.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn set(&mut self, key: &str, value: &str) -> Result<(), Unavailable> {
+        self.query(redis::cmd("SET").arg(key).arg(value)).await
+    }
+
+    async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, Unavailable> {
+        match tokio::time::timeout(READ_TIMEOUT, command.query_async(&mut self.connection)).await {
+            Err(_) => Err(Unavailable::TimedOut),
+            Ok(Err(error)) if error.is_io_error() => Err(Unavailable::Lost),
+            Ok(Err(_)) => Err(Unavailable::Refused),
+            Ok(Ok(value)) => Ok(value),
+        }
+    }
+}
+
+fn parse_entries(value: Value) -> Result<Vec<LogEntry>, Unavailable> {
+    let Value::Array(entries) = value else { return Err(Unavailable::Refused) };
+    entries.into_iter().map(parse_entry).collect()
+}
+
+fn parse_entry(value: Value) -> Result<LogEntry, Unavailable> {
+    let (id, fields): (String, Vec<Bytes>) =
+        redis::from_redis_value(value).map_err(|_| Unavailable::Refused)?;
+    // An entry of somebody else has other fields; it still has a position.
+    let bytes = fields.into_iter().nth(1).unwrap_or_default();
+    Ok(LogEntry { position: id.parse()?, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_read_back_and_order_as_redis_orders_them() {
+        let position = |text: &str| text.parse::<LogPosition>();
+        assert_eq!(position("12-3").unwrap().to_string(), "12-3");
+        assert!(position("9-5").unwrap() < position("10-0").unwrap());
+        assert!(position("9-5").unwrap() < position("9-10").unwrap());
+        for wrong in ["", "12", "-", "1-x", "-1-2"] {
+            assert_eq!(position(wrong), Err(Unavailable::Refused), "{wrong}");
+        }
+    }
+}

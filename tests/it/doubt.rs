@@ -1,0 +1,114 @@
+//! Writes whose answer was lost: the source is read again, and what it has now decides.
+
+use crate::support::{
+    Answer, Ask, EVERYTHING, Fault, Gate, Gateway, InventorySource, RecordingDestination, Setup, eventually,
+};
+
+/// A source, a destination and a gateway between them; the source has 500 ms to answer.
+async fn parts() -> (InventorySource, RecordingDestination, Gateway) {
+    let (source, destination) = (InventorySource::start().await, RecordingDestination::start().await);
+    let text = format!(
+        "{}timeout = \"500ms\"\n{}{EVERYTHING}[route.sync]\ndestinations = [\"search\"]\n",
+        source.table(),
+        destination.table("search")
+    );
+    let gateway = Setup::new(text).start().await;
+    (source, destination, gateway)
+}
+
+/// The change that an answer tells of; an answer of a write in doubt has one too.
+fn change_of(answer: &Answer) -> String {
+    let id = answer.field("Tidegate-Change").to_owned();
+    assert!(!id.is_empty(), "{answer:?}");
+    id
+}
+
+/// Goes wrong with one write, told by its body, and with no other.
+fn only(source: &InventorySource, body: &'static str, fault: Fault) {
+    source.fail(move |request| if request.text() == body { fault.clone() } else { Fault::None });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn applied_but_cut_is_reconciled_with_the_state_read() {
+    let (source, destination, gateway) = parts().await;
+    only(&source, "cut", Fault::CutAfterApplying);
+    let answer = gateway.put("/items/1", "cut").await;
+    answer.assert_problem(502);
+    let id = change_of(&answer);
+    let delivery = destination.wait_for_body("cut").await.remove(0);
+    assert_eq!((delivery.id, delivery.request.method.as_str()), (id.clone(), "PUT"));
+    assert_eq!((delivery.request.path(), delivery.key.as_str()), ("/items/1", "/items/1"));
+    assert_eq!(delivery.request.fields.get("Content-Type"), Some("text/plain"), "as the source states it");
+    eventually("it is reconciled", async || gateway.change_state(&id).await == "reconciled").await;
+    assert_eq!(source.applied.all().len(), 1, "a synced write is never sent to the source twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn applied_but_late_is_reconciled_with_the_state_read() {
+    let (source, destination, gateway) = parts().await;
+    only(&source, "late", Fault::SlowAfterApplying(Gate::closed()));
+    let answer = gateway.put("/items/1", "late").await;
+    answer.assert_problem(504);
+    let id = change_of(&answer);
+    let delivery = destination.wait_for_body("late").await.remove(0);
+    assert_eq!(delivery.id, id);
+    assert_eq!(source.state(), destination.state());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn applied_but_answered_500_is_reconciled_and_the_client_gets_the_sources_answer() {
+    let (source, destination, gateway) = parts().await;
+    only(&source, "odd", Fault::StatusAfterApplying(500));
+    let answer = gateway.put("/items/1", "odd").await;
+    assert_eq!((answer.status, answer.text().as_str()), (500, "it was applied all the same"));
+    let id = change_of(&answer);
+    assert_eq!(destination.wait_for_body("odd").await[0].id, id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn not_applied_with_an_equal_strong_etag_is_aborted() {
+    let (source, destination, gateway) = parts().await;
+    gateway.put("/items/1", "kept").await;
+    destination.wait_for_body("kept").await;
+    assert!(gateway.get("/items/1").await.field("ETag").starts_with('"'), "the ETag before is known");
+    only(&source, "lost", Fault::ResetBeforeApplying);
+    let answer = gateway.put("/items/1", "lost").await;
+    answer.assert_problem(502);
+    let id = change_of(&answer);
+    eventually("it is aborted", async || gateway.change_state(&id).await == "aborted").await;
+    gateway.put("/items/2", "after").await;
+    let all = destination.wait_for_body("after").await;
+    assert!(all.iter().all(|delivery| delivery.id != id), "nothing of it is delivered: {all:?}");
+    assert_eq!(gateway.get("/items/1").await.text(), "kept");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delete_that_was_applied_but_cut_is_delivered_as_a_delete() {
+    let (source, destination, gateway) = parts().await;
+    gateway.put("/items/1", "kept").await;
+    destination.wait_for_body("kept").await;
+    source.fail(|request| if request.method == "DELETE" { Fault::CutAfterApplying } else { Fault::None });
+    let answer = gateway.send(Ask::new("DELETE", "/items/1")).await;
+    let id = change_of(&answer);
+    let all = destination.wait_for(2).await;
+    assert_eq!((all[1].request.method.as_str(), &all[1].id), ("DELETE", &id));
+    assert_eq!(source.state(), destination.state());
+}
+
+/// I3: what comes after a doubt of the same key is delivered after it. I5: and nobody reads what was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_later_write_of_the_key_follows_the_doubt() {
+    let (source, destination, gateway) = parts().await;
+    gateway.put("/items/1", "zero").await;
+    assert_eq!(gateway.get("/items/1").await.text(), "zero");
+    only(&source, "one", Fault::CutAfterApplying);
+    let id = change_of(&gateway.put("/items/1", "one").await);
+    assert_eq!(gateway.get("/items/1").await.text(), "one", "a doubt moves the fence");
+    assert_eq!(gateway.put("/items/1", "two").await.status, 200);
+    assert_eq!(gateway.get("/items/1").await.text(), "two");
+    let all = destination.wait_for_body("two").await;
+    assert!(all.is_sorted_by_key(|delivery| delivery.sequence), "{all:?}");
+    assert_eq!(all.last().expect("deliveries").request.text(), "two");
+    assert!(all.iter().any(|delivery| delivery.id == id), "the doubt was resolved before: {all:?}");
+    eventually("both states are equal", async || source.state() == destination.state()).await;
+}

@@ -1,0 +1,26 @@
+//! Black-box tests of what Tidegate promises: the real binary on port 0, sources and destinations
+//! that a test scripts, a real Redis. Names say the promise; I1 to I12 are the invariants of
+//! docs/ARCHITECTURE.md.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::format_push_string,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, and says with what numbers"
+)]
+
+mod admin;
+mod collapsing;
+mod crash;
+mod deliveries;
+mod demo;
+mod doubt;
+mod forwarding;
+mod lifecycle;
+mod limits;
+mod quotas;
+mod reads;
+mod support;
+mod writes;
