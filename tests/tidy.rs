@@ -113,7 +113,10 @@ fn crate_faults(source: &Source) -> Vec<String> {
 
 #[test]
 fn crates_stay_where_they_belong() {
-    assert_none(&sources(&["src"]).iter().flat_map(crate_faults).collect::<Vec<_>>());
+    let checked = sources(&["src"]);
+    assert_none(
+        &checked.iter().filter(|source| !source.is_test()).flat_map(crate_faults).collect::<Vec<_>>(),
+    );
 }
 
 #[test]
