@@ -23,11 +23,12 @@ use std::io::{Write as _, stderr, stdout};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use summary::{Counts, Summary};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, timeout};
-use traffic::{Clients, QUOTA_REQUESTS};
+use traffic::{Clients, QUOTA_REQUESTS, Tally};
 use view::{View, Watched};
 
 /// Between two looks at the admin API.
@@ -119,7 +120,7 @@ impl Stage {
         view.tell("traffic has ended; waiting until the destination has every change");
         // A second Ctrl-C gives up waiting; the comparison then tells what is missing.
         tokio::select! {
-            settled = self.settle(&mut watched) => settled?,
+            settled = self.settle(clients.tally(), &mut watched) => settled?,
             () = interrupts.next() => {}
         }
         view.end();
@@ -172,12 +173,14 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until nothing is on its way to the destination, at most [`CONVERGE_WAIT_MAX`].
-    async fn settle(&self, watched: &mut Watched) -> anyhow::Result<()> {
+    /// Waits until nothing is on its way to the destination, at most [`CONVERGE_WAIT_MAX`]. A write is
+    /// answered just before it is listed as pending, so what the destination has is counted as well.
+    async fn settle(&self, tally: &Tally, watched: &mut Watched) -> anyhow::Result<()> {
         let begun_at = Instant::now();
         while begun_at.elapsed() < CONVERGE_WAIT_MAX {
             watched.look(&self.http, self.admin).await?;
-            if watched.unsettled == 0 {
+            let arrived = self.destination.acknowledged().saturating_add(watched.dead_letters);
+            if watched.unsettled == 0 && arrived >= tally.writes.load(Ordering::Relaxed) {
                 break;
             }
             tokio::time::sleep(LOOK_EVERY).await;
