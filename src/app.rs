@@ -104,8 +104,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         None => None,
     };
     let grace = settings.gateway.shutdown_grace;
-    let parts =
-        gateway::Parts { cache: Arc::clone(&cache), engine: engine.clone(), sources, clock };
+    let parts = gateway::Parts { cache: Arc::clone(&cache), engine: engine.clone(), sources, clock };
     let gateway = Gateway::new(settings.gateway, parts);
     let readiness = Arc::new(Readiness::default());
     let router = admin::router(
@@ -123,11 +122,11 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let (stop_public, stop_admin) = (CancellationToken::new(), CancellationToken::new());
     let serving_public = tokio::spawn(gateway.serve(listeners, stop_public.clone()));
     let serving_admin = tokio::spawn(admin::serve(admin_listener, router, stop_admin.clone()));
+    readiness.ready();
     for address in &public {
         tracing::info!(listener = "public", %address, "listening");
     }
     tracing::info!(listener = "admin", address = %admin_address, "listening");
-    readiness.ready();
     Ok(Running {
         public,
         admin: admin_address,

@@ -13,7 +13,9 @@
 //!     config                             a file -> Settings, or every fault of it at once
 //!       gateway, admin                   what happens to one request; the operators' listener
 //!         cache, sync, rate_limit, source   stored responses; changes; quotas; who is asked
-//!           breaker, clock, redis, secret, target, telemetry    ground floor
+//!           redis                        ground floor, three steps: connections,
+//!             breaker, secret, target, telemetry                    values and rules,
+//!               clock                                               and time
 //! ```
 //!
 //! Modules of one floor do not import each other; `tests/tidy.rs` checks that.

@@ -119,15 +119,27 @@ impl Growing {
         }
     }
 
-    /// Ends it well. The whole body where all of it was kept.
-    pub fn complete(&self) -> Option<Bytes> {
-        let (whole, wakers) = {
+    /// Ends it well. Where all of it was kept, the whole goes to `store` before any reader sees the end.
+    pub fn complete(&self, store: impl FnOnce(Bytes)) {
+        self.complete_with(Bytes::new(), store);
+    }
+
+    /// Ends it well with a last chunk, which no reader sees before the whole has gone to `store`.
+    pub fn complete_with(&self, last: Bytes, store: impl FnOnce(Bytes)) {
+        let whole = self.lock().whole_with(&last);
+        if let Some(whole) = whole {
+            store(whole);
+        }
+        let wakers = {
             let mut inner = self.lock();
+            if !last.is_empty() {
+                inner.kept_bytes += last.len() as u64;
+                inner.chunks.push_back(last);
+            }
             inner.end = End::Complete;
-            (inner.whole(), inner.take_wakers())
+            inner.take_wakers()
         };
         wakers.into_iter().for_each(Waker::wake);
-        whole
     }
 
     /// Ends it visibly broken for everyone who reads it.
@@ -154,15 +166,20 @@ impl Inner {
         self.readers.iter_mut().flatten().filter_map(|reader| reader.waker.take()).collect()
     }
 
-    fn whole(&self) -> Option<Bytes> {
+    /// All that was kept and a last chunk; `None` where the beginning is gone.
+    fn whole_with(&self, last: &Bytes) -> Option<Bytes> {
         if self.first > 0 {
             return None;
         }
-        if let ([only], []) = self.chunks.as_slices() {
-            return Some(only.clone());
+        let parts: Vec<&Bytes> = self.chunks.iter().chain([last]).filter(|part| !part.is_empty()).collect();
+        if let [] | [_] = parts.as_slice() {
+            return Some(parts.first().copied().cloned().unwrap_or_default());
         }
-        let mut whole = BytesMut::with_capacity(usize::try_from(self.kept_bytes).unwrap_or_default());
-        self.chunks.iter().for_each(|chunk| whole.extend_from_slice(chunk));
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        let mut whole = BytesMut::with_capacity(bytes);
+        for part in parts {
+            whole.extend_from_slice(part);
+        }
         Some(whole.freeze())
     }
 
@@ -251,9 +268,12 @@ mod tests {
         assert_eq!(body.push(Bytes::from_static(b"cd")).await, Pushed::Kept);
         assert_eq!(waiting.await.unwrap(), Some(Ok(Bytes::from_static(b"cd"))));
         let mut late = body.reader().unwrap();
-        assert_eq!(body.complete(), Some(Bytes::from_static(b"abcd")));
+        let mut stored = None;
+        body.complete_with(Bytes::from_static(b"e"), |whole| stored = Some(whole));
+        assert_eq!(stored, Some(Bytes::from_static(b"abcde")));
         assert_eq!(next(&mut late).await, Some(Ok(Bytes::from_static(b"ab"))));
         assert_eq!(next(&mut late).await, Some(Ok(Bytes::from_static(b"cd"))));
+        assert_eq!(next(&mut late).await, Some(Ok(Bytes::from_static(b"e"))));
         assert_eq!(next(&mut late).await, None);
     }
 
@@ -284,7 +304,7 @@ mod tests {
         assert_eq!(next(&mut slow).await, Some(Err(Cut::TooSlow)));
         assert_eq!(next(&mut fast).await, Some(Ok(Bytes::from_static(b"def"))));
         assert!(body.reader().is_none(), "the beginning is gone");
-        assert_eq!(body.complete(), None);
+        body.complete(|_| panic!("a body without its beginning is not stored"));
     }
 
     #[tokio::test]

@@ -2,8 +2,8 @@
 
 use crate::cache::Tier;
 use crate::cache::rules::{ForwardReason, NoStoreReason};
-use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::StatusCode;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use std::fmt::Write;
 
 /// The field's name.

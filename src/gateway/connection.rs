@@ -214,7 +214,11 @@ impl AsyncRead for Transport {
 
 impl Transport {
     /// Lets a write through, or cuts a reader that is under its least rate.
-    fn paced(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn paced(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         let cut = match &written {
             Poll::Ready(Ok(length)) => match self.write_pace.moved(*length as u64) {
                 Ok(()) => return written,

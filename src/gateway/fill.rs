@@ -102,8 +102,7 @@ impl Fill {
             .await
             .map_err(|error| SourceFailure::from(&error))?;
         let received_at = self.gateway.clock.now();
-        let exchange =
-            Exchange { requested_at, received_at, fence: lead.fence(), jitter: fastrand::f64() };
+        let exchange = Exchange { requested_at, received_at, fence: lead.fence(), jitter: fastrand::f64() };
         let (parts, body) = response.into_parts();
         Ok(Arrived { parts, body, exchange })
     }
@@ -116,7 +115,7 @@ impl Fill {
         match validation::freshen(stored, request, fields, policy, &arrived.exchange) {
             Freshened::Kept(freshened) => {
                 let stored = self.gateway.cache.store(&self.key, freshened);
-                Some(Landing::Validated(stored.unwrap_or_else(|purged| Arc::from(purged))))
+                Some(Landing::Validated(stored.unwrap_or_else(Arc::from)))
             }
             Freshened::NotKept(once, _) => {
                 self.gateway.cache.discard(&self.key, stored);
@@ -176,43 +175,47 @@ impl Fill {
             lead.close();
         }
         lead.land(Landing::Shared(Arc::new(Shared { head, body: Arc::clone(&growing), length, stored })));
-        match pump(lead, body, &growing).await {
-            Some(whole) => {
-                if let Ok(admitted) = admitted {
-                    // Purged meanwhile: those who waited have it, nobody else will.
-                    drop(self.gateway.cache.store(&self.key, admitted.into_stored(whole)));
-                }
+        let store = |whole: Bytes| {
+            if let Ok(admitted) = admitted {
+                // Purged meanwhile: those who waited have it, nobody else will.
+                drop(self.gateway.cache.store(&self.key, admitted.into_stored(whole)));
             }
-            None => growing.abort(),
-        }
+        };
+        pump(lead, body, &growing, store).await;
     }
 }
 
-/// Moves a body from the source into the growing one. The whole where all of it was kept; `None`
-/// where it broke off, was dropped or outgrew what is kept.
-async fn pump(lead: &Lead<Landing>, mut body: SourceBody, growing: &Growing) -> Option<Bytes> {
+/// Moves a body from the source into the growing one. Where all of it was kept, the whole is stored
+/// before anybody can see its end: whoever has read it finds it stored. A body that breaks off, or that
+/// nobody reads far from its end, is aborted.
+async fn pump(lead: &Lead<Landing>, mut body: SourceBody, growing: &Growing, store: impl FnOnce(Bytes)) {
     let mut received = 0u64;
     let length = body.size_hint().exact();
     loop {
         let frame = tokio::select! {
             frame = body.frame() => frame,
             () = lead.abandoned(), if !worth_finishing(received, length) => {
-                if lead.close_if_abandoned() { return None; }
+                if lead.close_if_abandoned() {
+                    return growing.abort();
+                }
                 continue;
             }
         };
         match frame {
-            None => return growing.complete(),
+            None => return growing.complete(store),
             Some(Err(error)) => {
                 tracing::warn!(target: "tidegate::source", error = %error, "the answer broke off");
                 lead.close();
-                return None;
+                return growing.abort();
             }
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else { continue };
                 received += data.len() as u64;
+                if length == Some(received) {
+                    return growing.complete_with(data, store);
+                }
                 if growing.push(data).await == Pushed::Abandoned && lead.close_if_abandoned() {
-                    return None;
+                    return growing.abort();
                 }
             }
         }

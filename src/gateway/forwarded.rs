@@ -32,7 +32,8 @@ pub(crate) fn client_address(
         return peer;
     }
     let mut nearest = peer;
-    let lines: Vec<&str> = fields.get_all(X_FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok()).collect();
+    let lines: Vec<&str> =
+        fields.get_all(X_FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok()).collect();
     for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')).take(CHAIN_MAX) {
         let Ok(address) = hop.trim().parse::<IpAddr>() else { return nearest };
         nearest = address.to_canonical();
@@ -58,7 +59,8 @@ pub(crate) fn is_unkeyed(name: &str) -> bool {
 /// a trusted proxy.
 pub(crate) fn set(fields: &mut HeaderMap, client: Client, target: &Target) {
     if client.trust == Trust::Nobody {
-        let unkeyed: Vec<HeaderName> = fields.keys().filter(|name| is_unkeyed(name.as_str())).cloned().collect();
+        let unkeyed: Vec<HeaderName> =
+            fields.keys().filter(|name| is_unkeyed(name.as_str())).cloned().collect();
         for name in unkeyed {
             fields.remove(name);
         }

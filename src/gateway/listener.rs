@@ -49,7 +49,8 @@ const HEAD_SLACK_BYTES: u16 = u16::MAX;
 const FIELDS_SLACK: usize = 100;
 
 /// Above the limit of connections.
-const FULL_ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
+const FULL_ANSWER: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
 
 /// Accepts until told to stop; connections live on in `connections`.
 pub(crate) async fn serve(

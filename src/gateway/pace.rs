@@ -84,10 +84,8 @@ mod tests {
     async fn a_steady_sender_is_not() {
         let mut pace = Pace::new(10);
         for second in 0..30 {
-            let waited = tokio::time::timeout(
-                Duration::from_secs(1),
-                poll_fn(|context| pace.poll_waiting(context)),
-            );
+            let waited =
+                tokio::time::timeout(Duration::from_secs(1), poll_fn(|context| pace.poll_waiting(context)));
             assert!(waited.await.is_err(), "second {second}");
             assert_eq!(pace.moved(12), Ok(()), "second {second}");
         }

@@ -142,11 +142,7 @@ impl<'a> Seen<'a> {
 }
 
 /// Adds what every answer carries, and counts it.
-fn finished(
-    outcome: Result<Answer, GatewayError>,
-    route: Option<&Route>,
-    quota: &Fields,
-) -> Response<Body> {
+fn finished(outcome: Result<Answer, GatewayError>, route: Option<&Route>, quota: &Fields) -> Response<Body> {
     let (mut response, status) = match outcome {
         Ok(answer) => (answer.response, answer.status),
         Err(error) => (error.into_response(), CacheStatus::Own),

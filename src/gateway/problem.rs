@@ -210,7 +210,9 @@ impl GatewayError {
     const fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Self::Quota { retry_after_seconds, .. } => Some(*retry_after_seconds),
-            Self::Record(_) | Self::Overloaded | Self::Source(SourceFailure::Busy) => Some(RETRY_AFTER_SECONDS),
+            Self::Record(_) | Self::Overloaded | Self::Source(SourceFailure::Busy) => {
+                Some(RETRY_AFTER_SECONDS)
+            }
             _ => None,
         }
     }
@@ -236,7 +238,8 @@ impl GatewayError {
         }
         match &self {
             Self::Refused(Refusal::Method) => {
-                fields.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+                fields
+                    .insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
             }
             Self::Source(failure) => {
                 if let Ok(value) = HeaderValue::try_from(format!("tidegate; error={failure}")) {

@@ -105,7 +105,8 @@ enum Part {
 impl Wanted<'_> {
     async fn collapsed(&self) -> Result<Outcome, GatewayError> {
         let cache = &self.gateway.cache;
-        let role = self.gateway.flights.join(self.key, cache.fence(), |fence| is_joinable(cache, self.key, fence));
+        let role =
+            self.gateway.flights.join(self.key, cache.fence(), |fence| is_joinable(cache, self.key, fence));
         let (mut follower, part) = match role {
             Role::Lead(lead) => self.lead(lead)?,
             Role::Follow(follower) => (follower, Part::Follower),
@@ -149,12 +150,7 @@ impl Wanted<'_> {
         reply::stored(stored, self.request, now, status).map_or(Outcome::Alone, Outcome::Answered)
     }
 
-    fn shared(
-        &self,
-        shared: &Shared,
-        interest: Follower<Landing>,
-        part: &Part,
-    ) -> Outcome {
+    fn shared(&self, shared: &Shared, interest: Follower<Landing>, part: &Part) -> Outcome {
         if !vary::matches(&shared.head.selecting_fields, &self.request.fields) {
             return Outcome::OtherVariant;
         }

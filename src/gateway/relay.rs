@@ -44,7 +44,6 @@ pub(crate) async fn sent(
         None => GatewayError::Source(SourceFailure::from(&error)),
     })?;
     forward::pass_on(response.headers_mut());
-    let status =
-        CacheStatus::Forwarded { reason, status: response.status(), stored: Stored::NotConsidered };
+    let status = CacheStatus::Forwarded { reason, status: response.status(), stored: Stored::NotConsidered };
     Ok(Answer { response: response.map(Body::forwarded), status })
 }

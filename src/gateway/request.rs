@@ -58,7 +58,8 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 impl RequestId {
     /// The client's own id where it sends a sane one, else a new one.
     pub(crate) fn of(fields: &HeaderMap) -> Self {
-        let sane = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/' | b'=');
+        let sane =
+            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/' | b'=');
         let own = fields.get(X_REQUEST_ID).filter(|value| {
             (1..=REQUEST_ID_BYTES_MAX).contains(&value.len()) && value.as_bytes().iter().all(sane)
         });

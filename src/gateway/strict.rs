@@ -111,12 +111,7 @@ const FIELD_OVERHEAD_BYTES: usize = 4;
 /// Bytes around the request line: two spaces, the version, its line's end and the empty line.
 const REQUEST_LINE_OVERHEAD_BYTES: usize = 14;
 
-fn sizes(
-    method: &Method,
-    uri: &http::Uri,
-    fields: &HeaderMap,
-    settings: &Settings,
-) -> Result<(), Refusal> {
+fn sizes(method: &Method, uri: &http::Uri, fields: &HeaderMap, settings: &Settings) -> Result<(), Refusal> {
     let target = uri.path_and_query().map_or(1, |path| path.as_str().len());
     if target as u64 > settings.limits.target_bytes {
         return Err(Refusal::TargetTooLong);
@@ -238,9 +233,17 @@ mod tests {
             (&[("content-length", "+1")], Version::HTTP_11, Err(Refusal::Framing)),
             (&[("content-length", "1, 1")], Version::HTTP_11, Err(Refusal::Framing)),
             (&[("content-length", "1"), ("content-length", "1")], Version::HTTP_11, Err(Refusal::Framing)),
-            (&[("content-length", "1"), ("transfer-encoding", "chunked")], Version::HTTP_11, Err(Refusal::Framing)),
+            (
+                &[("content-length", "1"), ("transfer-encoding", "chunked")],
+                Version::HTTP_11,
+                Err(Refusal::Framing),
+            ),
             (&[("transfer-encoding", "gzip, chunked")], Version::HTTP_11, Err(Refusal::Coding)),
-            (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], Version::HTTP_11, Err(Refusal::Framing)),
+            (
+                &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+                Version::HTTP_11,
+                Err(Refusal::Framing),
+            ),
             (&[("transfer-encoding", "chunked")], Version::HTTP_10, Err(Refusal::Framing)),
         ] {
             assert_eq!(framing(&many(lines), version), expected, "{lines:?}");
@@ -251,7 +254,8 @@ mod tests {
     fn rfc9112_3_2_one_host() {
         let peer = Peer { address: ([127, 0, 0, 1], 1).into(), local: ([127, 0, 0, 1], 8080).into() };
         let ask = |uri: &str, lines: &[(&'static str, &'static str)], version| {
-            authority(&uri.parse().unwrap(), &many(lines), version, peer).map(|authority| authority.to_string())
+            authority(&uri.parse().unwrap(), &many(lines), version, peer)
+                .map(|authority| authority.to_string())
         };
         assert_eq!(ask("/", &[("host", "A.example:80")], Version::HTTP_11).as_deref(), Ok("a.example"));
         assert_eq!(ask("/", &[], Version::HTTP_11), Err(Refusal::Host));

@@ -17,7 +17,7 @@ use super::route::Route;
 use crate::cache::rules::{ForwardReason, ResponseHead, invalidation};
 use crate::cache::{Lookup, Purge, PurgeMode};
 use crate::source::SourceBody;
-use crate::sync::{Draft, Intent, KeySource, RouteSync, Version};
+use crate::sync::{Draft, Intent, KeySource, RecordError, RouteSync, Version};
 use crate::target::Target;
 use bytes::Bytes;
 use http::header::{ETAG, LOCATION};
@@ -113,7 +113,7 @@ async fn draft(
     }
 }
 
-/// The strong ETag that is stored for the target, fresh or not: a source that still has it was not
+/// The strong entity tag that is stored for the target, fresh or not: a source that still has it was not
 /// changed.
 async fn known_etag(gateway: &Gateway, route: &Route, request: &Request) -> Option<String> {
     let now = gateway.clock.now();
@@ -151,24 +151,32 @@ async fn carry(
     target: &Target,
     head: Head,
     body: Bytes,
-    intent: Intent,
+    mut intent: Intent,
 ) -> Result<Answer, GatewayError> {
     let forwarded = Target::new(target.scheme(), target.authority().clone(), &head.path_and_query);
     let change = HeaderValue::try_from(intent.id().to_string());
+    intent.sent();
     let sent = forward::send(route, head, crate::source::full(body), None, ForwardReason::Method).await;
     let mut answer = match sent {
         Err(error) => {
-            if error.never_sent() { intent.abort() } else { intent.doubt() }
+            if error.never_sent() {
+                intent.abort()
+            } else {
+                intent.doubt()
+            }
             let failure = SourceFailure::from(&error);
             Answer {
                 response: GatewayError::Source(failure).into_response(),
                 status: CacheStatus::Failed { reason: ForwardReason::Method },
             }
         }
-        Ok(response) => {
-            let version = settle(gateway, route, target, forwarded.ok(), &response, intent).await;
-            passed_on(response, version)
-        }
+        Ok(response) => match settle(gateway, route, target, forwarded.ok(), &response, intent).await {
+            Ok(version) => passed_on(response, version),
+            Err(unrecorded) => Answer {
+                response: GatewayError::Record(unrecorded).into_response(),
+                status: CacheStatus::Failed { reason: ForwardReason::Method },
+            },
+        },
     };
     if let Ok(change) = change {
         answer.response.headers_mut().insert(TIDEGATE_CHANGE, change);
@@ -184,7 +192,7 @@ async fn settle(
     forwarded: Option<Target>,
     response: &Response<SourceBody>,
     intent: Intent,
-) -> Option<Version> {
+) -> Result<Option<Version>, RecordError> {
     forget(gateway, route, target, response).await;
     match Verdict::of(response.status()) {
         Verdict::Committed => {
@@ -193,15 +201,15 @@ async fn settle(
                 let located = invalidation::resolve(&base, location)?;
                 Some(route.source.without_base(located).path().to_owned())
             });
-            Some(intent.commit(location).await)
+            intent.commit(location).await.map(Some)
         }
         Verdict::Aborted => {
             intent.abort();
-            None
+            Ok(None)
         }
         Verdict::InDoubt => {
             intent.doubt();
-            None
+            Ok(None)
         }
     }
 }

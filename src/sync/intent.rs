@@ -2,6 +2,7 @@
 
 use super::change::{ChangeId, Version};
 use super::engine::Inner;
+use super::error::RecordError;
 use super::failpoint;
 use super::journal::record::{Record, Verdict};
 use super::key::bounded;
@@ -60,18 +61,23 @@ impl Intent {
     /// The source did it. `location` is the path of the answer's Location in the source's own
     /// space, for keys that want it. Returns once what must be durable before the client is
     /// answered is durable: for POST the outcome, else nothing.
-    pub async fn commit(mut self, location: Option<String>) -> Version {
+    ///
+    /// # Errors
+    /// [`RecordError::Unavailable`]: the outcome of a POST is not durable, so that it must not be
+    /// acknowledged (I2, I11); after a crash the change would be in doubt.
+    pub async fn commit(mut self, location: Option<String>) -> Result<Version, RecordError> {
         failpoint::reach(failpoint::SOURCE_ANSWERED);
-        let Some(open) = self.open.take() else { return Version(String::new()) };
+        let open = self.open.take().ok_or(RecordError::Unavailable)?;
         let number = open.inner.versions.fetch_add(1, Ordering::Relaxed);
         let version = Version(format!("{}-{number}", open.inner.epoch.simple()));
         let key = open.otherwise.clone().map(|otherwise| location.map_or(otherwise, bounded));
         let is_post = open.method == Method::POST;
         let durable = open.finish(Verdict::Committed { key });
         if is_post && !matches!(tokio::time::timeout(OUTCOME_WAIT, durable).await, Ok(Ok(()))) {
-            tracing::error!(change = %self.id, "the outcome of a POST is not durable yet");
+            tracing::error!(change = %self.id, "the outcome of a POST is not durable");
+            return Err(RecordError::Unavailable);
         }
-        version
+        Ok(version)
     }
 
     /// The source refused it, or it was never sent.

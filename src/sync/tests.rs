@@ -170,7 +170,7 @@ fn draft(method: Method, target: &str, names: &[&str]) -> Draft {
 async fn put(engine: &Arc<Engine>, target: &str, names: &[&str]) -> ChangeId {
     let intent = engine.begin(draft(Method::PUT, target, names)).await.unwrap();
     let id = intent.id();
-    intent.commit(None).await;
+    intent.commit(None).await.unwrap();
     id
 }
 
@@ -240,7 +240,7 @@ async fn i3_order_per_key_under_failures() {
         for key in 0..4 {
             let mut draft = draft(Method::PUT, &format!("/k{key}"), &["d"]);
             draft.body = format!("{round}").into();
-            engine.begin(draft).await.unwrap().commit(None).await;
+            engine.begin(draft).await.unwrap().commit(None).await.unwrap();
         }
     }
     until_settled(&engine).await;
@@ -357,7 +357,7 @@ async fn discard_and_skip() {
     for body in ["bad", "fine"] {
         let mut draft = draft(Method::PUT, "/k", &["park", "skip"]);
         draft.body = body.into();
-        engine.begin(draft).await.unwrap().commit(None).await;
+        engine.begin(draft).await.unwrap().commit(None).await.unwrap();
     }
     until("one is parked, one is skipped", || async {
         let all = engine.destinations().await.unwrap();
@@ -494,7 +494,7 @@ async fn i2_an_intent_without_outcome_is_resolved_by_reading() {
         let next = second.begin(draft(Method::PUT, "/k", &["d"])).await.unwrap();
         let view = second.change(id).await.unwrap().unwrap();
         assert_eq!(view.state, decided);
-        next.commit(None).await;
+        next.commit(None).await.unwrap();
         until_settled(&second).await;
         let got = to.got.lock().unwrap().clone();
         match delivered {
@@ -539,9 +539,9 @@ async fn location_is_the_key_of_what_a_post_made() {
     let first = engine.begin(draft.clone()).await.unwrap();
     let second = engine.begin(draft).await.unwrap();
     let id = second.id();
-    let newer = second.commit(Some("/items/7".into())).await;
+    let newer = second.commit(Some("/items/7".into())).await.unwrap();
     assert_eq!(engine.change(id).await.unwrap().unwrap().key, "/items/7", "durable before the answer");
-    assert_ne!(first.commit(None).await, newer);
+    assert_ne!(first.commit(None).await.unwrap(), newer);
     let mut keys: Vec<_> =
         to.wait_for(2).await.iter().map(|got| got.field("tidegate-key").to_owned()).collect();
     keys.sort();

@@ -29,6 +29,7 @@ async fn a_failed_attempt_is_repeated_with_the_same_id() {
     eventually("nothing waits any more", async || gateway.destination("search").await["pending"] == 0).await;
 }
 
+/// A permanent refusal parks its key and nothing else; redriven, the key arrives in order (I3).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_letter_parks_its_key_until_it_is_redriven() {
     let (source, destination) = (obliging_source().await, RecordingDestination::start().await);
@@ -76,6 +77,7 @@ async fn a_dead_letter_parks_its_key_until_it_is_redriven() {
     eventually("no dead letter is left", async || letters().await["dead_letters"] == json!([])).await;
 }
 
+/// I4: a destination that is down is nothing that a client notices.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_destination_that_is_down_changes_nothing_for_clients() {
     let (source, destination) = (obliging_source().await, RecordingDestination::start().await);
@@ -110,6 +112,7 @@ async fn a_destination_that_is_down_changes_nothing_for_clients() {
     eventually("nothing waits", async || gateway.destination("search").await["pending"] == 0).await;
 }
 
+/// I4: nor does another destination.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_black_hole_harms_no_other_destination() {
     let source = obliging_source().await;

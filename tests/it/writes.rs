@@ -212,9 +212,6 @@ async fn what_the_source_refuses_is_not_delivered() {
     assert_eq!(all.len(), 1, "{all:?}");
 }
 
-/// A permanent refusal parks its key and nothing else; redriven, the key arrives in order.
-/// I4: a destination that is down is nothing that a client notices.
-/// I4
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_cannot_be_reached_is_502_and_nothing_is_delivered() {
     let destination = RecordingDestination::start().await;

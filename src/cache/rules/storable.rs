@@ -106,11 +106,7 @@ pub fn may_share(
 
 /// The head of a response that is shared but not stored: never to be reused.
 #[must_use]
-pub fn unstored(
-    request: RequestHead<'_>,
-    response: ResponseHead<'_>,
-    exchange: &Exchange,
-) -> StoredResponse {
+pub fn unstored(request: RequestHead<'_>, response: ResponseHead<'_>, exchange: &Exchange) -> StoredResponse {
     let names = match Vary::of_response(response.fields) {
         Vary::Anything => Vec::new(),
         Vary::Fields(names) => names,

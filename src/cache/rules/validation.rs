@@ -2,7 +2,9 @@
 
 use super::entity_tag::EntityTag;
 use super::storable::{self, admit};
-use super::{Exchange, NoStoreReason, RequestHead, ResponseHead, date, freshness, hop_by_hop, stored_fields, tags};
+use super::{
+    Exchange, NoStoreReason, RequestHead, ResponseHead, date, freshness, hop_by_hop, stored_fields, tags,
+};
 use crate::cache::policy::Policy;
 use crate::cache::stored::{Reuse, StoredResponse};
 use http::header::{

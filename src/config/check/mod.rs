@@ -127,13 +127,6 @@ impl Check<'_, '_> {
             self.report.refuse(&journal.data.span, "is empty", "name a folder, such as \"data\"");
         }
         let folder = self.base.join(journal.data.as_str());
-        if folder.exists() && !folder.is_dir() {
-            self.report.fault(
-                &journal.data.span,
-                "is not a folder",
-                "name a folder; it is made if it is missing",
-            );
-        }
         sync::Settings {
             data: folder,
             retention: self.duration(&journal.retention, Bound::ZeroAllowed),

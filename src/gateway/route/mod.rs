@@ -203,7 +203,9 @@ mod tests {
     #[test]
     fn ignored_query_parameters() {
         let ignored = ["utm_*".to_owned(), "x".to_owned()];
-        for (pair, is) in [("utm_source=1", true), ("utm", false), ("x", true), ("x=1", true), ("xy=1", false)] {
+        for (pair, is) in
+            [("utm_source=1", true), ("utm", false), ("x", true), ("x=1", true), ("xy=1", false)]
+        {
             assert_eq!(is_ignored(pair, &ignored), is, "{pair}");
         }
     }

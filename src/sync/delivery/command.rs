@@ -60,7 +60,8 @@ impl Worker {
                 self.lanes.wake_all();
             }
             Command::DeadLetters { filter, act, run, done } => {
-                drop(done.send(self.act_on_dead_letters(filter, act, run).await));
+                let outcome = self.act_on_dead_letters(filter, act, run).await;
+                done.send(outcome).unwrap_or_default();
             }
         }
     }

@@ -123,7 +123,7 @@ impl Writer {
                 newest = newest.max(told);
             }
             // Nobody may be waiting any more.
-            drop(job.done.send(Ok(told)));
+            job.done.send(Ok(told)).unwrap_or_default();
         }
         self.publish(newest);
     }
@@ -187,7 +187,7 @@ fn sort_out(jobs: Vec<Job>, kept: &mut Vec<Job>, refused: &mut Vec<ChangeId>) {
         match &job.record {
             Record::Intent(change) => {
                 refused.push(change.id);
-                drop(job.done.send(Err(Unwritten)));
+                job.done.send(Err(Unwritten)).unwrap_or_default();
             }
             _ => kept.push(job),
         }

@@ -4,6 +4,9 @@ use super::traffic::{COLLECTION, Ledger};
 use crate::support::Delivery;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+/// Stands for the value of a path that a side does not have.
+const ABSENT: &str = "absent";
+
 /// Path -> value.
 type State = BTreeMap<String, String>;
 
@@ -18,13 +21,28 @@ pub(super) fn missing(ledger: &Ledger, deliveries: &[Delivery]) -> Vec<String> {
 /// Path, value at the source, value at the destination, wherever they differ.
 pub(super) fn differences(source: &State, destination: &State) -> Vec<(String, String, String)> {
     let paths: BTreeSet<&String> = source.keys().chain(destination.keys()).collect();
-    let value =
-        |state: &State, path: &String| state.get(path).cloned().unwrap_or_else(|| "absent".to_owned());
+    let value = |state: &State, path: &String| state.get(path).cloned().unwrap_or_else(|| ABSENT.to_owned());
     paths
         .into_iter()
         .filter(|path| source.get(*path) != destination.get(*path))
         .map(|path| (path.clone(), value(source, path), value(destination, path)))
         .collect()
+}
+
+/// The differences that no change in doubt explains. A POST whose answer was lost is in doubt until an
+/// operator decides: the source may have what nobody was told of and the destination therefore lacks.
+pub(super) fn unexplained(
+    source: &State,
+    destination: &State,
+    ledger: &Ledger,
+) -> Vec<(String, String, String)> {
+    let acknowledged: HashSet<&str> = ledger.acknowledged.iter().map(|write| write.body.as_str()).collect();
+    let of_collection = |path: &str| path.strip_prefix(COLLECTION).is_some_and(|rest| rest.starts_with('/'));
+    let mut differences = differences(source, destination);
+    differences.retain(|(path, value, delivered)| {
+        !(of_collection(path) && delivered == ABSENT && !acknowledged.contains(value.as_str()))
+    });
+    differences
 }
 
 pub(super) fn nothing_acknowledged_is_missing(ledger: &Ledger, deliveries: &[Delivery]) {
