@@ -72,7 +72,11 @@ impl Intent {
         let version = Version(format!("{}-{number}", open.inner.epoch.simple()));
         let key = open.otherwise.clone().map(|otherwise| location.map_or(otherwise, bounded));
         let is_post = open.method == Method::POST;
-        let durable = open.finish(Verdict::Committed { key });
+        let Finishing { queued, durable } = open.finish(Verdict::Committed { key });
+        // In the queue it is before whatever is asked of the journal once the client knows.
+        if tokio::time::timeout(OUTCOME_WAIT, queued).await.is_err() {
+            tracing::error!(change = %self.id, "the outcome of a change is not queued yet");
+        }
         if is_post && !matches!(tokio::time::timeout(OUTCOME_WAIT, durable).await, Ok(Ok(()))) {
             tracing::error!(change = %self.id, "the outcome of a POST is not durable");
             return Err(RecordError::Unavailable);
@@ -103,20 +107,30 @@ impl Drop for Intent {
     }
 }
 
+/// An outcome on its way into the journal.
+struct Finishing {
+    /// It stands in the journal's queue, or never will.
+    queued: oneshot::Receiver<()>,
+    /// It is durable; closed without a word where it never will be.
+    durable: oneshot::Receiver<()>,
+}
+
 impl Open {
     /// Queues the outcome, then gives the key's turn back; tells when it is durable. Runs in a task
     /// of its own, so that a client that leaves changes nothing.
-    fn finish(self, verdict: Verdict) -> oneshot::Receiver<()> {
+    fn finish(self, verdict: Verdict) -> Finishing {
         let Self { inner, id, turn, .. } = self;
+        let (in_queue, queued) = oneshot::channel();
         let (done, durable) = oneshot::channel();
         let runtime = inner.runtime.clone();
         let tasks = inner.tasks.clone();
         tasks.spawn_on(
             async move {
-                let queued = inner.journal.submit(Record::Outcome { change: id, verdict }).await;
+                let outcome = inner.journal.submit(Record::Outcome { change: id, verdict }).await;
                 // In the journal's queue the order of this key is settled: the next may begin (I3).
                 drop(turn);
-                let Ok(told) = queued else {
+                in_queue.send(()).unwrap_or_default();
+                let Ok(told) = outcome else {
                     tracing::error!(change = %id, "the journal is closed; a change is in doubt");
                     return;
                 };
@@ -129,7 +143,7 @@ impl Open {
             },
             &runtime,
         );
-        durable
+        Finishing { queued, durable }
     }
 
     fn doubt(self) {

@@ -47,6 +47,7 @@ impl Engine {
     /// # Errors
     /// [`CommandError::Unavailable`]: the journal cannot be read.
     pub async fn destinations(&self) -> Result<Vec<DestinationStatus>, CommandError> {
+        self.inner.journal.flushed().await;
         let known = self.inner.journal.readers().read(sqlite::destinations).await?;
         let mut statuses = Vec::with_capacity(known.len());
         for destination in known {
@@ -104,6 +105,7 @@ impl Engine {
     /// # Errors
     /// [`CommandError::Unavailable`]: the journal cannot be read.
     pub async fn changes(&self, filter: ChangeFilter) -> Result<Vec<ChangeView>, CommandError> {
+        self.inner.journal.flushed().await;
         let mut views =
             self.inner.journal.readers().read(move |store| sqlite::changes(store, &filter)).await?;
         self.mark_in_flight(&mut views).await?;
@@ -115,6 +117,7 @@ impl Engine {
     /// # Errors
     /// [`CommandError::Unavailable`]: the journal cannot be read.
     pub async fn change(&self, id: ChangeId) -> Result<Option<ChangeView>, CommandError> {
+        self.inner.journal.flushed().await;
         let mut view = self.inner.journal.readers().read(move |store| sqlite::change(store, id)).await?;
         self.mark_in_flight(view.as_mut_slice()).await?;
         Ok(view)

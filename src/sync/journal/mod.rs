@@ -20,6 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Records that wait for the writer; at the bound, whoever records waits.
@@ -58,6 +59,9 @@ pub(crate) enum Room {
     Squeezed,
     Full,
 }
+
+/// How long operators wait for what is queued.
+const FLUSH_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Shared {
@@ -170,6 +174,14 @@ impl Journal {
     /// Deletes one step of what was delivered; how many changes.
     pub(crate) async fn retain(&self, delivered_before: Timestamp) -> Result<u64, Unwritten> {
         self.write(Record::Retain { delivered_before }).await
+    }
+
+    /// Waits until what was queued before is durable, for what operators are told; not for long, and a
+    /// journal that cannot write is no reason to tell them nothing.
+    pub(crate) async fn flushed(&self) {
+        if tokio::time::timeout(FLUSH_WAIT, self.write(Record::Flush)).await.is_err() {
+            tracing::debug!("operators are told of what was durable before");
+        }
     }
 
     /// Writes what is queued, closes everything, and leaves no write-ahead log.

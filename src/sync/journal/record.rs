@@ -183,6 +183,8 @@ pub(crate) enum Record {
     Retain {
         delivered_before: Timestamp,
     },
+    /// Writes nothing: told once everything that was queued before it is durable.
+    Flush,
 }
 
 impl Record {

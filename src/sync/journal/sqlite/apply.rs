@@ -32,6 +32,7 @@ pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u6
             store.prepare_cached(sql)?.execute(params![destination, paused]).map(|rows| rows as u64)
         }
         Record::Retain { delivered_before } => retain(store, *delivered_before),
+        Record::Flush => Ok(0),
     }
 }
 
