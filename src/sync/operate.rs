@@ -229,7 +229,11 @@ async fn ask(worker: &WorkerHandle) -> Result<WorkerStatus, CommandError> {
         send(worker, Command::Status(reply)).await?;
         told.await.map_err(|_| CommandError::Unavailable)
     };
-    tokio::time::timeout(STATUS_WAIT, exchange).await.map_err(|_| CommandError::Unavailable)?
+    let Ok(told) = tokio::time::timeout(STATUS_WAIT, exchange).await else {
+        tracing::warn!(destination = %worker.known.name, "the worker does not tell its state in time");
+        return Err(CommandError::Unavailable);
+    };
+    told
 }
 
 fn publish(status: &DestinationStatus) {

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 /// A configuration in a folder; it can be started again and again, with the same journal.
 #[derive(Debug)]
 pub(crate) struct Setup {
-    folder: TempDir,
+    folder: Arc<TempDir>,
     server: String,
     admin: String,
     sync: String,
@@ -28,7 +28,7 @@ impl Setup {
     /// `rest` holds every table but `[server]`, `[admin]` and `[sync]`, whose ports and folder are given.
     pub(crate) fn new(rest: impl Into<String>) -> Self {
         Self {
-            folder: TempDir::with_prefix("tidegate-it-").expect("a temporary folder can be made"),
+            folder: Arc::new(TempDir::with_prefix("tidegate-it-").expect("a temporary folder can be made")),
             server: String::new(),
             admin: String::new(),
             sync: String::new(),
@@ -102,7 +102,7 @@ impl Setup {
         let pipe = child.stderr.take().expect("standard error was piped");
         let log = Log::follow(pipe);
         if let Some((public, admin)) = within("the gateway listens or ends", log.listening()).await {
-            return Ok(Gateway { child, public, admin, log });
+            return Ok(Gateway { child, public, admin, log, _folder: Arc::clone(&self.folder) });
         }
         let status = within("the gateway ends", child.wait()).await.expect("a child can be waited for");
         Err(Exit { status, stderr: log.text() })
@@ -123,6 +123,8 @@ pub(crate) struct Gateway {
     pub(crate) public: SocketAddr,
     pub(crate) admin: SocketAddr,
     log: Log,
+    /// It stays as long as the process that uses it.
+    _folder: Arc<TempDir>,
 }
 
 impl Gateway {
@@ -166,7 +168,7 @@ impl Gateway {
         let all = self.admin_get("/v1/destinations").await.json();
         let list = all["destinations"].as_array().cloned().unwrap_or_default();
         let found = list.into_iter().find(|destination| destination["name"] == name);
-        found.unwrap_or_else(|| panic!("no destination {name} in {all}"))
+        found.unwrap_or_else(|| panic!("no destination {name} in {all}\n{}", self.log.text()))
     }
 
     /// The state of a change as `GET /v1/changes/{id}` shows it; empty where there is none.
