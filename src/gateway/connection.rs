@@ -7,29 +7,41 @@
 //! close            close                            cut                close
 //! ```
 
+use super::gate::{Gate, Passage};
 use super::pace::{Pace, TooSlow};
+use super::problem::GatewayError;
+use super::strict::Refusal;
 use super::{Limits, body};
-use bytes::{Buf, Bytes};
+use crate::telemetry::metrics as names;
+use bytes::{Bytes, BytesMut};
+use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// Sent where a head does not arrive in time.
-pub(crate) const TIMEOUT_ANSWER: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/problem+json\r\n\
-Content-Length: 95\r\nConnection: close\r\n\r\n\
-{\"type\":\"about:blank\",\"title\":\"Request Timeout\",\"status\":408,\"detail\":\"the head came too slow\"}";
+/// How long a refused client may take to read why, before the connection is gone.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Bytes of a refused client that are read away meanwhile, so that its system does not drop the answer.
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes read at once.
+const READ_BYTES: usize = 16 * 1024;
 
 /// The requests under way on a connection; shared by its transport and its requests.
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
     under_way: AtomicUsize,
     begun: AtomicU64,
+    /// The transport, while it waits for an answer to end.
+    waiting: AtomicWaker,
 }
 
 impl Activity {
@@ -42,7 +54,7 @@ impl Activity {
 
     /// Whether no request is under way.
     pub(crate) fn is_idle(&self) -> bool {
-        self.under_way.load(Ordering::Relaxed) == 0
+        self.under_way.load(Ordering::Acquire) == 0
     }
 }
 
@@ -52,7 +64,8 @@ pub(crate) struct UnderWay(Arc<Activity>);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.0.under_way.fetch_sub(1, Ordering::Release);
+        self.0.waiting.wake();
     }
 }
 
@@ -101,15 +114,20 @@ enum Phase {
     First,
     Head,
     Idle,
+    /// Refused: what still comes is read away, so many bytes of it so far.
+    Lingering(usize),
 }
 
 /// A client's transport.
 #[derive(Debug)]
 pub(crate) struct Transport {
     stream: TcpStream,
-    /// Read already, to see which protocol is spoken.
-    read_ahead: Bytes,
-    protocol: Protocol,
+    /// What has arrived and was not handed on.
+    arrived: BytesMut,
+    /// So many bytes of it have passed the gate.
+    passed: usize,
+    /// HTTP/1 only; HTTP/2 frames itself.
+    gate: Option<Gate>,
     limits: Limits,
     activity: Arc<Activity>,
     seen: u64,
@@ -119,23 +137,24 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    /// Wraps a connection on which `read_ahead` has been read since `accepted_at`.
+    /// Wraps a connection on which `arrived` has been read since `accepted_at`.
     pub(crate) fn new(
         stream: TcpStream,
-        read_ahead: Bytes,
+        arrived: BytesMut,
         protocol: Protocol,
         limits: Limits,
         accepted_at: Instant,
     ) -> Self {
-        let deadline = Box::pin(tokio::time::sleep_until(accepted_at + limits.header_timeout));
+        let phase = if arrived.is_empty() { Phase::First } else { Phase::Head };
         Self {
             stream,
-            read_ahead,
-            protocol,
+            arrived,
+            passed: 0,
+            gate: (protocol == Protocol::Http1).then(|| Gate::new(limits)),
             activity: Arc::default(),
             seen: 0,
-            phase: Phase::First,
-            deadline,
+            phase,
+            deadline: Box::pin(tokio::time::sleep_until(accepted_at + limits.header_timeout)),
             write_pace: Pace::new(limits.body_rate_bytes),
             limits,
         }
@@ -145,45 +164,151 @@ impl Transport {
         Arc::clone(&self.activity)
     }
 
-    fn received(&mut self) {
-        if !self.activity.is_idle() || self.protocol == Protocol::Http2 {
-            return;
-        }
-        self.notice_answers();
-        if self.phase == Phase::Idle {
+    /// Bytes have come on an idle connection: a head begins.
+    fn head_begins(&mut self) {
+        if self.phase == Phase::Idle && self.gate.is_some() {
             self.deadline.as_mut().reset(Instant::now() + self.limits.header_timeout);
         }
-        self.phase = Phase::Head;
-    }
-
-    /// A request was answered since the last look: the connection is idle from now on.
-    fn notice_answers(&mut self) {
-        let begun = self.activity.begun.load(Ordering::Relaxed);
-        if begun != self.seen {
-            self.seen = begun;
-            self.phase = Phase::Idle;
-            self.deadline.as_mut().reset(Instant::now() + self.limits.idle_timeout);
+        if self.phase != Phase::Idle || self.gate.is_some() {
+            self.phase = Phase::Head;
         }
     }
 
+    /// A request was answered since the last look: the connection is idle from now on, and the next
+    /// message may pass.
+    fn notice_answers(&mut self) {
+        let begun = self.activity.begun.load(Ordering::Relaxed);
+        if begun == self.seen || !self.activity.is_idle() {
+            return;
+        }
+        self.seen = begun;
+        self.phase = Phase::Idle;
+        self.deadline.as_mut().reset(Instant::now() + self.limits.idle_timeout);
+        if let Some(gate) = &mut self.gate {
+            gate.answered();
+        }
+        if !self.arrived.is_empty() {
+            self.head_begins();
+        }
+    }
+
+    /// Resolves when the connection has to end: well, where it was idle.
     fn poll_timers(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.activity.is_idle() {
             return Poll::Pending;
         }
-        self.notice_answers();
-        if self.deadline.as_mut().poll(context).is_pending() {
-            return Poll::Pending;
-        }
-        match (self.phase, self.protocol) {
-            (Phase::Head, Protocol::Http1) => {
-                // Best effort: whoever does not read gets the close alone.
-                let _sent = self.stream.try_write(TIMEOUT_ANSWER).is_ok();
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
+        ready!(self.deadline.as_mut().poll(context));
+        match self.phase {
+            Phase::Head if self.gate.is_some() => self.refuse(Refusal::HeadTooSlow, context),
             // The end of the stream: hyper closes an idle connection in order.
-            (Phase::First | Phase::Idle | Phase::Head, _) => Poll::Ready(Ok(())),
+            Phase::First | Phase::Idle | Phase::Head | Phase::Lingering(_) => Poll::Ready(Ok(())),
         }
     }
+
+    /// Tells the client why, and reads away what it still sends.
+    fn refuse(&mut self, refusal: Refusal, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        metrics::counter!(names::REFUSED, "reason" => refusal.as_str()).increment(1);
+        tracing::debug!(target: "tidegate::access", reason = refusal.as_str(), "refused");
+        // Best effort: whoever does not read gets the close alone.
+        let told = self.stream.try_write(&raw_answer(refusal)).is_ok();
+        self.arrived.clear();
+        self.deadline.as_mut().reset(Instant::now() + LINGER);
+        self.phase = Phase::Lingering(0);
+        if !told || Pin::new(&mut self.stream).poll_shutdown(context).is_pending() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_linger(context)
+    }
+
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Phase::Lingering(mut read_away) = self.phase else { return Poll::Ready(Ok(())) };
+        while read_away < LINGER_BYTES_MAX {
+            self.arrived.clear();
+            match self.poll_arrivals(context) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(bytes)) => read_away += bytes,
+                Poll::Pending => {
+                    self.phase = Phase::Lingering(read_away);
+                    return self.deadline.as_mut().poll(context).map(Ok);
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads more from the client; how much came.
+    fn poll_arrivals(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.arrived.reserve(READ_BYTES);
+        tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), context, &mut self.arrived)
+    }
+
+    /// Moves what has passed the gate to hyper.
+    fn hand_on(&mut self, buffer: &mut ReadBuf<'_>) {
+        let bytes = self.passed.min(buffer.remaining());
+        self.passed -= bytes;
+        buffer.put_slice(&self.arrived.split_to(bytes));
+    }
+
+    fn poll_http1(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.passed > 0 {
+                self.hand_on(buffer);
+                return Poll::Ready(Ok(()));
+            }
+            let looked = self.gate.as_mut().map(|gate| gate.look(&self.arrived));
+            match looked {
+                Some(Ok(Passage::Bytes(bytes))) => self.passed = bytes,
+                Some(Ok(Passage::Done)) if !self.arrived.is_empty() => {
+                    // The next message waits; whoever ends this one wakes us.
+                    self.activity.waiting.register(context.waker());
+                    return Poll::Pending;
+                }
+                Some(Ok(Passage::More | Passage::Done)) | None => {
+                    self.activity.waiting.register(context.waker());
+                    match self.poll_arrivals(context) {
+                        Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
+                        Poll::Ready(Ok(_)) if self.activity.is_idle() => self.head_begins(),
+                        Poll::Ready(Ok(_)) => {}
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                        Poll::Pending => return self.poll_timers(context),
+                    }
+                }
+                // Nothing of this message has passed: hyper never hears of it.
+                Some(Err(refusal)) if self.activity.is_idle() => return self.refuse(refusal, context),
+                Some(Err(_)) => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+            }
+        }
+    }
+
+    fn poll_http2(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.arrived.is_empty() {
+            self.passed = self.arrived.len();
+            self.hand_on(buffer);
+            return Poll::Ready(Ok(()));
+        }
+        self.activity.waiting.register(context.waker());
+        match Pin::new(&mut self.stream).poll_read(context, buffer) {
+            Poll::Pending => self.poll_timers(context),
+            ready @ Poll::Ready(_) => ready,
+        }
+    }
+}
+
+/// The whole answer to a refused request, for a connection that hyper has seen nothing of.
+fn raw_answer(refusal: Refusal) -> Vec<u8> {
+    let response = GatewayError::Refused(refusal).into_response();
+    let (head, body) = response.into_parts();
+    let mut answer = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
+    for (name, value) in &head.headers {
+        answer.extend_from_slice(name.as_str().as_bytes());
+        answer.extend_from_slice(b": ");
+        answer.extend_from_slice(value.as_bytes());
+        answer.extend_from_slice(b"\r\n");
+    }
+    let body = if let body::Body::Full(bytes) = body { bytes } else { Bytes::new() };
+    answer.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
+    answer.extend_from_slice(&body);
+    answer
 }
 
 impl AsyncRead for Transport {
@@ -193,21 +318,11 @@ impl AsyncRead for Transport {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.read_ahead.has_remaining() {
-            let length = this.read_ahead.len().min(buffer.remaining());
-            buffer.put_slice(&this.read_ahead.split_to(length));
-            this.received();
-            return Poll::Ready(Ok(()));
-        }
-        let before = buffer.filled().len();
-        match Pin::new(&mut this.stream).poll_read(context, buffer) {
-            Poll::Ready(outcome) => {
-                if buffer.filled().len() > before {
-                    this.received();
-                }
-                Poll::Ready(outcome)
-            }
-            Poll::Pending => this.poll_timers(context),
+        this.notice_answers();
+        match (this.phase, &this.gate) {
+            (Phase::Lingering(_), _) => this.poll_linger(context),
+            (_, Some(_)) => this.poll_http1(context, buffer),
+            (_, None) => this.poll_http2(context, buffer),
         }
     }
 }
@@ -272,10 +387,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_408_says_its_true_length() {
-        let text = std::str::from_utf8(TIMEOUT_ANSWER).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{}", body.len());
-        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
+    fn a_refusal_is_one_whole_answer_that_closes() {
+        let answer = String::from_utf8(raw_answer(Refusal::HeadTooSlow)).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{head}");
+        assert!(head.contains(&format!("\r\ncontent-length: {}", body.len())), "{head}");
+        assert!(head.contains("\r\nconnection: close"), "{head}");
+        let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(problem["status"], 408);
     }
 }

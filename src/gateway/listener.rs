@@ -1,10 +1,10 @@
 //! The accept loop: which protocol is spoken, how many connections there may be, and how they end.
 
-use super::connection::{Answering, Protocol, TIMEOUT_ANSWER, Transport};
+use super::connection::{Answering, Protocol, Transport};
 use super::pipeline;
 use super::request::Peer;
 use super::{Gateway, Limits};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -42,11 +42,11 @@ const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs
 /// HTTP/2: bytes buffered for one slow reader.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
-/// Bytes beyond `limits.head` that hyper may buffer, so that the gate can answer what is too large.
-const HEAD_SLACK_BYTES: u16 = u16::MAX;
+/// What hyper may buffer of content at least.
+const BUFFER_BYTES_MIN: usize = 64 * 1024;
 
-/// Field lines beyond `limits.fields` that hyper may parse, so that the gate can answer.
-const FIELDS_SLACK: usize = 100;
+/// HTTP/2: bytes beyond `limits.head` that hyper may take, so that the strict gate can answer.
+const HEAD_SLACK_BYTES: u16 = u16::MAX;
 
 /// Above the limit of connections.
 const FULL_ANSWER: &[u8] =
@@ -155,8 +155,9 @@ fn http1(limits: &Limits) -> hyper::server::conn::http1::Builder {
         .timer(TokioTimer::new())
         // The transport's own timers know an idle connection from a slow head, and answer 408.
         .header_read_timeout(None)
-        .max_headers(limits.fields.saturating_add(FIELDS_SLACK))
-        .max_buf_size(head_bytes.saturating_add(HEAD_SLACK_BYTES.into()));
+        // The gate has counted what hyper sees.
+        .max_headers(limits.fields)
+        .max_buf_size(head_bytes.max(BUFFER_BYTES_MIN));
     builder
 }
 
@@ -178,7 +179,7 @@ async fn sniff(
     stream: &mut TcpStream,
     limits: &Limits,
     accepted_at: Instant,
-) -> io::Result<Option<(Protocol, Bytes)>> {
+) -> io::Result<Option<(Protocol, BytesMut)>> {
     let mut read = BytesMut::with_capacity(FIRST_READ_BYTES);
     while PREFACE.starts_with(&read) && read.len() < PREFACE.len() {
         let more = tokio::time::timeout_at(accepted_at + limits.header_timeout, stream.read_buf(&mut read));
@@ -187,13 +188,10 @@ async fn sniff(
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(error),
             Err(_) if read.is_empty() => return Ok(None),
-            Err(_) => {
-                // Best effort: whoever does not read gets the close alone.
-                let _sent = stream.try_write(TIMEOUT_ANSWER).is_ok();
-                return Ok(None);
-            }
+            // The transport, whose time is over too, tells the client.
+            Err(_) => break,
         }
     }
     let protocol = if read.starts_with(PREFACE) { Protocol::Http2 } else { Protocol::Http1 };
-    Ok(Some((protocol, read.freeze())))
+    Ok(Some((protocol, read)))
 }

@@ -8,6 +8,7 @@ mod content;
 mod fill;
 mod forward;
 mod forwarded;
+mod gate;
 mod landing;
 mod listener;
 mod metrics;

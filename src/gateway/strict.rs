@@ -6,7 +6,7 @@ use super::content::Content;
 use super::forwarded;
 use super::request::{Client, Peer, Request, RequestId};
 use crate::target::{Authority, Scheme, Target, TargetError};
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use hyper::body::Incoming;
 
@@ -18,8 +18,10 @@ pub(crate) enum Refusal {
     HeadTooLarge,
     TooManyFields,
     Host,
+    Field,
     Framing,
     Coding,
+    HeadTooSlow,
     Method,
     Expect,
     Version,
@@ -29,7 +31,8 @@ impl Refusal {
     /// The status of the answer.
     pub(crate) const fn status(self) -> StatusCode {
         match self {
-            Self::Target(_) | Self::Host | Self::Framing => StatusCode::BAD_REQUEST,
+            Self::Target(_) | Self::Host | Self::Field | Self::Framing => StatusCode::BAD_REQUEST,
+            Self::HeadTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
@@ -47,7 +50,9 @@ impl Refusal {
             Self::HeadTooLarge => "head-too-large",
             Self::TooManyFields => "too-many-fields",
             Self::Host => "host",
+            Self::Field => "field",
             Self::Framing => "framing",
+            Self::HeadTooSlow => "head-too-slow",
             Self::Coding => "transfer-coding",
             Self::Method => "method",
             Self::Expect => "expect",
@@ -63,7 +68,9 @@ impl Refusal {
             Self::HeadTooLarge => "the head is larger than server.limits.head".into(),
             Self::TooManyFields => "there are more field lines than server.limits.fields".into(),
             Self::Host => "exactly one Host of the form host[:port] is needed".into(),
-            Self::Framing => "the length of the content is not stated unambiguously".into(),
+            Self::Field => "a field line is not of the form name: value".into(),
+            Self::Framing => "lines or the length of the content are not stated unambiguously".into(),
+            Self::HeadTooSlow => "the head did not arrive within server.limits.header_timeout".into(),
             Self::Coding => "chunked is the only transfer coding that is understood".into(),
             Self::Method => "CONNECT and TRACE are not served".into(),
             Self::Expect => "100-continue is the only expectation that is understood".into(),
@@ -89,8 +96,10 @@ pub(crate) fn admit(
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
-    sizes(&head.method, &head.uri, &head.headers, settings)?;
-    framing(&head.headers, version)?;
+    if version == Version::HTTP_2 {
+        // Of HTTP/1 the gate has counted the bytes themselves.
+        sizes(&head.method, &head.uri, &head.headers, settings)?;
+    }
     expectation(&head.headers)?;
     let authority = authority(&head.uri, &head.headers, version, peer)?;
     let origin_form = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
@@ -125,27 +134,6 @@ fn sizes(method: &Method, uri: &http::Uri, fields: &HeaderMap, settings: &Settin
         return Err(Refusal::HeadTooLarge);
     }
     Ok(())
-}
-
-/// One length, stated one way (RFC 9112 6.3).
-fn framing(fields: &HeaderMap, version: Version) -> Result<(), Refusal> {
-    let lengths = fields.get_all(CONTENT_LENGTH).iter().collect::<Vec<_>>();
-    let codings = fields.get_all(TRANSFER_ENCODING).iter().collect::<Vec<_>>();
-    match (lengths.as_slice(), codings.as_slice()) {
-        ([], []) => Ok(()),
-        ([length], []) if is_plain_number(length) => Ok(()),
-        ([], [_]) if version != Version::HTTP_11 => Err(Refusal::Framing),
-        ([], [coding]) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        ([], [_]) => Err(Refusal::Coding),
-        _ => Err(Refusal::Framing),
-    }
-}
-
-/// Digits only, and no leading zero: what every parser reads the same.
-fn is_plain_number(value: &HeaderValue) -> bool {
-    let digits = value.as_bytes();
-    let leading_zero = digits.len() > 1 && digits.starts_with(b"0");
-    !digits.is_empty() && !leading_zero && digits.iter().all(u8::is_ascii_digit)
 }
 
 fn expectation(fields: &HeaderMap) -> Result<(), Refusal> {
@@ -220,34 +208,6 @@ mod tests {
             map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         map
-    }
-
-    #[test]
-    fn rfc9112_6_3_ambiguous_lengths_are_refused() {
-        for (lines, version, expected) in [
-            (&[][..], Version::HTTP_11, Ok(())),
-            (&[("content-length", "10")][..], Version::HTTP_11, Ok(())),
-            (&[("content-length", "0")], Version::HTTP_11, Ok(())),
-            (&[("transfer-encoding", "Chunked")], Version::HTTP_11, Ok(())),
-            (&[("content-length", "01")], Version::HTTP_11, Err(Refusal::Framing)),
-            (&[("content-length", "+1")], Version::HTTP_11, Err(Refusal::Framing)),
-            (&[("content-length", "1, 1")], Version::HTTP_11, Err(Refusal::Framing)),
-            (&[("content-length", "1"), ("content-length", "1")], Version::HTTP_11, Err(Refusal::Framing)),
-            (
-                &[("content-length", "1"), ("transfer-encoding", "chunked")],
-                Version::HTTP_11,
-                Err(Refusal::Framing),
-            ),
-            (&[("transfer-encoding", "gzip, chunked")], Version::HTTP_11, Err(Refusal::Coding)),
-            (
-                &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
-                Version::HTTP_11,
-                Err(Refusal::Framing),
-            ),
-            (&[("transfer-encoding", "chunked")], Version::HTTP_10, Err(Refusal::Framing)),
-        ] {
-            assert_eq!(framing(&many(lines), version), expected, "{lines:?}");
-        }
     }
 
     #[test]

@@ -160,9 +160,9 @@ async fn carry(
     let mut answer = match sent {
         Err(error) => {
             if error.never_sent() {
-                intent.abort()
+                intent.abort();
             } else {
-                intent.doubt()
+                intent.doubt();
             }
             let failure = SourceFailure::from(&error);
             Answer {

@@ -1,0 +1,285 @@
+//! The head of an HTTP/1 request, byte for byte (RFC 9112 2.2, 3, 5, 6). Pure.
+
+use crate::gateway::Limits;
+use crate::gateway::strict::Refusal;
+use crate::target::TargetError;
+
+/// How the end of a message is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    None,
+    Length(u64),
+    Chunked,
+}
+
+/// The length of a whole head and the framing that it states; `None` while it is not whole. The first
+/// `seen` bytes are known to hold no end.
+///
+/// # Errors
+/// The first [`Refusal`] found; sizes are judged while the head is still arriving.
+pub(super) fn whole(
+    arrived: &[u8],
+    seen: usize,
+    limits: &Limits,
+) -> Result<Option<(usize, Framing)>, Refusal> {
+    // One empty line before the request line is tolerated (RFC 9112 2.2).
+    let skipped = if arrived.starts_with(b"\r\n") { 2 } else { 0 };
+    let head = arrived.get(skipped..).unwrap_or_default();
+    // An end may have begun with the last three bytes that were seen.
+    let from = seen.saturating_sub(skipped + 3);
+    let unseen = head.get(from..).unwrap_or_default();
+    let Some(end) = unseen.windows(4).position(|window| window == b"\r\n\r\n").map(|at| from + at + 4) else {
+        // An end by bare line feeds would never be found: it is refused as soon as it is seen.
+        if has_bare_line_end(head.get(seen.saturating_sub(skipped + 1)..).unwrap_or_default()) {
+            return Err(Refusal::Framing);
+        }
+        sizes(head, limits)?;
+        return Ok(None);
+    };
+    let head = head.get(..end).unwrap_or_default();
+    sizes(head, limits)?;
+    let framing = well_formed(head, limits)?;
+    Ok(Some((skipped + end, framing)))
+}
+
+fn sizes(head: &[u8], limits: &Limits) -> Result<(), Refusal> {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let target = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    if target.len() as u64 > limits.target_bytes {
+        return Err(Refusal::TargetTooLong);
+    }
+    if head.len() as u64 > limits.head_bytes {
+        return Err(Refusal::HeadTooLarge);
+    }
+    Ok(())
+}
+
+/// A carriage return or line feed without its partner. The last byte's partner may still come.
+fn has_bare_line_end(bytes: &[u8]) -> bool {
+    bytes.iter().zip(bytes.iter().skip(1)).any(|(first, second)| (*first == b'\r') != (*second == b'\n'))
+}
+
+/// Checks a whole head, the empty line included.
+fn well_formed(head: &[u8], limits: &Limits) -> Result<Framing, Refusal> {
+    if has_bare_line_end(head) {
+        return Err(Refusal::Framing);
+    }
+    let mut lines = head
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .filter(|line| !line.is_empty());
+    let version = request_line(lines.next().unwrap_or_default())?;
+    let (mut lengths, mut codings, mut fields) = (Stated::Nothing, Stated::Nothing, 0usize);
+    for line in lines {
+        fields += 1;
+        if fields > limits.fields {
+            return Err(Refusal::TooManyFields);
+        }
+        let (name, value) = field(line)?;
+        if name.eq_ignore_ascii_case(b"content-length") {
+            lengths = lengths.and(value);
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            codings = codings.and(value);
+        }
+    }
+    framing(lengths, codings, version)
+}
+
+/// The values of a field that must stand at most once.
+#[derive(Clone, Copy)]
+enum Stated<'a> {
+    Nothing,
+    Once(&'a [u8]),
+    Repeatedly,
+}
+
+impl<'a> Stated<'a> {
+    const fn and(self, value: &'a [u8]) -> Self {
+        match self {
+            Self::Nothing => Self::Once(value),
+            Self::Once(_) | Self::Repeatedly => Self::Repeatedly,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Http10,
+    Http11,
+}
+
+/// One length, stated one way (RFC 9112 6.3).
+fn framing(lengths: Stated<'_>, codings: Stated<'_>, version: Version) -> Result<Framing, Refusal> {
+    match (lengths, codings) {
+        (Stated::Nothing, Stated::Nothing) => Ok(Framing::None),
+        (Stated::Once(length), Stated::Nothing) => number(length).map(Framing::Length),
+        (Stated::Nothing, Stated::Once(_)) if version == Version::Http10 => Err(Refusal::Framing),
+        (Stated::Nothing, Stated::Once(coding)) if coding.eq_ignore_ascii_case(b"chunked") => {
+            Ok(Framing::Chunked)
+        }
+        (Stated::Nothing, Stated::Once(_)) => Err(Refusal::Coding),
+        _ => Err(Refusal::Framing),
+    }
+}
+
+/// Digits only, and no leading zero: what every parser reads the same.
+fn number(digits: &[u8]) -> Result<u64, Refusal> {
+    let plain = digits.iter().all(u8::is_ascii_digit) && (digits == b"0" || !digits.starts_with(b"0"));
+    let text = std::str::from_utf8(digits).ok().filter(|_| plain);
+    text.and_then(|text| text.parse().ok()).ok_or(Refusal::Framing)
+}
+
+/// `method SP target SP version`, single spaces, a target that begins as one.
+fn request_line(line: &[u8]) -> Result<Version, Refusal> {
+    let mut parts = line.split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(Refusal::Framing);
+    };
+    if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) {
+        return Err(Refusal::Framing);
+    }
+    let version = match version {
+        b"HTTP/1.1" => Version::Http11,
+        b"HTTP/1.0" => Version::Http10,
+        _ if version.starts_with(b"HTTP/") => return Err(Refusal::Version),
+        _ => return Err(Refusal::Framing),
+    };
+    if !target.iter().all(|byte| matches!(byte, 0x21..=0x7E) && !matches!(byte, b'#' | b'\\')) {
+        return Err(Refusal::Target(TargetError::Character));
+    }
+    let absolute = || target.windows(3).any(|window| window == b"://");
+    let asterisk = target == b"*" && method == b"OPTIONS";
+    match target.first() {
+        Some(b'/') => Ok(version),
+        _ if asterisk || method == b"CONNECT" || absolute() => Ok(version),
+        _ => Err(Refusal::Target(TargetError::Path)),
+    }
+}
+
+/// `name: value`, the name a token, no space before the colon, no folding, no control octets
+/// (RFC 9110 5.5, RFC 9112 5.1, 5.2).
+pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+    let colon = line.iter().position(|byte| *byte == b':').ok_or(Refusal::Field)?;
+    let (name, value) = line.split_at(colon);
+    let value = value.get(1..).unwrap_or_default().trim_ascii();
+    let clean = |byte: &u8| !matches!(byte, 0..=8 | 10..=31 | 127);
+    if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) || !value.iter().all(clean) {
+        return Err(Refusal::Field);
+    }
+    Ok((name, value))
+}
+
+/// RFC 9110 5.6.2.
+const fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const LIMITS: Limits = Limits {
+        head_bytes: 100,
+        fields: 3,
+        target_bytes: 20,
+        body_bytes: None,
+        connections: 1,
+        header_timeout: Duration::from_secs(1),
+        idle_timeout: Duration::from_secs(1),
+        body_rate_bytes: 1,
+    };
+
+    fn framing_of(head: &str) -> Result<Framing, Refusal> {
+        whole(head.as_bytes(), 0, &LIMITS).map(|found| found.expect("the head is whole").1)
+    }
+
+    #[test]
+    fn rfc9112_well_formed_heads_pass() {
+        for (head, framing) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Framing::None),
+            ("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Framing::None),
+            ("GET http://a/b HTTP/1.1\r\nHost: a\r\n\r\n", Framing::None),
+            ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", Framing::None),
+            ("POST / HTTP/1.1\r\nContent-Length:  7 \r\n\r\n", Framing::Length(7)),
+            ("POST / HTTP/1.0\r\nContent-Length: 0\r\n\r\n", Framing::Length(0)),
+            ("POST / HTTP/1.1\r\ntransfer-encoding: CHUNKED\r\n\r\n", Framing::Chunked),
+            ("GET / HTTP/1.1\r\nX: a\tb \u{e9}\r\n\r\n", Framing::None),
+            ("GET / HTTP/1.1\r\nX:\r\n\r\n", Framing::None),
+        ] {
+            assert_eq!(framing_of(head), Ok(framing), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn rfc9112_11_2_what_two_parsers_could_read_differently_is_refused() {
+        for (head, refusal) in [
+            ("POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", Refusal::Framing),
+            ("POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n", Refusal::Framing),
+            ("POST / HTTP/1.1\r\nContent-Length: 3, 3\r\n\r\n", Refusal::Framing),
+            ("POST / HTTP/1.1\r\nContent-Length: 03\r\n\r\n", Refusal::Framing),
+            ("POST / HTTP/1.1\r\nContent-Length: +3\r\n\r\n", Refusal::Framing),
+            ("POST / HTTP/1.1\r\nContent-Length:\r\n\r\n", Refusal::Framing),
+            ("POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", Refusal::Framing),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked, chunked\r\n\r\n", Refusal::Coding),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", Refusal::Coding),
+            ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", Refusal::Framing),
+            ("GET / HTTP/1.1\nHost: a\n\n", Refusal::Framing),
+            ("GET / HTTP/1.1\r\nX: a\rb\r\n\r\n", Refusal::Framing),
+            ("GET / HTTP/1.1\r\nX: a\nb\r\n\r\n", Refusal::Framing),
+            ("GET / HTTP/1.1\r\nX: 1\r\n 2\r\n\r\n", Refusal::Field),
+            ("GET / HTTP/1.1\r\nX : 1\r\n\r\n", Refusal::Field),
+            ("GET / HTTP/1.1\r\n: 1\r\n\r\n", Refusal::Field),
+            ("GET / HTTP/1.1\r\nX\r\n\r\n", Refusal::Field),
+            ("GET / HTTP/1.1\r\nX: a\0b\r\n\r\n", Refusal::Field),
+            ("GET  / HTTP/1.1\r\n\r\n", Refusal::Framing),
+            ("GET / HTTP/1.1 \r\n\r\n", Refusal::Framing),
+            ("G(T / HTTP/1.1\r\n\r\n", Refusal::Framing),
+            ("GET / HTTP/2.0\r\n\r\n", Refusal::Version),
+            ("GET / ICY/1.1\r\n\r\n", Refusal::Framing),
+            ("GET /a#b HTTP/1.1\r\n\r\n", Refusal::Target(TargetError::Character)),
+            ("GET /\u{e9} HTTP/1.1\r\n\r\n", Refusal::Target(TargetError::Character)),
+            ("GET a HTTP/1.1\r\n\r\n", Refusal::Target(TargetError::Path)),
+        ] {
+            assert_eq!(framing_of(head), Err(refusal), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_count_to_the_byte_and_while_the_head_arrives() {
+        let padded = |bytes: usize| format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(bytes - 23));
+        assert_eq!(padded(100).len(), 100);
+        assert_eq!(framing_of(&padded(100)), Ok(Framing::None));
+        assert_eq!(framing_of(&padded(101)), Err(Refusal::HeadTooLarge));
+        assert_eq!(whole(&padded(200).as_bytes()[..101], 0, &LIMITS), Err(Refusal::HeadTooLarge));
+        let target = |bytes: usize| format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(bytes - 1));
+        assert_eq!(framing_of(&target(20)), Ok(Framing::None));
+        assert_eq!(framing_of(&target(21)), Err(Refusal::TargetTooLong));
+        assert_eq!(whole(&target(500).as_bytes()[..40], 0, &LIMITS), Err(Refusal::TargetTooLong));
+        let fields = |count: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "X: 1\r\n".repeat(count));
+        assert_eq!(framing_of(&fields(3)), Ok(Framing::None));
+        assert_eq!(framing_of(&fields(4)), Err(Refusal::TooManyFields));
+        assert_eq!(whole(b"GET / HTTP/1.1\r\nHost: a\r\n\r", 0, &LIMITS), Ok(None));
+        assert_eq!(whole(b"", 0, &LIMITS), Ok(None));
+        assert_eq!(whole(b"GET / HTTP/1.1\n", 0, &LIMITS), Err(Refusal::Framing));
+    }
+}

@@ -1,0 +1,159 @@
+//! The gate on the bytes of HTTP/1: it frames one message at a time, and hyper sees only what passed,
+//! so that two parsers cannot come to different ends of one message (RFC 9112 11.2). Pure.
+//!
+//! ```text
+//! HEAD --whole and well-formed--> BODY(length | chunked) --its end--> DONE --answered--> HEAD
+//! ```
+
+mod chunked;
+mod head;
+
+use super::Limits;
+use super::strict::Refusal;
+use chunked::Chunked;
+use head::Framing;
+
+/// What may be handed on of the bytes that have arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passage {
+    /// So many bytes from the front.
+    Bytes(usize),
+    /// More have to arrive first.
+    More,
+    /// The message is whole; the next one waits until this one is answered.
+    Done,
+}
+
+/// Where in a message the gate stands.
+#[derive(Debug)]
+enum Stage {
+    /// So many bytes of the head have been looked at already.
+    Head(usize),
+    Length(u64),
+    Chunked(Chunked),
+    Done,
+}
+
+/// The gate of one connection.
+#[derive(Debug)]
+pub(super) struct Gate {
+    stage: Stage,
+    limits: Limits,
+}
+
+impl Gate {
+    pub(super) const fn new(limits: Limits) -> Self {
+        Self { stage: Stage::Head(0), limits }
+    }
+
+    /// The message was answered: the next may pass.
+    pub(super) fn answered(&mut self) {
+        if let Stage::Done = self.stage {
+            self.stage = Stage::Head(0);
+        }
+    }
+
+    /// How much of what has arrived may pass; what passes must be taken away before the next call.
+    ///
+    /// # Errors
+    /// The [`Refusal`] of a message that is not well-formed. Nothing of its head has passed.
+    pub(super) fn look(&mut self, arrived: &[u8]) -> Result<Passage, Refusal> {
+        match &mut self.stage {
+            Stage::Head(seen) => {
+                let Some((length, framing)) = head::whole(arrived, *seen, &self.limits)? else {
+                    *seen = arrived.len();
+                    return Ok(Passage::More);
+                };
+                self.stage = match framing {
+                    Framing::None | Framing::Length(0) => Stage::Done,
+                    Framing::Length(length) => Stage::Length(length),
+                    Framing::Chunked => Stage::Chunked(Chunked::default()),
+                };
+                Ok(Passage::Bytes(length))
+            }
+            Stage::Length(left) => {
+                let bytes = usize::try_from(*left).unwrap_or(usize::MAX).min(arrived.len());
+                *left -= bytes as u64;
+                if *left == 0 {
+                    self.stage = Stage::Done;
+                }
+                Ok(if bytes == 0 { Passage::More } else { Passage::Bytes(bytes) })
+            }
+            Stage::Chunked(chunked) => {
+                let bytes = chunked.look(arrived)?;
+                if chunked.is_whole() {
+                    self.stage = Stage::Done;
+                }
+                Ok(if bytes == 0 { Passage::More } else { Passage::Bytes(bytes) })
+            }
+            Stage::Done => Ok(Passage::Done),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const LIMITS: Limits = Limits {
+        head_bytes: 200,
+        fields: 5,
+        target_bytes: 50,
+        body_bytes: None,
+        connections: 1,
+        header_timeout: Duration::from_secs(1),
+        idle_timeout: Duration::from_secs(1),
+        body_rate_bytes: 1,
+    };
+
+    /// Feeds a stream in pieces of `size`; the messages that passed, each as soon as it was answered.
+    fn messages(stream: &[u8], size: usize) -> Result<Vec<String>, Refusal> {
+        let mut gate = Gate::new(LIMITS);
+        let (mut arrived, mut messages, mut message) = (Vec::new(), Vec::new(), Vec::new());
+        for piece in stream.chunks(size) {
+            arrived.extend_from_slice(piece);
+            loop {
+                match gate.look(&arrived)? {
+                    Passage::More => break,
+                    Passage::Bytes(bytes) => message.extend(arrived.drain(..bytes)),
+                    Passage::Done => {
+                        messages.push(String::from_utf8(std::mem::take(&mut message)).unwrap());
+                        gate.answered();
+                        if arrived.is_empty() {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        assert!(message.is_empty() && arrived.is_empty(), "left: {message:?} {arrived:?}");
+        Ok(messages)
+    }
+
+    #[test]
+    fn messages_are_framed_one_at_a_time_however_they_arrive() {
+        let given = [
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+            "PUT /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nT: 1\r\n\r\n",
+            "GET /last HTTP/1.0\r\n\r\n",
+        ];
+        let stream = given.concat();
+        for size in 1..stream.len() {
+            assert_eq!(
+                messages(stream.as_bytes(), size).as_deref(),
+                Ok(&given.map(str::to_owned)[..]),
+                "{size}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_message_that_is_refused_passes() {
+        let mut gate = Gate::new(LIMITS);
+        let smuggled =
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(gate.look(smuggled), Err(Refusal::Framing));
+    }
+}
