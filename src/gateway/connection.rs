@@ -7,6 +7,7 @@
 //! close            close                            cut                close
 //! ```
 
+use super::activity::Activity;
 use super::gate::{Gate, Passage};
 use super::pace::{Pace, TooSlow};
 use super::problem::GatewayError;
@@ -14,12 +15,9 @@ use super::strict::Refusal;
 use super::{Limits, body};
 use crate::telemetry::metrics as names;
 use bytes::{Bytes, BytesMut};
-use futures_util::task::AtomicWaker;
-use http_body::{Body, Frame, SizeHint};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -34,73 +32,6 @@ const LINGER_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 16 * 1024;
-
-/// The requests under way on a connection; shared by its transport and its requests.
-#[derive(Debug, Default)]
-pub(crate) struct Activity {
-    under_way: AtomicUsize,
-    begun: AtomicU64,
-    /// The transport, while it waits for an answer to end.
-    waiting: AtomicWaker,
-}
-
-impl Activity {
-    /// A request begins; it ends when the returned value is dropped.
-    pub(crate) fn begin(self: &Arc<Self>) -> UnderWay {
-        self.under_way.fetch_add(1, Ordering::Relaxed);
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        UnderWay(Arc::clone(self))
-    }
-
-    /// Whether no request is under way.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.under_way.load(Ordering::Acquire) == 0
-    }
-}
-
-/// A request under way.
-#[derive(Debug)]
-pub(crate) struct UnderWay(Arc<Activity>);
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Release);
-        self.0.waiting.wake();
-    }
-}
-
-/// An answer's body, during which its request is under way.
-#[derive(Debug)]
-pub(crate) struct Answering {
-    body: body::Body,
-    _under_way: UnderWay,
-}
-
-impl Answering {
-    pub(crate) const fn new(body: body::Body, under_way: UnderWay) -> Self {
-        Self { body, _under_way: under_way }
-    }
-}
-
-impl Body for Answering {
-    type Data = Bytes;
-    type Error = body::Broken;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, body::Broken>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
 
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +108,7 @@ impl Transport {
     /// A request was answered since the last look: the connection is idle from now on, and the next
     /// message may pass.
     fn notice_answers(&mut self) {
-        let begun = self.activity.begun.load(Ordering::Relaxed);
+        let begun = self.activity.begun();
         if begun == self.seen || !self.activity.is_idle() {
             return;
         }
@@ -260,11 +191,11 @@ impl Transport {
                 Some(Ok(Passage::Bytes(bytes))) => self.passed = bytes,
                 Some(Ok(Passage::Done)) if !self.arrived.is_empty() => {
                     // The next message waits; whoever ends this one wakes us.
-                    self.activity.waiting.register(context.waker());
+                    self.activity.wake_when_answered(context.waker());
                     return Poll::Pending;
                 }
                 Some(Ok(Passage::More | Passage::Done)) | None => {
-                    self.activity.waiting.register(context.waker());
+                    self.activity.wake_when_answered(context.waker());
                     match self.poll_arrivals(context) {
                         Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                         Poll::Ready(Ok(_)) if self.activity.is_idle() => self.head_begins(),
@@ -286,7 +217,7 @@ impl Transport {
             self.hand_on(buffer);
             return Poll::Ready(Ok(()));
         }
-        self.activity.waiting.register(context.waker());
+        self.activity.wake_when_answered(context.waker());
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
             Poll::Pending => self.poll_timers(context),
             ready @ Poll::Ready(_) => ready,

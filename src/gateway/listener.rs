@@ -1,6 +1,7 @@
 //! The accept loop: which protocol is spoken, how many connections there may be, and how they end.
 
-use super::connection::{Answering, Protocol, Transport};
+use super::activity::Answering;
+use super::connection::{Protocol, Transport};
 use super::pipeline;
 use super::request::Peer;
 use super::{Gateway, Limits};

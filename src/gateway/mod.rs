@@ -1,5 +1,6 @@
 //! What happens to one request: `pipeline.rs` is its way.
 
+mod activity;
 mod background;
 mod body;
 mod cache_status;

@@ -8,7 +8,7 @@ use super::request::{Peer, Request, RequestId, X_REQUEST_ID};
 use super::route::{Action, Route};
 use super::{Gateway, read, relay, strict, write};
 use crate::clock::Timestamp;
-use crate::rate_limit::{Caller, Fields, Stage, Verdict};
+use crate::rate_limit::{Fields, Stage};
 use crate::telemetry::metrics as names;
 use futures_util::FutureExt;
 use http::{Method, Response};
@@ -55,35 +55,12 @@ async fn way(
     now: Timestamp,
     quota: &mut Fields,
 ) -> Result<Answer, GatewayError> {
-    admit(route, Stage::Edge, &request, now, quota)?;
+    *quota = route.admit(Stage::Edge, &request, now)?;
     match route.action(&request) {
         Action::Reuse => read::answer(gateway, route, request, now).await,
-        Action::Relay(reason) => relay::alone(route, request, reason).await,
-        Action::Write => write::forward(gateway, route, request).await,
-        Action::Record => write::record(gateway, route, request).await,
-    }
-}
-
-/// All quotas of a stage admit, or one denies.
-fn admit(
-    route: &Route,
-    stage: Stage,
-    request: &Request,
-    now: Timestamp,
-    quota: &mut Fields,
-) -> Result<(), GatewayError> {
-    let caller = Caller { address: request.client.address, fields: &request.fields };
-    match route.quotas.admit(stage, &caller, now) {
-        Verdict::Admit(fields) => {
-            *quota = fields;
-            Ok(())
-        }
-        Verdict::Deny(denied) => {
-            let retry_after_seconds = denied.retry_after_seconds();
-            let violated = denied.violated.iter().map(ToString::to_string).collect();
-            *quota = denied.fields;
-            Err(GatewayError::Quota { retry_after_seconds, violated })
-        }
+        Action::Relay(reason) => relay::alone(route, request, reason, now).await,
+        Action::Write => write::forward(gateway, route, request, now).await,
+        Action::Record => write::record(gateway, route, request, now).await,
     }
 }
 
@@ -143,12 +120,16 @@ impl<'a> Seen<'a> {
 
 /// Adds what every answer carries, and counts it.
 fn finished(outcome: Result<Answer, GatewayError>, route: Option<&Route>, quota: &Fields) -> Response<Body> {
-    let (mut response, status) = match outcome {
-        Ok(answer) => (answer.response, answer.status),
-        Err(error) => (error.into_response(), CacheStatus::Own),
+    let (mut response, status, last) = match outcome {
+        Ok(answer) => (answer.response, answer.status, answer.quota),
+        Err(GatewayError::Quota(denied)) => {
+            let fields = denied.fields.clone();
+            (GatewayError::Quota(denied).into_response(), CacheStatus::Own, Some(fields))
+        }
+        Err(error) => (error.into_response(), CacheStatus::Own, None),
     };
     status.append_to(response.headers_mut());
-    quota.apply(response.headers_mut());
+    last.as_ref().unwrap_or(quota).apply(response.headers_mut());
     if let Some(route) = route {
         route.metrics.answered(status);
     }

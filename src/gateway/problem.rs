@@ -3,6 +3,7 @@
 use super::body::Body;
 use super::content::ContentFault;
 use super::strict::Refusal;
+use crate::rate_limit::Denied;
 use crate::source::SourceError;
 use crate::sync::RecordError;
 use bytes::Bytes;
@@ -28,7 +29,7 @@ pub(crate) enum GatewayError {
     #[error("loop")]
     Loop,
     #[error("a quota denies")]
-    Quota { retry_after_seconds: u64, violated: Vec<String> },
+    Quota(Denied),
     #[error(transparent)]
     Content(#[from] ContentFault),
     #[error("{0}")]
@@ -164,7 +165,7 @@ impl GatewayError {
             Self::Refused(refusal) => refusal.status(),
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Loop => StatusCode::LOOP_DETECTED,
-            Self::Quota { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Quota(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Content(ContentFault::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Content(ContentFault::TooSlow) => StatusCode::REQUEST_TIMEOUT,
             Self::Content(ContentFault::Broken) => StatusCode::BAD_REQUEST,
@@ -179,7 +180,7 @@ impl GatewayError {
 
     fn problem_type(&self) -> &'static str {
         match self {
-            Self::Quota { .. } => "https://iana.org/assignments/http-problem-types#quota-exceeded",
+            Self::Quota(_) => "https://iana.org/assignments/http-problem-types#quota-exceeded",
             Self::Overloaded | Self::Source(SourceFailure::Busy) | Self::Record(RecordError::KeyBusy) => {
                 "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
             }
@@ -192,7 +193,7 @@ impl GatewayError {
             Self::Refused(refusal) => refusal.detail(),
             Self::NoRoute => "no route takes this host, path and method".into(),
             Self::Loop => "this request has passed through here before".into(),
-            Self::Quota { violated, .. } => format!("the quota {} is used up", violated.join(", ")),
+            Self::Quota(denied) => format!("the quota {} is used up", denied.violated.join(", ")),
             Self::Content(fault) => fault.to_string(),
             Self::Source(failure) => match failure {
                 SourceFailure::Busy => "too many requests toward the source are under way".into(),
@@ -207,9 +208,9 @@ impl GatewayError {
         }
     }
 
-    const fn retry_after_seconds(&self) -> Option<u64> {
+    fn retry_after_seconds(&self) -> Option<u64> {
         match self {
-            Self::Quota { retry_after_seconds, .. } => Some(*retry_after_seconds),
+            Self::Quota(denied) => Some(denied.retry_after_seconds()),
             Self::Record(_) | Self::Overloaded | Self::Source(SourceFailure::Busy) => {
                 Some(RETRY_AFTER_SECONDS)
             }
@@ -226,8 +227,9 @@ impl GatewayError {
             "status": status.as_u16(),
             "detail": self.detail(),
         });
-        if let (Self::Quota { violated, .. }, Some(problem)) = (&self, problem.as_object_mut()) {
-            problem.insert("violated-policies".into(), violated.clone().into());
+        if let (Self::Quota(denied), Some(problem)) = (&self, problem.as_object_mut()) {
+            let violated: Vec<&str> = denied.violated.iter().map(AsRef::as_ref).collect();
+            problem.insert("violated-policies".into(), violated.into());
         }
         let mut response = Response::new(Body::Full(Bytes::from(problem.to_string())));
         *response.status_mut() = status;

@@ -16,6 +16,7 @@ use crate::cache::rules::reuse::{Failure, may_use_on_failure};
 use crate::cache::rules::{ForwardReason, vary};
 use crate::cache::{Cache, CacheKey, Fence, Found, Lookup, Standing, StoredResponse};
 use crate::clock::Timestamp;
+use crate::rate_limit::{Fields, Stage};
 use http::{Method, StatusCode};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -40,14 +41,14 @@ pub(crate) async fn answer(
         let (stale, why) = match gateway.cache.lookup(&key, &request.fields, now).await {
             Lookup::Fresh(found) => match hit(&found, &request, now) {
                 Some(answer) => return Ok(answer),
-                None => return relay::alone(route, request, ForwardReason::Request).await,
+                None => return relay::alone(route, request, ForwardReason::Request, now).await,
             },
             Lookup::StaleUsable(found) => match stale_hit(&found, &request, now) {
                 Some(answer) => {
                     super::background::validate(gateway, route, &key, &request, found.stored);
                     return Ok(answer);
                 }
-                None => return relay::alone(route, request, ForwardReason::Request).await,
+                None => return relay::alone(route, request, ForwardReason::Request, now).await,
             },
             Lookup::MustValidate(found, why) => (Some(found.stored), why),
             Lookup::Forward(why) => (None, why),
@@ -57,14 +58,14 @@ pub(crate) async fn answer(
         if stale.is_none() && asks_for_less {
             break;
         }
-        let wanted = Wanted { gateway, route, key: &key, request: &request, stale, reason };
+        let wanted = Wanted { gateway, route, key: &key, request: &request, stale, reason, now };
         match wanted.collapsed().await? {
-            Outcome::Answered(answer) => return Ok(answer),
+            Outcome::Answered(answer) => return Ok(*answer),
             Outcome::OtherVariant => {}
             Outcome::Alone => break,
         }
     }
-    relay::alone(route, request, reason).await
+    relay::alone(route, request, reason, now).await
 }
 
 fn hit(found: &Found, request: &Request, now: Timestamp) -> Option<Answer> {
@@ -79,7 +80,7 @@ fn stale_hit(found: &Found, request: &Request, now: Timestamp) -> Option<Answer>
 
 /// What became of a collapsed forward for one of those who waited.
 enum Outcome {
-    Answered(Answer),
+    Answered(Box<Answer>),
     /// It brought a variant that this request does not select.
     OtherVariant,
     /// It may not be shared: this request forwards for itself.
@@ -94,12 +95,30 @@ struct Wanted<'a> {
     request: &'a Request,
     stale: Option<Arc<StoredResponse>>,
     reason: ForwardReason,
+    /// When the request arrived.
+    now: Timestamp,
 }
 
 /// Whose forward it is.
 enum Part {
-    Leader(oneshot::Receiver<Private>),
+    Leader(Leader),
     Follower,
+}
+
+/// What the one whose forward it is has of it.
+struct Leader {
+    private: oneshot::Receiver<Private>,
+    quota: Fields,
+}
+
+impl Part {
+    /// The leader's answer tells of the quotas that its forward was charged to.
+    fn told(&self, answer: Answer) -> Answer {
+        match self {
+            Self::Leader(leader) => Answer { quota: Some(leader.quota.clone()), ..answer },
+            Self::Follower => answer,
+        }
+    }
 }
 
 impl Wanted<'_> {
@@ -126,7 +145,7 @@ impl Wanted<'_> {
             },
             Ok(Some(Landing::Shared(shared))) => Ok(self.shared(&shared, follower, &part)),
             Ok(Some(Landing::Alone)) => match part {
-                Part::Leader(private) => Ok(self.private(private).await),
+                Part::Leader(leader) => Ok(self.private(leader).await),
                 Part::Follower => Ok(Outcome::Alone),
             },
         }
@@ -135,10 +154,15 @@ impl Wanted<'_> {
     /// Begins the forward in a task of its own.
     fn lead(&self, lead: Lead<Landing>) -> Result<(Follower<Landing>, Part), GatewayError> {
         let follower = lead.follow();
+        let quota = self.route.admit(Stage::Source, self.request, self.now).inspect_err(|_| {
+            // A denied leader does not deny its followers: each is judged by its own quota.
+            lead.close();
+            lead.land(Landing::Alone);
+        })?;
         let fill = fill(self.gateway, self.route, self.key, self.request, self.stale.clone(), self.reason)?;
         let (private, receiver) = oneshot::channel();
         self.gateway.tasks.spawn(fill.run(lead, Some(private)));
-        Ok((follower, Part::Leader(receiver)))
+        Ok((follower, Part::Leader(Leader { private: receiver, quota })))
     }
 
     fn validated(&self, stored: &StoredResponse, part: &Part) -> Outcome {
@@ -147,7 +171,8 @@ impl Wanted<'_> {
         }
         let status = self.forwarded_status(StatusCode::NOT_MODIFIED, Stored::Yes, part);
         let now = self.gateway.clock.now();
-        reply::stored(stored, self.request, now, status).map_or(Outcome::Alone, Outcome::Answered)
+        let answer = reply::stored(stored, self.request, now, status);
+        answer.map_or(Outcome::Alone, |answer| Outcome::Answered(Box::new(part.told(answer))))
     }
 
     fn shared(&self, shared: &Shared, interest: Follower<Landing>, part: &Part) -> Outcome {
@@ -157,29 +182,30 @@ impl Wanted<'_> {
         if let Some(failure) = Failure::of_status(shared.head.status)
             && let Some(answer) = self.stale_answer(failure, Some(shared.head.status))
         {
-            return Outcome::Answered(answer);
+            return Outcome::Answered(Box::new(answer));
         }
         let status = self.forwarded_status(shared.head.status, shared.stored, part);
         let now = self.gateway.clock.now();
         // A reader that comes when the beginning is gone already forwards for itself.
         let Some(reader) = shared.body.reader() else { return Outcome::Alone };
         let body = Body::growing(reader, shared.length, interest);
-        Outcome::Answered(reply::growing(shared, self.request, body, now, status))
+        Outcome::Answered(Box::new(part.told(reply::growing(shared, self.request, body, now, status))))
     }
 
-    async fn private(&self, private: oneshot::Receiver<Private>) -> Outcome {
-        let Ok((response, why)) = private.await else { return Outcome::Alone };
+    async fn private(&self, leader: Leader) -> Outcome {
+        let Ok((response, why)) = leader.private.await else { return Outcome::Alone };
         if let Some(failure) = Failure::of_status(response.status())
             && let Some(answer) = self.stale_answer(failure, Some(response.status()))
         {
-            return Outcome::Answered(answer);
+            return Outcome::Answered(Box::new(answer));
         }
         let status = CacheStatus::Forwarded {
             reason: self.reason,
             status: response.status(),
             stored: Stored::No(why),
         };
-        Outcome::Answered(Answer { response: response.map(Body::forwarded), status })
+        let quota = Some(leader.quota);
+        Outcome::Answered(Box::new(Answer { response: response.map(Body::forwarded), status, quota }))
     }
 
     fn forwarded_status(&self, status: StatusCode, stored: Stored, part: &Part) -> CacheStatus {
@@ -200,7 +226,7 @@ impl Wanted<'_> {
         status: Option<StatusCode>,
         error: impl FnOnce() -> GatewayError,
     ) -> Result<Outcome, GatewayError> {
-        self.stale_answer(failure, status).map(Outcome::Answered).ok_or_else(error)
+        self.stale_answer(failure, status).map(|answer| Outcome::Answered(Box::new(answer))).ok_or_else(error)
     }
 
     /// What is stored and stale, where a failure allows it (RFC 5861 4).

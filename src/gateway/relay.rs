@@ -9,6 +9,8 @@ use super::reply::Answer;
 use super::request::Request;
 use super::route::Route;
 use crate::cache::rules::ForwardReason;
+use crate::clock::Timestamp;
+use crate::rate_limit::Stage;
 use std::sync::Arc;
 
 /// Relays a request; both bodies stream.
@@ -19,11 +21,14 @@ pub(crate) async fn alone(
     route: &Arc<Route>,
     request: Request,
     reason: ForwardReason,
+    now: Timestamp,
 ) -> Result<Answer, GatewayError> {
+    let quota = route.admit(Stage::Source, &request, now)?;
     let bounds = route.content_bounds;
     request.content.within(bounds)?;
     let head = forward::head(route, &request, Purpose::Relay)?;
-    sent(route, head, request.content, bounds, reason).await
+    let answer = sent(route, head, request.content, bounds, reason).await?;
+    Ok(Answer { quota: Some(quota), ..answer })
 }
 
 /// Sends a head with a client's content and passes the answer on.
@@ -45,5 +50,5 @@ pub(crate) async fn sent(
     })?;
     forward::pass_on(response.headers_mut());
     let status = CacheStatus::Forwarded { reason, status: response.status(), stored: Stored::NotConsidered };
-    Ok(Answer { response: response.map(Body::forwarded), status })
+    Ok(Answer { response: response.map(Body::forwarded), status, quota: None })
 }

@@ -8,6 +8,7 @@ use crate::cache::StoredResponse;
 use crate::cache::rules::preconditions::{self, Answer as Precondition};
 use crate::cache::rules::range::{self, RangeAnswer};
 use crate::clock::Timestamp;
+use crate::rate_limit::Fields;
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT_RANGES, AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -17,6 +18,8 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 pub(crate) struct Answer {
     pub response: Response<Body>,
     pub status: CacheStatus,
+    /// What the quotas of forwards tell; `None` where this request was not forwarded.
+    pub quota: Option<Fields>,
 }
 
 fn response(status: StatusCode, fields: HeaderMap, body: Body) -> Response<Body> {
@@ -53,7 +56,7 @@ pub(crate) fn stored(
         },
     };
     response.headers_mut().insert(AGE, age.into());
-    Some(Answer { response, status })
+    Some(Answer { response, status, quota: None })
 }
 
 /// A part of a stored response (RFC 9110 14, 15.3.7, 15.5.17).
@@ -119,5 +122,5 @@ pub(crate) fn growing(
     if collapsed || !shared.initial_age.is_zero() {
         response.headers_mut().insert(AGE, shared.current_age(now).as_secs().into());
     }
-    Answer { response, status }
+    Answer { response, status, quota: None }
 }

@@ -16,6 +16,8 @@ use super::request::Request;
 use super::route::Route;
 use crate::cache::rules::{ForwardReason, ResponseHead, invalidation};
 use crate::cache::{Lookup, Purge, PurgeMode};
+use crate::clock::Timestamp;
+use crate::rate_limit::Stage;
 use crate::source::SourceBody;
 use crate::sync::{Draft, Intent, KeySource, RecordError, RouteSync, Version};
 use crate::target::Target;
@@ -36,7 +38,9 @@ pub(crate) async fn forward(
     gateway: &Arc<Gateway>,
     route: &Arc<Route>,
     request: Request,
+    now: Timestamp,
 ) -> Result<Answer, GatewayError> {
+    let quota = route.admit(Stage::Source, &request, now)?;
     let bounds = route.content_bounds;
     request.content.within(bounds)?;
     let head = forward::head(route, &request, Purpose::Relay)?;
@@ -45,7 +49,7 @@ pub(crate) async fn forward(
     joined(tasks.spawn(async move {
         let answer = relay::sent(&route, head, request.content, bounds, ForwardReason::Method).await?;
         forget(&gateway, &route, &request.target, &answer.response).await;
-        Ok(answer)
+        Ok(Answer { quota: Some(quota), ..answer })
     }))
     .await
 }
@@ -58,10 +62,12 @@ pub(crate) async fn record(
     gateway: &Arc<Gateway>,
     route: &Arc<Route>,
     mut request: Request,
+    now: Timestamp,
 ) -> Result<Answer, GatewayError> {
     let (Some(engine), Some(sync)) = (&gateway.engine, &route.settings.sync) else {
-        return forward(gateway, route, request).await;
+        return forward(gateway, route, request, now).await;
     };
+    let quota = route.admit(Stage::Source, &request, now)?;
     let head = forward::head(route, &request, Purpose::Relay)?;
     let bounds = route.content_bounds;
     let bytes_max = bounds.bytes_max.map_or(sync.body_bytes_max, |bytes| bytes.min(sync.body_bytes_max));
@@ -73,7 +79,8 @@ pub(crate) async fn record(
     let (gateway, route) = (Arc::clone(gateway), Arc::clone(route));
     let tasks = gateway.tasks.clone();
     let exchange = async move { carry(&gateway, &route, &request.target, head, body, intent).await };
-    joined(tasks.spawn(exchange)).await
+    let answer = joined(tasks.spawn(exchange)).await?;
+    Ok(Answer { quota: Some(quota), ..answer })
 }
 
 /// A task that dies is that request's 500; its intent, dropped, is in doubt.
@@ -168,6 +175,7 @@ async fn carry(
             Answer {
                 response: GatewayError::Source(failure).into_response(),
                 status: CacheStatus::Failed { reason: ForwardReason::Method },
+                quota: None,
             }
         }
         Ok(response) => match settle(gateway, route, target, forwarded.ok(), &response, intent).await {
@@ -175,6 +183,7 @@ async fn carry(
             Err(unrecorded) => Answer {
                 response: GatewayError::Record(unrecorded).into_response(),
                 status: CacheStatus::Failed { reason: ForwardReason::Method },
+                quota: None,
             },
         },
     };
@@ -224,7 +233,7 @@ fn passed_on(mut response: Response<SourceBody>, version: Option<Version>) -> An
         status: response.status(),
         stored: Stored::NotConsidered,
     };
-    Answer { response: response.map(Body::forwarded), status }
+    Answer { response: response.map(Body::forwarded), status, quota: None }
 }
 
 /// Moves the fence of everything that an answered write made old (RFC 9111 4.4): before the client

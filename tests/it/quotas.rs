@@ -81,3 +81,19 @@ async fn a_denied_write_is_not_forwarded_and_is_counted() {
     let counted = metrics.lines().find(|line| line.starts_with("tidegate_quota_denied_total{"));
     assert!(counted.is_some_and(|line| line.contains("limit=\"few\"") && line.contains("route=\"limited\"")));
 }
+
+/// `stage = "source"`: what is answered from the store costs nothing, however often it is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_of_forwards_counts_what_is_forwarded() {
+    let (source, gateway) =
+        gateway_with("requests = 1\nper = \"1h\"\nkey = \"route\"\nstage = \"source\"").await;
+    let forwarded = gateway.get("/limited/a").await;
+    assert_eq!((forwarded.status, forwarded.field("RateLimit-Policy")), (200, "\"few\";q=1;w=3600"));
+    assert!(forwarded.field("RateLimit").starts_with("\"few\";r=0"), "{forwarded:?}");
+    for _ in 0..5 {
+        assert!(gateway.get("/limited/a").await.is_hit());
+    }
+    assert_denied(&gateway.get("/limited/b").await);
+    assert_denied(&gateway.put("/limited/a", "x").await);
+    assert_eq!((source.count("/limited/a"), source.count("/limited/b")), (1, 0));
+}

@@ -14,7 +14,8 @@ use super::strict::Refusal;
 use crate::cache::CacheKey;
 use crate::cache::policy::Storing;
 use crate::cache::rules::ForwardReason;
-use crate::rate_limit::Quotas;
+use crate::clock::Timestamp;
+use crate::rate_limit::{Caller, Fields, Quotas, Stage, Verdict};
 use crate::source::Source;
 use crate::target::{Target, TargetError};
 use http::Method;
@@ -58,6 +59,23 @@ impl Route {
             Method::OPTIONS => Action::Relay(ForwardReason::Method),
             _ if self.settings.sync.is_some() => Action::Record,
             _ => Action::Write,
+        }
+    }
+
+    /// All quotas of a stage admit, or one denies; what the answer tells of them.
+    ///
+    /// # Errors
+    /// [`GatewayError::Quota`]
+    pub(crate) fn admit(
+        &self,
+        stage: Stage,
+        request: &Request,
+        now: Timestamp,
+    ) -> Result<Fields, GatewayError> {
+        let caller = Caller { address: request.client.address, fields: &request.fields };
+        match self.quotas.admit(stage, &caller, now) {
+            Verdict::Admit(fields) => Ok(fields),
+            Verdict::Deny(denied) => Err(GatewayError::Quota(denied)),
         }
     }
 
