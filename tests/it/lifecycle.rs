@@ -61,6 +61,17 @@ async fn what_exceeds_the_grace_is_cut() {
     assert!(answer.map_or(true, |answer| answer.status >= 500));
 }
 
+/// SIGHUP ends processes that do not wait for it; this one serves on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hangup_stops_nothing() {
+    let source = ScriptedSource::start().await;
+    source.always("/a", Reply::ok("a"));
+    let gateway = gateway_for(&source, "").await;
+    gateway.signal("HUP");
+    crate::support::eventually("it says so", async || gateway.log().contains("SIGHUP")).await;
+    assert_eq!(gateway.get("/a").await.status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_connection_does_not_hold_up_the_end() {
     let source = ScriptedSource::start().await;
