@@ -68,7 +68,7 @@ async fn a_hangup_stops_nothing() {
     source.always("/a", Reply::ok("a"));
     let gateway = gateway_for(&source, "").await;
     gateway.signal("HUP");
-    crate::support::eventually("it says so", async || gateway.log().contains("SIGHUP")).await;
+    crate::support::eventually("it says so", async || gateway.log_text().contains("SIGHUP")).await;
     assert_eq!(gateway.get("/a").await.status, 200);
 }
 

@@ -191,11 +191,6 @@ impl Gateway {
         signal(id, name);
     }
 
-    /// What it has logged so far.
-    pub(crate) fn log(&self) -> String {
-        self.log.text()
-    }
-
     /// SIGTERM, and waits for the end.
     pub(crate) async fn terminate(self) -> Exit {
         self.signal("TERM");
