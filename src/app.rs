@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Why a gateway could not start.
@@ -57,12 +58,13 @@ impl Running {
     /// Says "not ready", stops accepting, lets requests finish within `server.shutdown_grace`, stops
     /// deliveries, checkpoints the journal, and last of all closes the operators' listener.
     pub async fn stop(self) {
+        let deadline = Instant::now() + self.grace;
         self.readiness.draining();
         tracing::info!("stopping");
         self.stop_public.cancel();
         finished(self.serving_public).await;
         if let Some(engine) = self.engine {
-            engine.stop(self.grace).await;
+            engine.stop(deadline.saturating_duration_since(Instant::now())).await;
         }
         self.stop_admin.cancel();
         finished(self.serving_admin).await;

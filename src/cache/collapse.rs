@@ -63,23 +63,22 @@ impl<L: Clone> Flights<L> {
         fence: Fence,
         holds: impl FnOnce(Fence) -> bool,
     ) -> Role<L> {
-        let flight = Arc::new(Flight { landing: watch::Sender::new(None), fence });
         let Some(mut shard) = self.shard(key) else { return Role::Full };
-        match shard.entry(key.clone()) {
+        let flight = match shard.entry(key.clone()) {
             Entry::Occupied(mut entry) => {
                 let current = entry.get();
                 if holds(current.fence) {
                     if current.landing.receiver_count() >= FOLLOWERS_MAX {
                         return Role::Full;
                     }
-                    return Role::Follow(Follower { landing: current.landing.subscribe() });
+                    return Role::Follow(Follower::of(current));
                 }
+                let flight = Flight::begin(fence);
                 entry.insert(Arc::clone(&flight));
+                flight
             }
-            Entry::Vacant(entry) => {
-                entry.insert(Arc::clone(&flight));
-            }
-        }
+            Entry::Vacant(entry) => Arc::clone(entry.insert(Flight::begin(fence))),
+        };
         drop(shard);
         Role::Lead(Lead { flights: Arc::clone(self), key: key.clone(), flight })
     }
@@ -117,7 +116,7 @@ impl<L: Clone> Lead<L> {
     /// The leader's own client follows its flight like everyone else.
     #[must_use]
     pub fn follow(&self) -> Follower<L> {
-        Follower { landing: self.flight.landing.subscribe() }
+        Follower::of(&self.flight)
     }
 
     /// Tells everyone who waits.
@@ -164,13 +163,41 @@ impl<L> Drop for Lead<L> {
     }
 }
 
+impl<L> Flight<L> {
+    fn begin(fence: Fence) -> Arc<Self> {
+        Arc::new(Self { landing: watch::Sender::new(None), fence })
+    }
+}
+
+/// When somebody joined a flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joined {
+    /// While the landing was still awaited.
+    BeforeLanding,
+    /// When it had been made: what was landed must still be good for them.
+    AfterLanding,
+}
+
 /// Somebody who waits for a landing.
 #[derive(Debug)]
 pub struct Follower<L> {
     landing: watch::Receiver<Option<L>>,
+    joined: Joined,
 }
 
 impl<L: Clone> Follower<L> {
+    fn of(flight: &Flight<L>) -> Self {
+        let landing = flight.landing.subscribe();
+        let joined = if landing.borrow().is_some() { Joined::AfterLanding } else { Joined::BeforeLanding };
+        Self { landing, joined }
+    }
+
+    /// When they joined.
+    #[must_use]
+    pub const fn joined(&self) -> Joined {
+        self.joined
+    }
+
     /// What was landed; `None` where the leader ended without landing anything.
     pub async fn landed(&mut self) -> Option<L> {
         self.landing.wait_for(Option::is_some).await.ok().and_then(|landing| landing.clone())

@@ -77,11 +77,11 @@ impl Growing {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A reader from the beginning; `None` once the beginning is gone.
+    /// A reader from the beginning; `None` once the beginning is gone or the body is aborted.
     #[must_use]
     pub fn reader(self: &Arc<Self>) -> Option<Reader> {
         let mut inner = self.lock();
-        if inner.first > 0 {
+        if inner.first > 0 || inner.end == End::Aborted {
             return None;
         }
         let state = Some(ReaderState { next: 0, waker: None });

@@ -118,6 +118,12 @@ impl Cache {
         better(near, far)
     }
 
+    /// As a lookup, but in memory only: waits for nothing and counts nothing.
+    #[must_use]
+    pub fn lookup_memory(&self, key: &CacheKey, request: &HeaderMap, now: Timestamp) -> Lookup {
+        self.look_in_memory(key, request, now)
+    }
+
     /// What memory has for a request.
     fn look_in_memory(&self, key: &CacheKey, request: &HeaderMap, now: Timestamp) -> Lookup {
         let Some(variants) = self.memory.get(key) else { return Lookup::Forward(ForwardReason::UriMiss) };

@@ -24,9 +24,7 @@ pub(crate) fn validate(
     let cache = &gateway.cache;
     let role = gateway.flights.join(key, cache.fence(), |fence| read::is_joinable(cache, key, fence));
     let Role::Lead(lead) = role else { return };
-    let Ok(fill) = read::fill(gateway, route, key, request, Some(stale), ForwardReason::Stale) else {
-        return;
-    };
+    let fill = read::fill(gateway, route, key, request, Some(stale), ForwardReason::Stale);
     gateway.tasks.spawn(async move {
         // Somebody who waits: so the fill is finished although no client reads it.
         let _interest = lead.follow();

@@ -9,6 +9,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+/// Bytes of a held body handed over at once: until the last are taken its request is under way, so that
+/// a slow reader is no idle one.
+const CHUNK_BYTES: usize = 64 * 1024;
+
 /// What a client is sent.
 #[derive(Debug)]
 pub(crate) enum Body {
@@ -60,7 +64,10 @@ impl HttpBody for Body {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Full(bytes) => {
+                let length = bytes.len().min(CHUNK_BYTES);
+                Poll::Ready(Some(Ok(Frame::data(bytes.split_to(length)))))
+            }
             Self::Growing(growing) => Pin::new(&mut growing.reader)
                 .poll_chunk(context)
                 .map(|chunk| chunk.map(|chunk| chunk.map(Frame::data).map_err(Broken::Cut))),

@@ -55,15 +55,11 @@ impl CacheStatus {
     /// Adds this gateway's member behind those of the caches before it.
     pub(crate) fn append_to(self, fields: &mut HeaderMap) {
         let mut member = String::with_capacity(64);
-        if let Some(before) = fields.get(&CACHE_STATUS).and_then(|value| value.to_str().ok()) {
-            member.push_str(before);
-            member.push_str(", ");
-        }
         member.push_str("tidegate");
         // Writing to a String cannot fail.
         let _infallible = self.write(&mut member).is_ok();
         if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(member)) {
-            fields.insert(CACHE_STATUS, value);
+            fields.append(CACHE_STATUS, value);
         }
     }
 
@@ -151,7 +147,8 @@ mod tests {
         let mut fields = HeaderMap::new();
         fields.insert(CACHE_STATUS, HeaderValue::from_static("origin; hit"));
         CacheStatus::Own.append_to(&mut fields);
-        assert_eq!(fields.get(CACHE_STATUS).unwrap(), "origin; hit, tidegate");
+        let members: Vec<_> = fields.get_all(CACHE_STATUS).iter().collect();
+        assert_eq!(members, ["origin; hit", "tidegate"], "lines of one list (RFC 9651 4.2)");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::problem::SourceFailure;
 use super::route::Route;
 use crate::cache::collapse::Lead;
 use crate::cache::growing::{Growing, Pushed};
-use crate::cache::rules::reuse::{Verdict, assess};
+use crate::cache::rules::reuse::{Failure, Verdict, assess, may_use_on_failure};
 use crate::cache::rules::storable;
 use crate::cache::rules::validation::{self, Freshened};
 use crate::cache::rules::{Exchange, ForwardReason, NoStoreReason, RequestHead, ResponseHead};
@@ -31,9 +31,6 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use std::sync::Arc;
 use tokio::sync::oneshot;
-
-/// Bytes of a body kept for its readers where it will not be stored.
-const WINDOW_BYTES: u64 = 256 * 1024;
 
 /// A fill without readers goes on if at most so many bytes are missing (or half is done).
 const MISSING_BYTES_MAX: u64 = 1024 * 1024;
@@ -131,7 +128,14 @@ impl Fill {
         let policy = &self.route.settings.cache;
         let request = RequestHead { method: &Method::GET, fields: &self.request_fields };
         let head = ResponseHead { status: parts.status, fields: &parts.headers };
-        if let Err(reason) = storable::may_share(request, head, policy, &exchange) {
+        let too_large =
+            body.size_hint().exact().is_some_and(|length| length > self.gateway.cache.object_bytes_max());
+        let shareable = match storable::may_share(request, head, policy, &exchange) {
+            // What no tier takes is nobody else's either: each reads it at its own pace.
+            Ok(()) if too_large => Err(NoStoreReason::TooLarge),
+            shareable => shareable,
+        };
+        if let Err(reason) = shareable {
             lead.close();
             lead.land(Landing::Alone);
             if let Some(private) = private {
@@ -145,6 +149,15 @@ impl Fill {
         self.share(lead, &parts, body, &exchange).await;
     }
 
+    /// Whether an error came although what is stored may still be used in its place: then it is not
+    /// stored over it, whatever freshness it claims (RFC 9111 4.3.3).
+    fn is_worse_than_stale(&self, status: StatusCode) -> bool {
+        let now = self.gateway.clock.now();
+        Failure::of_status(status).is_some_and(|failure| {
+            self.stale.as_deref().is_some_and(|stale| may_use_on_failure(stale, now, failure))
+        })
+    }
+
     async fn share(
         &self,
         lead: &Lead<Landing>,
@@ -155,16 +168,12 @@ impl Fill {
         let request = RequestHead { method: &Method::GET, fields: &self.request_fields };
         let response = ResponseHead { status: parts.status, fields: &parts.headers };
         let length = body.size_hint().exact();
-        let object_bytes_max = self.gateway.cache.object_bytes_max();
         let admitted = match storable::admit(request, response, &self.route.settings.cache, exchange) {
-            Ok(_) if length.is_some_and(|length| length > object_bytes_max) => Err(NoStoreReason::TooLarge),
+            Ok(_) if self.is_worse_than_stale(parts.status) => Err(NoStoreReason::Status),
             admitted => admitted,
         };
-        let (stored, kept_bytes_max) = match &admitted {
-            Ok(_) => (Stored::Yes, object_bytes_max),
-            Err(reason) => (Stored::No(*reason), WINDOW_BYTES),
-        };
-        let growing = Growing::new(kept_bytes_max);
+        let stored = admitted.as_ref().map_or_else(|reason| Stored::No(*reason), |_| Stored::Yes);
+        let growing = Growing::new(self.gateway.cache.object_bytes_max());
         let head = match &admitted {
             Ok(admitted) => admitted.head().clone(),
             Err(_) => storable::unstored(request, response, exchange),
@@ -214,7 +223,9 @@ async fn pump(lead: &Lead<Landing>, mut body: SourceBody, growing: &Growing, sto
                 if length == Some(received) {
                     return growing.complete_with(data, store);
                 }
-                if growing.push(data).await == Pushed::Abandoned && lead.close_if_abandoned() {
+                // Too large to be stored, and nobody reads it: whoever is about to finds it aborted.
+                if growing.push(data).await == Pushed::Abandoned {
+                    lead.close();
                     return growing.abort();
                 }
             }

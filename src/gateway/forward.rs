@@ -1,7 +1,7 @@
 //! To the source: the head is rebuilt from the validated model, never copied with its framing.
 
 use super::forwarded;
-use super::problem::{GatewayError, SourceFailure};
+use super::problem::SourceFailure;
 use super::request::{Request, X_REQUEST_ID};
 use super::route::Route;
 use crate::cache::rules::hop_by_hop::{self, CDN_LOOP};
@@ -33,14 +33,8 @@ pub(crate) struct Head {
 }
 
 /// Builds the head that a source gets for a client's request.
-///
-/// # Errors
-/// [`GatewayError::Loop`] where the request has passed through here before (RFC 8586).
-pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Result<Head, GatewayError> {
+pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
     let mut fields = request.fields.clone();
-    if is_loop(&fields) {
-        return Err(GatewayError::Loop);
-    }
     hop_by_hop::remove(&mut fields);
     for name in [CONTENT_LENGTH, EXPECT] {
         fields.remove(name);
@@ -61,7 +55,7 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Result
         fields.insert(HOST, host);
     }
     let method = if purpose == Purpose::Fill { Method::GET } else { request.method.clone() };
-    Ok(Head { method, path_and_query: route.forwarded(&request.target).path_and_query().to_owned(), fields })
+    Head { method, path_and_query: route.forwarded(&request.target).path_and_query().to_owned(), fields }
 }
 
 /// The Host that the source gets.
@@ -74,8 +68,8 @@ fn host(settings: &crate::source::Settings, source: &Source, request: &Request) 
     HeaderValue::try_from(host).ok()
 }
 
-/// Whether CDN-Loop names this gateway.
-fn is_loop(fields: &HeaderMap) -> bool {
+/// Whether CDN-Loop names this gateway: the request has passed through here before (RFC 8586).
+pub(crate) fn is_loop(fields: &HeaderMap) -> bool {
     let members = fields.get_all(CDN_LOOP).iter().filter_map(|line| line.to_str().ok());
     members
         .flat_map(|line| line.split(','))
@@ -111,10 +105,16 @@ pub(crate) async fn send(
 ) -> Result<Response<SourceBody>, SourceError> {
     route.metrics.forwarded(reason);
     let uri = route.source.uri(&head.path_and_query).unwrap_or_default();
+    // Some servers want to be told that there is no content where there could be (RFC 9110 8.6).
+    let says_nothing = http_body::Body::is_end_stream(&body)
+        && matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
     let mut request = http::Request::new(body);
     *request.method_mut() = head.method;
     *request.uri_mut() = uri;
     *request.headers_mut() = head.fields;
+    if says_nothing {
+        request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     let outcome = route.source.send(request, upload).await;
     if let Err(error) = &outcome {
         let failure = SourceFailure::from(error);

@@ -6,6 +6,8 @@ use super::pipeline;
 use super::request::Peer;
 use super::{Gateway, Limits};
 use bytes::BytesMut;
+use http::HeaderValue;
+use http::header::CONNECTION;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -53,28 +55,41 @@ const HEAD_SLACK_BYTES: u16 = u16::MAX;
 const FULL_ANSWER: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
 
+/// The two words that end connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Stops {
+    /// No more connections, and no more requests than those under way.
+    pub stop: CancellationToken,
+    /// At once, whatever is under way.
+    pub cut: CancellationToken,
+}
+
 /// Accepts until told to stop; connections live on in `connections`.
 pub(crate) async fn serve(
     gateway: Arc<Gateway>,
     listener: TcpListener,
     places: Arc<Semaphore>,
     connections: TaskTracker,
-    stop: CancellationToken,
+    stops: Stops,
 ) {
     let Ok(local) = listener.local_addr() else { return };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
+            () = stops.stop.cancelled() => return,
         };
         match accepted {
             Ok((stream, address)) => match Arc::clone(&places).try_acquire_owned() {
                 Ok(place) => {
                     let peer = Peer { address, local };
-                    let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
+                    let (gateway, stops) = (Arc::clone(&gateway), stops.clone());
                     connections.spawn(async move {
                         let _open = gateway.open_connections.enter();
-                        if let Err(error) = connection(gateway.clone(), stream, peer, stop).await {
+                        let ended = tokio::select! {
+                            ended = connection(gateway.clone(), stream, peer, stops.stop) => ended,
+                            () = stops.cut.cancelled() => Err("cut".into()),
+                        };
+                        if let Err(error) = ended {
                             tracing::debug!(target: "tidegate::connection", %address, %error, "ended");
                         }
                         drop(place);
@@ -115,11 +130,18 @@ async fn connection(
     let transport = Transport::new(stream, read_ahead, protocol, limits, accepted_at);
     let activity = transport.activity();
     let service = service_fn({
-        let activity = Arc::clone(&activity);
+        let (activity, stopping) = (Arc::clone(&activity), stop.clone());
         move |request: http::Request<Incoming>| {
             let under_way = activity.begin();
             let answer = pipeline::answer(Arc::clone(&gateway), peer, request);
-            async move { Ok::<_, Infallible>(answer.await.map(|body| Answering::new(body, under_way))) }
+            let stopping = stopping.clone();
+            async move {
+                let mut answer = answer.await;
+                if protocol == Protocol::Http1 && stopping.is_cancelled() {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer.map(|body| Answering::new(body, under_way)))
+            }
         }
     });
     let io = TokioIo::new(transport);

@@ -112,9 +112,10 @@ impl Gateway {
         let places = Arc::new(Semaphore::new(self.settings.limits.connections));
         let connections = TaskTracker::new();
         let accepting = TaskTracker::new();
+        let stops = listener::Stops { stop, cut: CancellationToken::new() };
         for listener in listeners {
-            let (places, connections, stop) = (Arc::clone(&places), connections.clone(), stop.clone());
-            accepting.spawn(listener::serve(Arc::clone(&self), listener, places, connections, stop));
+            let (places, connections, stops) = (Arc::clone(&places), connections.clone(), stops.clone());
+            accepting.spawn(listener::serve(Arc::clone(&self), listener, places, connections, stops));
         }
         accepting.close();
         accepting.wait().await;
@@ -130,6 +131,8 @@ impl Gateway {
                 exchanges = self.tasks.len(),
                 "cut at the end of server.shutdown_grace"
             );
+            stops.cut.cancel();
+            connections.wait().await;
         }
     }
 }

@@ -6,12 +6,14 @@ use super::problem::GatewayError;
 use super::reply::Answer;
 use super::request::{Peer, Request, RequestId, X_REQUEST_ID};
 use super::route::{Action, Route};
-use super::{Gateway, read, relay, strict, write};
+use super::{Gateway, forward, read, relay, strict, write};
 use crate::clock::Timestamp;
 use crate::rate_limit::{Fields, Stage};
 use crate::telemetry::metrics as names;
 use futures_util::FutureExt;
+use http::header::CONTENT_LENGTH;
 use http::{Method, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -55,6 +57,9 @@ async fn way(
     now: Timestamp,
     quota: &mut Fields,
 ) -> Result<Answer, GatewayError> {
+    if forward::is_loop(&request.fields) {
+        return Err(GatewayError::Loop);
+    }
     *quota = route.admit(Stage::Edge, &request, now)?;
     match route.action(&request) {
         Action::Reuse => read::answer(gateway, route, request, now).await,
@@ -69,12 +74,12 @@ struct Seen<'a> {
     gateway: &'a Gateway,
     began: Timestamp,
     id: RequestId,
+    method: Method,
     line: Option<Line>,
 }
 
 /// The parts of the log line; kept only where it is written.
 struct Line {
-    method: Method,
     target: String,
     client: std::net::IpAddr,
 }
@@ -83,11 +88,10 @@ impl<'a> Seen<'a> {
     fn of(gateway: &'a Gateway, request: &Request, began: Timestamp) -> Self {
         let logged = tracing::enabled!(target: "tidegate::access", tracing::Level::DEBUG);
         let line = logged.then(|| Line {
-            method: request.method.clone(),
             target: format!("{}{}", request.target.authority(), request.target.path()),
             client: request.client.address,
         });
-        Self { gateway, began, id: request.id.clone(), line }
+        Self { gateway, began, id: request.id.clone(), method: request.method.clone(), line }
     }
 
     fn finish(
@@ -97,6 +101,9 @@ impl<'a> Seen<'a> {
         quota: &Fields,
     ) -> Response<Body> {
         let mut response = finished(outcome, route, quota);
+        if self.method == Method::HEAD {
+            without_content(&mut response);
+        }
         response.headers_mut().insert(X_REQUEST_ID, self.id.value());
         if let Some(line) = self.line {
             let milliseconds = self.gateway.clock.now().since(self.began).as_millis();
@@ -104,7 +111,7 @@ impl<'a> Seen<'a> {
             tracing::debug!(
                 target: "tidegate::access",
                 request_id = %self.id,
-                method = %line.method,
+                method = %self.method,
                 target = line.target,
                 client = %line.client,
                 route = route.map_or("", |route| &route.name),
@@ -118,6 +125,14 @@ impl<'a> Seen<'a> {
     }
 }
 
+/// An answer to HEAD has the fields of its content and no content (RFC 9110 9.3.2); HTTP/2 would send it.
+fn without_content(response: &mut Response<Body>) {
+    if let Some(length) = response.body().size_hint().exact().filter(|length| *length > 0) {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
+    *response.body_mut() = Body::Empty;
+}
+
 /// Adds what every answer carries, and counts it.
 fn finished(outcome: Result<Answer, GatewayError>, route: Option<&Route>, quota: &Fields) -> Response<Body> {
     let (mut response, status, last) = match outcome {
@@ -126,7 +141,10 @@ fn finished(outcome: Result<Answer, GatewayError>, route: Option<&Route>, quota:
             let fields = denied.fields.clone();
             (GatewayError::Quota(denied).into_response(), CacheStatus::Own, Some(fields))
         }
-        Err(error) => (error.into_response(), CacheStatus::Own, None),
+        Err(error) => {
+            let status = error.cache_status();
+            (error.into_response(), status, None)
+        }
     };
     status.append_to(response.headers_mut());
     last.as_ref().unwrap_or(quota).apply(response.headers_mut());

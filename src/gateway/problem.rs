@@ -1,8 +1,10 @@
 //! The only place where an error becomes a response (RFC 9457), with Proxy-Status (RFC 9209).
 
 use super::body::Body;
+use super::cache_status::CacheStatus;
 use super::content::ContentFault;
 use super::strict::Refusal;
+use crate::cache::rules::ForwardReason;
 use crate::rate_limit::Denied;
 use crate::source::SourceError;
 use crate::sync::RecordError;
@@ -33,7 +35,7 @@ pub(crate) enum GatewayError {
     #[error(transparent)]
     Content(#[from] ContentFault),
     #[error("{0}")]
-    Source(SourceFailure),
+    Source(SourceFailure, ForwardReason),
     #[error(transparent)]
     Record(#[from] RecordError),
     /// Too many wait, or what was waited for did not come in time.
@@ -169,7 +171,7 @@ impl GatewayError {
             Self::Content(ContentFault::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Content(ContentFault::TooSlow) => StatusCode::REQUEST_TIMEOUT,
             Self::Content(ContentFault::Broken) => StatusCode::BAD_REQUEST,
-            Self::Source(failure) => failure.status(),
+            Self::Source(failure, _) => failure.status(),
             Self::Record(RecordError::Full) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Record(RecordError::Unavailable | RecordError::KeyBusy) | Self::Overloaded => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -178,10 +180,19 @@ impl GatewayError {
         }
     }
 
+    /// What Cache-Status tells: whether the request went forward.
+    pub(crate) const fn cache_status(&self) -> CacheStatus {
+        match self {
+            Self::Source(SourceFailure::Busy, _) => CacheStatus::Own,
+            Self::Source(_, reason) => CacheStatus::Failed { reason: *reason },
+            _ => CacheStatus::Own,
+        }
+    }
+
     fn problem_type(&self) -> &'static str {
         match self {
             Self::Quota(_) => "https://iana.org/assignments/http-problem-types#quota-exceeded",
-            Self::Overloaded | Self::Source(SourceFailure::Busy) | Self::Record(RecordError::KeyBusy) => {
+            Self::Overloaded | Self::Source(SourceFailure::Busy, _) | Self::Record(RecordError::KeyBusy) => {
                 "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
             }
             _ => "about:blank",
@@ -195,7 +206,7 @@ impl GatewayError {
             Self::Loop => "this request has passed through here before".into(),
             Self::Quota(denied) => format!("the quota {} is used up", denied.violated.join(", ")),
             Self::Content(fault) => fault.to_string(),
-            Self::Source(failure) => match failure {
+            Self::Source(failure, _) => match failure {
                 SourceFailure::Busy => "too many requests toward the source are under way".into(),
                 SourceFailure::Timeout => "the source did not answer in time".into(),
                 SourceFailure::Terminated => "the source closed without an answer".into(),
@@ -211,7 +222,7 @@ impl GatewayError {
     fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Self::Quota(denied) => Some(denied.retry_after_seconds()),
-            Self::Record(_) | Self::Overloaded | Self::Source(SourceFailure::Busy) => {
+            Self::Record(_) | Self::Overloaded | Self::Source(SourceFailure::Busy, _) => {
                 Some(RETRY_AFTER_SECONDS)
             }
             _ => None,
@@ -243,7 +254,7 @@ impl GatewayError {
                 fields
                     .insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
             }
-            Self::Source(failure) => {
+            Self::Source(failure, _) => {
                 if let Ok(value) = HeaderValue::try_from(format!("tidegate; error={failure}")) {
                     fields.insert(PROXY_STATUS, value);
                 }

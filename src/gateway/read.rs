@@ -10,9 +10,9 @@ use super::problem::{GatewayError, SourceFailure};
 use super::relay;
 use super::reply::{self, Answer};
 use super::request::Request;
-use super::route::{Route, is_partial_or_conditional};
-use crate::cache::collapse::{Follower, Lead, Role};
-use crate::cache::rules::reuse::{Failure, may_use_on_failure};
+use super::route::{Route, is_partial};
+use crate::cache::collapse::{Follower, Joined, Lead, Role};
+use crate::cache::rules::reuse::{Failure, Verdict, assess, may_use_on_failure};
 use crate::cache::rules::{ForwardReason, vary};
 use crate::cache::{Cache, CacheKey, Fence, Found, Lookup, Standing, StoredResponse};
 use crate::clock::Timestamp;
@@ -54,7 +54,7 @@ pub(crate) async fn answer(
             Lookup::Forward(why) => (None, why),
         };
         reason = why;
-        let asks_for_less = request.method == Method::HEAD || is_partial_or_conditional(&request);
+        let asks_for_less = request.method == Method::HEAD || is_partial(&request);
         if stale.is_none() && asks_for_less {
             break;
         }
@@ -127,14 +127,20 @@ impl Wanted<'_> {
         let role =
             self.gateway.flights.join(self.key, cache.fence(), |fence| is_joinable(cache, self.key, fence));
         let (mut follower, part) = match role {
-            Role::Lead(lead) => self.lead(lead)?,
+            Role::Lead(lead) => {
+                // Between the look and the flight somebody else's may have landed and been stored.
+                if let Lookup::Fresh(found) = cache.lookup_memory(self.key, &self.request.fields, self.now) {
+                    let answer = hit(&found, self.request, self.now);
+                    return Ok(answer.map_or(Outcome::Alone, |answer| Outcome::Answered(Box::new(answer))));
+                }
+                self.lead(lead)?
+            }
             Role::Follow(follower) => (follower, Part::Follower),
             Role::Full => {
                 return self.stale_or(Failure::NoGoodAnswer, None, || GatewayError::Overloaded);
             }
         };
-        let waited = tokio::time::timeout(self.gateway.settings.request_timeout, follower.landed());
-        match waited.await {
+        match tokio::time::timeout_at(self.request.deadline, follower.landed()).await {
             Err(_) => self.failed(SourceFailure::Timeout),
             Ok(None) => Err(GatewayError::Panicked),
             Ok(Some(Landing::Failed(failure))) => self.failed(failure),
@@ -159,7 +165,7 @@ impl Wanted<'_> {
             lead.close();
             lead.land(Landing::Alone);
         })?;
-        let fill = fill(self.gateway, self.route, self.key, self.request, self.stale.clone(), self.reason)?;
+        let fill = fill(self.gateway, self.route, self.key, self.request, self.stale.clone(), self.reason);
         let (private, receiver) = oneshot::channel();
         self.gateway.tasks.spawn(fill.run(lead, Some(private)));
         Ok((follower, Part::Leader(Leader { private: receiver, quota })))
@@ -179,13 +185,16 @@ impl Wanted<'_> {
         if !vary::matches(&shared.head.selecting_fields, &self.request.fields) {
             return Outcome::OtherVariant;
         }
+        let now = self.gateway.clock.now();
+        if interest.joined() == Joined::AfterLanding && assess(&shared.head, now) != Verdict::Fresh {
+            return Outcome::Alone;
+        }
         if let Some(failure) = Failure::of_status(shared.head.status)
             && let Some(answer) = self.stale_answer(failure, Some(shared.head.status))
         {
             return Outcome::Answered(Box::new(answer));
         }
         let status = self.forwarded_status(shared.head.status, shared.stored, part);
-        let now = self.gateway.clock.now();
         // A reader that comes when the beginning is gone already forwards for itself.
         let Some(reader) = shared.body.reader() else { return Outcome::Alone };
         let body = Body::growing(reader, shared.length, interest);
@@ -217,7 +226,7 @@ impl Wanted<'_> {
 
     fn failed(&self, failure: SourceFailure) -> Result<Outcome, GatewayError> {
         let kind = if failure.is_disconnect() { Failure::Disconnected } else { Failure::NoGoodAnswer };
-        self.stale_or(kind, None, || GatewayError::Source(failure))
+        self.stale_or(kind, None, || GatewayError::Source(failure, self.reason))
     }
 
     fn stale_or(
@@ -248,9 +257,6 @@ pub(crate) fn is_joinable(cache: &Cache, key: &CacheKey, fence: Fence) -> bool {
 }
 
 /// What fills the cache for a request.
-///
-/// # Errors
-/// [`GatewayError::Loop`]
 pub(crate) fn fill(
     gateway: &Arc<Gateway>,
     route: &Arc<Route>,
@@ -258,14 +264,14 @@ pub(crate) fn fill(
     request: &Request,
     stale: Option<Arc<StoredResponse>>,
     reason: ForwardReason,
-) -> Result<Fill, GatewayError> {
-    Ok(Fill {
+) -> Fill {
+    Fill {
         gateway: Arc::clone(gateway),
         route: Arc::clone(route),
         key: key.clone(),
-        head: forward::head(route, request, Purpose::Fill)?,
+        head: forward::head(route, request, Purpose::Fill),
         request_fields: request.fields.clone(),
         stale,
         reason,
-    })
+    }
 }

@@ -26,8 +26,16 @@ pub(crate) async fn alone(
     let quota = route.admit(Stage::Source, &request, now)?;
     let bounds = route.content_bounds;
     request.content.within(bounds)?;
-    let head = forward::head(route, &request, Purpose::Relay)?;
-    let answer = sent(route, head, request.content, bounds, reason).await?;
+    let head = forward::head(route, &request, Purpose::Relay);
+    let nothing_to_send = request.content.is_none();
+    let sending = sent(route, head, request.content, bounds, reason);
+    let answer = if nothing_to_send {
+        let late = |_| GatewayError::Source(SourceFailure::Timeout, reason);
+        tokio::time::timeout_at(request.deadline, sending).await.map_err(late)??
+    } else {
+        // An upload takes as long as it moves; then the source's own `timeout` counts.
+        sending.await?
+    };
     Ok(Answer { quota: Some(quota), ..answer })
 }
 
@@ -46,7 +54,7 @@ pub(crate) async fn sent(
     let outcome = forward::send(route, head, stream.body, stream.upload.as_ref(), reason).await;
     let mut response = outcome.map_err(|error| match stream.fault.get() {
         Some(fault) => GatewayError::Content(*fault),
-        None => GatewayError::Source(SourceFailure::from(&error)),
+        None => GatewayError::Source(SourceFailure::from(&error), reason),
     })?;
     forward::pass_on(response.headers_mut());
     let status = CacheStatus::Forwarded { reason, status: response.status(), stored: Stored::NotConsidered };

@@ -45,7 +45,9 @@ pub(crate) fn stored(
         }
         Precondition::Send if request.method == Method::HEAD => {
             let mut fields = stored.fields.clone();
-            fields.entry(CONTENT_LENGTH).or_insert_with(|| stored.body.len().into());
+            if stored.status != StatusCode::NO_CONTENT {
+                fields.entry(CONTENT_LENGTH).or_insert_with(|| stored.body.len().into());
+            }
             response(stored.status, fields, Body::Empty)
         }
         Precondition::Send => match range::evaluate(&request.method, &request.fields, stored) {
@@ -119,7 +121,7 @@ pub(crate) fn growing(
         Precondition::Send | Precondition::Forward => response(shared.status, shared.fields.clone(), body),
     };
     let collapsed = matches!(status, CacheStatus::Collapsed { .. });
-    if collapsed || !shared.initial_age.is_zero() {
+    if collapsed || shared.initial_age.as_secs() > 0 {
         response.headers_mut().insert(AGE, shared.current_age(now).as_secs().into());
     }
     Answer { response, status, quota: None }

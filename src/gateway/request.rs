@@ -5,6 +5,7 @@ use crate::target::Target;
 use http::{HeaderMap, Method, Version};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use tokio::time::Instant;
 
 /// Who sent a request.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,8 @@ pub(crate) struct Request {
     pub content: Content,
     pub client: Client,
     pub id: RequestId,
+    /// Until when the head of the answer is waited for (`server.request_timeout`).
+    pub deadline: Instant,
 }
 
 /// The client behind a request.

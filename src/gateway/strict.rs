@@ -9,6 +9,7 @@ use crate::target::{Authority, Scheme, Target, TargetError};
 use http::header::{EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 /// Why a request is refused; a closed list for answer, log and metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +112,16 @@ pub(crate) fn admit(
     let address = forwarded::client_address(&fields, peer.address.ip(), trust, &settings.trusted_proxies);
     let client = Client { address, peer: peer.address.ip().to_canonical(), trust };
     let id = RequestId::of(&fields);
-    Ok(Request { method: head.method, target, fields, version, content: Content::new(body), client, id })
+    Ok(Request {
+        method: head.method,
+        target,
+        fields,
+        version,
+        content: Content::new(body),
+        client,
+        id,
+        deadline: Instant::now() + settings.request_timeout,
+    })
 }
 
 /// Bytes around a field: `: ` and the line's end.

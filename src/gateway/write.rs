@@ -43,7 +43,7 @@ pub(crate) async fn forward(
     let quota = route.admit(Stage::Source, &request, now)?;
     let bounds = route.content_bounds;
     request.content.within(bounds)?;
-    let head = forward::head(route, &request, Purpose::Relay)?;
+    let head = forward::head(route, &request, Purpose::Relay);
     let (gateway, route) = (Arc::clone(gateway), Arc::clone(route));
     let tasks = gateway.tasks.clone();
     joined(tasks.spawn(async move {
@@ -68,7 +68,7 @@ pub(crate) async fn record(
         return forward(gateway, route, request, now).await;
     };
     let quota = route.admit(Stage::Source, &request, now)?;
-    let head = forward::head(route, &request, Purpose::Relay)?;
+    let head = forward::head(route, &request, Purpose::Relay);
     let bounds = route.content_bounds;
     let bytes_max = bounds.bytes_max.map_or(sync.body_bytes_max, |bytes| bytes.min(sync.body_bytes_max));
     let content = std::mem::replace(&mut request.content, super::content::Content::None);
@@ -173,7 +173,7 @@ async fn carry(
             }
             let failure = SourceFailure::from(&error);
             Answer {
-                response: GatewayError::Source(failure).into_response(),
+                response: GatewayError::Source(failure, ForwardReason::Method).into_response(),
                 status: CacheStatus::Failed { reason: ForwardReason::Method },
                 quota: None,
             }

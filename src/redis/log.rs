@@ -69,6 +69,9 @@ pub struct LogReader {
 }
 
 impl LogReader {
+    /// The most entries that one read gives: fewer were all there are.
+    pub const BATCH: usize = BATCH;
+
     pub(super) const fn new(connection: MultiplexedConnection) -> Self {
         Self { connection }
     }

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// The most that wait for a place toward one source; beyond it requests are told at once (I10).
 const QUEUE_MAX: usize = 4096;
@@ -168,7 +169,8 @@ impl Source {
         url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
-    /// Sends a request as it is and waits for the head of the answer. A safe request without content
+    /// Sends a request as it is and waits for the head of the answer, all within the source's `timeout`;
+    /// while content still moves toward the source that begins anew. A safe request without content
     /// whose pooled connection closes before any byte of an answer is sent once more
     /// (RFC 9110 9.2.2, RFC 9112 9.3.1).
     ///
@@ -179,14 +181,15 @@ impl Source {
         request: Request<RequestBody>,
         upload: Option<&Upload>,
     ) -> Result<Response<SourceBody>, SourceError> {
-        let place = self.place().await?;
+        let deadline = Instant::now() + self.settings.timeout;
+        let place = self.place(deadline).await?;
         let again = repeatable(&request);
         self.in_flight.increment(1.0);
         let place = Place { _permit: place, in_flight: self.in_flight.clone() };
         let sent_at = self.clock.now();
-        let response = match (self.attempt(request, upload).await, again) {
+        let response = match (self.attempt(request, upload, deadline).await, again) {
             (Err(Attempt { error: SourceError::Closed(_), reused: Reused::Pooled }), Some(again)) => {
-                self.attempt(again, None).await
+                self.attempt(again, None, deadline).await
             }
             (outcome, _) => outcome,
         };
@@ -199,11 +202,12 @@ impl Source {
         &self,
         request: Request<RequestBody>,
         upload: Option<&Upload>,
+        mut deadline: Instant,
     ) -> Result<Response<hyper::body::Incoming>, Attempt> {
         let answer = self.client.request(request);
         tokio::pin!(answer);
         loop {
-            match tokio::time::timeout(self.settings.timeout, &mut answer).await {
+            match tokio::time::timeout_at(deadline, &mut answer).await {
                 Ok(Ok(mut response)) => {
                     if let Some(uses) = response.extensions_mut().remove::<Uses>() {
                         uses.count();
@@ -218,13 +222,15 @@ impl Source {
                     return Err(Attempt { error: SourceError::Closed(error), reused });
                 }
                 // A request that is still being sent has not begun to wait for its answer.
-                Err(_) if upload.is_some_and(Upload::moved) => {}
+                Err(_) if upload.is_some_and(Upload::moved) => {
+                    deadline = Instant::now() + self.settings.timeout;
+                }
                 Err(_) => return Err(Attempt { error: SourceError::Timeout, reused: Reused::Fresh }),
             }
         }
     }
 
-    async fn place(&self) -> Result<OwnedSemaphorePermit, SourceError> {
+    async fn place(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, SourceError> {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Ok(place);
         }
@@ -233,7 +239,7 @@ impl Source {
             return Err(SourceError::Busy);
         }
         let _waiting = Waiting(&self.waiting);
-        let place = tokio::time::timeout(self.settings.timeout, Arc::clone(&self.places).acquire_owned());
+        let place = tokio::time::timeout_at(deadline, Arc::clone(&self.places).acquire_owned());
         place.await.ok().and_then(Result::ok).ok_or(SourceError::Busy)
     }
 }

@@ -32,7 +32,7 @@ impl Vary {
             for member in line.split(',').map(str::trim).filter(|member| !member.is_empty()) {
                 // `*` is a token too, so it would be taken for a name.
                 match member.parse::<HeaderName>() {
-                    Ok(name) if name != "*" => names.push(name),
+                    Ok(name) if name != "*" && !is_written_here(&name) => names.push(name),
                     _ => return Self::Anything,
                 }
             }
@@ -41,6 +41,13 @@ impl Vary {
         names.dedup();
         if names.len() > SELECTING_FIELDS_MAX { Self::Anything } else { Self::Fields(names) }
     }
+}
+
+/// Fields that the source gets from the gateway, not from the client: what it varies on there cannot be
+/// told from a client's request.
+fn is_written_here(name: &HeaderName) -> bool {
+    const NAMES: [&str; 4] = ["forwarded", "via", "cdn-loop", "x-request-id"];
+    name.as_str().starts_with("x-forwarded-") || NAMES.contains(&name.as_str())
 }
 
 /// The values of a request for these names, as they are stored.

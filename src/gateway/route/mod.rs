@@ -13,7 +13,7 @@ use super::request::Request;
 use super::strict::Refusal;
 use crate::cache::CacheKey;
 use crate::cache::policy::Storing;
-use crate::cache::rules::ForwardReason;
+use crate::cache::rules::{ForwardReason, invalidation};
 use crate::clock::Timestamp;
 use crate::rate_limit::{Caller, Fields, Quotas, Stage, Verdict};
 use crate::source::Source;
@@ -55,8 +55,9 @@ impl Route {
             Method::GET | Method::HEAD if !storing || !request.content.is_none() => {
                 Action::Relay(ForwardReason::Bypass)
             }
+            Method::GET | Method::HEAD if is_for_the_source(request) => Action::Relay(ForwardReason::Request),
             Method::GET | Method::HEAD => Action::Reuse,
-            Method::OPTIONS => Action::Relay(ForwardReason::Method),
+            ref safe if !invalidation::is_unsafe(safe) => Action::Relay(ForwardReason::Method),
             _ if self.settings.sync.is_some() => Action::Record,
             _ => Action::Write,
         }
@@ -129,9 +130,14 @@ fn is_ignored(pair: &str, ignored: &[String]) -> bool {
     })
 }
 
-/// Whether a read's preconditions or ranges are the source's affair where nothing is stored.
-pub(crate) fn is_partial_or_conditional(request: &Request) -> bool {
-    [RANGE, IF_RANGE, IF_MATCH, IF_UNMODIFIED_SINCE].iter().any(|name| request.fields.contains_key(name))
+/// Whether a read's conditions are the source's to decide, whatever is stored (RFC 9111 4.3.2).
+fn is_for_the_source(request: &Request) -> bool {
+    [IF_MATCH, IF_UNMODIFIED_SINCE].iter().any(|name| request.fields.contains_key(name))
+}
+
+/// Whether a read asks for a part: where nothing is stored, that is the source's affair.
+pub(crate) fn is_partial(request: &Request) -> bool {
+    [RANGE, IF_RANGE].iter().any(|name| request.fields.contains_key(name))
 }
 
 /// All routes, in their order.

@@ -40,12 +40,14 @@ async fn follow_once(log: &Following) -> Result<std::convert::Infallible, Unavai
             Reading::Following => ReadWait::Moment,
         };
         let entries = reader.read(&log.log_key, after, wait).await?;
-        if entries.is_empty() {
-            log.state().reading = Reading::Following;
-            log.verified_at.fetch_max(asked_at.as_millis(), Ordering::Relaxed);
-        }
+        // What does not fill a batch was all there was.
+        let at_end = entries.len() < LogReader::BATCH;
         for entry in entries {
             take(log, &entry);
+        }
+        if at_end {
+            log.state().reading = Reading::Following;
+            log.verified_at.fetch_max(asked_at.as_millis(), Ordering::Relaxed);
         }
     }
 }
