@@ -8,6 +8,7 @@
 //! ```
 
 use super::activity::Activity;
+use super::cache_status::CacheStatus;
 use super::gate::{Gate, Passage};
 use super::pace::{Pace, TooSlow};
 use super::problem::GatewayError;
@@ -226,8 +227,9 @@ impl Transport {
 }
 
 /// The whole answer to a refused request, for a connection that hyper has seen nothing of.
-fn raw_answer(refusal: Refusal) -> Vec<u8> {
-    let response = GatewayError::Refused(refusal).into_response();
+pub(crate) fn raw_answer(refusal: Refusal) -> Vec<u8> {
+    let mut response = GatewayError::Refused(refusal).into_response();
+    CacheStatus::Own.append_to(response.headers_mut());
     let (head, body) = response.into_parts();
     let mut answer = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
     for (name, value) in &head.headers {

@@ -6,7 +6,7 @@
 //!      -> head may be shared   land Shared, then pump the body: complete -> store, close
 //!      |                                                        broken   -> abort, close
 //!      |                                                        nobody reads, far from done -> drop
-//!      -> head may not         close, land Alone; the leader gets the answer for itself
+//!      -> head may not         close; the leader gets the answer for itself, stored where it may be
 //! ```
 
 use super::Gateway;
@@ -19,7 +19,7 @@ use super::route::Route;
 use crate::cache::collapse::Lead;
 use crate::cache::growing::{Growing, Pushed};
 use crate::cache::rules::reuse::{Failure, Verdict, assess, may_use_on_failure};
-use crate::cache::rules::storable;
+use crate::cache::rules::storable::{self, Admitted};
 use crate::cache::rules::validation::{self, Freshened};
 use crate::cache::rules::{Exchange, ForwardReason, NoStoreReason, RequestHead, ResponseHead};
 use crate::cache::{CacheKey, StoredResponse};
@@ -51,6 +51,15 @@ pub(crate) struct Fill {
 
 /// An answer that only the leader may have.
 pub(crate) type Private = (Response<SourceBody>, NoStoreReason);
+
+/// Who may have an answer that is being stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Audience {
+    /// Everybody who waited.
+    All,
+    /// The one whose request it was.
+    Leader,
+}
 
 /// A head that has arrived, and when.
 struct Arrived {
@@ -125,28 +134,41 @@ impl Fill {
     /// Shares and stores an answer, or hands it to the leader alone.
     async fn take(&self, lead: &Lead<Landing>, arrived: Arrived, private: Option<oneshot::Sender<Private>>) {
         let Arrived { mut parts, body, exchange } = arrived;
+        forwarded::append(&mut parts.headers, &VIA, "1.1 tidegate");
         let policy = &self.route.settings.cache;
         let request = RequestHead { method: &Method::GET, fields: &self.request_fields };
         let head = ResponseHead { status: parts.status, fields: &parts.headers };
-        let too_large =
-            body.size_hint().exact().is_some_and(|length| length > self.gateway.cache.object_bytes_max());
+        let object_bytes_max = self.gateway.cache.object_bytes_max();
+        let too_large = body.size_hint().exact().is_some_and(|length| length > object_bytes_max);
+        let admitted = match storable::admit(request, head, policy, &exchange) {
+            Ok(_) if too_large => Err(NoStoreReason::TooLarge),
+            Ok(_) if self.is_worse_than_stale(parts.status) => Err(NoStoreReason::Status),
+            admitted => admitted,
+        };
         let shareable = match storable::may_share(request, head, policy, &exchange) {
             // What no tier takes is nobody else's either: each reads it at its own pace.
             Ok(()) if too_large => Err(NoStoreReason::TooLarge),
             shareable => shareable,
         };
-        if let Err(reason) = shareable {
-            lead.close();
-            lead.land(Landing::Alone);
-            if let Some(private) = private {
-                forward::pass_on(&mut parts.headers);
-                // A leader whose client has left has no use for it.
-                drop(private.send((Response::from_parts(parts, body), reason)));
+        match (shareable, admitted) {
+            (Ok(()), admitted) => {
+                self.share(lead, Arrived { parts, body, exchange }, admitted, Audience::All).await;
             }
-            return;
+            // It may be stored, to be validated before each use; those who waited ask for themselves.
+            (Err(_), Ok(admitted)) => {
+                let arrived = Arrived { parts, body, exchange };
+                self.share(lead, arrived, Ok(admitted), Audience::Leader).await;
+            }
+            (Err(reason), Err(_)) => {
+                lead.close();
+                lead.land(Landing::Alone);
+                if let Some(private) = private {
+                    forward::end_to_end(&mut parts.headers);
+                    // A leader whose client has left has no use for it.
+                    drop(private.send((Response::from_parts(parts, body), reason)));
+                }
+            }
         }
-        forwarded::append(&mut parts.headers, &VIA, "1.1 tidegate");
-        self.share(lead, &parts, body, &exchange).await;
     }
 
     /// Whether an error came although what is stored may still be used in its place: then it is not
@@ -161,29 +183,30 @@ impl Fill {
     async fn share(
         &self,
         lead: &Lead<Landing>,
-        parts: &response::Parts,
-        body: SourceBody,
-        exchange: &Exchange,
+        arrived: Arrived,
+        admitted: Result<Admitted, NoStoreReason>,
+        audience: Audience,
     ) {
+        let Arrived { parts, body, exchange } = arrived;
         let request = RequestHead { method: &Method::GET, fields: &self.request_fields };
         let response = ResponseHead { status: parts.status, fields: &parts.headers };
         let length = body.size_hint().exact();
-        let admitted = match storable::admit(request, response, &self.route.settings.cache, exchange) {
-            Ok(_) if self.is_worse_than_stale(parts.status) => Err(NoStoreReason::Status),
-            admitted => admitted,
-        };
         let stored = admitted.as_ref().map_or_else(|reason| Stored::No(*reason), |_| Stored::Yes);
         let growing = Growing::new(self.gateway.cache.object_bytes_max());
         let head = match &admitted {
             Ok(admitted) => admitted.head().clone(),
-            Err(_) => storable::unstored(request, response, exchange),
+            Err(_) => storable::unstored(request, response, &exchange),
         };
         // Late comers may join only what they could have been given from the store.
-        let joinable = admitted.is_ok() && assess(&head, self.gateway.clock.now()) == Verdict::Fresh;
-        if !joinable {
+        let fresh = admitted.is_ok() && assess(&head, self.gateway.clock.now()) == Verdict::Fresh;
+        if !fresh || audience == Audience::Leader {
             lead.close();
         }
-        lead.land(Landing::Shared(Arc::new(Shared { head, body: Arc::clone(&growing), length, stored })));
+        let shared = Arc::new(Shared { head, body: Arc::clone(&growing), length, stored });
+        lead.land(match audience {
+            Audience::All => Landing::Shared(shared),
+            Audience::Leader => Landing::SharedOnce(shared),
+        });
         let store = |whole: Bytes| {
             if let Ok(admitted) = admitted {
                 // Purged meanwhile: those who waited have it, nobody else will.

@@ -140,8 +140,13 @@ fn cause(error: &SourceError) -> String {
 
 /// Makes a source's fields fit for clients: end-to-end ones only, with Via.
 pub(crate) fn pass_on(fields: &mut HeaderMap) {
-    hop_by_hop::remove(fields);
     forwarded::append(fields, &VIA, via(Version::HTTP_11));
+    end_to_end(fields);
+}
+
+/// Leaves of a source's fields those that are meant for clients.
+pub(crate) fn end_to_end(fields: &mut HeaderMap) {
+    hop_by_hop::remove(fields);
     tags::remove_private(fields);
 }
 

@@ -11,6 +11,8 @@ use std::sync::Arc;
 pub(crate) enum Landing {
     /// A head that may be shared, and the body that grows.
     Shared(Arc<Shared>),
+    /// As [`Landing::Shared`], but for the leader alone: it is stored to be validated before each use.
+    SharedOnce(Arc<Shared>),
     /// The source confirmed what was stored (304): here it is, freshened.
     Validated(Arc<StoredResponse>),
     /// The source confirmed it, and that it may not be kept (`private`, `no-store`): for the leader.

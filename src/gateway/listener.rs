@@ -1,9 +1,10 @@
 //! The accept loop: which protocol is spoken, how many connections there may be, and how they end.
 
 use super::activity::Answering;
-use super::connection::{Protocol, Transport};
+use super::connection::{Protocol, Transport, raw_answer};
 use super::pipeline;
 use super::request::Peer;
+use super::strict::Refusal;
 use super::{Gateway, Limits};
 use bytes::BytesMut;
 use http::HeaderValue;
@@ -50,10 +51,6 @@ const BUFFER_BYTES_MIN: usize = 64 * 1024;
 
 /// HTTP/2: bytes beyond `limits.head` that hyper may take, so that the strict gate can answer.
 const HEAD_SLACK_BYTES: u16 = u16::MAX;
-
-/// Above the limit of connections.
-const FULL_ANSWER: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
 
 /// The two words that end connections.
 #[derive(Clone, Debug)]
@@ -107,7 +104,7 @@ pub(crate) async fn serve(
 
 fn refuse(stream: &TcpStream, address: SocketAddr) {
     // Best effort: a client that does not get it sees the close.
-    let sent = stream.try_write(FULL_ANSWER).is_ok();
+    let sent = stream.try_write(&raw_answer(Refusal::Connections)).is_ok();
     tracing::debug!(target: "tidegate::connection", %address, sent, "refused: server.limits.connections");
 }
 

@@ -36,6 +36,7 @@ use crate::rate_limit::Quotas;
 use crate::source::Source;
 use crate::sync::{Engine, Fenced};
 use crate::telemetry::metrics as names;
+use background::Background;
 use landing::Landing;
 use metrics::RouteMetrics;
 use route::{Route, Routes};
@@ -54,8 +55,7 @@ pub struct Gateway {
     engine: Option<Arc<Engine>>,
     clock: Clock,
     flights: Arc<Flights<Landing>>,
-    /// Places for background validations.
-    background: Arc<Semaphore>,
+    background: Background,
     /// Fills and writes: work that no client owns.
     tasks: TaskTracker,
     open_connections: OpenConnections,
@@ -99,7 +99,7 @@ impl Gateway {
             engine: parts.engine,
             clock: parts.clock,
             flights: Flights::new(),
-            background: Arc::new(Semaphore::new(background::VALIDATIONS_MAX)),
+            background: Background::new(),
             tasks: TaskTracker::new(),
             open_connections: OpenConnections(::metrics::gauge!(names::CONNECTIONS)),
             settings,

@@ -80,7 +80,8 @@ struct Seen<'a> {
 
 /// The parts of the log line; kept only where it is written.
 struct Line {
-    target: String,
+    host: String,
+    path: String,
     client: std::net::IpAddr,
 }
 
@@ -88,7 +89,8 @@ impl<'a> Seen<'a> {
     fn of(gateway: &'a Gateway, request: &Request, began: Timestamp) -> Self {
         let logged = tracing::enabled!(target: "tidegate::access", tracing::Level::DEBUG);
         let line = logged.then(|| Line {
-            target: format!("{}{}", request.target.authority(), request.target.path()),
+            host: request.target.authority().to_string(),
+            path: request.target.path().to_owned(),
             client: request.client.address,
         });
         Self { gateway, began, id: request.id.clone(), method: request.method.clone(), line }
@@ -106,18 +108,19 @@ impl<'a> Seen<'a> {
         }
         response.headers_mut().insert(X_REQUEST_ID, self.id.value());
         if let Some(line) = self.line {
-            let milliseconds = self.gateway.clock.now().since(self.began).as_millis();
+            let took = self.gateway.clock.now().since(self.began);
             let field = response.headers().get(super::cache_status::CACHE_STATUS);
             tracing::debug!(
                 target: "tidegate::access",
                 request_id = %self.id,
                 method = %self.method,
-                target = line.target,
+                host = line.host,
+                path = line.path,
                 client = %line.client,
                 route = route.map_or("", |route| &route.name),
                 status = response.status().as_u16(),
                 cache_status = field.and_then(|value| value.to_str().ok()).unwrap_or_default(),
-                milliseconds,
+                seconds = took.as_secs_f64(),
                 "request"
             );
         }

@@ -117,6 +117,7 @@ impl From<&SourceError> for SourceFailure {
             SourceError::Timeout => Self::Timeout,
             SourceError::Connect(cause) => of_connect(cause),
             SourceError::Closed(cause) => of_exchange(cause),
+            SourceError::HeadTooLarge => Self::Protocol,
         }
     }
 }
@@ -222,9 +223,10 @@ impl GatewayError {
     fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Self::Quota(denied) => Some(denied.retry_after_seconds()),
-            Self::Record(_) | Self::Overloaded | Self::Source(SourceFailure::Busy, _) => {
-                Some(RETRY_AFTER_SECONDS)
-            }
+            Self::Record(_)
+            | Self::Overloaded
+            | Self::Source(SourceFailure::Busy, _)
+            | Self::Refused(Refusal::Connections) => Some(RETRY_AFTER_SECONDS),
             _ => None,
         }
     }

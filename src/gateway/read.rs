@@ -149,6 +149,10 @@ impl Wanted<'_> {
                 Part::Leader(_) => Ok(self.validated(&stored, &part)),
                 Part::Follower => Ok(Outcome::Alone),
             },
+            Ok(Some(Landing::SharedOnce(shared))) => match part {
+                Part::Leader(_) => Ok(self.shared(&shared, follower, &part)),
+                Part::Follower => Ok(Outcome::Alone),
+            },
             Ok(Some(Landing::Shared(shared))) => Ok(self.shared(&shared, follower, &part)),
             Ok(Some(Landing::Alone)) => match part {
                 Part::Leader(leader) => Ok(self.private(leader).await),

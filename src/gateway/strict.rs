@@ -26,6 +26,7 @@ pub(crate) enum Refusal {
     Method,
     Expect,
     Version,
+    Connections,
 }
 
 impl Refusal {
@@ -40,6 +41,7 @@ impl Refusal {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Expect => StatusCode::EXPECTATION_FAILED,
             Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::Connections => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -58,6 +60,7 @@ impl Refusal {
             Self::Method => "method",
             Self::Expect => "expect",
             Self::Version => "version",
+            Self::Connections => "connections",
         }
     }
 
@@ -76,6 +79,7 @@ impl Refusal {
             Self::Method => "CONNECT and TRACE are not served".into(),
             Self::Expect => "100-continue is the only expectation that is understood".into(),
             Self::Version => "HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here".into(),
+            Self::Connections => "there are as many connections as server.limits.connections".into(),
         }
     }
 }

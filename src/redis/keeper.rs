@@ -69,8 +69,9 @@ impl Links {
         })
     }
 
+    /// Where the breaker stands; open, too, while there is no connection: nothing passes then either.
     pub(super) fn state(&self) -> State {
-        self.breaker().state(self.clock.now())
+        if self.is_connected() { self.breaker().state(self.clock.now()) } else { State::Open }
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -125,6 +126,7 @@ impl Links {
         if connected.as_ref().is_some_and(|connected| connected.generation == generation) {
             *connected = None;
             drop(connected);
+            tracing::warn!("Redis is lost; until it is back, memory and the source answer");
             self.lost.notify_one();
         }
     }

@@ -6,8 +6,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
@@ -72,17 +71,17 @@ impl Body for SourceBody {
     }
 }
 
-/// Whether a request's content has moved since it was last asked.
+/// When a request's content moved last.
 #[derive(Clone, Debug, Default)]
-pub struct Upload(Arc<AtomicBool>);
+pub struct Upload(Arc<Mutex<Option<Instant>>>);
 
 impl Upload {
     /// A part was handed on.
     pub fn report(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    pub(super) fn moved(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
+    pub(super) fn moved_at(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -85,6 +85,9 @@ pub enum SourceError {
     /// It closed or reset the connection, or what it sent is no HTTP; it may have acted.
     #[error("the source closed without a proper answer")]
     Closed(#[source] hyper_util::client::legacy::Error),
+    /// The head of its answer is larger than anybody should send; it may have acted.
+    #[error("the head of the source's answer is too large")]
+    HeadTooLarge,
 }
 
 impl SourceError {
@@ -93,7 +96,7 @@ impl SourceError {
     pub const fn never_sent(&self) -> bool {
         match self {
             Self::Busy | Self::Connect(_) => true,
-            Self::Timeout | Self::Closed(_) => false,
+            Self::Timeout | Self::Closed(_) | Self::HeadTooLarge => false,
         }
     }
 }
@@ -209,6 +212,9 @@ impl Source {
         loop {
             match tokio::time::timeout_at(deadline, &mut answer).await {
                 Ok(Ok(mut response)) => {
+                    if head_bytes(response.headers()) > HEAD_BYTES_MAX {
+                        return Err(Attempt { error: SourceError::HeadTooLarge, reused: Reused::Fresh });
+                    }
                     if let Some(uses) = response.extensions_mut().remove::<Uses>() {
                         uses.count();
                     }
@@ -222,10 +228,12 @@ impl Source {
                     return Err(Attempt { error: SourceError::Closed(error), reused });
                 }
                 // A request that is still being sent has not begun to wait for its answer.
-                Err(_) if upload.is_some_and(Upload::moved) => {
-                    deadline = Instant::now() + self.settings.timeout;
+                Err(_) => {
+                    let moved_at = upload.and_then(Upload::moved_at);
+                    let later =
+                        moved_at.map(|at| at + self.settings.timeout).filter(|later| *later > deadline);
+                    deadline = later.ok_or(Attempt { error: SourceError::Timeout, reused: Reused::Fresh })?;
                 }
-                Err(_) => return Err(Attempt { error: SourceError::Timeout, reused: Reused::Fresh }),
             }
         }
     }
@@ -269,6 +277,11 @@ impl Drop for Place {
 struct Attempt {
     error: SourceError,
     reused: Reused,
+}
+
+/// About the bytes of an answer's fields: hyper bounds its buffer, not what it finds in it.
+fn head_bytes(fields: &http::HeaderMap) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }
 
 enum Reused {

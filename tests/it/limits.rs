@@ -89,6 +89,50 @@ async fn a_slow_head_is_cut() {
     }
 }
 
+/// Between two requests `idle_timeout` holds, and a second head that stands still is told so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_connection_is_closed() {
+    let source = source().await;
+    let limits = "[server.limits]\nheader_timeout = \"300ms\"\nidle_timeout = \"600ms\"\n";
+    let gateway = Setup::new(format!("{}{EVERYTHING}{limits}", source.table())).start().await;
+    let request = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (sent, answers, last) in [
+        (request.to_owned(), 1, "HTTP/1.1 200"),
+        (format!("{request}{request}"), 2, "HTTP/1.1 200"),
+        (format!("{request}GET /a HT"), 2, "HTTP/1.1 408"),
+    ] {
+        let mut stream = TcpStream::connect(gateway.public).await.expect("a connection");
+        stream.write_all(sent.as_bytes()).await.expect("sent");
+        let mut answer = Vec::new();
+        within("the close", stream.read_to_end(&mut answer)).await.expect("a close");
+        let answer = String::from_utf8_lossy(&answer);
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), answers, "{answer}");
+        assert!(answer.rfind(last) == answer.rfind("HTTP/1.1 "), "{answer}");
+    }
+}
+
+/// RFC 9110 9.3.2, where HTTP/2 would send what HTTP/1 leaves out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_over_http2_has_no_content_even_when_it_is_an_error() {
+    let source = source().await;
+    let text = format!("{}[[route]]\nname = \"a\"\npath = \"/a\"\nsource = \"inventory\"\n", source.table());
+    let gateway = Setup::new(text).start().await;
+    let stream = TcpStream::connect(gateway.public).await.expect("a connection");
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut send, connection) = hyper::client::conn::http2::handshake(executor, io).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let uri = format!("http://{}/nowhere", gateway.public);
+    let ask =
+        hyper::Request::head(uri).body(http_body_util::Empty::<bytes::Bytes>::new()).expect("a request");
+    let answer = within("the answer", send.send_request(ask)).await.expect("no protocol error");
+    assert_eq!(answer.status(), 404);
+    assert!(answer.headers().contains_key("content-length"));
+    let content =
+        http_body_util::BodyExt::collect(answer.into_body()).await.expect("a whole answer").to_bytes();
+    assert!(content.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_beyond_the_bound_are_turned_away_and_served_again_later() {
     let source = source().await;

@@ -252,6 +252,47 @@ async fn a_stale_response_is_validated_and_a_304_freshens_it() {
     }
 }
 
+/// RFC 9111 5.2.2.4 and 4: what may be stored but not used unasked is validated each time, not sent anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_must_be_validated_is_stored_and_validated() {
+    for control in ["no-cache", "no-cache, max-age=60", "max-age=0", "must-revalidate"] {
+        let source = ScriptedSource::start().await;
+        let whole = || Reply::ok("body").cache_control(control).field("ETag", "\"v1\"");
+        let not_modified = || Reply::new(304, "").cache_control(control).field("ETag", "\"v1\"");
+        source.sequence("/a", vec![whole(), not_modified(), not_modified()]);
+        let gateway = gateway_for(&source, "").await;
+        assert!(gateway.get("/a").await.says("stored"), "{control}");
+        for _ in 0..2 {
+            let validated = gateway.get("/a").await;
+            assert_eq!((validated.status, validated.text().as_str()), (200, "body"), "{control}");
+            assert!(validated.says("fwd-status=304"), "{control}: {validated:?}");
+        }
+        let conditions: Vec<_> = source
+            .received("/a")
+            .iter()
+            .map(|one| one.fields.get("If-None-Match").map(str::to_owned))
+            .collect();
+        assert_eq!(conditions, [None, Some("\"v1\"".to_owned()), Some("\"v1\"".to_owned())], "{control}");
+    }
+}
+
+/// RFC 9111 4.3.3: an error with freshness of its own does not take the place of what it was to validate.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_never_replaces_what_is_served_in_its_place() {
+    let source = ScriptedSource::start().await;
+    let good = Reply::ok("good").cache_control("max-age=0, stale-if-error=600").field("ETag", "\"v1\"");
+    let bad = || Reply::new(503, "bad").cache_control("max-age=600");
+    source.sequence("/a", vec![good, bad(), bad(), Reply::ok("new").cache_control("max-age=60")]);
+    let gateway = gateway_for(&source, "").await;
+    assert_eq!(gateway.get("/a").await.text(), "good");
+    for _ in 0..2 {
+        let stale = gateway.get("/a").await;
+        assert_eq!((stale.status, stale.text().as_str()), (200, "good"), "{stale:?}");
+        assert!(stale.says("detail=stale-if-error"), "{stale:?}");
+    }
+    assert_eq!(gateway.get("/a").await.text(), "new");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clients_conditions_are_answered_from_the_store() {
     let source = ScriptedSource::start().await;
