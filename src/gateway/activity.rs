@@ -4,10 +4,12 @@ use super::body;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use tokio::time::Instant;
 
 /// The requests under way on a connection; shared by its transport and its requests.
 #[derive(Debug, Default)]
@@ -16,14 +18,17 @@ pub(crate) struct Activity {
     begun: AtomicU64,
     /// The transport, while it waits for an answer to end.
     waiting: AtomicWaker,
+    /// Answers of which a part was handed over and no more asked for, and since when: HTTP/2 streams
+    /// whose client grants no window. At most as many as there are streams.
+    standing: Mutex<HashMap<u64, Instant>>,
 }
 
 impl Activity {
     /// A request begins; it ends when the returned value is dropped.
     pub(crate) fn begin(self: &Arc<Self>) -> UnderWay {
         self.under_way.fetch_add(1, Ordering::Relaxed);
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        UnderWay(Arc::clone(self))
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
+        UnderWay { activity: Arc::clone(self), number, handed_over: Handed::Nothing }
     }
 
     /// How many requests have begun so far.
@@ -36,6 +41,15 @@ impl Activity {
         self.waiting.register(waker);
     }
 
+    /// Since when the answer stands that has stood the longest.
+    pub(crate) fn standing_since(&self) -> Option<Instant> {
+        self.standing().values().min().copied()
+    }
+
+    fn standing(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether no request is under way.
     pub(crate) fn is_idle(&self) -> bool {
         self.under_way.load(Ordering::Acquire) == 0
@@ -44,12 +58,38 @@ impl Activity {
 
 /// A request under way.
 #[derive(Debug)]
-pub(crate) struct UnderWay(Arc<Activity>);
+pub(crate) struct UnderWay {
+    activity: Arc<Activity>,
+    number: u64,
+    handed_over: Handed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handed {
+    Nothing,
+    Part,
+}
+
+impl UnderWay {
+    /// A part of the answer was handed over, and there is more.
+    fn stands(&mut self) {
+        self.handed_over = Handed::Part;
+        self.activity.standing().insert(self.number, Instant::now());
+    }
+
+    /// More is asked for, or the answer has ended.
+    fn moves(&mut self) {
+        if std::mem::replace(&mut self.handed_over, Handed::Nothing) == Handed::Part {
+            self.activity.standing().remove(&self.number);
+        }
+    }
+}
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Release);
-        self.0.waiting.wake();
+        self.moves();
+        self.activity.under_way.fetch_sub(1, Ordering::Release);
+        self.activity.waiting.wake();
     }
 }
 
@@ -57,12 +97,12 @@ impl Drop for UnderWay {
 #[derive(Debug)]
 pub(crate) struct Answering {
     body: body::Body,
-    _under_way: UnderWay,
+    under_way: UnderWay,
 }
 
 impl Answering {
     pub(crate) const fn new(body: body::Body, under_way: UnderWay) -> Self {
-        Self { body, _under_way: under_way }
+        Self { body, under_way }
     }
 }
 
@@ -74,7 +114,12 @@ impl Body for Answering {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, body::Broken>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        self.under_way.moves();
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if matches!(frame, Poll::Ready(Some(Ok(_)))) && !self.body.is_end_stream() {
+            self.under_way.stands();
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -10,7 +10,7 @@
 use super::activity::Activity;
 use super::cache_status::CacheStatus;
 use super::gate::{Gate, Passage};
-use super::pace::{Pace, TooSlow};
+use super::pace::{self, Pace, TooSlow};
 use super::problem::GatewayError;
 use super::strict::Refusal;
 use super::{Limits, body};
@@ -127,7 +127,8 @@ impl Transport {
     /// Resolves when the connection has to end: well, where it was idle.
     fn poll_timers(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.activity.is_idle() {
-            return Poll::Pending;
+            // Over HTTP/1 a reader's pace is seen at the socket.
+            return if self.gate.is_some() { Poll::Pending } else { self.poll_standing(context) };
         }
         ready!(self.deadline.as_mut().poll(context));
         match self.phase {
@@ -135,6 +136,19 @@ impl Transport {
             // The end of the stream: hyper closes an idle connection in order.
             Phase::First | Phase::Idle | Phase::Head | Phase::Lingering(_) => Poll::Ready(Ok(())),
         }
+    }
+
+    /// Resolves when an HTTP/2 client has granted no window to an answer for as long as a reader may
+    /// stand still.
+    fn poll_standing(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(since) = self.activity.standing_since() {
+            self.deadline.as_mut().reset(since + pace::WINDOW);
+            ready!(self.deadline.as_mut().poll(context));
+            if self.activity.standing_since() == Some(since) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        Poll::Pending
     }
 
     /// Tells the client why, and reads away what it still sends.

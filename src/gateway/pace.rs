@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 /// How much waiting is measured before it is judged.
-const WINDOW: Duration = Duration::from_secs(10);
+pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 
 /// The other side is under its least rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

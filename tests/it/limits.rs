@@ -111,6 +111,27 @@ async fn an_idle_connection_is_closed() {
     }
 }
 
+/// A client that grants an answer no window holds what it holds for as long as a slow reader may, no longer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_http2_answer_that_nobody_takes_is_cut() {
+    let source = source().await;
+    source.always("/large", crate::support::Reply::ok("x".repeat(1 << 20)).cache_control("max-age=60"));
+    let gateway = Setup::new(format!("{}{EVERYTHING}", source.table())).start().await;
+    let stream = TcpStream::connect(gateway.public).await.expect("a connection");
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let mut client = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+    client.initial_stream_window_size(1024);
+    let (mut send, connection) = client.handshake(io).await.expect("HTTP/2");
+    let ended = tokio::spawn(connection);
+    let uri = format!("http://{}/large", gateway.public);
+    let ask = hyper::Request::get(uri).body(http_body_util::Empty::<bytes::Bytes>::new()).expect("a request");
+    let answer = within("the head", send.send_request(ask)).await.expect("a head");
+    assert_eq!(answer.status(), 200);
+    // Nobody reads the content.
+    assert!(within("the cut", ended).await.is_ok());
+    drop(answer);
+}
+
 /// RFC 9110 9.3.2, where HTTP/2 would send what HTTP/1 leaves out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_over_http2_has_no_content_even_when_it_is_an_error() {
