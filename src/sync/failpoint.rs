@@ -2,7 +2,7 @@
 //!
 //! In debug builds `TIDEGATE_FAIL_POINT=name` (or `name:N`, the N-th time it is reached) writes
 //! `fail point reached: name` to standard error and sends the own process SIGKILL. Release builds
-//! compile [`reach`] to nothing. The points are listed in [`NAMES`], in the order of a change's way.
+//! compile `reach` to nothing. The points are listed in [`NAMES`], in the order of a change's way.
 
 /// Before the transaction with an intent is committed: the client has no answer, the source no request.
 pub const INTENT_BEFORE_COMMIT: &str = "intent-before-commit";
