@@ -130,6 +130,8 @@ impl Wanted<'_> {
             Role::Lead(lead) => {
                 // Between the look and the flight somebody else's may have landed and been stored.
                 if let Lookup::Fresh(found) = cache.lookup_memory(self.key, &self.request.fields, self.now) {
+                    lead.close();
+                    lead.land(Landing::Validated(Arc::clone(&found.stored)));
                     let answer = hit(&found, self.request, self.now);
                     return Ok(answer.map_or(Outcome::Alone, |answer| Outcome::Answered(Box::new(answer))));
                 }
