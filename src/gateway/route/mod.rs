@@ -117,7 +117,7 @@ impl Route {
         let authority = target.authority();
         settings.host.as_deref().is_none_or(|host| host == authority.as_str() || host == authority.host())
             && settings.methods.as_ref().is_none_or(|methods| methods.contains(method))
-            && settings.path.matching(path).is_some()
+            && settings.path.matches(path)
     }
 }
 

@@ -69,29 +69,40 @@ impl PathPattern {
             .collect()
     }
 
+    /// Whether it matches a canonical path.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
+        self.walk(path, |_, _| {})
+    }
+
     /// What its names match in a canonical path; `None` where it does not match.
     #[must_use]
     pub fn matching<'a>(&'a self, path: &'a str) -> Option<Vec<(&'a str, &'a str)>> {
-        let mut rest = Some(path.strip_prefix('/')?);
         let mut names = Vec::new();
+        self.walk(path, |name, part| names.push((name, part))).then_some(names)
+    }
+
+    /// Tells what each name meets on the way; whether the way leads to the end.
+    fn walk<'a>(&'a self, path: &'a str, mut meet: impl FnMut(&'a str, &'a str)) -> bool {
+        let mut rest = path.strip_prefix('/');
         for segment in &self.segments {
-            let current = rest?;
-            if let Segment::Rest(name) = segment {
-                names.push((name.as_str(), current));
-                return Some(names);
-            }
+            let Some(current) = rest else { return false };
             let (part, after) = match current.split_once('/') {
                 Some((part, after)) => (part, Some(after)),
                 None => (current, None),
             };
             match segment {
+                Segment::Rest(name) => {
+                    meet(name, current);
+                    return true;
+                }
                 Segment::Literal(literal) if literal == part => {}
-                Segment::Name(name) if !part.is_empty() => names.push((name.as_str(), part)),
-                Segment::Literal(_) | Segment::Name(_) | Segment::Rest(_) => return None,
+                Segment::Name(name) if !part.is_empty() => meet(name, part),
+                Segment::Literal(_) | Segment::Name(_) => return false,
             }
             rest = after;
         }
-        rest.is_none().then_some(names)
+        rest.is_none()
     }
 }
 
@@ -115,6 +126,7 @@ mod tests {
     fn patterns_match_whole_paths() {
         for (pattern, path, names) in [
             ("/exact", "/exact", Some(vec![])),
+            ("/{*rest}", "no-slash", None),
             ("/exact", "/exact/", None),
             ("/items/{id}", "/items/7", Some(vec![("id", "7")])),
             ("/items/{id}", "/items/", None),
@@ -126,7 +138,9 @@ mod tests {
             ("/", "/", Some(vec![])),
             ("/a/{x}/c", "/a/b/c", Some(vec![("x", "b")])),
         ] {
-            assert_eq!(PathPattern::parse(pattern).unwrap().matching(path), names, "{pattern} {path}");
+            let parsed = PathPattern::parse(pattern).unwrap();
+            assert_eq!(parsed.matching(path), names, "{pattern} {path}");
+            assert_eq!(parsed.matches(path), names.is_some(), "{pattern} {path}");
         }
     }
 
