@@ -23,4 +23,5 @@ mod limits;
 mod quotas;
 mod reads;
 mod support;
+mod validation;
 mod writes;
