@@ -467,6 +467,25 @@ async fn pause_survives_a_restart() {
     second.stop(DEADLINE).await;
 }
 
+/// An idle destination must not keep the journal from forgetting what others got.
+#[tokio::test]
+async fn retention_does_not_wait_for_a_destination_without_traffic() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::good().await;
+    let both = vec![destination("busy", &to.url), destination("idle", &to.url)];
+    let set = Settings { retention: Duration::ZERO, ..settings(data.path(), both) };
+    let engine = Engine::start(set, Clock::system(), ports(vec![]).0).await.unwrap();
+    for number in 0..20 {
+        put(&engine, &format!("/k{number}"), &["busy"]).await;
+    }
+    to.wait_for(20).await;
+    until("everything is forgotten", || async {
+        engine.changes(ChangeFilter::default()).await.unwrap().is_empty()
+    })
+    .await;
+    engine.stop(DEADLINE).await;
+}
+
 fn present(etag: &str, body: &'static str) -> SourceState {
     SourceState::Present { etag: Some(etag.parse().unwrap()), fields: HeaderMap::new(), body: body.into() }
 }

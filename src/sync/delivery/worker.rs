@@ -159,8 +159,13 @@ impl Worker {
             }
         }
         self.breaker_gauge.set(self.pace.breaker(now).as_gauge());
-        let admission = self.pace.next_admission(now).filter(|_| self.lanes.is_ready(now));
-        [read_at, self.lanes.next_due(), admission].into_iter().flatten().min()
+        // Without a free place nothing can begin before an event frees one.
+        let (mut due, mut admission) = (None, None);
+        if self.places_taken < self.pace.concurrency() {
+            admission = self.pace.next_admission(now).filter(|_| self.lanes.is_ready(now));
+            due = self.lanes.next_due();
+        }
+        [read_at, due, admission].into_iter().flatten().min()
     }
 
     fn read_ahead(&mut self, newest: u64, now: Timestamp) -> Option<Timestamp> {
@@ -246,8 +251,13 @@ impl Worker {
             self.read = Read::NotBefore(self.clock.now().plus(READ_AGAIN_AFTER));
             return;
         };
+        let passed_only = ahead.is_empty() && cursor > self.lanes.cursor();
         let rows = self.lanes.read(ahead, cursor);
         if rows.is_empty() {
+            // Nothing of its own will tell how far it is, and retention waits for its frontier.
+            if passed_only && self.lanes.rowless().1 == 0 {
+                drop(self.submit(Step::Spill { rows }).await);
+            }
             return;
         }
         // Nothing is loaded before these rows can be read.
