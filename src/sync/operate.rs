@@ -5,7 +5,7 @@ use super::delivery::{Act, Command, WorkerStatus};
 use super::engine::{Engine, WorkerHandle};
 use super::error::CommandError;
 use super::journal::record::{Record, Unwritten, Verdict, sequence_time};
-use super::journal::sqlite::{self, KnownDestination, change_state};
+use super::journal::sqlite::{self, KnownDestination, Stored};
 use super::status::{
     ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView, DestinationState, DestinationStatus,
 };
@@ -197,21 +197,31 @@ impl Engine {
         send(worker, Command::Resume).await
     }
 
-    /// Decides a change in doubt; whether it was in doubt.
+    /// Decides a change in doubt. Its resolver ends, and the next write of its key may go.
     ///
     /// # Errors
-    /// [`CommandError::Unavailable`]: the journal cannot be written.
-    pub async fn resolve(&self, id: ChangeId, resolution: Resolution) -> Result<bool, CommandError> {
-        let view = self.inner.journal.readers().read(move |store| sqlite::change(store, id)).await?;
-        if view.is_none_or(|view| view.state != change_state::IN_DOUBT_WORD) {
-            return Ok(false);
+    /// [`CommandError`]: no such change, one that is not in doubt, or the journal cannot be used.
+    pub async fn resolve(&self, id: ChangeId, resolution: Resolution) -> Result<(), CommandError> {
+        self.inner.journal.flushed().await;
+        let readers = self.inner.journal.readers();
+        let Some(open) = readers.read(move |store| sqlite::open_change(store, id)).await? else {
+            let known = readers.read(move |store| sqlite::change(store, id)).await?;
+            return Err(known.map_or(CommandError::UnknownChange, |_| CommandError::NotInDoubt));
+        };
+        if !open.known_in_doubt {
+            return Err(CommandError::NotInDoubt);
         }
         let verdict = match resolution {
             Resolution::Committed => Verdict::Committed { key: None },
             Resolution::Aborted => Verdict::Aborted,
         };
         self.inner.journal.write(Record::Outcome { change: id, verdict }).await?;
-        Ok(true)
+        // A damaged one does not tell what it may have made old.
+        if let Stored::Sound { head, .. } = open.content {
+            self.inner.fence(&head).await;
+        }
+        self.inner.doubts.decided(id);
+        Ok(())
     }
 
     fn worker(&self, name: &str) -> Result<&WorkerHandle, CommandError> {

@@ -163,12 +163,16 @@ fn draft(method: Method, target: &str, names: &[&str]) -> Draft {
         fields,
         body: Bytes::from_static(b"hello"),
         destinations: names.iter().map(|name| (*name).to_owned()).collect(),
-        known_etag: Some("\"1\"".into()),
     }
 }
 
+/// The entity tag that is known before a write.
+fn etag() -> std::future::Ready<Option<String>> {
+    std::future::ready(Some("\"1\"".into()))
+}
+
 async fn put(engine: &Arc<Engine>, target: &str, names: &[&str]) -> ChangeId {
-    let intent = engine.begin(draft(Method::PUT, target, names)).await.unwrap();
+    let intent = engine.begin(draft(Method::PUT, target, names), etag()).await.unwrap();
     let id = intent.id();
     intent.commit(None).await.unwrap();
     id
@@ -240,7 +244,7 @@ async fn i3_order_per_key_under_failures() {
         for key in 0..4 {
             let mut draft = draft(Method::PUT, &format!("/k{key}"), &["d"]);
             draft.body = format!("{round}").into();
-            engine.begin(draft).await.unwrap().commit(None).await.unwrap();
+            engine.begin(draft, etag()).await.unwrap().commit(None).await.unwrap();
         }
     }
     until_settled(&engine).await;
@@ -357,7 +361,7 @@ async fn discard_and_skip() {
     for body in ["bad", "fine"] {
         let mut draft = draft(Method::PUT, "/k", &["park", "skip"]);
         draft.body = body.into();
-        engine.begin(draft).await.unwrap().commit(None).await.unwrap();
+        engine.begin(draft, etag()).await.unwrap().commit(None).await.unwrap();
     }
     until("one is parked, one is skipped", || async {
         let all = engine.destinations().await.unwrap();
@@ -500,7 +504,7 @@ async fn i2_an_intent_without_outcome_is_resolved_by_reading() {
         let data = tempfile::tempdir().unwrap();
         let to = Destination::good().await;
         let first = engine(data.path(), vec![destination("d", &to.url)]).await;
-        let intent = first.begin(draft(Method::PUT, "/k", &["d"])).await.unwrap();
+        let intent = first.begin(draft(Method::PUT, "/k", &["d"]), etag()).await.unwrap();
         let id = intent.id();
         // As if the process had died: nothing of the intent runs any more.
         first.stop(DEADLINE).await;
@@ -510,7 +514,7 @@ async fn i2_an_intent_without_outcome_is_resolved_by_reading() {
         let set = settings(data.path(), vec![destination("d", &to.url)]);
         let second = Engine::start(set, Clock::system(), ports).await.unwrap();
         // A write of the same key waits for the resolution.
-        let next = second.begin(draft(Method::PUT, "/k", &["d"])).await.unwrap();
+        let next = second.begin(draft(Method::PUT, "/k", &["d"]), etag()).await.unwrap();
         let view = second.change(id).await.unwrap().unwrap();
         assert_eq!(view.state, decided);
         next.commit(None).await.unwrap();
@@ -536,15 +540,81 @@ async fn a_post_in_doubt_waits_for_an_operator() {
     let data = tempfile::tempdir().unwrap();
     let to = Destination::good().await;
     let engine = engine(data.path(), vec![destination("d", &to.url)]).await;
-    let intent = engine.begin(draft(Method::POST, "/items", &["d"])).await.unwrap();
+    let mut intent = engine.begin(draft(Method::POST, "/items", &["d"]), etag()).await.unwrap();
     let id = intent.id();
+    intent.sent();
     drop(intent);
     until("it is in doubt", || async { engine.change(id).await.unwrap().unwrap().state == "in-doubt" }).await;
     put(&engine, "/items", &["d"]).await;
     to.wait_for(1).await;
-    assert!(engine.resolve(id, Resolution::Committed).await.unwrap());
-    assert!(!engine.resolve(id, Resolution::Aborted).await.unwrap(), "it is decided");
+    engine.resolve(id, Resolution::Committed).await.unwrap();
+    let again = engine.resolve(id, Resolution::Aborted).await;
+    assert!(matches!(again, Err(CommandError::NotInDoubt)), "it is decided");
+    let nobody = ChangeId(uuid::Uuid::nil());
+    let unknown = engine.resolve(nobody, Resolution::Aborted).await;
+    assert!(matches!(unknown, Err(CommandError::UnknownChange)));
     assert_eq!(to.wait_for(2).await[1].field("tidegate-change"), id.to_string());
+    engine.stop(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn i3_an_operator_ends_a_doubt_that_the_source_never_decides() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::good().await;
+    let (ports, log) = ports(vec![SourceState::Unreadable]);
+    let set = settings(data.path(), vec![destination("d", &to.url)]);
+    let engine = Engine::start(set, Clock::system(), ports).await.unwrap();
+    let mut intent = engine.begin(draft(Method::PUT, "/k", &["d"]), etag()).await.unwrap();
+    let id = intent.id();
+    intent.sent();
+    intent.doubt().await;
+    assert_eq!(*log.lock().unwrap(), ["fence /api/k"], "fenced before the client hears of it");
+    until("it is in doubt", || async { engine.change(id).await.unwrap().unwrap().state == "in-doubt" }).await;
+    let waiting = {
+        let engine = Arc::clone(&engine);
+        tokio::spawn(async move { put(&engine, "/k", &["d"]).await })
+    };
+    engine.resolve(id, Resolution::Committed).await.unwrap();
+    let next = tokio::time::timeout(DEADLINE, waiting).await.unwrap().unwrap();
+    let got = to.wait_for(2).await;
+    let order: Vec<_> = got.iter().map(|got| got.field("tidegate-change").to_owned()).collect();
+    assert_eq!(order, [id.to_string(), next.to_string()]);
+    assert_eq!(log.lock().unwrap().last().map(String::as_str), Some("fence /api/k"));
+    engine.stop(DEADLINE).await;
+}
+
+/// A client that leaves while its POST is being recorded leaves nothing for an operator.
+#[tokio::test]
+async fn an_intent_that_was_never_sent_is_aborted() {
+    let data = tempfile::tempdir().unwrap();
+    let engine = engine(data.path(), vec![]).await;
+    let intent = engine.begin(draft(Method::POST, "/items", &[]), etag()).await.unwrap();
+    let id = intent.id();
+    drop(intent);
+    until("it is aborted", || async { engine.change(id).await.unwrap().unwrap().state == "aborted" }).await;
+    engine.stop(DEADLINE).await;
+}
+
+/// What is known before a write is what the write before it of the same key left.
+#[tokio::test]
+async fn i2_the_known_etag_is_learned_within_the_turn() {
+    let data = tempfile::tempdir().unwrap();
+    let engine = engine(data.path(), vec![]).await;
+    let first = engine.begin(draft(Method::PUT, "/k", &[]), etag()).await.unwrap();
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (asked, others) = (Arc::clone(&done), Arc::clone(&engine));
+    let second = tokio::spawn(async move {
+        let known = async move {
+            assert!(asked.load(std::sync::atomic::Ordering::SeqCst), "the first still has its turn");
+            None
+        };
+        others.begin(draft(Method::PUT, "/k", &[]), known).await.unwrap().abort();
+    });
+    // Everything that is ready has run: the second waits for its turn.
+    until("the second waits", || async { engine.inner.turns.users("/k") == 2 }).await;
+    done.store(true, std::sync::atomic::Ordering::SeqCst);
+    first.commit(None).await.unwrap();
+    second.await.unwrap();
     engine.stop(DEADLINE).await;
 }
 
@@ -555,8 +625,8 @@ async fn location_is_the_key_of_what_a_post_made() {
     let engine = engine(data.path(), vec![destination("d", &to.url)]).await;
     let mut draft = draft(Method::POST, "/items", &["d"]);
     draft.key = DraftKey::FromLocation { otherwise: "/items".into() };
-    let first = engine.begin(draft.clone()).await.unwrap();
-    let second = engine.begin(draft).await.unwrap();
+    let first = engine.begin(draft.clone(), etag()).await.unwrap();
+    let second = engine.begin(draft, etag()).await.unwrap();
     let id = second.id();
     let newer = second.commit(Some("/items/7".into())).await.unwrap();
     assert_eq!(engine.change(id).await.unwrap().unwrap().key, "/items/7", "durable before the answer");
@@ -573,7 +643,7 @@ async fn aborted_changes_are_not_delivered() {
     let data = tempfile::tempdir().unwrap();
     let to = Destination::good().await;
     let engine = engine(data.path(), vec![destination("d", &to.url)]).await;
-    let intent = engine.begin(draft(Method::PUT, "/k", &["d"])).await.unwrap();
+    let intent = engine.begin(draft(Method::PUT, "/k", &["d"]), etag()).await.unwrap();
     let id = intent.id();
     intent.abort();
     put(&engine, "/k", &["d"]).await;

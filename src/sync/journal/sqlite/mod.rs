@@ -99,10 +99,8 @@ pub(crate) mod change_state {
     pub(crate) const COMMITTED: i64 = 2;
     pub(crate) const RECONCILED: i64 = 3;
     pub(crate) const ABORTED: i64 = 4;
-    /// How operators call a change in doubt.
-    pub(crate) const IN_DOUBT_WORD: &str = "in-doubt";
     /// The words for operators, by number.
-    pub(crate) const WORDS: [&str; 5] = ["intent", IN_DOUBT_WORD, "committed", "reconciled", "aborted"];
+    pub(crate) const WORDS: [&str; 5] = ["intent", "in-doubt", "committed", "reconciled", "aborted"];
 }
 
 /// The states of a delivery that has a row, as stored.
