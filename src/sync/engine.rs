@@ -171,6 +171,9 @@ impl Inner {
                 continue;
             };
             let destination = known.id;
+            // Rows that wait or are parked by another `on_failure` than today's follow today's.
+            let on_failure = settings.on_failure;
+            self.journal.write(Record::Adopt { destination, on_failure }).await?;
             let readers = self.journal.readers();
             let open = readers.read(move |store| sqlite::open_keys(store, destination)).await?;
             let (journal, clock) = (Arc::clone(&self.journal), self.clock.clone());

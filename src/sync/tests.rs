@@ -379,6 +379,95 @@ async fn discard_and_skip() {
     engine.stop(DEADLINE).await;
 }
 
+/// Refuses the body "bad", and everything while `down`.
+async fn choosy(down: &Arc<Mutex<bool>>) -> Destination {
+    let down = Arc::clone(down);
+    Destination::start(move |got, _| match (got.body.as_ref(), *down.lock().unwrap()) {
+        (b"bad", _) => StatusCode::BAD_REQUEST.into_response(),
+        (_, true) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        (_, false) => StatusCode::OK.into_response(),
+    })
+    .await
+}
+
+async fn put_body(engine: &Arc<Engine>, body: &'static str) {
+    let mut draft = draft(Method::PUT, "/k", &["d"]);
+    draft.body = body.into();
+    engine.begin(draft, etag()).await.unwrap().commit(None).await.unwrap();
+}
+
+fn accepted(to: &Destination) -> Vec<Bytes> {
+    to.got.lock().unwrap().iter().map(|got| got.body.clone()).filter(|body| body != "bad").collect()
+}
+
+#[tokio::test]
+async fn i3_what_was_parked_goes_on_in_order_where_on_failure_is_no_longer_park_key() {
+    for on_failure in [OnFailure::Skip, OnFailure::Block] {
+        let data = tempfile::tempdir().unwrap();
+        let to = choosy(&Arc::default()).await;
+        let first = engine(data.path(), vec![destination("d", &to.url)]).await;
+        for body in ["bad", "1", "2"] {
+            put_body(&first, body).await;
+        }
+        until("the key is parked", || async {
+            let status = first.destinations().await.unwrap().remove(0);
+            status.parked_keys == 1 && status.pending == 0 && status.in_flight == 0
+        })
+        .await;
+        first.stop(DEADLINE).await;
+        drop(first);
+        let second =
+            engine(data.path(), vec![DestinationSettings { on_failure, ..destination("d", &to.url) }]).await;
+        put_body(&second, "3").await;
+        to.wait_for(4).await;
+        until_settled(&second).await;
+        assert_eq!(accepted(&to), ["1", "2", "3"], "{on_failure:?}");
+        let again = second.redrive(DeadLetterFilter::default(), Run::Real).await.unwrap();
+        assert_eq!(again, 0, "its key has got newer changes");
+        second.stop(DEADLINE).await;
+    }
+}
+
+#[tokio::test]
+async fn i3_park_key_parks_behind_dead_letters_that_skip_left_unless_they_are_overtaken() {
+    for overtaken in [false, true] {
+        let (data, down) = (tempfile::tempdir().unwrap(), Arc::new(Mutex::new(!overtaken)));
+        let to = choosy(&down).await;
+        let skipping = DestinationSettings { on_failure: OnFailure::Skip, ..destination("d", &to.url) };
+        let first = engine(data.path(), vec![skipping]).await;
+        put_body(&first, "bad").await;
+        put_body(&first, "1").await;
+        to.wait_for(2).await;
+        until("it is settled or has failed", || async {
+            let status = first.destinations().await.unwrap().remove(0);
+            status.in_flight == 0 && status.dead_letters == 1 && (status.pending == 0) == overtaken
+        })
+        .await;
+        first.stop(DEADLINE).await;
+        drop(first);
+        *down.lock().unwrap() = false;
+        let sent = to.targets().len();
+        let second = engine(data.path(), vec![destination("d", &to.url)]).await;
+        put_body(&second, "2").await;
+        if overtaken {
+            to.wait_for(sent + 1).await;
+            until_settled(&second).await;
+        } else {
+            until("the key is parked", || async {
+                let status = second.destinations().await.unwrap().remove(0);
+                status.parked_keys == 1 && status.pending == 0 && status.in_flight == 0
+            })
+            .await;
+            assert_eq!(to.targets().len(), sent, "nothing passes the dead letter");
+            assert_eq!(second.discard(DeadLetterFilter::default(), Run::Real).await.unwrap(), 1);
+            to.wait_for(sent + 2).await;
+            let got = accepted(&to);
+            assert_eq!(got[got.len() - 2..], ["1", "2"]);
+        }
+        second.stop(DEADLINE).await;
+    }
+}
+
 #[tokio::test]
 async fn i4_a_black_hole_harms_nobody_else() {
     let data = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use super::retry::{self, Next, Standing, Whole};
 use super::worker::{After, Answered, Event, READ_AGAIN_AFTER, Worker};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
-use crate::sync::journal::record::{Burial, Overtakes, Past, Settled, Step, Unwritten};
+use crate::sync::journal::record::{Burial, Past, Step, Unwritten};
 use crate::sync::settings::OnFailure;
 use crate::telemetry::metrics as names;
 use metrics::counter;
@@ -113,7 +113,7 @@ impl Worker {
         match *next {
             Next::Settle(settled) => {
                 self.lanes.settle_head(&ended.key);
-                (self.settle(ended, settled), After::GoOn)
+                (Step::Settle { key: ended.key, sequence: ended.sequence, settled }, After::GoOn)
             }
             Next::Hold => (self.defer(ended, now, outcome, None), After::WaitUntil(now)),
             Next::Wait { delay, whole } => {
@@ -142,14 +142,6 @@ impl Worker {
                 (Step::Bury { key, sequence, past, burial, followers, on_failure }, after)
             }
         }
-    }
-
-    fn settle(&self, ended: Ended, settled: Settled) -> Step {
-        let overtakes = match self.settings.on_failure {
-            OnFailure::Skip => Overtakes::DeadLetters,
-            OnFailure::ParkKey | OnFailure::Block => Overtakes::Nothing,
-        };
-        Step::Settle { key: ended.key, sequence: ended.sequence, settled, overtakes }
     }
 
     fn defer(

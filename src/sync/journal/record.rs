@@ -79,13 +79,6 @@ pub(crate) enum Settled {
     Absent,
 }
 
-/// Whether what is settled makes earlier dead letters of its key older than what the destination has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Overtakes {
-    Nothing,
-    DeadLetters,
-}
-
 /// The past of a delivery that has failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Past {
@@ -131,8 +124,8 @@ pub(crate) struct Progress {
 /// What happened to deliveries of one key.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// One is done.
-    Settle { key: Arc<str>, sequence: u64, settled: Settled, overtakes: Overtakes },
+    /// One is done; earlier dead letters of its key are older than what the destination has.
+    Settle { key: Arc<str>, sequence: u64, settled: Settled },
     /// One waits; those of its key that were read already wait behind it.
     Defer {
         key: Arc<str>,
@@ -165,6 +158,12 @@ pub(crate) enum Record {
         verdict: Verdict,
     },
     Progress(Box<Progress>),
+    /// A destination starts, with this `on_failure`: rows that another one left behind dead letters
+    /// wait or are parked as it says.
+    Adopt {
+        destination: i64,
+        on_failure: OnFailure,
+    },
     /// Dead letters of a destination wait again, with what is parked behind them.
     Redrive {
         destination: i64,

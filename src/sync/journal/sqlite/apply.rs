@@ -5,8 +5,7 @@ use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
 use crate::sync::failpoint;
 use crate::sync::journal::record::{
-    Followers, Head, NewChange, Overtakes, Past, Progress, Record, Settled, Step, Verdict, checksum,
-    next_sequence,
+    Followers, Head, NewChange, Past, Progress, Record, Settled, Step, Verdict, checksum, next_sequence,
 };
 use crate::sync::key;
 use crate::sync::settings::OnFailure;
@@ -22,6 +21,7 @@ pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u6
         Record::Intent(change) => insert(store, change).map(|()| 0),
         Record::Outcome { change, verdict } => decide(store, *change, verdict, now),
         Record::Progress(progress) => advance(store, progress).map(|()| 0),
+        Record::Adopt { destination, on_failure } => adopt(store, *destination, *on_failure),
         Record::Redrive { destination, sequences } => redrive(store, *destination, sequences),
         Record::Discard { destination, sequences } => discard(store, *destination, sequences),
         Record::Pause { destination, paused } => {
@@ -141,15 +141,13 @@ fn take_sequence(store: &Store, now: Timestamp) -> Result<u64, SqlError> {
 fn advance(store: &Store, progress: &Progress) -> Result<(), SqlError> {
     let (destination, frontier) = (progress.destination, progress.frontier.cast_signed());
     match &progress.step {
-        Step::Settle { key, sequence, settled, overtakes } => {
+        Step::Settle { key, sequence, settled } => {
             settle(store, progress, key, *sequence, *settled)?;
-            if *overtakes == Overtakes::DeadLetters {
-                store
-                    .prepare_cached(
-                        "UPDATE dead_letters SET overtaken=1 WHERE destination=?1 AND key=?2 AND sequence<?3",
-                    )?
-                    .execute(params![destination, key.as_ref(), sequence.cast_signed()])?;
-            }
+            store
+                .prepare_cached(
+                    "UPDATE dead_letters SET overtaken=1 WHERE destination=?1 AND key=?2 AND sequence<?3",
+                )?
+                .execute(params![destination, key.as_ref(), sequence.cast_signed()])?;
         }
         Step::Defer { key, sequence, past, next_at, last_error, behind, destination_waits_until } => {
             let row = Row { destination, sequence: *sequence, key, state: delivery_state::WAITING };
@@ -282,6 +280,20 @@ fn put_all(
     Ok(())
 }
 
+/// A key is parked where `on_failure` says so and a dead letter of it has not been overtaken.
+fn adopt(store: &Store, destination: i64, on_failure: OnFailure) -> Result<u64, SqlError> {
+    let sql = match on_failure {
+        OnFailure::ParkKey => {
+            "UPDATE deliveries SET state=2 WHERE destination=?1 AND state IN (0,1) AND key IN
+             (SELECT key FROM dead_letters WHERE destination=?1 AND overtaken=0)"
+        }
+        OnFailure::Skip | OnFailure::Block => {
+            "UPDATE deliveries SET state=1 WHERE destination=?1 AND state=2"
+        }
+    };
+    store.prepare_cached(sql)?.execute([destination]).map(|rows| rows as u64)
+}
+
 fn redrive(store: &Store, destination: i64, sequences: &[u64]) -> Result<u64, SqlError> {
     let mut redriven = 0;
     for sequence in sequences {
@@ -320,11 +332,11 @@ fn discard(store: &Store, destination: i64, sequences: &[u64]) -> Result<u64, Sq
     Ok(discarded)
 }
 
-/// What was parked behind a dead letter waits as usual, where no other dead letter of the key is left.
+/// What was parked behind a dead letter waits as usual, where no other one that parks the key is left.
 fn unpark(store: &Store, destination: i64, sequence: u64) -> Result<(), SqlError> {
     let sql = "UPDATE deliveries SET state=1 WHERE destination=?1 AND state=2
                AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2)
-               AND NOT EXISTS(SELECT 1 FROM dead_letters WHERE destination=?1
+               AND NOT EXISTS(SELECT 1 FROM dead_letters WHERE destination=?1 AND overtaken=0
                               AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2))";
     store.prepare_cached(sql)?.execute([destination, sequence.cast_signed()])?;
     Ok(())
