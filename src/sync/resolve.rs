@@ -222,18 +222,19 @@ fn decide(head: &Head, state: SourceState, before: Seen) -> Decision {
         SourceState::Absent if head.method() != Method::DELETE && before == Seen::Nothing => {
             Decision::Confirm
         }
-        SourceState::Absent => reconciled(Method::DELETE, &HeaderMap::new(), Bytes::new()),
+        SourceState::Absent => reconciled(head, &Method::DELETE, &HeaderMap::new(), Bytes::new()),
         SourceState::Present { etag, fields, body } => {
             if unchanged(head.known_etag.as_deref(), etag.as_ref()) {
                 return Decision::Verdict(Verdict::Aborted);
             }
-            reconciled(Method::PUT, &fields, body)
+            reconciled(head, &Method::PUT, &fields, body)
         }
     }
 }
 
-fn reconciled(method: Method, fields: &HeaderMap, body: Bytes) -> Decision {
-    Decision::Verdict(Verdict::Reconciled { method, fields: kept_fields(fields), body })
+fn reconciled(head: &Head, method: &Method, fields: &HeaderMap, body: Bytes) -> Decision {
+    let head = Head { method: method.to_string(), fields: kept_fields(fields), ..head.clone() };
+    Decision::Verdict(Verdict::Reconciled { head: Box::new(head), body })
 }
 
 /// RFC 9110 8.8.3.2: only strong tags tell that nothing was written.
@@ -289,7 +290,7 @@ mod tests {
             let got = match decide(&head(method, known), state, before) {
                 Decision::Again => "again".to_owned(),
                 Decision::Confirm => "confirm".to_owned(),
-                Decision::Verdict(Verdict::Reconciled { method, .. }) => method.to_string(),
+                Decision::Verdict(Verdict::Reconciled { head, .. }) => head.method,
                 Decision::Verdict(verdict) => verdict_word(&verdict).to_owned(),
             };
             assert_eq!(got, decided, "{method} {known:?}");

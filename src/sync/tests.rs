@@ -227,6 +227,7 @@ async fn a_change_arrives_as_it_was_written() {
     let view = engine.change(id).await.unwrap().unwrap();
     assert_eq!((view.state.as_str(), view.deliveries[0].state.as_str()), ("committed", "delivered"));
     assert_eq!(view.sequence, Some(got.sequence()));
+    assert_eq!(view.target, "/items/a%2Fb//c;d={x}", "I12: its query is not shown");
     engine.stop(DEADLINE).await;
     assert!(!data.path().join("journal.sqlite-wal").exists(), "a checkpointed journal has no log");
 }
@@ -542,6 +543,25 @@ async fn a_held_destination_loses_nothing() {
     engine.stop(DEADLINE).await;
 }
 
+/// A destination that has answered 2xx has the change, whatever becomes of the answer's content.
+#[tokio::test]
+async fn i2_an_answer_whose_content_stalls_counts_as_its_status() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::start(|_, _| {
+        let never = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
+        axum::body::Body::from_stream(never).into_response()
+    })
+    .await;
+    let short = DestinationSettings { timeout: Duration::from_millis(300), ..destination("d", &to.url) };
+    let engine = engine(data.path(), vec![short]).await;
+    let id = put(&engine, "/a", &["d"]).await;
+    to.wait_for(1).await;
+    until_settled(&engine).await;
+    assert_eq!(engine.change(id).await.unwrap().unwrap().deliveries[0].state, "delivered");
+    assert_eq!(to.targets().len(), 1);
+    engine.stop(DEADLINE).await;
+}
+
 #[tokio::test]
 async fn pause_survives_a_restart() {
     let data = tempfile::tempdir().unwrap();
@@ -755,7 +775,7 @@ async fn damage_is_quarantined_and_never_delivered() {
     put(&first, "/b", &["d"]).await;
     first.stop(DEADLINE).await;
     drop(first);
-    journal::sqlite::damage_first_body(data.path());
+    journal::sqlite::damage_first(data.path(), "body");
     let second = engine(data.path(), vec![destination("d", &to.url)]).await;
     second.resume("d").await.unwrap();
     until_settled(&second).await;

@@ -130,13 +130,14 @@ pub(crate) fn waiting(
     key: &str,
     limit: u32,
 ) -> Result<Vec<Waiting>, SqlError> {
-    let sql = "SELECT sequence, attempts, waited, first_at, answer_lost FROM deliveries
+    let sql = "SELECT sequence, attempts, waited, first_at, answer_lost, excused FROM deliveries
                WHERE destination=?1 AND key=?2 AND state IN (0,1) ORDER BY sequence LIMIT ?3";
     let mut statement = store.prepare_cached(sql)?;
     let rows = statement.query_map(params![destination, key, limit], |row| {
         let first_at: Option<u64> = row.get(3)?;
         let past = Past {
             attempts: row.get(1)?,
+            excused: row.get(5)?,
             waited_millis: row.get(2)?,
             first_at: first_at.map(Timestamp::from_millis),
             answer_lost: row.get(4)?,
