@@ -53,8 +53,16 @@ impl Engine {
         for destination in known {
             let worker = self.workers.iter().find(|worker| worker.known.id == destination.id);
             let told = match worker {
-                Some(worker) => Some(ask(worker).await?),
-                None => None,
+                // One that does not tell in time must not hide the others.
+                Some(worker) => ask(worker).await.unwrap_or_else(|_| {
+                    let state =
+                        if destination.paused { DestinationState::Paused } else { DestinationState::Running };
+                    WorkerStatus {
+                        last_error: Some("its worker did not tell its state in time".to_owned()),
+                        ..untold(&destination, state)
+                    }
+                }),
+                None => untold(&destination, DestinationState::Disabled),
             };
             statuses.push(self.status(destination, told).await?);
         }
@@ -64,19 +72,8 @@ impl Engine {
     async fn status(
         &self,
         destination: KnownDestination,
-        told: Option<WorkerStatus>,
+        told: WorkerStatus,
     ) -> Result<DestinationStatus, CommandError> {
-        let told = told.unwrap_or_else(|| WorkerStatus {
-            state: DestinationState::Disabled,
-            breaker: "closed",
-            concurrency: 0,
-            in_flight: Vec::new(),
-            cursor: destination.frontier,
-            rowless: 0,
-            oldest_rowless: None,
-            last_error: None,
-            next_admission: None,
-        });
         let (id, name, cursor) = (destination.id, destination.name.clone(), told.cursor);
         let figures =
             self.inner.journal.readers().read(move |store| sqlite::figures(store, id, &name, cursor)).await?;
@@ -108,7 +105,7 @@ impl Engine {
         self.inner.journal.flushed().await;
         let mut views =
             self.inner.journal.readers().read(move |store| sqlite::changes(store, &filter)).await?;
-        self.mark_in_flight(&mut views).await?;
+        self.mark_in_flight(&mut views).await;
         Ok(views)
     }
 
@@ -119,13 +116,13 @@ impl Engine {
     pub async fn change(&self, id: ChangeId) -> Result<Option<ChangeView>, CommandError> {
         self.inner.journal.flushed().await;
         let mut view = self.inner.journal.readers().read(move |store| sqlite::change(store, id)).await?;
-        self.mark_in_flight(view.as_mut_slice()).await?;
+        self.mark_in_flight(view.as_mut_slice()).await;
         Ok(view)
     }
 
-    async fn mark_in_flight(&self, views: &mut [ChangeView]) -> Result<(), CommandError> {
+    async fn mark_in_flight(&self, views: &mut [ChangeView]) {
         for worker in &self.workers {
-            let in_flight = ask(worker).await?.in_flight;
+            let Ok(WorkerStatus { in_flight, .. }) = ask(worker).await else { continue };
             let under_way =
                 views.iter_mut().filter(|view| view.sequence.is_some_and(|it| in_flight.contains(&it)));
             for delivery in under_way.flat_map(|view| view.deliveries.iter_mut()) {
@@ -134,7 +131,6 @@ impl Engine {
                 }
             }
         }
-        Ok(())
     }
 
     /// Dead letters that match, at most a thousand.
@@ -244,6 +240,21 @@ async fn ask(worker: &WorkerHandle) -> Result<WorkerStatus, CommandError> {
         return Err(CommandError::Unavailable);
     };
     told
+}
+
+/// What is said of a destination without its worker: the journal's figures only.
+fn untold(destination: &KnownDestination, state: DestinationState) -> WorkerStatus {
+    WorkerStatus {
+        state,
+        breaker: "closed",
+        concurrency: 0,
+        in_flight: Vec::new(),
+        cursor: destination.frontier,
+        rowless: 0,
+        oldest_rowless: None,
+        last_error: None,
+        next_admission: None,
+    }
 }
 
 fn publish(status: &DestinationStatus) {

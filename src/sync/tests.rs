@@ -543,6 +543,32 @@ async fn a_held_destination_loses_nothing() {
     engine.stop(DEADLINE).await;
 }
 
+/// `block` makes the refused change wait by itself, not everybody with it.
+#[tokio::test]
+async fn i4_under_block_a_change_refused_for_its_own_fault_holds_nobody() {
+    let data = tempfile::tempdir().unwrap();
+    let allowed = Arc::new(Mutex::new(false));
+    let open = Arc::clone(&allowed);
+    let to = Destination::start(move |got, _| {
+        let fine = *open.lock().unwrap() && got.target != "/own-fault";
+        if fine { StatusCode::OK } else { StatusCode::FORBIDDEN }.into_response()
+    })
+    .await;
+    let blocking = DestinationSettings { on_failure: OnFailure::Block, ..destination("d", &to.url) };
+    let engine = engine(data.path(), vec![blocking]).await;
+    put(&engine, "/own-fault", &["d"]).await;
+    put(&engine, "/other", &["d"]).await;
+    to.wait_for(2).await;
+    *allowed.lock().unwrap() = true;
+    let refused = || to.targets().iter().rev().take_while(|target| *target == "/own-fault").count();
+    until("it is refused again and again, and the destination runs", || async {
+        let status = engine.destinations().await.unwrap().remove(0);
+        refused() > 2 && status.pending == 1 && status.state == status::DestinationState::Running
+    })
+    .await;
+    engine.stop(DEADLINE).await;
+}
+
 /// A destination that has answered 2xx has the change, whatever becomes of the answer's content.
 #[tokio::test]
 async fn i2_an_answer_whose_content_stalls_counts_as_its_status() {

@@ -94,9 +94,16 @@ impl Worker {
             Outcome::Hold(failure) => {
                 let own_fault =
                     self.refused.get(&sequence).is_some_and(|until_then| self.successes > *until_then);
-                if own_fault && self.settings.on_failure != OnFailure::Block {
-                    self.refused.remove(&sequence);
-                    return Next::Bury { class: "permanent", code: failure.code.as_str() };
+                match (own_fault, self.settings.on_failure) {
+                    // It alone waits; it stays known as the one at fault until it gets through.
+                    (true, OnFailure::Block) => {
+                        return Next::Wait { delay: self.settings.retry.cap, whole: Whole::Delivery };
+                    }
+                    (true, OnFailure::ParkKey | OnFailure::Skip) => {
+                        self.refused.remove(&sequence);
+                        return Next::Bury { class: "permanent", code: failure.code.as_str() };
+                    }
+                    (false, _) => {}
                 }
                 if self.refused.len() < REFUSED_MAX {
                     self.refused.entry(sequence).or_insert(self.successes);
@@ -183,6 +190,8 @@ fn news(outcome: &Outcome, next: &Next) -> News {
     match outcome {
         // Refused for its own fault: the destination is as it should be.
         Outcome::Hold(_) if matches!(next, Next::Bury { .. }) => News::Answered,
+        // It is refused again and again, and says no more about the destination.
+        Outcome::Hold(_) if matches!(next, Next::Wait { .. }) => News::Nothing,
         Outcome::Delivered | Outcome::Absent => News::Good,
         Outcome::Retry(_, Blame::Destination) => News::Bad,
         Outcome::Hold(_) => News::Refused,

@@ -18,8 +18,10 @@ use crate::sync::journal::record::{Progress, Record, Step, Unwritten};
 use crate::sync::journal::sqlite::{self, Ahead, KnownDestination, OpenKey, Stored, Waiting};
 use crate::sync::settings::DestinationSettings;
 use crate::telemetry::metrics as names;
+use futures_util::FutureExt;
 use metrics::{Gauge, gauge};
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -83,7 +85,7 @@ pub(super) struct Answered {
     pub(super) entry: Entry,
     pub(super) standing: Standing,
     pub(super) began_at: Timestamp,
-    /// `None`: the journal could not be read, nothing was sent.
+    /// `None`: the journal could not be read, or the attempt panicked; it is tried again.
     pub(super) result: Option<(ChangeId, Outcome)>,
 }
 
@@ -206,7 +208,12 @@ impl Worker {
         self.in_flight_gauge.increment(1.0);
         let (journal, sender) = (Arc::clone(&self.journal), Arc::clone(&self.sender));
         self.tasks.spawn(async move {
-            let result = deliver(&journal, &sender, &key, &entry).await;
+            // A panic must not keep the place, nor the probe that everybody waits for.
+            let attempt = AssertUnwindSafe(deliver(&journal, &sender, &key, &entry)).catch_unwind();
+            let result = attempt.await.unwrap_or_else(|_| {
+                tracing::error!(%key, sequence = entry.sequence, "an attempt met a fault of Tidegate's own");
+                None
+            });
             Event::Answered(Box::new(Answered { key, entry, standing, began_at, result }))
         });
     }
