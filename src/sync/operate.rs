@@ -9,8 +9,6 @@ use super::journal::sqlite::{self, KnownDestination, Stored};
 use super::status::{
     ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView, DestinationState, DestinationStatus,
 };
-use crate::telemetry::metrics as names;
-use metrics::gauge;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -80,7 +78,7 @@ impl Engine {
         let in_flight = told.in_flight.len() as u64;
         let oldest = figures.oldest.into_iter().chain(told.oldest_rowless).min();
         let now = self.inner.clock.now();
-        let status = DestinationStatus {
+        Ok(DestinationStatus {
             state: told.state,
             pending: (figures.waiting + told.rowless).saturating_sub(in_flight),
             in_flight,
@@ -92,9 +90,7 @@ impl Engine {
             last_error: told.last_error,
             next_attempt_at: told.next_admission.max(figures.next_at),
             name: destination.name,
-        };
-        publish(&status);
-        Ok(status)
+        })
     }
 
     /// Changes with their deliveries, newest last: those after `filter.after`, from the oldest on.
@@ -255,13 +251,4 @@ fn untold(destination: &KnownDestination, state: DestinationState) -> WorkerStat
         last_error: None,
         next_admission: None,
     }
-}
-
-fn publish(status: &DestinationStatus) {
-    let set = |name: &'static str, value: f64| gauge!(name, "destination" => status.name.clone()).set(value);
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-    let float = |count: u64| count as f64;
-    set(names::DESTINATION_PENDING, float(status.pending));
-    set(names::DESTINATION_LAG, status.lag_seconds);
-    set(names::DEAD_LETTERS, float(status.dead_letters));
 }
