@@ -99,7 +99,7 @@ ALTER TABLE deliveries ADD COLUMN excused INTEGER NOT NULL DEFAULT 0;
 INSERT INTO meta VALUES('journal', random());
 ";
 
-/// The states of a change, as stored.
+/// The states of a change, as stored. SQL says them as numbers, which are part of the format.
 pub(crate) mod change_state {
     pub(crate) const INTENT: i64 = 0;
     pub(crate) const IN_DOUBT: i64 = 1;
@@ -110,7 +110,8 @@ pub(crate) mod change_state {
     pub(crate) const WORDS: [&str; 5] = ["intent", "in-doubt", "committed", "reconciled", "aborted"];
 }
 
-/// The states of a delivery that has a row, as stored.
+/// The states of a delivery that has a row, as stored. SQL says them as numbers, which are part of the
+/// format; 6, discarded, is said by SQL alone.
 pub(crate) mod delivery_state {
     pub(crate) const WAITING: i64 = 0;
     pub(crate) const BEHIND: i64 = 1;
@@ -118,7 +119,7 @@ pub(crate) mod delivery_state {
     pub(crate) const DEAD: i64 = 3;
     pub(crate) const DELIVERED: i64 = 4;
     pub(crate) const ABSENT: i64 = 5;
-    /// The words for operators, by number; a discarded one is 6.
+    /// The words for operators, by number.
     pub(crate) const WORDS: [&str; 7] =
         ["waiting", "waiting", "parked", "dead-letter", "delivered", "absent", "discarded"];
 }
