@@ -4,7 +4,7 @@ use crate::admin::{self, Readiness};
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::gateway::{self, Gateway};
+use crate::gateway::{self, Gateway, RouteSettings};
 use crate::redis::Redis;
 use crate::source::Source;
 use crate::sync::{self, Engine, Ports, ReadSource, SourceState};
@@ -101,8 +101,11 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let cache = Cache::new(&settings.cache, clock.clone(), redis.clone());
     let sources: Vec<Arc<Source>> =
         settings.sources.into_iter().map(|source| Source::new(source, clock.clone())).collect();
+    let fenced_by = settings.gateway.routes.as_slice().into();
     let engine = match settings.sync {
-        Some(settings) => Some(Engine::start(settings, clock.clone(), ports(&sources, &cache)).await?),
+        Some(settings) => {
+            Some(Engine::start(settings, clock.clone(), ports(&sources, &cache, fenced_by)).await?)
+        }
         None => None,
     };
     let grace = settings.gateway.shutdown_grace;
@@ -151,7 +154,7 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartE
 }
 
 /// How the sync engine reaches sources and stored responses, which lie on its own floor.
-fn ports(sources: &[Arc<Source>], cache: &Arc<Cache>) -> Ports {
+fn ports(sources: &[Arc<Source>], cache: &Arc<Cache>, routes: Arc<[RouteSettings]>) -> Ports {
     let sources = sources.to_vec();
     let cache = Arc::clone(cache);
     Ports {
@@ -166,8 +169,8 @@ fn ports(sources: &[Arc<Source>], cache: &Arc<Cache>) -> Ports {
             })
         }),
         fence: Box::new(move |fenced| {
-            let cache = Arc::clone(&cache);
-            Box::pin(async move { gateway::fence(&cache, fenced).await })
+            let (cache, routes) = (Arc::clone(&cache), Arc::clone(&routes));
+            Box::pin(async move { gateway::fence(&cache, &routes, fenced).await })
         }),
     }
 }

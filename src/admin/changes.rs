@@ -1,12 +1,13 @@
 //! `/v1/changes`: changes with their deliveries and attempts.
 
 use super::Parts;
-use super::input::{Nothing, Parameters};
+use super::guard::Done;
+use super::input::{Content, Nothing, Parameters};
 use super::problem::Problem;
-use crate::sync::{ChangeFilter, ChangeId, ChangeView};
-use axum::Json;
+use crate::sync::{ChangeFilter, ChangeId, ChangeView, CommandError, Resolution};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -49,10 +50,51 @@ pub(super) async fn show(
     id: Result<Path<String>, PathRejection>,
     _: Parameters<Nothing>,
 ) -> Result<Json<ChangeView>, Problem> {
-    let unknown =
-        || Problem::unknown("there is no change of that id; delivered ones are kept for sync.retention");
-    let Path(id) = id.map_err(|_| unknown())?;
-    let id = Uuid::try_parse(&id).map_err(|_| unknown())?;
-    let Some(engine) = &parts.engine else { return Err(unknown()) };
-    engine.change(ChangeId(id)).await?.map(Json).ok_or_else(unknown)
+    let id = named(id)?;
+    let engine = parts.engine.as_ref().ok_or(CommandError::UnknownChange)?;
+    Ok(engine.change(id).await?.map(Json).ok_or(CommandError::UnknownChange)?)
+}
+
+/// What an operator found out about a change in doubt.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Found {
+    r#as: Word,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Word {
+    Committed,
+    Aborted,
+}
+
+/// What became of a call.
+#[derive(Serialize)]
+pub(super) struct Resolved {
+    id: String,
+    r#as: Word,
+}
+
+/// Decides one that is in doubt.
+pub(super) async fn resolve(
+    State(parts): State<Arc<Parts>>,
+    id: Result<Path<String>, PathRejection>,
+    Content(found): Content<Found>,
+) -> Result<(Extension<Done>, Json<Resolved>), Problem> {
+    let id = named(id)?;
+    let engine = parts.engine.as_ref().ok_or(CommandError::UnknownChange)?;
+    let (resolution, word) = match found.r#as {
+        Word::Committed => (Resolution::Committed, "committed"),
+        Word::Aborted => (Resolution::Aborted, "aborted"),
+    };
+    engine.resolve(id, resolution).await?;
+    let done = Done(format!("resolved change {id} as {word}"));
+    Ok((Extension(done), Json(Resolved { id: id.to_string(), r#as: found.r#as })))
+}
+
+/// The change that a path names; what is no id is the id of no change.
+fn named(id: Result<Path<String>, PathRejection>) -> Result<ChangeId, CommandError> {
+    let Path(id) = id.map_err(|_| CommandError::UnknownChange)?;
+    ChangeId::parse(&id).ok_or(CommandError::UnknownChange)
 }

@@ -72,6 +72,7 @@ pub fn router(settings: &Settings, listening_on: SocketAddr, parts: Parts) -> Ro
         .route("/v1/destinations/{name}/resume", post(destinations::resume))
         .route("/v1/changes", get(changes::list))
         .route("/v1/changes/{id}", get(changes::show))
+        .route("/v1/changes/{id}/resolve", post(changes::resolve))
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/redrive", post(dead_letters::redrive))
         .route("/v1/dead-letters/discard", post(dead_letters::discard))

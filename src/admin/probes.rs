@@ -98,18 +98,14 @@ async fn observe_destinations(engine: &Engine) {
     }
 }
 
+/// What is computed when asked; attempts under way and the breaker are told by the worker as they change.
 #[expect(clippy::cast_precision_loss, reason = "counts beyond 2^53 do not occur")]
 fn observe_destination(destination: &DestinationStatus) {
     let set =
         |name: &'static str, value: f64| gauge!(name, "destination" => destination.name.clone()).set(value);
     set(names::DESTINATION_PENDING, destination.pending as f64);
-    set(names::DESTINATION_IN_FLIGHT, destination.in_flight as f64);
     set(names::DESTINATION_LAG, destination.lag_seconds);
     set(names::DEAD_LETTERS, destination.dead_letters as f64);
-    let kinds = [breaker::State::Closed, breaker::State::HalfOpen, breaker::State::Open];
-    if let Some(state) = kinds.into_iter().find(|state| state.as_str() == destination.breaker) {
-        set(names::DESTINATION_BREAKER, state.as_gauge());
-    }
 }
 
 #[cfg(test)]
@@ -118,7 +114,7 @@ mod tests {
     use crate::sync::status::DestinationState;
 
     #[test]
-    fn a_scrape_shows_every_figure_of_a_destination() {
+    fn a_scrape_shows_what_is_computed_of_a_destination() {
         let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
         let status = DestinationStatus {
             name: "search".to_owned(),
@@ -137,10 +133,8 @@ mod tests {
         let text = recorder.handle().render();
         for line in [
             "tidegate_destination_pending{destination=\"search\"} 3",
-            "tidegate_destination_in_flight{destination=\"search\"} 1",
             "tidegate_destination_lag_seconds{destination=\"search\"} 1.5",
             "tidegate_dead_letters{destination=\"search\"} 2",
-            "tidegate_destination_breaker_state{destination=\"search\"} 1",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -48,17 +48,13 @@ impl Problem {
     pub(super) fn refused(detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status: StatusCode::UNPROCESSABLE_ENTITY, detail: detail.into() }
     }
-
-    /// 404: that which is named does not exist.
-    pub(super) fn unknown(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status: StatusCode::NOT_FOUND, detail: detail.into() }
-    }
 }
 
 impl From<CommandError> for Problem {
     fn from(error: CommandError) -> Self {
         let status = match error {
-            CommandError::UnknownDestination => StatusCode::NOT_FOUND,
+            CommandError::UnknownDestination | CommandError::UnknownChange => StatusCode::NOT_FOUND,
+            CommandError::NotInDoubt => StatusCode::CONFLICT,
             CommandError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self { status, detail: error.to_string().into() }

@@ -100,24 +100,6 @@ impl Cache {
         better(near, far)
     }
 
-    /// What a lookup would find; counts nothing and moves nothing between the tiers.
-    pub async fn peek(&self, key: &CacheKey, request: &HeaderMap, now: Timestamp) -> Lookup {
-        let near = self.look_in_memory(key, request, now);
-        let Some(shared) = &self.shared else { return near };
-        if matches!(near, Lookup::Fresh(_) | Lookup::StaleUsable(_)) {
-            return near;
-        }
-        let miss = Lookup::Forward(ForwardReason::UriMiss);
-        let far = match shared.tier.find(key, request).await {
-            SharedFound::Response(stored) => {
-                self.answer(key, &Arc::new(*stored), Tier::Shared, now).unwrap_or(miss)
-            }
-            SharedFound::OtherVariants => Lookup::Forward(ForwardReason::VaryMiss),
-            SharedFound::Nothing | SharedFound::Unavailable => miss,
-        };
-        better(near, far)
-    }
-
     /// As a lookup, but in memory only: waits for nothing and counts nothing.
     #[must_use]
     pub fn lookup_memory(&self, key: &CacheKey, request: &HeaderMap, now: Timestamp) -> Lookup {
@@ -214,13 +196,6 @@ impl Cache {
             shared.tier.store(key, &stored);
         }
         Ok(stored)
-    }
-
-    /// The variants of a key that are in memory, the most recent first: a 304 freshens those that it
-    /// matches (RFC 9111 4.3.4).
-    #[must_use]
-    pub fn variants(&self, key: &CacheKey) -> Vec<Arc<StoredResponse>> {
-        self.memory.get(key).map(|variants| variants.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// Takes one variant out of every tier, because it may no longer be stored.

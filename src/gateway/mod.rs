@@ -138,9 +138,26 @@ impl Gateway {
 }
 
 /// Marks stale what a change in doubt may have made old.
-pub async fn fence(cache: &Cache, fenced: Fenced) {
-    let path = fenced.path_and_query.split('?').next().unwrap_or_default().to_owned();
-    cache.purge(vec![Purge::Path { authority: fenced.authority, path }], PurgeMode::Soft).await;
+pub async fn fence(cache: &Cache, routes: &[RouteSettings], fenced: Fenced) {
+    let path = fenced.path_and_query.split('?').next().unwrap_or_default();
+    // A route that was taken out of the configuration has no further word on it.
+    let route = routes.iter().find(|route| route.name == fenced.route);
+    let invalidates = route.map(|route| route.invalidates.as_slice()).unwrap_or_default();
+    cache.purge(made_old(invalidates, &fenced.authority, path), PurgeMode::Soft).await;
+}
+
+/// What a write of a path makes old whatever the source says of it: the path with every query, and what
+/// its route names.
+fn made_old(invalidates: &[Invalidates], authority: &str, path: &str) -> Vec<Purge> {
+    let own = Purge::Path { authority: authority.to_owned(), path: path.to_owned() };
+    let named = invalidates.iter().map(|what| match what {
+        Invalidates::Path(path) => Purge::Path { authority: authority.to_owned(), path: path.clone() },
+        Invalidates::Prefix(path) => {
+            Purge::Prefix { authority: Some(authority.to_owned()), path: path.clone() }
+        }
+        Invalidates::Tag(tag) => Purge::Tag(tag.clone()),
+    });
+    std::iter::once(own).chain(named).collect()
 }
 
 /// Counts open connections.

@@ -177,7 +177,7 @@ impl GatewayError {
             Self::Record(RecordError::Unavailable | RecordError::KeyBusy) | Self::Overloaded => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Record(RecordError::Undecided) | Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -223,6 +223,7 @@ impl GatewayError {
     fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Self::Quota(denied) => Some(denied.retry_after_seconds()),
+            Self::Record(RecordError::Undecided) => None,
             Self::Record(_)
             | Self::Overloaded
             | Self::Source(SourceFailure::Busy, _)

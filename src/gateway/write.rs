@@ -4,11 +4,11 @@
 //! The exchange with the source runs in a task of its own: a client that leaves changes nothing.
 
 use super::Gateway;
-use super::Invalidates;
 use super::body::Body;
 use super::cache_status::{CacheStatus, Stored};
 use super::content::Bounds;
 use super::forward::{self, Head, Purpose};
+use super::made_old;
 use super::problem::{GatewayError, SourceFailure};
 use super::relay;
 use super::reply::Answer;
@@ -20,10 +20,11 @@ use crate::clock::Timestamp;
 use crate::rate_limit::Stage;
 use crate::source::SourceBody;
 use crate::sync::{Draft, Intent, KeySource, RecordError, RouteSync, Version};
-use crate::target::Target;
+use crate::target::{Authority, Scheme, Target};
+use crate::telemetry::metrics as names;
 use bytes::Bytes;
-use http::header::{ETAG, LOCATION};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::header::{CONTENT_LOCATION, ETAG, HOST, LOCATION};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
@@ -47,8 +48,9 @@ pub(crate) async fn forward(
     let (gateway, route) = (Arc::clone(gateway), Arc::clone(route));
     let tasks = gateway.tasks.clone();
     joined(tasks.spawn(async move {
+        let bases = bases(&route, &request.target, &head);
         let answer = relay::sent(&route, head, request.content, bounds, ForwardReason::Method).await?;
-        forget(&gateway, &route, &request.target, &answer.response).await;
+        forget(&gateway, &route, &request.target, &bases, &answer.response).await;
         Ok(Answer { quota: Some(quota), ..answer })
     }))
     .await
@@ -73,8 +75,9 @@ pub(crate) async fn record(
     let bytes_max = bounds.bytes_max.map_or(sync.body_bytes_max, |bytes| bytes.min(sync.body_bytes_max));
     let content = std::mem::replace(&mut request.content, super::content::Content::None);
     let body = content.collect(Bounds { bytes_max: Some(bytes_max), ..bounds }).await?;
-    let draft = draft(gateway, route, sync, &request, &head, body.clone()).await;
-    let waited = tokio::time::timeout(gateway.settings.request_timeout, engine.begin(draft));
+    let draft = draft(route, sync, &request, &head, body.clone());
+    let recorded = engine.begin(draft, async { known_etag(gateway, route, &request) });
+    let waited = tokio::time::timeout(gateway.settings.request_timeout, recorded);
     let intent = waited.await.map_err(|_| GatewayError::Overloaded)??;
     let (gateway, route) = (Arc::clone(gateway), Arc::clone(route));
     let tasks = gateway.tasks.clone();
@@ -85,18 +88,16 @@ pub(crate) async fn record(
 
 /// A task that dies is that request's 500; its intent, dropped, is in doubt.
 async fn joined(task: JoinHandle<Result<Answer, GatewayError>>) -> Result<Answer, GatewayError> {
-    task.await.unwrap_or(Err(GatewayError::Panicked))
+    task.await.unwrap_or_else(|error| {
+        if error.is_panic() {
+            metrics::counter!(names::PANICS).increment(1);
+        }
+        Err(GatewayError::Panicked)
+    })
 }
 
 /// What is known of a write before the source is called.
-async fn draft(
-    gateway: &Gateway,
-    route: &Route,
-    sync: &RouteSync,
-    request: &Request,
-    head: &Head,
-    body: Bytes,
-) -> Draft {
+fn draft(route: &Route, sync: &RouteSync, request: &Request, head: &Head, body: Bytes) -> Draft {
     let forwarded = route.forwarded(&request.target);
     let key = sync.key.resolve(&KeySource {
         method: &request.method,
@@ -116,19 +117,18 @@ async fn draft(
         fields: head.fields.clone(),
         body,
         destinations: sync.destinations.clone(),
-        known_etag: known_etag(gateway, route, request).await,
     }
 }
 
-/// The strong entity tag that is stored for the target, fresh or not: a source that still has it was not
-/// changed.
-async fn known_etag(gateway: &Gateway, route: &Route, request: &Request) -> Option<String> {
+/// The strong entity tag of what memory has fresh for the target: a source that still has it was not
+/// changed. What is stale or was fenced may be older than an earlier write, and its tag proves nothing.
+fn known_etag(gateway: &Gateway, route: &Route, request: &Request) -> Option<String> {
     let now = gateway.clock.now();
-    let stored = match gateway.cache.peek(&route.key(&request.target), &request.fields, now).await {
-        Lookup::Fresh(found) | Lookup::StaleUsable(found) | Lookup::MustValidate(found, _) => found.stored,
-        Lookup::Forward(_) => return None,
+    let found = match gateway.cache.lookup_memory(&route.key(&request.target), &request.fields, now) {
+        Lookup::Fresh(found) => found,
+        Lookup::StaleUsable(_) | Lookup::MustValidate(..) | Lookup::Forward(_) => return None,
     };
-    let etag = stored.fields.get(ETAG)?.to_str().ok()?;
+    let etag = found.stored.fields.get(ETAG)?.to_str().ok()?;
     (!etag.starts_with("W/")).then(|| etag.to_owned())
 }
 
@@ -141,11 +141,15 @@ enum Verdict {
 }
 
 impl Verdict {
-    const fn of(status: StatusCode) -> Self {
+    /// 300 to 302 answer a POST that was done by sending the client to its result, as 303 does; after
+    /// other methods they do not tell. 304, 307 and 308 say that nothing was done (RFC 9110 15.4).
+    fn of(method: &Method, status: StatusCode) -> Self {
         match status.as_u16() {
             200..=299 | 303 => Self::Committed,
-            408 => Self::InDoubt,
-            304 | 307 | 308 | 400..=499 | 501 | 505 => Self::Aborted,
+            300..=302 if *method == Method::POST => Self::Committed,
+            304 | 307 | 308 => Self::Aborted,
+            300..=399 | 408 => Self::InDoubt,
+            501 | 505 | 400..=499 => Self::Aborted,
             _ => Self::InDoubt,
         }
     }
@@ -160,7 +164,7 @@ async fn carry(
     body: Bytes,
     mut intent: Intent,
 ) -> Result<Answer, GatewayError> {
-    let forwarded = Target::new(target.scheme(), target.authority().clone(), &head.path_and_query);
+    let (bases, method) = (bases(route, target, &head), head.method.clone());
     let change = HeaderValue::try_from(intent.id().to_string());
     intent.sent();
     let sent = forward::send(route, head, crate::source::full(body), None, ForwardReason::Method).await;
@@ -169,7 +173,7 @@ async fn carry(
             if error.never_sent() {
                 intent.abort();
             } else {
-                intent.doubt();
+                intent.doubt().await;
             }
             let failure = SourceFailure::from(&error);
             Answer {
@@ -178,14 +182,17 @@ async fn carry(
                 quota: None,
             }
         }
-        Ok(response) => match settle(gateway, route, target, forwarded.ok(), &response, intent).await {
-            Ok(version) => passed_on(response, version),
-            Err(unrecorded) => Answer {
-                response: GatewayError::Record(unrecorded).into_response(),
-                status: CacheStatus::Failed { reason: ForwardReason::Method },
-                quota: None,
-            },
-        },
+        Ok(response) => {
+            forget(gateway, route, target, &bases, &response).await;
+            match settle(route, &method, &bases, &response, intent).await {
+                Ok(version) => passed_on(response, version),
+                Err(unrecorded) => Answer {
+                    response: GatewayError::Record(unrecorded).into_response(),
+                    status: CacheStatus::Failed { reason: ForwardReason::Method },
+                    quota: None,
+                },
+            }
+        }
     };
     if let Ok(change) = change {
         answer.response.headers_mut().insert(TIDEGATE_CHANGE, change);
@@ -193,23 +200,18 @@ async fn carry(
     Ok(answer)
 }
 
-/// Forgets what the write made old, then records its outcome.
+/// Records the outcome of a write whose answer has come.
 async fn settle(
-    gateway: &Gateway,
     route: &Route,
-    target: &Target,
-    forwarded: Option<Target>,
+    method: &Method,
+    bases: &[Target],
     response: &Response<SourceBody>,
     intent: Intent,
 ) -> Result<Option<Version>, RecordError> {
-    forget(gateway, route, target, response).await;
-    match Verdict::of(response.status()) {
+    match Verdict::of(method, response.status()) {
         Verdict::Committed => {
-            let location = response.headers().get(LOCATION);
-            let location = forwarded.zip(location).and_then(|(base, location)| {
-                let located = invalidation::resolve(&base, location)?;
-                Some(route.source.without_base(located).path().to_owned())
-            });
+            let located = response.headers().get(LOCATION).and_then(|location| located(bases, location));
+            let location = located.map(|located| route.source.without_base(located).path().to_owned());
             intent.commit(location).await.map(Some)
         }
         Verdict::Aborted => {
@@ -217,7 +219,7 @@ async fn settle(
             Ok(None)
         }
         Verdict::InDoubt => {
-            intent.doubt();
+            intent.doubt().await;
             Ok(None)
         }
     }
@@ -238,36 +240,65 @@ fn passed_on(mut response: Response<SourceBody>, version: Option<Version>) -> An
 
 /// Moves the fence of everything that an answered write made old (RFC 9111 4.4): before the client
 /// hears of it (I5).
-async fn forget<B>(gateway: &Gateway, route: &Route, target: &Target, response: &Response<B>) {
+async fn forget<B>(
+    gateway: &Gateway,
+    route: &Route,
+    target: &Target,
+    bases: &[Target],
+    response: &Response<B>,
+) {
     let head = ResponseHead { status: response.status(), fields: response.headers() };
     let mut purges = invalidation::invalidated(target, head);
     if purges.is_empty() {
         return;
     }
-    purges.extend(stripped_again(route, &purges));
-    purges.extend(route.settings.invalidates.iter().map(|what| match what {
-        Invalidates::Path(path) => {
-            Purge::Path { authority: target.authority().as_str().to_owned(), path: path.clone() }
+    let references = [LOCATION, CONTENT_LOCATION].into_iter().filter_map(|name| response.headers().get(name));
+    let base_path = route.source.settings().url.expose().path();
+    let paths = references
+        .filter_map(|reference| located(bases, reference))
+        .flat_map(|located| client_paths(located, base_path, route.settings.strip.as_deref()));
+    let authority = target.authority().as_str();
+    let named = paths.map(|path| Purge::Path { authority: authority.to_owned(), path });
+    for purge in named.chain(made_old(&route.settings.invalidates, authority, target.path())) {
+        if !purges.contains(&purge) {
+            purges.push(purge);
         }
-        Invalidates::Prefix(path) => {
-            Purge::Prefix { authority: Some(target.authority().as_str().to_owned()), path: path.clone() }
-        }
-        Invalidates::Tag(tag) => Purge::Tag(tag.clone()),
-    }));
+    }
     gateway.cache.purge(purges, PurgeMode::Hard).await;
 }
 
-/// A source behind `strip` names itself in Location without the prefix by which clients know it.
-fn stripped_again(route: &Route, purges: &[Purge]) -> Vec<Purge> {
-    let Some(prefix) = &route.settings.strip else { return Vec::new() };
-    let prefix = prefix.trim_end_matches('/');
-    let with_prefix = purges.iter().filter_map(|purge| match purge {
-        Purge::Path { authority, path } if !path.starts_with(prefix) => {
-            Some(Purge::Path { authority: authority.clone(), path: format!("{prefix}{path}") })
-        }
-        _ => None,
-    });
-    with_prefix.collect()
+/// The write's target as the source may speak of it: of the authority that the client asked, of the one
+/// sent as Host, and of the source's own.
+fn bases(route: &Route, target: &Target, head: &Head) -> Vec<Target> {
+    let url = route.source.settings().url.expose();
+    let scheme = if url.scheme() == "https" { Scheme::Https } else { Scheme::Http };
+    let sent = head.fields.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+    let named = sent.into_iter().chain([route.source.authority()]);
+    let named = named.filter_map(|text| Authority::parse(&text, scheme).ok());
+    std::iter::once(target.authority().clone())
+        .chain(named)
+        .filter_map(|authority| Target::new(target.scheme(), authority, &head.path_and_query).ok())
+        .collect()
+}
+
+/// What a reference of the source's means, in its own space.
+fn located(bases: &[Target], reference: &HeaderValue) -> Option<Target> {
+    bases.iter().find_map(|base| invalidation::resolve(base, reference))
+}
+
+/// The paths by which clients may know what the source names: as it stands, without the base path of
+/// the source's URL, and each with the prefix that `strip` takes off.
+fn client_paths(located: Target, base_path: &str, strip: Option<&str>) -> Vec<String> {
+    let mut paths = vec![located.path().to_owned()];
+    let without_base = located.strip(base_path);
+    if !paths.iter().any(|path| path == without_base.path()) {
+        paths.push(without_base.path().to_owned());
+    }
+    if let Some(prefix) = strip.map(|prefix| prefix.trim_end_matches('/')) {
+        let behind_prefix: Vec<String> = paths.iter().map(|path| format!("{prefix}{path}")).collect();
+        paths.extend(behind_prefix);
+    }
+    paths
 }
 
 #[cfg(test)]
@@ -278,6 +309,10 @@ mod tests {
     fn what_an_answer_says_about_a_recorded_write() {
         for (status, verdict) in [
             (200, Verdict::Committed),
+            (300, Verdict::InDoubt),
+            (301, Verdict::InDoubt),
+            (302, Verdict::InDoubt),
+            (305, Verdict::InDoubt),
             (201, Verdict::Committed),
             (204, Verdict::Committed),
             (303, Verdict::Committed),
@@ -296,7 +331,41 @@ mod tests {
             (504, Verdict::InDoubt),
             (505, Verdict::Aborted),
         ] {
-            assert_eq!(Verdict::of(StatusCode::from_u16(status).unwrap()), verdict, "{status}");
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(Verdict::of(&Method::PUT, status), verdict, "{status}");
+            let seen_other = matches!(status.as_u16(), 300..=302);
+            let of_post = if seen_other { Verdict::Committed } else { verdict };
+            assert_eq!(Verdict::of(&Method::POST, status), of_post, "POST {status}");
+        }
+    }
+
+    #[test]
+    fn i5_what_a_source_names_is_found_as_clients_know_it() {
+        for (base, strip, located, paths) in [
+            ("/", None, "/items/7", &["/items/7"][..]),
+            ("/v2", None, "/v2/items/7", &["/v2/items/7", "/items/7"]),
+            ("/v2", None, "/v20/items/7", &["/v20/items/7"]),
+            ("/", Some("/api"), "/items/7", &["/items/7", "/api/items/7"]),
+            ("/", Some("/api/"), "/apis/7", &["/apis/7", "/api/apis/7"]),
+            ("/v2/", Some("/api"), "/v2/a", &["/v2/a", "/a", "/api/v2/a", "/api/a"]),
+        ] {
+            let target = Target::parse_absolute(&format!("http://h{located}")).unwrap();
+            assert_eq!(client_paths(target, base, strip), paths, "{base} {strip:?} {located}");
+        }
+    }
+
+    #[test]
+    fn a_source_may_name_itself_by_the_host_that_it_was_sent() {
+        let base = |url| Target::parse_absolute(url).unwrap();
+        let bases = [base("http://clients.example/items"), base("http://source:8080/items")];
+        for (reference, path) in [
+            ("/items/7", Some("/items/7")),
+            ("http://clients.example/items/7", Some("/items/7")),
+            ("http://source:8080/items/7", Some("/items/7")),
+            ("http://source/items/7", None),
+        ] {
+            let located = located(&bases, &HeaderValue::from_static(reference));
+            assert_eq!(located.as_ref().map(Target::path), path, "{reference}");
         }
     }
 }

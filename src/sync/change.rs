@@ -52,6 +52,4 @@ pub struct Draft {
     pub body: Bytes,
     /// The destinations of this change, fixed now.
     pub destinations: Vec<String>,
-    /// The strong `ETag` that was known just before.
-    pub known_etag: Option<String>,
 }

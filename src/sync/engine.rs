@@ -3,13 +3,13 @@
 use super::change::{ChangeId, Draft, DraftKey};
 use super::delivery::{Command, Parts, Worker};
 use super::error::{OpenError, RecordError};
-use super::intent::{Intent, Open};
-use super::journal::record::{Head, NewChange, Record, kept_fields};
+use super::intent::{Intent, Open, Stage};
+use super::journal::record::{Head, NewChange, Record, Unwritten, kept_fields};
 use super::journal::sqlite::{self, KnownDestination};
 use super::journal::{Health, Journal, Room};
 use super::ports::Ports;
-use super::resolve::{Doubt, READS_MAX};
-use super::settings::Settings;
+use super::resolve::{Doubt, Doubts, READS_MAX};
+use super::settings::{DestinationSettings, Settings};
 use super::turns::{Turn, Turns};
 use crate::clock::Clock;
 use std::collections::HashMap;
@@ -51,6 +51,7 @@ pub(super) struct Inner {
     pub(super) clock: Clock,
     pub(super) ports: Ports,
     pub(super) turns: Turns,
+    pub(super) doubts: Doubts,
     pub(super) source_timeouts: HashMap<String, Duration>,
     pub(super) source_reads: Semaphore,
     pub(super) runtime: tokio::runtime::Handle,
@@ -88,6 +89,7 @@ impl Engine {
             clock,
             ports,
             turns: Turns::default(),
+            doubts: Doubts::default(),
             source_timeouts: source_timeouts.into_iter().collect(),
             source_reads: Semaphore::new(READS_MAX),
             runtime: tokio::runtime::Handle::current(),
@@ -96,48 +98,39 @@ impl Engine {
             versions: AtomicU64::new(1),
             retention,
         });
-        let (mut workers, mut aborts) = (Vec::new(), Vec::new());
-        for settings in destinations {
-            let Some(known) = known.iter().find(|known| known.name == settings.name).cloned() else {
-                continue;
-            };
-            let id = known.id;
-            let open = match inner.journal.readers().read(move |store| sqlite::open_keys(store, id)).await {
-                Ok(open) => open,
-                Err(error) => return Err(unusable(error.into())),
-            };
-            let (journal, clock) = (Arc::clone(&inner.journal), inner.clock.clone());
-            let worker = Worker::new(Parts { known: known.clone(), settings, journal, clock, open });
-            let (commands, receiver) = mpsc::channel(COMMANDS);
-            let run = inner.tasks.spawn(worker.run(receiver, inner.stop.clone()));
-            aborts.push(run.abort_handle());
-            workers.push(WorkerHandle { known, commands });
+        match inner.launch(&known, destinations).await {
+            Ok((workers, aborts)) => Ok(Arc::new(Self { inner, workers, aborts: Mutex::new(aborts) })),
+            Err(error) => {
+                inner.stop.cancel();
+                inner.journal.close().await;
+                Err(unusable(error.into()))
+            }
         }
-        inner.resolve_all().await;
-        let retention = Arc::clone(&inner);
-        inner.tasks.spawn(async move {
-            let stop = retention.stop.clone();
-            stop.run_until_cancelled(retention.retain()).await;
-        });
-        Ok(Arc::new(Self { inner, workers, aborts: Mutex::new(aborts) }))
     }
 
-    /// Waits for the key's turn and makes the intent durable (I1, I3).
+    /// Waits for the key's turn and makes the intent durable (I1, I3). `known_etag` finds the strong
+    /// `ETag` that the target has now; it is asked within the turn, so that no other write of the key
+    /// comes between.
     ///
     /// # Errors
     /// [`RecordError`]: nothing is recorded and nothing may be sent.
-    pub async fn begin(self: &Arc<Self>, draft: Draft) -> Result<Intent, RecordError> {
+    pub async fn begin(
+        self: &Arc<Self>,
+        draft: Draft,
+        known_etag: impl Future<Output = Option<String>>,
+    ) -> Result<Intent, RecordError> {
         self.inner.has_room()?;
         let turn = match &draft.key {
             DraftKey::Known(key) => Some(self.inner.turns.take(key).await.map_err(|_| RecordError::KeyBusy)?),
             DraftKey::FromLocation { .. } => None,
         };
         self.inner.has_room()?;
+        let known_etag = known_etag.await;
         let inner = Arc::clone(&self.inner);
         let (done, recorded) = oneshot::channel();
         // In a task of its own: a client that leaves must not leave an intent that nobody holds.
         self.inner.tasks.spawn(async move {
-            let recorded = inner.record(draft, turn).await;
+            let recorded = inner.record(draft, known_etag, turn).await;
             if let Err(Ok(unwanted)) = done.send(recorded) {
                 unwanted.abort();
             }
@@ -166,6 +159,39 @@ impl Engine {
 }
 
 impl Inner {
+    /// Starts a worker for every destination, then what resolves doubts, then retention.
+    async fn launch(
+        self: &Arc<Self>,
+        known: &[KnownDestination],
+        destinations: Vec<DestinationSettings>,
+    ) -> Result<(Vec<WorkerHandle>, Vec<AbortHandle>), Unwritten> {
+        let (mut workers, mut aborts) = (Vec::new(), Vec::new());
+        for settings in destinations {
+            let Some(known) = known.iter().find(|known| known.name == settings.name).cloned() else {
+                continue;
+            };
+            let destination = known.id;
+            // Rows that wait or are parked by another `on_failure` than today's follow today's.
+            let on_failure = settings.on_failure;
+            self.journal.write(Record::Adopt { destination, on_failure }).await?;
+            let readers = self.journal.readers();
+            let open = readers.read(move |store| sqlite::open_keys(store, destination)).await?;
+            let (journal, clock) = (Arc::clone(&self.journal), self.clock.clone());
+            let worker = Worker::new(Parts { known: known.clone(), settings, journal, clock, open });
+            let (commands, receiver) = mpsc::channel(COMMANDS);
+            let run = self.tasks.spawn(worker.run(receiver, self.stop.clone()));
+            aborts.push(run.abort_handle());
+            workers.push(WorkerHandle { known, commands });
+        }
+        self.resolve_all().await?;
+        let retention = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let stop = retention.stop.clone();
+            stop.run_until_cancelled(retention.retain()).await;
+        });
+        Ok((workers, aborts))
+    }
+
     fn has_room(&self) -> Result<(), RecordError> {
         if self.stop.is_cancelled() {
             return Err(RecordError::Unavailable);
@@ -177,7 +203,12 @@ impl Inner {
         }
     }
 
-    async fn record(self: Arc<Self>, draft: Draft, turn: Option<Turn>) -> Result<Intent, RecordError> {
+    async fn record(
+        self: Arc<Self>,
+        draft: Draft,
+        known_etag: Option<String>,
+        turn: Option<Turn>,
+    ) -> Result<Intent, RecordError> {
         let id = ChangeId(new_id(&self.clock));
         let (key, otherwise) = match draft.key {
             DraftKey::Known(key) => (key, None),
@@ -191,7 +222,7 @@ impl Inner {
             client_path_and_query: draft.client_path_and_query,
             path_and_query: draft.path_and_query,
             fields: kept_fields(&draft.fields),
-            known_etag: draft.known_etag,
+            known_etag,
         };
         let doubt = Doubt { id, head: head.clone() };
         let change = NewChange {
@@ -203,7 +234,8 @@ impl Inner {
             recorded_at: self.clock.now(),
         };
         self.journal.write(Record::Intent(Box::new(change))).await.map_err(|_| RecordError::Unavailable)?;
-        let open = Open { id, method: draft.method, turn, otherwise, sent_at: None, doubt, inner: self };
+        let open =
+            Open { id, method: draft.method, turn, otherwise, stage: Stage::Recorded, doubt, inner: self };
         Ok(Intent::new(open))
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Why a change cannot be recorded; nothing was sent to the source.
+/// Why a change is not recorded; but for [`RecordError::Undecided`] nothing was sent to the source.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The journal is full: 507.
@@ -14,6 +14,9 @@ pub enum RecordError {
     /// Too many writes of this key wait already: 503.
     #[error("too many writes of this key are waiting")]
     KeyBusy,
+    /// The source has answered, and its outcome is not durable: 500. Not to be sent again blindly.
+    #[error("the source has answered; whether that is recorded is not known")]
+    Undecided,
 }
 
 /// Why the engine could not start.
@@ -42,6 +45,12 @@ pub enum CommandError {
     /// No such destination.
     #[error("there is no destination of that name")]
     UnknownDestination,
+    /// No such change.
+    #[error("there is no change of that id; delivered ones are kept for sync.retention")]
+    UnknownChange,
+    /// A change that is not in doubt.
+    #[error("the change is not in doubt; there is nothing to resolve")]
+    NotInDoubt,
     /// The journal cannot be read or written.
     #[error("the journal cannot be used at the moment")]
     Unavailable,

@@ -4,22 +4,22 @@ use super::change::{ChangeId, Version};
 use super::engine::Inner;
 use super::error::RecordError;
 use super::failpoint;
+use super::journal::Health;
 use super::journal::record::{Record, Verdict};
 use super::key::bounded;
 use super::resolve::{Doubt, Waits};
 use super::turns::Turn;
-use crate::clock::Timestamp;
 use http::Method;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// How long the answer to a POST waits for its outcome to be durable while the journal fails. Its
-/// intent is durable, so that it is in doubt, and listed, if the process ends before.
+/// How long an answer waits for its outcome to be durable while the journal fails. The intent is
+/// durable, so that the change is in doubt if the process ends before.
 const OUTCOME_WAIT: Duration = Duration::from_secs(10);
 
-/// A durable intent. Dropped without an outcome it leaves the change in doubt.
+/// A durable intent. Dropped without an outcome it leaves the change in doubt, once it has been sent.
 #[derive(Debug)]
 pub struct Intent {
     open: Option<Open>,
@@ -35,8 +35,17 @@ pub(super) struct Open {
     pub(super) turn: Option<Turn>,
     /// The key where the answer has no Location; `None`: the intent's key stands.
     pub(super) otherwise: Option<String>,
-    pub(super) sent_at: Option<Timestamp>,
+    pub(super) stage: Stage,
     pub(super) doubt: Doubt,
+}
+
+/// Whether the source may have seen the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Nothing has left.
+    Recorded,
+    /// It may be on its way.
+    Sent,
 }
 
 impl Intent {
@@ -50,36 +59,36 @@ impl Intent {
         self.id
     }
 
-    /// The request goes out now. Without this word a doubt counts the source's timeout from when
-    /// the doubt began, which is later and as safe.
+    /// The request goes out from here on. An intent that is dropped before this word is aborted.
     pub fn sent(&mut self) {
         if let Some(open) = &mut self.open {
-            open.sent_at = Some(open.inner.clock.now());
+            open.stage = Stage::Sent;
         }
     }
 
     /// The source did it. `location` is the path of the answer's Location in the source's own
     /// space, for keys that want it. Returns once what must be durable before the client is
-    /// answered is durable: for POST the outcome, else nothing.
+    /// answered is durable: for POST, and for every method while the journal fails, the outcome, else
+    /// nothing.
     ///
     /// # Errors
-    /// [`RecordError::Unavailable`]: the outcome of a POST is not durable, so that it must not be
+    /// [`RecordError::Undecided`]: the outcome is not durable and had to be, so that it must not be
     /// acknowledged (I2, I11); after a crash the change would be in doubt.
     pub async fn commit(mut self, location: Option<String>) -> Result<Version, RecordError> {
         failpoint::reach(failpoint::SOURCE_ANSWERED);
-        let open = self.open.take().ok_or(RecordError::Unavailable)?;
+        let open = self.open.take().ok_or(RecordError::Undecided)?;
+        let must_be_durable = open.method == Method::POST || open.inner.journal.health() == Health::Failed;
         let number = open.inner.versions.fetch_add(1, Ordering::Relaxed);
         let version = Version(format!("{}-{number}", open.inner.epoch.simple()));
         let key = open.otherwise.clone().map(|otherwise| location.map_or(otherwise, bounded));
-        let is_post = open.method == Method::POST;
         let Finishing { queued, durable } = open.finish(Verdict::Committed { key });
         // In the queue it is before whatever is asked of the journal once the client knows.
         if tokio::time::timeout(OUTCOME_WAIT, queued).await.is_err() {
             tracing::error!(change = %self.id, "the outcome of a change is not queued yet");
         }
-        if is_post && !matches!(tokio::time::timeout(OUTCOME_WAIT, durable).await, Ok(Ok(()))) {
-            tracing::error!(change = %self.id, "the outcome of a POST is not durable");
-            return Err(RecordError::Unavailable);
+        if must_be_durable && !matches!(tokio::time::timeout(OUTCOME_WAIT, durable).await, Ok(Ok(()))) {
+            tracing::error!(change = %self.id, "the outcome of a change is not durable");
+            return Err(RecordError::Undecided);
         }
         Ok(version)
     }
@@ -91,18 +100,22 @@ impl Intent {
         }
     }
 
-    /// Nobody knows: the resolver reads the source.
-    pub fn doubt(mut self) {
+    /// Nobody knows: the resolver reads the source. Returns once the fence of what the change may
+    /// have made old has moved (I5).
+    pub async fn doubt(mut self) {
         if let Some(open) = self.open.take() {
-            open.doubt();
+            // The fence is not heard of where the engine stops: then nothing is stored any more.
+            open.doubt().await.unwrap_or_default();
         }
     }
 }
 
 impl Drop for Intent {
     fn drop(&mut self) {
-        if let Some(open) = self.open.take() {
-            open.doubt();
+        match self.open.take() {
+            Some(open) if open.stage == Stage::Sent => drop(open.doubt()),
+            Some(open) => drop(open.finish(Verdict::Aborted)),
+            None => {}
         }
     }
 }
@@ -146,9 +159,10 @@ impl Open {
         Finishing { queued, durable }
     }
 
-    fn doubt(self) {
-        let now = self.inner.clock.now();
-        let waits = Waits { since: self.sent_at.unwrap_or(now) };
-        self.inner.resolve(self.doubt, self.turn, waits);
+    /// Begins a doubt; tells when its first fence has moved.
+    fn doubt(self) -> oneshot::Receiver<()> {
+        // The request may have left only now: it waited for a place toward the source before.
+        let waits = Waits { since: self.inner.clock.now() };
+        self.inner.resolve(self.doubt, self.turn, waits)
     }
 }

@@ -1,5 +1,6 @@
 //! What orders changes: the key of a write, read from its request by a template. Pure.
 
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName, Method};
 use sha2::{Digest, Sha256};
 
@@ -30,6 +31,9 @@ pub enum KeyTemplateError {
     /// A part that is neither known nor a name of the path pattern.
     #[error("unknown part {{{0}}}")]
     UnknownPart(String),
+    /// A field that carries a credential: keys are logged, shown and sent to destinations (I12).
+    #[error("the field {0} is a secret, and keys are not")]
+    Secret(HeaderName),
     /// A brace without its partner.
     #[error("unbalanced braces")]
     Braces,
@@ -115,7 +119,9 @@ impl Part {
     fn parse(inside: &str, pattern_names: &[&str]) -> Result<Self, KeyTemplateError> {
         let unknown = || KeyTemplateError::UnknownPart(inside.to_owned());
         if let Some(name) = inside.strip_prefix("header:") {
-            return name.parse().map(Self::Header).map_err(|_| unknown());
+            let name: HeaderName = name.parse().map_err(|_| unknown())?;
+            let is_secret = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(&name);
+            return if is_secret { Err(KeyTemplateError::Secret(name)) } else { Ok(Self::Header(name)) };
         }
         if let Some(pointer) = inside.strip_prefix("json:") {
             return if pointer.starts_with('/') {
@@ -215,6 +221,10 @@ mod tests {
             ("{nope}", KeyTemplateError::UnknownPart("nope".into())),
             ("{header:a b}", KeyTemplateError::UnknownPart("header:a b".into())),
             ("{json:id}", KeyTemplateError::UnknownPart("json:id".into())),
+            // I12
+            ("{header:Authorization}", KeyTemplateError::Secret(AUTHORIZATION)),
+            ("{header:proxy-authorization}", KeyTemplateError::Secret(PROXY_AUTHORIZATION)),
+            ("a-{header:COOKIE}", KeyTemplateError::Secret(COOKIE)),
         ] {
             assert_eq!(KeyTemplate::parse(template, &["id"]), Err(error), "{template}");
         }

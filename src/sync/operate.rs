@@ -5,12 +5,10 @@ use super::delivery::{Act, Command, WorkerStatus};
 use super::engine::{Engine, WorkerHandle};
 use super::error::CommandError;
 use super::journal::record::{Record, Unwritten, Verdict, sequence_time};
-use super::journal::sqlite::{self, KnownDestination, change_state};
+use super::journal::sqlite::{self, KnownDestination, Stored};
 use super::status::{
     ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView, DestinationState, DestinationStatus,
 };
-use crate::telemetry::metrics as names;
-use metrics::gauge;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -53,8 +51,16 @@ impl Engine {
         for destination in known {
             let worker = self.workers.iter().find(|worker| worker.known.id == destination.id);
             let told = match worker {
-                Some(worker) => Some(ask(worker).await?),
-                None => None,
+                // One that does not tell in time must not hide the others.
+                Some(worker) => ask(worker).await.unwrap_or_else(|_| {
+                    let state =
+                        if destination.paused { DestinationState::Paused } else { DestinationState::Running };
+                    WorkerStatus {
+                        last_error: Some("its worker did not tell its state in time".to_owned()),
+                        ..untold(&destination, state)
+                    }
+                }),
+                None => untold(&destination, DestinationState::Disabled),
             };
             statuses.push(self.status(destination, told).await?);
         }
@@ -64,26 +70,15 @@ impl Engine {
     async fn status(
         &self,
         destination: KnownDestination,
-        told: Option<WorkerStatus>,
+        told: WorkerStatus,
     ) -> Result<DestinationStatus, CommandError> {
-        let told = told.unwrap_or_else(|| WorkerStatus {
-            state: DestinationState::Disabled,
-            breaker: "closed",
-            concurrency: 0,
-            in_flight: Vec::new(),
-            cursor: destination.frontier,
-            rowless: 0,
-            oldest_rowless: None,
-            last_error: None,
-            next_admission: None,
-        });
         let (id, name, cursor) = (destination.id, destination.name.clone(), told.cursor);
         let figures =
             self.inner.journal.readers().read(move |store| sqlite::figures(store, id, &name, cursor)).await?;
         let in_flight = told.in_flight.len() as u64;
         let oldest = figures.oldest.into_iter().chain(told.oldest_rowless).min();
         let now = self.inner.clock.now();
-        let status = DestinationStatus {
+        Ok(DestinationStatus {
             state: told.state,
             pending: (figures.waiting + told.rowless).saturating_sub(in_flight),
             in_flight,
@@ -95,9 +90,7 @@ impl Engine {
             last_error: told.last_error,
             next_attempt_at: told.next_admission.max(figures.next_at),
             name: destination.name,
-        };
-        publish(&status);
-        Ok(status)
+        })
     }
 
     /// Changes with their deliveries, newest last: those after `filter.after`, from the oldest on.
@@ -108,7 +101,7 @@ impl Engine {
         self.inner.journal.flushed().await;
         let mut views =
             self.inner.journal.readers().read(move |store| sqlite::changes(store, &filter)).await?;
-        self.mark_in_flight(&mut views).await?;
+        self.mark_in_flight(&mut views).await;
         Ok(views)
     }
 
@@ -119,13 +112,13 @@ impl Engine {
     pub async fn change(&self, id: ChangeId) -> Result<Option<ChangeView>, CommandError> {
         self.inner.journal.flushed().await;
         let mut view = self.inner.journal.readers().read(move |store| sqlite::change(store, id)).await?;
-        self.mark_in_flight(view.as_mut_slice()).await?;
+        self.mark_in_flight(view.as_mut_slice()).await;
         Ok(view)
     }
 
-    async fn mark_in_flight(&self, views: &mut [ChangeView]) -> Result<(), CommandError> {
+    async fn mark_in_flight(&self, views: &mut [ChangeView]) {
         for worker in &self.workers {
-            let in_flight = ask(worker).await?.in_flight;
+            let Ok(WorkerStatus { in_flight, .. }) = ask(worker).await else { continue };
             let under_way =
                 views.iter_mut().filter(|view| view.sequence.is_some_and(|it| in_flight.contains(&it)));
             for delivery in under_way.flat_map(|view| view.deliveries.iter_mut()) {
@@ -134,7 +127,6 @@ impl Engine {
                 }
             }
         }
-        Ok(())
     }
 
     /// Dead letters that match, at most a thousand.
@@ -197,21 +189,31 @@ impl Engine {
         send(worker, Command::Resume).await
     }
 
-    /// Decides a change in doubt; whether it was in doubt.
+    /// Decides a change in doubt. Its resolver ends, and the next write of its key may go.
     ///
     /// # Errors
-    /// [`CommandError::Unavailable`]: the journal cannot be written.
-    pub async fn resolve(&self, id: ChangeId, resolution: Resolution) -> Result<bool, CommandError> {
-        let view = self.inner.journal.readers().read(move |store| sqlite::change(store, id)).await?;
-        if view.is_none_or(|view| view.state != change_state::IN_DOUBT_WORD) {
-            return Ok(false);
+    /// [`CommandError`]: no such change, one that is not in doubt, or the journal cannot be used.
+    pub async fn resolve(&self, id: ChangeId, resolution: Resolution) -> Result<(), CommandError> {
+        self.inner.journal.flushed().await;
+        let readers = self.inner.journal.readers();
+        let Some(open) = readers.read(move |store| sqlite::open_change(store, id)).await? else {
+            let known = readers.read(move |store| sqlite::change(store, id)).await?;
+            return Err(known.map_or(CommandError::UnknownChange, |_| CommandError::NotInDoubt));
+        };
+        if !open.known_in_doubt {
+            return Err(CommandError::NotInDoubt);
         }
         let verdict = match resolution {
             Resolution::Committed => Verdict::Committed { key: None },
             Resolution::Aborted => Verdict::Aborted,
         };
         self.inner.journal.write(Record::Outcome { change: id, verdict }).await?;
-        Ok(true)
+        // A damaged one does not tell what it may have made old.
+        if let Stored::Sound { head, .. } = open.content {
+            self.inner.fence(&head).await;
+        }
+        self.inner.doubts.decided(id);
+        Ok(())
     }
 
     fn worker(&self, name: &str) -> Result<&WorkerHandle, CommandError> {
@@ -236,11 +238,17 @@ async fn ask(worker: &WorkerHandle) -> Result<WorkerStatus, CommandError> {
     told
 }
 
-fn publish(status: &DestinationStatus) {
-    let set = |name: &'static str, value: f64| gauge!(name, "destination" => status.name.clone()).set(value);
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-    let float = |count: u64| count as f64;
-    set(names::DESTINATION_PENDING, float(status.pending));
-    set(names::DESTINATION_LAG, status.lag_seconds);
-    set(names::DEAD_LETTERS, float(status.dead_letters));
+/// What is said of a destination without its worker: the journal's figures only.
+fn untold(destination: &KnownDestination, state: DestinationState) -> WorkerStatus {
+    WorkerStatus {
+        state,
+        breaker: "closed",
+        concurrency: 0,
+        in_flight: Vec::new(),
+        cursor: destination.frontier,
+        rowless: 0,
+        oldest_rowless: None,
+        last_error: None,
+        next_admission: None,
+    }
 }

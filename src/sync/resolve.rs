@@ -2,19 +2,24 @@
 //!
 //! The key's turn is held meanwhile, so that no later write overtakes the answer. What is read is
 //! what is delivered, under the same id: who wrote it is unknown, but after it every destination
-//! has what the source has. A POST cannot be read back: it is kept and listed for an operator.
+//! has what the source has. A POST cannot be read back: it is kept and listed for an operator. What
+//! is stored for the key meanwhile is made old by the fence at the end. An operator may decide any
+//! doubt ([`super::Engine::resolve`]), which ends its resolver.
 
 use super::change::ChangeId;
 use super::engine::Inner;
-use super::journal::record::{Head, Record, Verdict, kept_fields};
+use super::journal::record::{Head, Record, Unwritten, Verdict, kept_fields};
 use super::journal::sqlite::{self, Stored};
 use super::ports::{Fenced, ReadSource, SourceState};
 use super::turns::Turn;
 use crate::clock::Timestamp;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 /// Between two reads of a source that does not decide, at first; doubles.
 const AGAIN_FIRST: Duration = Duration::from_secs(1);
@@ -26,8 +31,6 @@ const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 pub(super) const READS_MAX: usize = 8;
 /// How long a source may act where its timeout is not known.
 const TIMEOUT_UNKNOWN: Duration = Duration::from_mins(1);
-/// A write leaves at most so long after its intent: the longest time a request may last.
-const SENT_WITHIN: Duration = Duration::from_mins(1);
 /// Changes without an outcome that are read at once at start.
 const PAGE: u32 = 200;
 
@@ -38,6 +41,31 @@ pub(super) struct Doubt {
     pub(super) head: Head,
 }
 
+/// The doubts that are being resolved.
+#[derive(Debug, Default)]
+pub(super) struct Doubts(Mutex<HashMap<ChangeId, CancellationToken>>);
+
+impl Doubts {
+    fn enter(&self, id: ChangeId) -> CancellationToken {
+        self.all().entry(id).or_default().clone()
+    }
+
+    fn leave(&self, id: ChangeId) {
+        self.all().remove(&id);
+    }
+
+    /// An operator has decided: its resolver ends, and gives the key's turn back.
+    pub(super) fn decided(&self, id: ChangeId) {
+        if let Some(resolver) = self.all().get(&id) {
+            resolver.cancel();
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<ChangeId, CancellationToken>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// From when the source's timeout counts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waits {
@@ -45,19 +73,37 @@ pub(super) struct Waits {
 }
 
 impl Inner {
-    /// Puts a change in doubt and starts resolving it.
-    pub(super) fn resolve(self: &Arc<Self>, doubt: Doubt, turn: Option<Turn>, waits: Waits) {
-        let inner = Arc::clone(self);
+    /// Puts a change in doubt and starts resolving it; tells when the first fence has moved.
+    pub(super) fn resolve(
+        self: &Arc<Self>,
+        doubt: Doubt,
+        turn: Option<Turn>,
+        waits: Waits,
+    ) -> oneshot::Receiver<()> {
+        let (moved, fenced) = oneshot::channel();
+        let (inner, id) = (Arc::clone(self), doubt.id);
+        let decided = self.doubts.enter(id);
         let work = async move {
             let stop = inner.stop.clone();
             // What is open when the process stops is found again at the next start.
-            stop.run_until_cancelled(inner.run_doubt(doubt, turn, waits)).await;
+            stop.run_until_cancelled(inner.run_doubt(doubt, turn, waits, moved, decided)).await;
+            inner.doubts.leave(id);
         };
         self.tasks.spawn_on(work, &self.runtime);
+        fenced
     }
 
-    async fn run_doubt(&self, doubt: Doubt, turn: Option<Turn>, waits: Waits) {
-        self.fence(&doubt).await;
+    async fn run_doubt(
+        &self,
+        doubt: Doubt,
+        turn: Option<Turn>,
+        waits: Waits,
+        moved: oneshot::Sender<()>,
+        decided: CancellationToken,
+    ) {
+        self.fence(&doubt.head).await;
+        // At start, and where an intent was dropped, nobody waits for it.
+        moved.send(()).unwrap_or_default();
         let id = doubt.id;
         tracing::warn!(change = %id, source = %doubt.head.source, "a change is in doubt; the source will be read");
         if self.journal.write(Record::Outcome { change: id, verdict: Verdict::InDoubt }).await.is_err() {
@@ -69,11 +115,16 @@ impl Inner {
         }
         let timeout = self.source_timeouts.get(&doubt.head.source).copied().unwrap_or(TIMEOUT_UNKNOWN);
         let readable_at = waits.since.plus(timeout);
-        tokio::time::sleep(readable_at.since(self.clock.now())).await;
-        let verdict = self.read_until_decided(&doubt).await;
-        tracing::info!(change = %id, decided = verdict_word(&verdict), "a change is no longer in doubt");
-        if self.journal.write(Record::Outcome { change: id, verdict }).await.is_ok() {
-            self.fence(&doubt).await;
+        let reading = async {
+            tokio::time::sleep(readable_at.since(self.clock.now())).await;
+            self.read_until_decided(&doubt).await
+        };
+        // `None`: an operator has decided, and what that made old is fenced.
+        if let Some(verdict) = decided.run_until_cancelled(reading).await {
+            tracing::info!(change = %id, decided = verdict_word(&verdict), "a change is no longer in doubt");
+            if self.journal.write(Record::Outcome { change: id, verdict }).await.is_ok() {
+                self.fence(&doubt.head).await;
+            }
         }
         drop(turn);
     }
@@ -91,7 +142,11 @@ impl Inner {
                 Decision::Again => {
                     before = Seen::Nothing;
                     tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(AGAIN_MAX);
+                    if pause < AGAIN_MAX {
+                        pause = (pause * 2).min(AGAIN_MAX);
+                        tracing::warn!(change = %doubt.id, source = %doubt.head.source, ?pause,
+                            "the source does not decide a change in doubt; its key waits");
+                    }
                 }
             }
         }
@@ -108,25 +163,24 @@ impl Inner {
         (self.ports.read_source)(request).await
     }
 
-    async fn fence(&self, doubt: &Doubt) {
+    pub(super) async fn fence(&self, head: &Head) {
         let fenced = Fenced {
-            route: doubt.head.route.clone(),
-            authority: doubt.head.authority.clone(),
-            path_and_query: doubt.head.client_path_and_query.clone(),
+            route: head.route.clone(),
+            authority: head.authority.clone(),
+            path_and_query: head.client_path_and_query.clone(),
         };
         (self.ports.fence)(fenced).await;
     }
 
     /// At start every change without an outcome is in doubt. Turns are taken before anything else
     /// can write, oldest first.
-    pub(super) async fn resolve_all(self: &Arc<Self>) {
+    pub(super) async fn resolve_all(self: &Arc<Self>) -> Result<(), Unwritten> {
         let mut after = 0;
         let started_at = self.clock.now();
         loop {
             let page =
-                self.journal.readers().read(move |store| sqlite::open_changes(store, after, PAGE)).await;
-            let Ok(page) = page else { return };
-            let Some((last, _)) = page.last() else { return };
+                self.journal.readers().read(move |store| sqlite::open_changes(store, after, PAGE)).await?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
             after = *last;
             for (_, open) in page {
                 let head = match open.content {
@@ -141,9 +195,8 @@ impl Inner {
                     continue;
                 }
                 let turn = if is_post { None } else { self.turns.take_unused(&open.key) };
-                // When the process ended is unknown; the write left before that, and soon after its intent.
-                let since = started_at.min(open.recorded_at.plus(SENT_WITHIN));
-                self.resolve(Doubt { id: open.id, head }, turn, Waits { since });
+                // When the process ended is unknown; a write left before that.
+                drop(self.resolve(Doubt { id: open.id, head }, turn, Waits { since: started_at }));
             }
         }
     }
@@ -169,18 +222,19 @@ fn decide(head: &Head, state: SourceState, before: Seen) -> Decision {
         SourceState::Absent if head.method() != Method::DELETE && before == Seen::Nothing => {
             Decision::Confirm
         }
-        SourceState::Absent => reconciled(Method::DELETE, &HeaderMap::new(), Bytes::new()),
+        SourceState::Absent => reconciled(head, &Method::DELETE, &HeaderMap::new(), Bytes::new()),
         SourceState::Present { etag, fields, body } => {
             if unchanged(head.known_etag.as_deref(), etag.as_ref()) {
                 return Decision::Verdict(Verdict::Aborted);
             }
-            reconciled(Method::PUT, &fields, body)
+            reconciled(head, &Method::PUT, &fields, body)
         }
     }
 }
 
-fn reconciled(method: Method, fields: &HeaderMap, body: Bytes) -> Decision {
-    Decision::Verdict(Verdict::Reconciled { method, fields: kept_fields(fields), body })
+fn reconciled(head: &Head, method: &Method, fields: &HeaderMap, body: Bytes) -> Decision {
+    let head = Head { method: method.to_string(), fields: kept_fields(fields), ..head.clone() };
+    Decision::Verdict(Verdict::Reconciled { head: Box::new(head), body })
 }
 
 /// RFC 9110 8.8.3.2: only strong tags tell that nothing was written.
@@ -236,7 +290,7 @@ mod tests {
             let got = match decide(&head(method, known), state, before) {
                 Decision::Again => "again".to_owned(),
                 Decision::Confirm => "confirm".to_owned(),
-                Decision::Verdict(Verdict::Reconciled { method, .. }) => method.to_string(),
+                Decision::Verdict(Verdict::Reconciled { head, .. }) => head.method,
                 Decision::Verdict(verdict) => verdict_word(&verdict).to_owned(),
             };
             assert_eq!(got, decided, "{method} {known:?}");

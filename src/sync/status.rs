@@ -78,7 +78,7 @@ pub struct ChangeView {
     pub source: String,
     /// Its method.
     pub method: String,
-    /// Its path and query, as the source knows it.
+    /// Its path, as the source knows it.
     pub target: String,
     /// When its intent was recorded.
     pub recorded_at: Timestamp,
@@ -91,7 +91,7 @@ pub struct ChangeView {
 pub struct DeliveryView {
     /// The destination's name.
     pub destination: String,
-    /// `waiting`, `in-flight`, `delivered`, `absent`, `superseded`, `parked`, `dead-letter`, `discarded`.
+    /// `waiting`, `in-flight`, `delivered`, `absent`, `parked`, `dead-letter`, `discarded`.
     pub state: String,
     /// Attempts made.
     pub attempts: u32,
@@ -129,7 +129,7 @@ pub struct DeadLetterView {
     pub sequence: u64,
     /// The outcome's class: `permanent`, `retry`.
     pub class: String,
-    /// `http_status`, `timeout`, `connect`, `tls`, `dns`, `too_large`, `given_up`, `address_denied`.
+    /// `http_status`, `timeout`, `connect`, `tls`, `dns`, `damaged`, `unsendable`, `given_up`.
     pub code: String,
     /// The last answer's status.
     pub status: Option<u16>,
@@ -139,6 +139,6 @@ pub struct DeadLetterView {
     pub first_at: Timestamp,
     /// The last attempt.
     pub last_at: Timestamp,
-    /// At most 1 KiB of the last answer.
+    /// The first KiB of the last answer; what is not UTF-8 in it is replaced.
     pub answer: String,
 }

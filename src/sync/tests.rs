@@ -163,12 +163,16 @@ fn draft(method: Method, target: &str, names: &[&str]) -> Draft {
         fields,
         body: Bytes::from_static(b"hello"),
         destinations: names.iter().map(|name| (*name).to_owned()).collect(),
-        known_etag: Some("\"1\"".into()),
     }
 }
 
+/// The entity tag that is known before a write.
+fn etag() -> std::future::Ready<Option<String>> {
+    std::future::ready(Some("\"1\"".into()))
+}
+
 async fn put(engine: &Arc<Engine>, target: &str, names: &[&str]) -> ChangeId {
-    let intent = engine.begin(draft(Method::PUT, target, names)).await.unwrap();
+    let intent = engine.begin(draft(Method::PUT, target, names), etag()).await.unwrap();
     let id = intent.id();
     intent.commit(None).await.unwrap();
     id
@@ -223,6 +227,7 @@ async fn a_change_arrives_as_it_was_written() {
     let view = engine.change(id).await.unwrap().unwrap();
     assert_eq!((view.state.as_str(), view.deliveries[0].state.as_str()), ("committed", "delivered"));
     assert_eq!(view.sequence, Some(got.sequence()));
+    assert_eq!(view.target, "/items/a%2Fb//c;d={x}", "I12: its query is not shown");
     engine.stop(DEADLINE).await;
     assert!(!data.path().join("journal.sqlite-wal").exists(), "a checkpointed journal has no log");
 }
@@ -240,7 +245,7 @@ async fn i3_order_per_key_under_failures() {
         for key in 0..4 {
             let mut draft = draft(Method::PUT, &format!("/k{key}"), &["d"]);
             draft.body = format!("{round}").into();
-            engine.begin(draft).await.unwrap().commit(None).await.unwrap();
+            engine.begin(draft, etag()).await.unwrap().commit(None).await.unwrap();
         }
     }
     until_settled(&engine).await;
@@ -357,7 +362,7 @@ async fn discard_and_skip() {
     for body in ["bad", "fine"] {
         let mut draft = draft(Method::PUT, "/k", &["park", "skip"]);
         draft.body = body.into();
-        engine.begin(draft).await.unwrap().commit(None).await.unwrap();
+        engine.begin(draft, etag()).await.unwrap().commit(None).await.unwrap();
     }
     until("one is parked, one is skipped", || async {
         let all = engine.destinations().await.unwrap();
@@ -373,6 +378,95 @@ async fn discard_and_skip() {
     until_settled(&engine).await;
     assert!(matches!(engine.redrive(of("nobody"), Run::Dry).await, Err(CommandError::UnknownDestination)));
     engine.stop(DEADLINE).await;
+}
+
+/// Refuses the body "bad", and everything while `down`.
+async fn choosy(down: &Arc<Mutex<bool>>) -> Destination {
+    let down = Arc::clone(down);
+    Destination::start(move |got, _| match (got.body.as_ref(), *down.lock().unwrap()) {
+        (b"bad", _) => StatusCode::BAD_REQUEST.into_response(),
+        (_, true) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        (_, false) => StatusCode::OK.into_response(),
+    })
+    .await
+}
+
+async fn put_body(engine: &Arc<Engine>, body: &'static str) {
+    let mut draft = draft(Method::PUT, "/k", &["d"]);
+    draft.body = body.into();
+    engine.begin(draft, etag()).await.unwrap().commit(None).await.unwrap();
+}
+
+fn accepted(to: &Destination) -> Vec<Bytes> {
+    to.got.lock().unwrap().iter().map(|got| got.body.clone()).filter(|body| body != "bad").collect()
+}
+
+#[tokio::test]
+async fn i3_what_was_parked_goes_on_in_order_where_on_failure_is_no_longer_park_key() {
+    for on_failure in [OnFailure::Skip, OnFailure::Block] {
+        let data = tempfile::tempdir().unwrap();
+        let to = choosy(&Arc::default()).await;
+        let first = engine(data.path(), vec![destination("d", &to.url)]).await;
+        for body in ["bad", "1", "2"] {
+            put_body(&first, body).await;
+        }
+        until("the key is parked", || async {
+            let status = first.destinations().await.unwrap().remove(0);
+            status.parked_keys == 1 && status.pending == 0 && status.in_flight == 0
+        })
+        .await;
+        first.stop(DEADLINE).await;
+        drop(first);
+        let second =
+            engine(data.path(), vec![DestinationSettings { on_failure, ..destination("d", &to.url) }]).await;
+        put_body(&second, "3").await;
+        to.wait_for(4).await;
+        until_settled(&second).await;
+        assert_eq!(accepted(&to), ["1", "2", "3"], "{on_failure:?}");
+        let again = second.redrive(DeadLetterFilter::default(), Run::Real).await.unwrap();
+        assert_eq!(again, 0, "its key has got newer changes");
+        second.stop(DEADLINE).await;
+    }
+}
+
+#[tokio::test]
+async fn i3_park_key_parks_behind_dead_letters_that_skip_left_unless_they_are_overtaken() {
+    for overtaken in [false, true] {
+        let (data, down) = (tempfile::tempdir().unwrap(), Arc::new(Mutex::new(!overtaken)));
+        let to = choosy(&down).await;
+        let skipping = DestinationSettings { on_failure: OnFailure::Skip, ..destination("d", &to.url) };
+        let first = engine(data.path(), vec![skipping]).await;
+        put_body(&first, "bad").await;
+        put_body(&first, "1").await;
+        to.wait_for(2).await;
+        until("it is settled or has failed", || async {
+            let status = first.destinations().await.unwrap().remove(0);
+            status.in_flight == 0 && status.dead_letters == 1 && (status.pending == 0) == overtaken
+        })
+        .await;
+        first.stop(DEADLINE).await;
+        drop(first);
+        *down.lock().unwrap() = false;
+        let sent = to.targets().len();
+        let second = engine(data.path(), vec![destination("d", &to.url)]).await;
+        put_body(&second, "2").await;
+        if overtaken {
+            to.wait_for(sent + 1).await;
+            until_settled(&second).await;
+        } else {
+            until("the key is parked", || async {
+                let status = second.destinations().await.unwrap().remove(0);
+                status.parked_keys == 1 && status.pending == 0 && status.in_flight == 0
+            })
+            .await;
+            assert_eq!(to.targets().len(), sent, "nothing passes the dead letter");
+            assert_eq!(second.discard(DeadLetterFilter::default(), Run::Real).await.unwrap(), 1);
+            to.wait_for(sent + 2).await;
+            let got = accepted(&to);
+            assert_eq!(got[got.len() - 2..], ["1", "2"]);
+        }
+        second.stop(DEADLINE).await;
+    }
 }
 
 #[tokio::test]
@@ -449,6 +543,51 @@ async fn a_held_destination_loses_nothing() {
     engine.stop(DEADLINE).await;
 }
 
+/// `block` makes the refused change wait by itself, not everybody with it.
+#[tokio::test]
+async fn i4_under_block_a_change_refused_for_its_own_fault_holds_nobody() {
+    let data = tempfile::tempdir().unwrap();
+    let allowed = Arc::new(Mutex::new(false));
+    let open = Arc::clone(&allowed);
+    let to = Destination::start(move |got, _| {
+        let fine = *open.lock().unwrap() && got.target != "/own-fault";
+        if fine { StatusCode::OK } else { StatusCode::FORBIDDEN }.into_response()
+    })
+    .await;
+    let blocking = DestinationSettings { on_failure: OnFailure::Block, ..destination("d", &to.url) };
+    let engine = engine(data.path(), vec![blocking]).await;
+    put(&engine, "/own-fault", &["d"]).await;
+    put(&engine, "/other", &["d"]).await;
+    to.wait_for(2).await;
+    *allowed.lock().unwrap() = true;
+    let refused = || to.targets().iter().rev().take_while(|target| *target == "/own-fault").count();
+    until("it is refused again and again, and the destination runs", || async {
+        let status = engine.destinations().await.unwrap().remove(0);
+        refused() > 2 && status.pending == 1 && status.state == status::DestinationState::Running
+    })
+    .await;
+    engine.stop(DEADLINE).await;
+}
+
+/// A destination that has answered 2xx has the change, whatever becomes of the answer's content.
+#[tokio::test]
+async fn i2_an_answer_whose_content_stalls_counts_as_its_status() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::start(|_, _| {
+        let never = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
+        axum::body::Body::from_stream(never).into_response()
+    })
+    .await;
+    let short = DestinationSettings { timeout: Duration::from_millis(300), ..destination("d", &to.url) };
+    let engine = engine(data.path(), vec![short]).await;
+    let id = put(&engine, "/a", &["d"]).await;
+    to.wait_for(1).await;
+    until_settled(&engine).await;
+    assert_eq!(engine.change(id).await.unwrap().unwrap().deliveries[0].state, "delivered");
+    assert_eq!(to.targets().len(), 1);
+    engine.stop(DEADLINE).await;
+}
+
 #[tokio::test]
 async fn pause_survives_a_restart() {
     let data = tempfile::tempdir().unwrap();
@@ -467,6 +606,25 @@ async fn pause_survives_a_restart() {
     second.stop(DEADLINE).await;
 }
 
+/// An idle destination must not keep the journal from forgetting what others got.
+#[tokio::test]
+async fn retention_does_not_wait_for_a_destination_without_traffic() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::good().await;
+    let both = vec![destination("busy", &to.url), destination("idle", &to.url)];
+    let set = Settings { retention: Duration::ZERO, ..settings(data.path(), both) };
+    let engine = Engine::start(set, Clock::system(), ports(vec![]).0).await.unwrap();
+    for number in 0..20 {
+        put(&engine, &format!("/k{number}"), &["busy"]).await;
+    }
+    to.wait_for(20).await;
+    until("everything is forgotten", || async {
+        engine.changes(ChangeFilter::default()).await.unwrap().is_empty()
+    })
+    .await;
+    engine.stop(DEADLINE).await;
+}
+
 fn present(etag: &str, body: &'static str) -> SourceState {
     SourceState::Present { etag: Some(etag.parse().unwrap()), fields: HeaderMap::new(), body: body.into() }
 }
@@ -481,7 +639,7 @@ async fn i2_an_intent_without_outcome_is_resolved_by_reading() {
         let data = tempfile::tempdir().unwrap();
         let to = Destination::good().await;
         let first = engine(data.path(), vec![destination("d", &to.url)]).await;
-        let intent = first.begin(draft(Method::PUT, "/k", &["d"])).await.unwrap();
+        let intent = first.begin(draft(Method::PUT, "/k", &["d"]), etag()).await.unwrap();
         let id = intent.id();
         // As if the process had died: nothing of the intent runs any more.
         first.stop(DEADLINE).await;
@@ -491,7 +649,7 @@ async fn i2_an_intent_without_outcome_is_resolved_by_reading() {
         let set = settings(data.path(), vec![destination("d", &to.url)]);
         let second = Engine::start(set, Clock::system(), ports).await.unwrap();
         // A write of the same key waits for the resolution.
-        let next = second.begin(draft(Method::PUT, "/k", &["d"])).await.unwrap();
+        let next = second.begin(draft(Method::PUT, "/k", &["d"]), etag()).await.unwrap();
         let view = second.change(id).await.unwrap().unwrap();
         assert_eq!(view.state, decided);
         next.commit(None).await.unwrap();
@@ -517,15 +675,81 @@ async fn a_post_in_doubt_waits_for_an_operator() {
     let data = tempfile::tempdir().unwrap();
     let to = Destination::good().await;
     let engine = engine(data.path(), vec![destination("d", &to.url)]).await;
-    let intent = engine.begin(draft(Method::POST, "/items", &["d"])).await.unwrap();
+    let mut intent = engine.begin(draft(Method::POST, "/items", &["d"]), etag()).await.unwrap();
     let id = intent.id();
+    intent.sent();
     drop(intent);
     until("it is in doubt", || async { engine.change(id).await.unwrap().unwrap().state == "in-doubt" }).await;
     put(&engine, "/items", &["d"]).await;
     to.wait_for(1).await;
-    assert!(engine.resolve(id, Resolution::Committed).await.unwrap());
-    assert!(!engine.resolve(id, Resolution::Aborted).await.unwrap(), "it is decided");
+    engine.resolve(id, Resolution::Committed).await.unwrap();
+    let again = engine.resolve(id, Resolution::Aborted).await;
+    assert!(matches!(again, Err(CommandError::NotInDoubt)), "it is decided");
+    let nobody = ChangeId(uuid::Uuid::nil());
+    let unknown = engine.resolve(nobody, Resolution::Aborted).await;
+    assert!(matches!(unknown, Err(CommandError::UnknownChange)));
     assert_eq!(to.wait_for(2).await[1].field("tidegate-change"), id.to_string());
+    engine.stop(DEADLINE).await;
+}
+
+#[tokio::test]
+async fn i3_an_operator_ends_a_doubt_that_the_source_never_decides() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::good().await;
+    let (ports, log) = ports(vec![SourceState::Unreadable]);
+    let set = settings(data.path(), vec![destination("d", &to.url)]);
+    let engine = Engine::start(set, Clock::system(), ports).await.unwrap();
+    let mut intent = engine.begin(draft(Method::PUT, "/k", &["d"]), etag()).await.unwrap();
+    let id = intent.id();
+    intent.sent();
+    intent.doubt().await;
+    assert_eq!(*log.lock().unwrap(), ["fence /api/k"], "fenced before the client hears of it");
+    until("it is in doubt", || async { engine.change(id).await.unwrap().unwrap().state == "in-doubt" }).await;
+    let waiting = {
+        let engine = Arc::clone(&engine);
+        tokio::spawn(async move { put(&engine, "/k", &["d"]).await })
+    };
+    engine.resolve(id, Resolution::Committed).await.unwrap();
+    let next = tokio::time::timeout(DEADLINE, waiting).await.unwrap().unwrap();
+    let got = to.wait_for(2).await;
+    let order: Vec<_> = got.iter().map(|got| got.field("tidegate-change").to_owned()).collect();
+    assert_eq!(order, [id.to_string(), next.to_string()]);
+    assert_eq!(log.lock().unwrap().last().map(String::as_str), Some("fence /api/k"));
+    engine.stop(DEADLINE).await;
+}
+
+/// A client that leaves while its POST is being recorded leaves nothing for an operator.
+#[tokio::test]
+async fn an_intent_that_was_never_sent_is_aborted() {
+    let data = tempfile::tempdir().unwrap();
+    let engine = engine(data.path(), vec![]).await;
+    let intent = engine.begin(draft(Method::POST, "/items", &[]), etag()).await.unwrap();
+    let id = intent.id();
+    drop(intent);
+    until("it is aborted", || async { engine.change(id).await.unwrap().unwrap().state == "aborted" }).await;
+    engine.stop(DEADLINE).await;
+}
+
+/// What is known before a write is what the write before it of the same key left.
+#[tokio::test]
+async fn i2_the_known_etag_is_learned_within_the_turn() {
+    let data = tempfile::tempdir().unwrap();
+    let engine = engine(data.path(), vec![]).await;
+    let first = engine.begin(draft(Method::PUT, "/k", &[]), etag()).await.unwrap();
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (asked, others) = (Arc::clone(&done), Arc::clone(&engine));
+    let second = tokio::spawn(async move {
+        let known = async move {
+            assert!(asked.load(std::sync::atomic::Ordering::SeqCst), "the first still has its turn");
+            None
+        };
+        others.begin(draft(Method::PUT, "/k", &[]), known).await.unwrap().abort();
+    });
+    // Everything that is ready has run: the second waits for its turn.
+    until("the second waits", || async { engine.inner.turns.users("/k") == 2 }).await;
+    done.store(true, std::sync::atomic::Ordering::SeqCst);
+    first.commit(None).await.unwrap();
+    second.await.unwrap();
     engine.stop(DEADLINE).await;
 }
 
@@ -536,8 +760,8 @@ async fn location_is_the_key_of_what_a_post_made() {
     let engine = engine(data.path(), vec![destination("d", &to.url)]).await;
     let mut draft = draft(Method::POST, "/items", &["d"]);
     draft.key = DraftKey::FromLocation { otherwise: "/items".into() };
-    let first = engine.begin(draft.clone()).await.unwrap();
-    let second = engine.begin(draft).await.unwrap();
+    let first = engine.begin(draft.clone(), etag()).await.unwrap();
+    let second = engine.begin(draft, etag()).await.unwrap();
     let id = second.id();
     let newer = second.commit(Some("/items/7".into())).await.unwrap();
     assert_eq!(engine.change(id).await.unwrap().unwrap().key, "/items/7", "durable before the answer");
@@ -554,7 +778,7 @@ async fn aborted_changes_are_not_delivered() {
     let data = tempfile::tempdir().unwrap();
     let to = Destination::good().await;
     let engine = engine(data.path(), vec![destination("d", &to.url)]).await;
-    let intent = engine.begin(draft(Method::PUT, "/k", &["d"])).await.unwrap();
+    let intent = engine.begin(draft(Method::PUT, "/k", &["d"]), etag()).await.unwrap();
     let id = intent.id();
     intent.abort();
     put(&engine, "/k", &["d"]).await;
@@ -577,7 +801,7 @@ async fn damage_is_quarantined_and_never_delivered() {
     put(&first, "/b", &["d"]).await;
     first.stop(DEADLINE).await;
     drop(first);
-    journal::sqlite::damage_first_body(data.path());
+    journal::sqlite::damage_first(data.path(), "body");
     let second = engine(data.path(), vec![destination("d", &to.url)]).await;
     second.resume("d").await.unwrap();
     until_settled(&second).await;

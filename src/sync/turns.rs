@@ -58,6 +58,12 @@ impl Turns {
         Some(Turn { permit: semaphore.try_acquire_owned().ok(), _user: user })
     }
 
+    /// Whoever holds or wants a key's turn.
+    #[cfg(test)]
+    pub(super) fn users(&self, key: &str) -> usize {
+        self.lanes().get(key).map_or(0, |lane| lane.users)
+    }
+
     fn enter(&self, key: &str, others_max: usize) -> Option<(User, Arc<Semaphore>)> {
         let mut lanes = self.lanes();
         let fresh = || Lane { semaphore: Arc::new(Semaphore::new(1)), users: 0 };

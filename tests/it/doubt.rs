@@ -95,6 +95,56 @@ async fn a_delete_that_was_applied_but_cut_is_delivered_as_a_delete() {
     assert_eq!(source.state(), destination.state());
 }
 
+/// I5: what the route says a write makes old is fenced by a doubt too, before the client hears of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_doubt_fences_what_the_route_invalidates() {
+    let (source, destination) = (InventorySource::start().await, RecordingDestination::start().await);
+    let text = format!(
+        "{}timeout = \"500ms\"\n{}{EVERYTHING}invalidates = [\"/items/2\"]\n[route.sync]\ndestinations = [\"search\"]\n",
+        source.table(),
+        destination.table("search")
+    );
+    let gateway = Setup::new(text).start().await;
+    for path in ["/items/1", "/items/2", "/items/3"] {
+        assert_eq!(gateway.put(path, "x").await.status, 200);
+    }
+    for path in ["/items/1", "/items/2", "/items/3"] {
+        gateway.get(path).await;
+        assert!(gateway.get(path).await.is_hit(), "{path}");
+    }
+    only(&source, "lost", Fault::ResetBeforeApplying);
+    gateway.put("/items/1", "lost").await.assert_problem(502);
+    for (path, hit) in [("/items/1", false), ("/items/2", false), ("/items/3", true)] {
+        assert_eq!(gateway.get(path).await.is_hit(), hit, "{path}");
+    }
+}
+
+/// A doubt that the source never decides blocks its key until an operator says what is true.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_ends_a_doubt_that_the_source_does_not_decide() {
+    let (source, destination, gateway) = parts().await;
+    source.fail(|request| match (request.method.as_str(), request.text().as_str()) {
+        ("PUT", "odd") => Fault::StatusAfterApplying(500),
+        ("GET", _) => Fault::StatusAfterApplying(403),
+        _ => Fault::None,
+    });
+    let id = change_of(&gateway.put("/items/1", "odd").await);
+    eventually("it is in doubt", async || gateway.change_state(&id).await == "in-doubt").await;
+    let path = format!("/v1/changes/{id}/resolve");
+    let wrong = gateway.admin_post(&path, &serde_json::json!({"as": "maybe"})).await;
+    wrong.assert_problem(400);
+    let nobody = "/v1/changes/00000000-0000-0000-0000-000000000000/resolve";
+    let committed = serde_json::json!({"as": "committed"});
+    gateway.admin_post(nobody, &committed).await.assert_problem(404);
+    assert_eq!(gateway.admin_post(&path, &committed).await.status, 200);
+    gateway.admin_post(&path, &committed).await.assert_problem(409);
+    assert_eq!(gateway.put("/items/1", "next").await.status, 200, "its key is free again");
+    let all = destination.wait_for_body("next").await;
+    let bodies: Vec<_> = all.iter().map(|delivery| delivery.request.text()).collect();
+    assert_eq!(bodies, ["odd", "next"]);
+    assert_eq!(all[0].id, id);
+}
+
 /// I3: what comes after a doubt of the same key is delivered after it. I5: and nobody reads what was.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_later_write_of_the_key_follows_the_doubt() {

@@ -12,6 +12,7 @@ use crate::sync::settings::DestinationSettings;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
+use futures_util::future::{Either, select};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -22,6 +23,7 @@ use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::error::Error;
 use std::fmt::Write as _;
+use std::pin::pin;
 use std::time::Duration;
 
 /// Until a connection is made.
@@ -188,11 +190,10 @@ impl Sender {
         let Some(request) = self.request(delivery) else {
             return Outcome::Permanent(Failure::of(Code::Unsendable));
         };
-        match tokio::time::timeout(self.timeout, self.exchange(request)).await {
-            Err(_) => Outcome::Retry(Failure::of(Code::Timeout), Blame::Destination),
-            Ok(Err(failure)) if failure.code == Code::Tls => Outcome::Hold(failure),
-            Ok(Err(failure)) => Outcome::Retry(failure, Blame::Destination),
-            Ok(Ok((response, answer))) => {
+        match self.exchange(request).await {
+            Err(failure) if failure.code == Code::Tls => Outcome::Hold(failure),
+            Err(failure) => Outcome::Retry(failure, Blame::Destination),
+            Ok((response, answer)) => {
                 let after = retry_after(response.headers(), self.clock.wall());
                 Outcome::of_answer(&method, response.status(), after, answer, before)
             }
@@ -235,21 +236,27 @@ impl Sender {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(Response<()>, String), Failure> {
-        let response = match &self.transport {
-            Transport::Plain(client) => client.request(request).await,
-            Transport::Tls(client) => client.request(request).await,
+        let answering = match &self.transport {
+            Transport::Plain(client) => client.request(request),
+            Transport::Tls(client) => client.request(request),
             Transport::NoTls => return Err(Failure::of(Code::Tls)),
         };
-        let response = response.map_err(|error| failure(&error))?;
+        let deadline = pin!(tokio::time::sleep(self.timeout));
+        let (response, deadline) = match select(answering, deadline).await {
+            Either::Left((response, deadline)) => (response.map_err(|error| failure(&error))?, deadline),
+            Either::Right(_) => return Err(Failure::of(Code::Timeout)),
+        };
         let (parts, body) = response.into_parts();
-        // The status decides; an answer whose content breaks off has been given all the same.
-        let answer = read_answer(body).await;
-        Ok((Response::from_parts(parts, ()), answer))
+        // The status decides; an answer whose content breaks off or stalls has been given all the same.
+        let mut answer = BytesMut::new();
+        select(pin!(read_answer(body, &mut answer)), deadline).await;
+        Ok((Response::from_parts(parts, ()), String::from_utf8_lossy(&answer).into_owned()))
     }
 }
 
-async fn read_answer(mut body: Incoming) -> String {
-    let (mut kept, mut read) = (BytesMut::new(), 0_usize);
+/// Reads an answer to its end, keeping its beginning.
+async fn read_answer(mut body: Incoming, kept: &mut BytesMut) {
+    let mut read = 0_usize;
     while let Some(Ok(frame)) = body.frame().await {
         let Ok(data) = frame.into_data() else { continue };
         read = read.saturating_add(data.len());
@@ -259,7 +266,6 @@ async fn read_answer(mut body: Incoming) -> String {
             break;
         }
     }
-    String::from_utf8_lossy(&kept).into_owned()
 }
 
 fn failure(error: &ClientError) -> Failure {

@@ -6,7 +6,7 @@ use super::retry::{self, Next, Standing, Whole};
 use super::worker::{After, Answered, Event, READ_AGAIN_AFTER, Worker};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
-use crate::sync::journal::record::{Burial, Overtakes, Past, Settled, Step, Unwritten};
+use crate::sync::journal::record::{Burial, Past, Step, Unwritten};
 use crate::sync::settings::OnFailure;
 use crate::telemetry::metrics as names;
 use metrics::counter;
@@ -22,6 +22,24 @@ struct Ended {
     sequence: u64,
     past: Past,
     change: ChangeId,
+    counts: Counts,
+}
+
+/// Whether an attempt counts toward giving its delivery up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counts {
+    Yes,
+    /// It was made for the destination's sake, or the destination refused Tidegate as such.
+    No,
+}
+
+impl Counts {
+    const fn of(outcome: &Outcome, standing: Standing) -> Self {
+        match (outcome, standing) {
+            (Outcome::Hold(_), _) | (_, Standing::Probe) => Self::No,
+            (_, Standing::Open) => Self::Yes,
+        }
+    }
 }
 
 impl Worker {
@@ -36,11 +54,12 @@ impl Worker {
         };
         counter!(names::ATTEMPTS, "destination" => self.known.name.clone(), "outcome" => outcome.as_str())
             .increment(1);
-        let past = past_with(&entry.past, &outcome, began_at, now);
+        let counts = Counts::of(&outcome, standing);
+        let past = past_with(&entry.past, &outcome, counts, now.since(began_at), began_at);
         let next = self.decide(entry.sequence, &outcome, &past, standing);
         self.pace.learn(news(&outcome, &next), standing, now, fastrand::f64());
         self.note(&key, change, &outcome, &next);
-        let ended = Ended { key: Arc::clone(&key), sequence: entry.sequence, past, change };
+        let ended = Ended { key: Arc::clone(&key), sequence: entry.sequence, past, change, counts };
         let (step, after) = self.step(ended, &outcome, &next, now);
         match self.submit(step).await {
             Ok(durable) => {
@@ -75,9 +94,16 @@ impl Worker {
             Outcome::Hold(failure) => {
                 let own_fault =
                     self.refused.get(&sequence).is_some_and(|until_then| self.successes > *until_then);
-                if own_fault && self.settings.on_failure != OnFailure::Block {
-                    self.refused.remove(&sequence);
-                    return Next::Bury { class: "permanent", code: failure.code.as_str() };
+                match (own_fault, self.settings.on_failure) {
+                    // It alone waits; it stays known as the one at fault until it gets through.
+                    (true, OnFailure::Block) => {
+                        return Next::Wait { delay: self.settings.retry.cap, whole: Whole::Delivery };
+                    }
+                    (true, OnFailure::ParkKey | OnFailure::Skip) => {
+                        self.refused.remove(&sequence);
+                        return Next::Bury { class: "permanent", code: failure.code.as_str() };
+                    }
+                    (false, _) => {}
                 }
                 if self.refused.len() < REFUSED_MAX {
                     self.refused.entry(sequence).or_insert(self.successes);
@@ -113,13 +139,15 @@ impl Worker {
         match *next {
             Next::Settle(settled) => {
                 self.lanes.settle_head(&ended.key);
-                (self.settle(ended, settled), After::GoOn)
+                (Step::Settle { key: ended.key, sequence: ended.sequence, settled }, After::GoOn)
             }
             Next::Hold => (self.defer(ended, now, outcome, None), After::WaitUntil(now)),
             Next::Wait { delay, whole } => {
                 let mut ended = ended;
-                let counted = millis(retry::counted(delay, whole));
-                ended.past.waited_millis = ended.past.waited_millis.saturating_add(counted);
+                if ended.counts == Counts::Yes {
+                    let counted = millis(retry::counted(delay, whole));
+                    ended.past.waited_millis = ended.past.waited_millis.saturating_add(counted);
+                }
                 let next_at = now.plus(delay);
                 let whole = (whole == Whole::Destination).then_some(next_at);
                 if let Some(until) = whole {
@@ -128,7 +156,7 @@ impl Worker {
                 (self.defer(ended, next_at, outcome, whole), After::WaitUntil(next_at))
             }
             Next::Bury { class, code } => {
-                let Ended { key, sequence, past, change } = ended;
+                let Ended { key, sequence, past, change, .. } = ended;
                 let on_failure = self.settings.on_failure;
                 let (followers, after) = if on_failure == OnFailure::ParkKey {
                     (self.lanes.park(&key), After::StayParked)
@@ -142,14 +170,6 @@ impl Worker {
                 (Step::Bury { key, sequence, past, burial, followers, on_failure }, after)
             }
         }
-    }
-
-    fn settle(&self, ended: Ended, settled: Settled) -> Step {
-        let overtakes = match self.settings.on_failure {
-            OnFailure::Skip => Overtakes::DeadLetters,
-            OnFailure::ParkKey | OnFailure::Block => Overtakes::Nothing,
-        };
-        Step::Settle { key: ended.key, sequence: ended.sequence, settled, overtakes }
     }
 
     fn defer(
@@ -170,6 +190,8 @@ fn news(outcome: &Outcome, next: &Next) -> News {
     match outcome {
         // Refused for its own fault: the destination is as it should be.
         Outcome::Hold(_) if matches!(next, Next::Bury { .. }) => News::Answered,
+        // It is refused again and again, and says no more about the destination.
+        Outcome::Hold(_) if matches!(next, Next::Wait { .. }) => News::Nothing,
         Outcome::Delivered | Outcome::Absent => News::Good,
         Outcome::Retry(_, Blame::Destination) => News::Bad,
         Outcome::Hold(_) => News::Refused,
@@ -178,10 +200,15 @@ fn news(outcome: &Outcome, next: &Next) -> News {
     }
 }
 
-fn past_with(past: &Past, outcome: &Outcome, began_at: Timestamp, now: Timestamp) -> Past {
+fn past_with(past: &Past, outcome: &Outcome, counts: Counts, took: Duration, began_at: Timestamp) -> Past {
+    let (excused, waited) = match counts {
+        Counts::Yes => (0, millis(took)),
+        Counts::No => (1, 0),
+    };
     Past {
         attempts: past.attempts.saturating_add(1),
-        waited_millis: past.waited_millis.saturating_add(millis(now.since(began_at))),
+        excused: past.excused.saturating_add(excused),
+        waited_millis: past.waited_millis.saturating_add(waited),
         first_at: past.first_at.or(Some(began_at)),
         answer_lost: past.answer_lost || outcome.failure().is_some_and(|failure| failure.answer_lost),
     }
@@ -189,4 +216,29 @@ fn past_with(past: &Past, outcome: &Outcome, began_at: Timestamp, now: Timestamp
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i4_probes_and_holds_do_not_count_toward_giving_up() {
+        let failure = || Failure::of(Code::HttpStatus);
+        let retry = || Outcome::Retry(failure(), Blame::Destination);
+        let (took, began_at) = (Duration::from_secs(1), Timestamp::from_millis(5));
+        let mut past = Past::default();
+        for (outcome, standing, counted, waited) in [
+            (retry(), Standing::Open, 1, 1000),
+            (retry(), Standing::Probe, 1, 1000),
+            (Outcome::Hold(failure()), Standing::Open, 1, 1000),
+            (Outcome::Hold(failure()), Standing::Probe, 1, 1000),
+            (retry(), Standing::Open, 2, 2000),
+        ] {
+            let attempts = past.attempts;
+            past = past_with(&past, &outcome, Counts::of(&outcome, standing), took, began_at);
+            assert_eq!((past.counted(), past.waited_millis), (counted, waited), "{outcome:?} {standing:?}");
+            assert_eq!(past.attempts, attempts + 1, "Tidegate-Attempt rises all the same");
+        }
+    }
 }

@@ -115,21 +115,29 @@ impl Pace {
 
     /// What an attempt told. `jitter` is in 0..=1.
     pub(super) fn learn(&mut self, news: News, standing: Standing, now: Timestamp, jitter: f64) {
+        // What began before the breaker opened must not pass for its probe.
+        let decides = standing == Standing::Probe || self.breaker.state(now) == breaker::State::Closed;
         match news {
             News::Good | News::Answered => {
                 self.hold = None;
-                self.breaker.success(now);
+                if decides {
+                    self.breaker.success(now);
+                }
                 self.concurrency = (self.concurrency + 1.0).min(self.concurrency_max);
             }
             News::Bad => {
-                self.breaker.failure(now, jitter);
+                if decides {
+                    self.breaker.failure(now, jitter);
+                }
                 let slower = (self.concurrency * 0.9).max(1.0);
                 let closed = self.breaker.state(now) == breaker::State::Closed;
                 self.concurrency = if closed { slower } else { 1.0 };
                 self.probe_failed(standing, now);
             }
             News::Refused => {
-                self.breaker.undecided(now);
+                if decides {
+                    self.breaker.undecided(now);
+                }
                 match self.hold {
                     None => {
                         self.hold =
@@ -139,7 +147,9 @@ impl Pace {
                 }
             }
             News::Nothing => {
-                self.breaker.undecided(now);
+                if decides {
+                    self.breaker.undecided(now);
+                }
                 if let Some(hold) = self.hold.as_mut().filter(|_| standing == Standing::Probe) {
                     hold.probing = false;
                 }
@@ -257,6 +267,21 @@ mod tests {
         assert_eq!(pace.next_admission(at(100)), Some(at(101)));
         assert_eq!(pace.admit(at(101)), Some(Standing::Probe));
         assert_eq!(pace.admit(at(101)), None);
+    }
+
+    #[test]
+    fn late_news_is_no_probe() {
+        for late in [News::Good, News::Bad, News::Refused, News::Nothing] {
+            let mut pace = pace();
+            for _ in 0..2 {
+                pace.learn(News::Bad, Standing::Open, at(100), 0.0);
+            }
+            assert_eq!(pace.admit(at(101)), Some(Standing::Probe));
+            pace.learn(late, Standing::Open, at(101), 0.0);
+            assert_eq!(pace.breaker(at(101)), breaker::State::HalfOpen, "{late:?}");
+            pace.learn(News::Good, Standing::Probe, at(101), 0.0);
+            assert_eq!(pace.breaker(at(101)), breaker::State::Closed, "{late:?}");
+        }
     }
 
     #[test]

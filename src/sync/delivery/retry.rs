@@ -69,10 +69,10 @@ pub(crate) fn next(
             }
         },
         Outcome::Retry(failure, blame) => {
-            let (delay, whole) = delay(failure, *blame, past.attempts, settings, random);
+            let (delay, whole) = delay(failure, *blame, past.counted(), settings, random);
             let spent = Duration::from_millis(past.waited_millis).saturating_add(counted(delay, whole));
             let exhausted =
-                settings.attempts.is_some_and(|most| past.attempts >= most) || spent > settings.give_up;
+                settings.attempts.is_some_and(|most| past.counted() >= most) || spent > settings.give_up;
             let mortal = on_failure != OnFailure::Block && standing == Standing::Open;
             if exhausted && mortal {
                 Next::Bury { class: "retry", code: "given_up" }

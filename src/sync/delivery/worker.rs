@@ -18,8 +18,10 @@ use crate::sync::journal::record::{Progress, Record, Step, Unwritten};
 use crate::sync::journal::sqlite::{self, Ahead, KnownDestination, OpenKey, Stored, Waiting};
 use crate::sync::settings::DestinationSettings;
 use crate::telemetry::metrics as names;
+use futures_util::FutureExt;
 use metrics::{Gauge, gauge};
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -83,7 +85,7 @@ pub(super) struct Answered {
     pub(super) entry: Entry,
     pub(super) standing: Standing,
     pub(super) began_at: Timestamp,
-    /// `None`: the journal could not be read, nothing was sent.
+    /// `None`: the journal could not be read, or the attempt panicked; it is tried again.
     pub(super) result: Option<(ChangeId, Outcome)>,
 }
 
@@ -159,8 +161,13 @@ impl Worker {
             }
         }
         self.breaker_gauge.set(self.pace.breaker(now).as_gauge());
-        let admission = self.pace.next_admission(now).filter(|_| self.lanes.is_ready(now));
-        [read_at, self.lanes.next_due(), admission].into_iter().flatten().min()
+        // Without a free place nothing can begin before an event frees one.
+        let (mut due, mut admission) = (None, None);
+        if self.places_taken < self.pace.concurrency() {
+            admission = self.pace.next_admission(now).filter(|_| self.lanes.is_ready(now));
+            due = self.lanes.next_due();
+        }
+        [read_at, due, admission].into_iter().flatten().min()
     }
 
     fn read_ahead(&mut self, newest: u64, now: Timestamp) -> Option<Timestamp> {
@@ -201,7 +208,12 @@ impl Worker {
         self.in_flight_gauge.increment(1.0);
         let (journal, sender) = (Arc::clone(&self.journal), Arc::clone(&self.sender));
         self.tasks.spawn(async move {
-            let result = deliver(&journal, &sender, &key, &entry).await;
+            // A panic must not keep the place, nor the probe that everybody waits for.
+            let attempt = AssertUnwindSafe(deliver(&journal, &sender, &key, &entry)).catch_unwind();
+            let result = attempt.await.unwrap_or_else(|_| {
+                tracing::error!(%key, sequence = entry.sequence, "an attempt met a fault of Tidegate's own");
+                None
+            });
             Event::Answered(Box::new(Answered { key, entry, standing, began_at, result }))
         });
     }
@@ -246,8 +258,13 @@ impl Worker {
             self.read = Read::NotBefore(self.clock.now().plus(READ_AGAIN_AFTER));
             return;
         };
+        let passed_only = ahead.is_empty() && cursor > self.lanes.cursor();
         let rows = self.lanes.read(ahead, cursor);
         if rows.is_empty() {
+            // Nothing of its own will tell how far it is, and retention waits for its frontier.
+            if passed_only && self.lanes.rowless().1 == 0 {
+                drop(self.submit(Step::Spill { rows }).await);
+            }
             return;
         }
         // Nothing is loaded before these rows can be read.

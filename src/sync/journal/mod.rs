@@ -95,9 +95,11 @@ impl Journal {
         std::fs::create_dir_all(folder).map_err(unusable)?;
         let lock = lock(folder)?;
         let store = sqlite::open(folder)?;
-        let prepared = sqlite::register(&store, &destinations)
-            .and_then(|()| Ok((sqlite::used_bytes(&store)?, sqlite::last_sequence(&store)?)));
-        let (used, newest) = prepared
+        let prepared = sqlite::register(&store, &destinations).and_then(|()| {
+            let (used, newest) = (sqlite::used_bytes(&store)?, sqlite::last_sequence(&store)?);
+            Ok((used, newest, sqlite::journal_id(&store)?))
+        });
+        let (used, newest, id) = prepared
             .map_err(|error| OpenError::Unusable { folder: folder.to_owned(), cause: error.into() })?;
         let shared = Arc::new(Shared {
             commits: AtomicU64::new(0),
@@ -107,6 +109,7 @@ impl Journal {
         });
         let writer = writer::Writer {
             folder: folder.to_owned(),
+            id,
             destinations,
             clock,
             shared: Arc::clone(&shared),

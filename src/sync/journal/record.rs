@@ -69,7 +69,7 @@ pub(crate) enum Verdict {
     /// Nobody knows yet.
     InDoubt,
     /// The source was read again: this is what is delivered.
-    Reconciled { method: Method, fields: Vec<(String, Vec<u8>)>, body: Bytes },
+    Reconciled { head: Box<Head>, body: Bytes },
 }
 
 /// How a delivery ended.
@@ -79,24 +79,27 @@ pub(crate) enum Settled {
     Absent,
 }
 
-/// Whether what is settled makes earlier dead letters of its key older than what the destination has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Overtakes {
-    Nothing,
-    DeadLetters,
-}
-
 /// The past of a delivery that has failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Past {
     /// Attempts made.
     pub(crate) attempts: u32,
-    /// Milliseconds spent in attempts and between them; pauses and holds left out.
+    /// Those of them that tell nothing of the delivery itself: probes of a destination in trouble, and
+    /// those that it refused as such.
+    pub(crate) excused: u32,
+    /// Milliseconds spent in the other attempts and after them; pauses and holds left out.
     pub(crate) waited_millis: u64,
     /// When the first attempt began.
     pub(crate) first_at: Option<Timestamp>,
     /// Whether an attempt's answer was lost: the destination may have acted on it.
     pub(crate) answer_lost: bool,
+}
+
+impl Past {
+    /// Attempts that count toward giving up.
+    pub(crate) const fn counted(&self) -> u32 {
+        self.attempts.saturating_sub(self.excused)
+    }
 }
 
 /// A delivery that ended without success.
@@ -131,8 +134,8 @@ pub(crate) struct Progress {
 /// What happened to deliveries of one key.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// One is done.
-    Settle { key: Arc<str>, sequence: u64, settled: Settled, overtakes: Overtakes },
+    /// One is done; earlier dead letters of its key are older than what the destination has.
+    Settle { key: Arc<str>, sequence: u64, settled: Settled },
     /// One waits; those of its key that were read already wait behind it.
     Defer {
         key: Arc<str>,
@@ -165,6 +168,12 @@ pub(crate) enum Record {
         verdict: Verdict,
     },
     Progress(Box<Progress>),
+    /// A destination starts, with this `on_failure`: rows that another one left behind dead letters
+    /// wait or are parked as it says.
+    Adopt {
+        destination: i64,
+        on_failure: OnFailure,
+    },
     /// Dead letters of a destination wait again, with what is parked behind them.
     Redrive {
         destination: i64,
@@ -210,6 +219,11 @@ pub(crate) const SEQUENCE_COUNTER_BITS: u32 = 11;
 /// The sequence after `last`: a hybrid clock, larger than every one before.
 pub(crate) fn next_sequence(last: u64, now: Timestamp) -> u64 {
     (now.as_millis() << SEQUENCE_COUNTER_BITS).max(last.saturating_add(1))
+}
+
+/// The smallest sequence of a time. It stays within what the journal can store.
+pub(crate) fn first_sequence(at: Timestamp) -> u64 {
+    at.as_millis().min(i64::MAX.unsigned_abs() >> SEQUENCE_COUNTER_BITS) << SEQUENCE_COUNTER_BITS
 }
 
 /// When a sequence was given.

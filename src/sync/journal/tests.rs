@@ -14,8 +14,8 @@ fn open(folder: &Path, max_size_bytes: u64) -> Journal {
     Journal::open(folder, max_size_bytes, vec!["d".into()], Clock::system()).unwrap()
 }
 
-fn intent(number: u128, body: usize) -> Record {
-    let head = Head {
+fn head() -> Head {
+    Head {
         route: "r".into(),
         source: "s".into(),
         method: "PUT".into(),
@@ -24,12 +24,15 @@ fn intent(number: u128, body: usize) -> Record {
         path_and_query: "/".into(),
         fields: Vec::new(),
         known_etag: None,
-    };
+    }
+}
+
+fn intent(number: u128, body: usize) -> Record {
     Record::Intent(Box::new(NewChange {
         id: ChangeId(Uuid::from_u128(number)),
         key: format!("k{number}"),
         destinations: vec!["d".into()],
-        head,
+        head: head(),
         body: Bytes::from(vec![b'x'; body]),
         recorded_at: Timestamp::from_millis(1),
     }))
@@ -124,6 +127,75 @@ async fn a_full_journal_says_so_and_empties_by_retention() {
     assert_eq!(journal.retain(soon).await, Ok(u64::try_from(number).unwrap()));
     assert_eq!(journal.room(), Room::Enough, "used pages count, not the file");
     journal.close().await;
+}
+
+/// What is stored of a damaged change is neither needed to decide it nor made sound by that.
+#[tokio::test]
+async fn a_damaged_change_is_decided_and_stays_damaged() {
+    for (column, verdict, sound) in [
+        ("head", Verdict::Reconciled { head: Box::new(head()), body: Bytes::from_static(b"read") }, true),
+        ("body", Verdict::Committed { key: Some("other".into()) }, false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = open(folder.path(), 1 << 30);
+        journal.write(intent(1, 10)).await.unwrap();
+        sqlite::damage_first(folder.path(), column);
+        let outcome = Record::Outcome { change: ChangeId(Uuid::from_u128(1)), verdict };
+        let sequence = tokio::time::timeout(DEADLINE, journal.write(outcome)).await.unwrap().unwrap();
+        let stored = journal.readers().read(move |store| sqlite::load(store, sequence)).await.unwrap();
+        assert_eq!(matches!(stored, Some(sqlite::Stored::Sound { .. })), sound, "{column}");
+        journal.close().await;
+    }
+}
+
+#[tokio::test]
+async fn i11_what_is_kept_of_a_failed_commit_is_tried_once_more_at_the_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = open(folder.path(), 1 << 30);
+    journal.write(intent(1, 10)).await.unwrap();
+    let mut other = sqlite::open(folder.path()).unwrap();
+    let lock = other.transaction_with_behavior(sqlite::IMMEDIATE).unwrap();
+    let outcome = journal.submit(committed(1)).await.unwrap();
+    let mut health = journal.shared.health.subscribe();
+    tokio::time::timeout(DEADLINE, health.wait_for(|health| *health == Health::Failed))
+        .await
+        .unwrap()
+        .unwrap();
+    let flush = tokio::time::timeout(DEADLINE, journal.write(Record::Flush)).await.unwrap();
+    assert_eq!(flush, Err(Unwritten), "nobody waits for a journal that fails");
+    drop(lock);
+    drop(other);
+    journal.close().await;
+    assert!(outcome.await.unwrap().unwrap() > 0);
+}
+
+#[test]
+fn i11_a_journal_that_has_gone_is_not_replaced_by_another() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let id = sqlite::journal_id(&sqlite::open(folder.path()).unwrap()).unwrap();
+    drop(sqlite::open(elsewhere.path()).unwrap());
+    sqlite::reopen(folder.path(), id).unwrap();
+    let another = sqlite::reopen(elsewhere.path(), id).unwrap_err();
+    assert!(another.to_string().contains("not the journal that was open before"), "{another}");
+    let empty = tempfile::tempdir().unwrap();
+    sqlite::reopen(empty.path(), id).unwrap_err();
+    assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0, "no file is made");
+}
+
+#[test]
+fn an_older_format_is_upgraded_in_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite::open(folder.path()).unwrap();
+    store
+        .execute_batch(
+            "ALTER TABLE deliveries DROP COLUMN excused; DELETE FROM meta WHERE name='journal';
+             PRAGMA user_version=1",
+        )
+        .unwrap();
+    drop(store);
+    let store = sqlite::open(folder.path()).unwrap();
+    sqlite::journal_id(&store).unwrap();
+    sqlite::waiting(&store, 1, "k", 1).unwrap();
 }
 
 #[test]

@@ -29,6 +29,8 @@ const REOPEN_AFTER: Duration = Duration::from_millis(500);
 
 pub(super) struct Writer {
     pub(super) folder: PathBuf,
+    /// Of the journal that was opened first.
+    pub(super) id: i64,
     pub(super) destinations: Vec<String>,
     pub(super) clock: Clock,
     pub(super) shared: Arc<Shared>,
@@ -60,6 +62,13 @@ impl Meters {
             in_doubt: changes("in-doubt"),
             reconciled: changes("reconciled"),
         }
+    }
+
+    fn committed_group(&self, records: usize, took: Duration) {
+        self.commits.increment(1);
+        #[expect(clippy::cast_precision_loss, reason = "a group has at most a thousand records")]
+        self.batch.record(records as f64);
+        self.seconds.record(took.as_secs_f64());
     }
 
     fn count(&self, record: &Record) {
@@ -107,11 +116,11 @@ impl Writer {
         transaction.commit()?;
         reach(group, [fail::INTENT_AFTER_COMMIT, fail::OUTCOME_AFTER_COMMIT, fail::SETTLE_AFTER_COMMIT]);
         self.shared.used_bytes.store(sqlite::used_bytes(store)?, Ordering::Relaxed);
-        self.shared.commits.fetch_add(1, Ordering::Relaxed);
-        self.meters.commits.increment(1);
-        #[expect(clippy::cast_precision_loss, reason = "a group has at most a thousand records")]
-        self.meters.batch.record(group.len() as f64);
-        self.meters.seconds.record(self.clock.now().since(now).as_secs_f64());
+        let records = group.iter().filter(|job| !matches!(job.record, Record::Flush)).count();
+        if records > 0 {
+            self.shared.commits.fetch_add(1, Ordering::Relaxed);
+            self.meters.committed_group(records, self.clock.now().since(now));
+        }
         Ok(told)
     }
 
@@ -152,10 +161,14 @@ impl Writer {
                 // An intent that queued since was never written: nothing to undo.
                 sort_out(vec![job], &mut kept, &mut Vec::new());
             }
-            if queue.is_closed() && queue.is_empty() {
-                return None;
-            }
-            let Some(mut store) = reopen(&self.folder, &self.destinations) else { continue };
+            // Looked at before the try: what is queued no more is written by it, or never.
+            let is_last = queue.is_closed() && queue.is_empty();
+            let Some(mut store) = self.reopen() else {
+                if is_last {
+                    return None;
+                }
+                continue;
+            };
             match self.commit(&mut store, &kept).and_then(|told| Ok((told, sqlite::last_sequence(&store)?))) {
                 Ok((told, newest)) => {
                     tracing::info!(undone, written = kept.len() - undone, "the journal can be written again");
@@ -166,22 +179,27 @@ impl Writer {
                 }
                 Err(error) => tracing::warn!(%error, "the journal still cannot be written"),
             }
+            if is_last {
+                return None;
+            }
         }
     }
-}
 
-fn reopen(folder: &std::path::Path, destinations: &[String]) -> Option<Store> {
-    let store =
-        sqlite::open(folder).map_err(|error| tracing::warn!(%error, "the journal stays closed")).ok()?;
-    let verified = sqlite::register(&store, destinations).and_then(|()| sqlite::verify_unsettled(&store));
-    let damaged = verified.map_err(|error| tracing::warn!(%error, "the journal cannot be verified")).ok()?;
-    for change in damaged {
-        tracing::error!(%change, "a change in the journal is damaged; it will not be delivered");
+    fn reopen(&self) -> Option<Store> {
+        let store = sqlite::reopen(&self.folder, self.id);
+        let store = store.map_err(|error| tracing::warn!(%error, "the journal stays closed")).ok()?;
+        let verified =
+            sqlite::register(&store, &self.destinations).and_then(|()| sqlite::verify_unsettled(&store));
+        let damaged =
+            verified.map_err(|error| tracing::warn!(%error, "the journal cannot be verified")).ok()?;
+        for change in damaged {
+            tracing::error!(%change, "a change in the journal is damaged; it will not be delivered");
+        }
+        Some(store)
     }
-    Some(store)
 }
 
-/// Refuses intents, keeps everything else.
+/// Refuses intents and whoever only wants to know what is durable; keeps everything else.
 fn sort_out(jobs: Vec<Job>, kept: &mut Vec<Job>, refused: &mut Vec<ChangeId>) {
     for job in jobs {
         match &job.record {
@@ -189,6 +207,7 @@ fn sort_out(jobs: Vec<Job>, kept: &mut Vec<Job>, refused: &mut Vec<ChangeId>) {
                 refused.push(change.id);
                 job.done.send(Err(Unwritten)).unwrap_or_default();
             }
+            Record::Flush => job.done.send(Err(Unwritten)).unwrap_or_default(),
             _ => kept.push(job),
         }
     }

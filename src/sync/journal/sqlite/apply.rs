@@ -5,7 +5,7 @@ use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
 use crate::sync::failpoint;
 use crate::sync::journal::record::{
-    Followers, Head, NewChange, Overtakes, Past, Progress, Record, Settled, Step, Verdict, checksum,
+    Followers, Head, NewChange, Past, Progress, Record, Settled, Step, Verdict, checksum, first_sequence,
     next_sequence,
 };
 use crate::sync::key;
@@ -22,6 +22,7 @@ pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u6
         Record::Intent(change) => insert(store, change).map(|()| 0),
         Record::Outcome { change, verdict } => decide(store, *change, verdict, now),
         Record::Progress(progress) => advance(store, progress).map(|()| 0),
+        Record::Adopt { destination, on_failure } => adopt(store, *destination, *on_failure),
         Record::Redrive { destination, sequences } => redrive(store, *destination, sequences),
         Record::Discard { destination, sequences } => discard(store, *destination, sequences),
         Record::Pause { destination, paused } => {
@@ -38,10 +39,6 @@ pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u6
 
 fn encode(head: &Head) -> Result<Vec<u8>, SqlError> {
     postcard::to_stdvec(head).map_err(|error| SqlError::ToSqlConversionFailure(Box::new(error)))
-}
-
-fn decode(head: &[u8]) -> Result<Head, SqlError> {
-    postcard::from_bytes(head).map_err(|error| SqlError::ToSqlConversionFailure(Box::new(error)))
 }
 
 fn insert(store: &Store, change: &NewChange) -> Result<(), SqlError> {
@@ -80,14 +77,12 @@ fn decide(store: &Store, id: ChangeId, verdict: &Verdict, now: Timestamp) -> Res
     let Some((number, old_key)) = open else { return Ok(0) };
     let state = match verdict {
         Verdict::Committed { key: Some(new_key) } if *new_key != old_key => {
-            rekey(store, id, number, new_key)?;
+            rekey(store, id, number, [&old_key, new_key])?;
             change_state::COMMITTED
         }
         Verdict::Committed { .. } => change_state::COMMITTED,
-        Verdict::Reconciled { method, fields, body } => {
-            let (head, _) = content(store, number)?;
-            let head = Head { method: method.to_string(), fields: fields.clone(), ..decode(&head)? };
-            let head = encode(&head)?;
+        Verdict::Reconciled { head, body } => {
+            let head = encode(head)?;
             let sum = checksum(id, &old_key, &head, body);
             store
                 .prepare_cached("UPDATE contents SET head=?2, body=?3, checksum=?4 WHERE number=?1")?
@@ -109,15 +104,14 @@ fn decide(store: &Store, id: ChangeId, verdict: &Verdict, now: Timestamp) -> Res
     Ok(sequence.unwrap_or_default())
 }
 
-fn content(store: &Store, number: i64) -> Result<(Vec<u8>, Vec<u8>), SqlError> {
-    store
-        .prepare_cached("SELECT head, body FROM contents WHERE number=?1")?
-        .query_row([number], |row| Ok((row.get(0)?, row.get(1)?)))
-}
-
-fn rekey(store: &Store, id: ChangeId, number: i64, new_key: &str) -> Result<(), SqlError> {
-    let (head, body) = content(store, number)?;
-    let sum = checksum(id, new_key, &head, &body);
+fn rekey(store: &Store, id: ChangeId, number: i64, [old_key, new_key]: [&str; 2]) -> Result<(), SqlError> {
+    let (head, body, mut sum): (Vec<u8>, Vec<u8>, i64) = store
+        .prepare_cached("SELECT head, body, checksum FROM contents WHERE number=?1")?
+        .query_row([number], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    // What is damaged keeps a sum that does not fit.
+    if sum == checksum(id, old_key, &head, &body) {
+        sum = checksum(id, new_key, &head, &body);
+    }
     store.prepare_cached("UPDATE changes SET key=?2, lane=?3 WHERE number=?1")?.execute(params![
         number,
         new_key,
@@ -141,15 +135,13 @@ fn take_sequence(store: &Store, now: Timestamp) -> Result<u64, SqlError> {
 fn advance(store: &Store, progress: &Progress) -> Result<(), SqlError> {
     let (destination, frontier) = (progress.destination, progress.frontier.cast_signed());
     match &progress.step {
-        Step::Settle { key, sequence, settled, overtakes } => {
+        Step::Settle { key, sequence, settled } => {
             settle(store, progress, key, *sequence, *settled)?;
-            if *overtakes == Overtakes::DeadLetters {
-                store
-                    .prepare_cached(
-                        "UPDATE dead_letters SET overtaken=1 WHERE destination=?1 AND key=?2 AND sequence<?3",
-                    )?
-                    .execute(params![destination, key.as_ref(), sequence.cast_signed()])?;
-            }
+            store
+                .prepare_cached(
+                    "UPDATE dead_letters SET overtaken=1 WHERE destination=?1 AND key=?2 AND sequence<?3",
+                )?
+                .execute(params![destination, key.as_ref(), sequence.cast_signed()])?;
         }
         Step::Defer { key, sequence, past, next_at, last_error, behind, destination_waits_until } => {
             let row = Row { destination, sequence: *sequence, key, state: delivery_state::WAITING };
@@ -248,14 +240,15 @@ fn put(
     last_error: Option<&str>,
 ) -> Result<(), SqlError> {
     let sql = "INSERT OR REPLACE INTO deliveries
-        (destination,sequence,key,state,attempts,waited,first_at,answer_lost,next_at,last_error)
-        VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)";
+        (destination,sequence,key,state,attempts,excused,waited,first_at,answer_lost,next_at,last_error)
+        VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)";
     store.prepare_cached(sql)?.execute(params![
         row.destination,
         row.sequence.cast_signed(),
         row.key.as_ref(),
         row.state,
         past.attempts,
+        past.excused,
         past.waited_millis.cast_signed(),
         past.first_at.map(|at| at.as_millis().cast_signed()),
         past.answer_lost,
@@ -282,6 +275,20 @@ fn put_all(
     Ok(())
 }
 
+/// A key is parked where `on_failure` says so and a dead letter of it has not been overtaken.
+fn adopt(store: &Store, destination: i64, on_failure: OnFailure) -> Result<u64, SqlError> {
+    let sql = match on_failure {
+        OnFailure::ParkKey => {
+            "UPDATE deliveries SET state=2 WHERE destination=?1 AND state IN (0,1) AND key IN
+             (SELECT key FROM dead_letters WHERE destination=?1 AND overtaken=0)"
+        }
+        OnFailure::Skip | OnFailure::Block => {
+            "UPDATE deliveries SET state=1 WHERE destination=?1 AND state=2"
+        }
+    };
+    store.prepare_cached(sql)?.execute([destination]).map(|rows| rows as u64)
+}
+
 fn redrive(store: &Store, destination: i64, sequences: &[u64]) -> Result<u64, SqlError> {
     let mut redriven = 0;
     for sequence in sequences {
@@ -294,7 +301,7 @@ fn redrive(store: &Store, destination: i64, sequences: &[u64]) -> Result<u64, Sq
         redriven += 1;
         store
             .prepare_cached(
-                "UPDATE deliveries SET state=0, attempts=0, waited=0, next_at=0 WHERE destination=?1 AND sequence=?2",
+                "UPDATE deliveries SET state=0, attempts=0, excused=0, waited=0, next_at=0 WHERE destination=?1 AND sequence=?2",
             )?
             .execute([destination, sequence.cast_signed()])?;
         unpark(store, destination, *sequence)?;
@@ -320,32 +327,30 @@ fn discard(store: &Store, destination: i64, sequences: &[u64]) -> Result<u64, Sq
     Ok(discarded)
 }
 
-/// What was parked behind a dead letter waits as usual, where no other dead letter of the key is left.
+/// What was parked behind a dead letter waits as usual, where no other one that parks the key is left.
 fn unpark(store: &Store, destination: i64, sequence: u64) -> Result<(), SqlError> {
     let sql = "UPDATE deliveries SET state=1 WHERE destination=?1 AND state=2
                AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2)
-               AND NOT EXISTS(SELECT 1 FROM dead_letters WHERE destination=?1
+               AND NOT EXISTS(SELECT 1 FROM dead_letters WHERE destination=?1 AND overtaken=0
                               AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2))";
     store.prepare_cached(sql)?.execute([destination, sequence.cast_signed()])?;
     Ok(())
 }
 
-/// Deletes up to a step of the changes that every destination has settled, and of those that never
-/// became one, recorded before the limit; how many.
+/// Deletes up to a step of the changes that every destination has settled, by the time of their
+/// sequence, so that only what goes is read; and of those that never became one; how many.
 fn retain(store: &Store, delivered_before: Timestamp) -> Result<u64, SqlError> {
     let sql = "SELECT number FROM changes WHERE
-        sequence <= (SELECT coalesce(min(frontier), 9223372036854775807) FROM destinations WHERE id IN
-                     (SELECT value FROM active))
-        AND recorded_at < ?1
+        sequence <= min(?1, (SELECT coalesce(min(frontier), 9223372036854775807) FROM destinations
+                             WHERE id IN (SELECT value FROM active)))
         AND NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.sequence=changes.sequence AND d.state IN (0,1,2,3)
                        AND d.destination IN (SELECT value FROM active))
         ORDER BY sequence LIMIT ?2";
     // The destinations in force are a temporary table of this connection: see `read::register`.
-    let before = delivered_before.as_millis().cast_signed();
-    let mut numbers = numbers(store, sql, before)?;
+    let mut numbers = numbers(store, sql, first_sequence(delivered_before).cast_signed())?;
     let aborted =
         "SELECT number FROM changes WHERE sequence IS NULL AND state=4 AND recorded_at < ?1 LIMIT ?2";
-    numbers.extend(self::numbers(store, aborted, before)?);
+    numbers.extend(self::numbers(store, aborted, delivered_before.as_millis().cast_signed())?);
     for number in &numbers {
         store
             .prepare_cached(
@@ -362,8 +367,8 @@ fn retain(store: &Store, delivered_before: Timestamp) -> Result<u64, SqlError> {
     Ok(numbers.len() as u64)
 }
 
-fn numbers(store: &Store, sql: &str, before: i64) -> Result<Vec<i64>, SqlError> {
+fn numbers(store: &Store, sql: &str, up_to: i64) -> Result<Vec<i64>, SqlError> {
     let mut statement = store.prepare_cached(sql)?;
-    let rows = statement.query_map([before, RETENTION_STEP_CHANGES], |row| row.get(0))?;
+    let rows = statement.query_map([up_to, RETENTION_STEP_CHANGES], |row| row.get(0))?;
     rows.collect()
 }

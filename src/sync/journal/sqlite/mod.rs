@@ -20,7 +20,7 @@ use std::time::Duration;
 /// The journal's file in its folder.
 const FILE: &str = "journal.sqlite";
 /// The version of the format; a newer one is refused, an older one is upgraded in place.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 /// How long a statement waits for somebody else's lock, a backup's for instance.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
 /// Statements kept prepared.
@@ -63,6 +63,7 @@ CREATE TABLE deliveries(
   key TEXT NOT NULL,
   state INTEGER NOT NULL,
   attempts INTEGER NOT NULL DEFAULT 0,
+  excused INTEGER NOT NULL DEFAULT 0,
   waited INTEGER NOT NULL DEFAULT 0,
   first_at INTEGER,
   answer_lost INTEGER NOT NULL DEFAULT 0,
@@ -89,23 +90,28 @@ CREATE TABLE dead_letters(
 ) WITHOUT ROWID;
 CREATE INDEX dead_letters_key ON dead_letters(destination, key);
 CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO meta VALUES('last_sequence', 0);
+INSERT INTO meta VALUES('last_sequence', 0), ('journal', random());
 ";
 
-/// The states of a change, as stored.
+/// From format 1 to 2.
+const UPGRADE_1: &str = "
+ALTER TABLE deliveries ADD COLUMN excused INTEGER NOT NULL DEFAULT 0;
+INSERT INTO meta VALUES('journal', random());
+";
+
+/// The states of a change, as stored. SQL says them as numbers, which are part of the format.
 pub(crate) mod change_state {
     pub(crate) const INTENT: i64 = 0;
     pub(crate) const IN_DOUBT: i64 = 1;
     pub(crate) const COMMITTED: i64 = 2;
     pub(crate) const RECONCILED: i64 = 3;
     pub(crate) const ABORTED: i64 = 4;
-    /// How operators call a change in doubt.
-    pub(crate) const IN_DOUBT_WORD: &str = "in-doubt";
     /// The words for operators, by number.
-    pub(crate) const WORDS: [&str; 5] = ["intent", IN_DOUBT_WORD, "committed", "reconciled", "aborted"];
+    pub(crate) const WORDS: [&str; 5] = ["intent", "in-doubt", "committed", "reconciled", "aborted"];
 }
 
-/// The states of a delivery that has a row, as stored.
+/// The states of a delivery that has a row, as stored. SQL says them as numbers, which are part of the
+/// format; 6, discarded, is said by SQL alone.
 pub(crate) mod delivery_state {
     pub(crate) const WAITING: i64 = 0;
     pub(crate) const BEHIND: i64 = 1;
@@ -113,7 +119,7 @@ pub(crate) mod delivery_state {
     pub(crate) const DEAD: i64 = 3;
     pub(crate) const DELIVERED: i64 = 4;
     pub(crate) const ABSENT: i64 = 5;
-    /// The words for operators, by number; a discarded one is 6.
+    /// The words for operators, by number.
     pub(crate) const WORDS: [&str; 7] =
         ["waiting", "waiting", "parked", "dead-letter", "delivered", "absent", "discarded"];
 }
@@ -125,37 +131,57 @@ pub(crate) type Store = Connection;
 
 /// Opens the journal for writing, and makes or upgrades it.
 pub(crate) fn open(folder: &Path) -> Result<Store, OpenError> {
-    let unusable = |cause: Box<dyn std::error::Error + Send + Sync>| OpenError::Unusable {
-        folder: folder.to_owned(),
-        cause,
-    };
-    let connect = || -> Result<(Store, i64), SqlError> {
-        let store = Connection::open(folder.join(FILE))?;
-        store.busy_timeout(BUSY_WAIT)?;
-        store.set_prepared_statement_cache_capacity(STATEMENTS);
-        let format: i64 = store.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        Ok((store, format))
-    };
-    let (mut store, format) = connect().map_err(|error| unusable(error.into()))?;
+    let unusable = |cause| OpenError::Unusable { folder: folder.to_owned(), cause };
+    let connected = connect(folder, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE);
+    let (mut store, format) = connected.map_err(|error| unusable(error.into()))?;
     if format > FORMAT {
         let message = format!("its format is {format}, and this version of tidegate reads up to {FORMAT}");
         return Err(unusable(message.into()));
     }
-    let prepare = |store: &mut Store| -> Result<(), SqlError> {
-        if format == 0 {
-            store.execute_batch("PRAGMA auto_vacuum=INCREMENTAL")?;
-        }
-        store.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")?;
-        if format == 0 {
-            let transaction = store.transaction()?;
-            transaction.execute_batch(SCHEMA)?;
-            transaction.pragma_update(None, "user_version", FORMAT)?;
-            transaction.commit()?;
-        }
-        Ok(())
-    };
-    prepare(&mut store).map_err(|error| unusable(error.into()))?;
+    prepare(&mut store, format).map_err(|error| unusable(error.into()))?;
     Ok(store)
+}
+
+/// Opens the journal that was open before, told by its id: where its file has gone, with its volume for
+/// instance, none is made in its place.
+pub(crate) fn reopen(folder: &Path, id: i64) -> Result<Store, OpenError> {
+    let unusable = |cause| OpenError::Unusable { folder: folder.to_owned(), cause };
+    let same = || -> Result<Option<Store>, SqlError> {
+        let (store, format) = connect(folder, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        store.execute_batch("PRAGMA synchronous=FULL")?;
+        Ok(if format == FORMAT && journal_id(&store)? == id { Some(store) } else { None })
+    };
+    let store = same().map_err(|error| unusable(error.into()))?;
+    store.ok_or_else(|| unusable("it is not the journal that was open before".into()))
+}
+
+fn connect(folder: &Path, flags: OpenFlags) -> Result<(Store, i64), SqlError> {
+    let store = Connection::open_with_flags(folder.join(FILE), flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    store.busy_timeout(BUSY_WAIT)?;
+    store.set_prepared_statement_cache_capacity(STATEMENTS);
+    let format: i64 = store.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    Ok((store, format))
+}
+
+fn prepare(store: &mut Store, format: i64) -> Result<(), SqlError> {
+    if format == 0 {
+        store.execute_batch("PRAGMA auto_vacuum=INCREMENTAL")?;
+    }
+    store.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")?;
+    let steps = match format {
+        0 => SCHEMA,
+        1 => UPGRADE_1,
+        _ => return Ok(()),
+    };
+    let transaction = store.transaction()?;
+    transaction.execute_batch(steps)?;
+    transaction.pragma_update(None, "user_version", FORMAT)?;
+    transaction.commit()
+}
+
+/// What tells this journal from any other.
+pub(crate) fn journal_id(store: &Store) -> Result<i64, SqlError> {
+    store.query_row("SELECT value FROM meta WHERE name='journal'", [], |row| row.get(0))
 }
 
 /// Opens the journal for reading.
@@ -185,8 +211,9 @@ pub(crate) fn used_bytes(store: &Store) -> Result<u64, SqlError> {
 pub(crate) const IMMEDIATE: rusqlite::TransactionBehavior = rusqlite::TransactionBehavior::Immediate;
 
 #[cfg(test)]
-pub(crate) fn damage_first_body(folder: &Path) {
+pub(crate) fn damage_first(folder: &Path, column: &str) {
     let store = Connection::open(folder.join(FILE)).unwrap();
-    let damage = "UPDATE contents SET body=x'00' WHERE number=(SELECT min(number) FROM contents)";
-    assert_eq!(store.execute(damage, []).unwrap(), 1);
+    let damage =
+        format!("UPDATE contents SET {column}=x'ff' WHERE number=(SELECT min(number) FROM contents)");
+    assert_eq!(store.execute(&damage, []).unwrap(), 1);
 }

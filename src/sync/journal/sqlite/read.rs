@@ -130,13 +130,14 @@ pub(crate) fn waiting(
     key: &str,
     limit: u32,
 ) -> Result<Vec<Waiting>, SqlError> {
-    let sql = "SELECT sequence, attempts, waited, first_at, answer_lost FROM deliveries
+    let sql = "SELECT sequence, attempts, waited, first_at, answer_lost, excused FROM deliveries
                WHERE destination=?1 AND key=?2 AND state IN (0,1) ORDER BY sequence LIMIT ?3";
     let mut statement = store.prepare_cached(sql)?;
     let rows = statement.query_map(params![destination, key, limit], |row| {
         let first_at: Option<u64> = row.get(3)?;
         let past = Past {
             attempts: row.get(1)?,
+            excused: row.get(5)?,
             waited_millis: row.get(2)?,
             first_at: first_at.map(Timestamp::from_millis),
             answer_lost: row.get(4)?,
@@ -157,10 +158,12 @@ pub(crate) struct OpenKey {
     pub(crate) newest: u64,
 }
 
-/// Every key of a destination that waits behind a row or has a dead letter.
+/// Every key of a destination that waits behind a row or has a dead letter; one that the destination has
+/// got something newer than since does not count.
 pub(crate) fn open_keys(store: &Store, destination: i64) -> Result<Vec<OpenKey>, SqlError> {
-    let sql = "SELECT key, max(next_at), max(state IN (0,1,2)), max(state=3), max(sequence) FROM deliveries
-               WHERE destination=?1 AND state IN (0,1,2,3) GROUP BY key ORDER BY min(sequence)";
+    let sql = "SELECT d.key, max(d.next_at), max(d.state IN (0,1,2)), max(l.overtaken IS 0), max(d.sequence)
+               FROM deliveries d LEFT JOIN dead_letters l USING(destination, sequence)
+               WHERE d.destination=?1 AND d.state IN (0,1,2,3) GROUP BY d.key ORDER BY min(d.sequence)";
     let mut statement = store.prepare_cached(sql)?;
     let rows = statement.query_map([destination], |row| {
         let key: String = row.get(0)?;
@@ -181,28 +184,34 @@ pub(crate) struct Open {
     pub(crate) id: ChangeId,
     pub(crate) key: String,
     pub(crate) known_in_doubt: bool,
-    pub(crate) recorded_at: Timestamp,
     pub(crate) content: Stored,
 }
 
 /// Changes without an outcome, oldest first, from `after` on.
 pub(crate) fn open_changes(store: &Store, after: i64, limit: u32) -> Result<Vec<(i64, Open)>, SqlError> {
-    let sql = "SELECT c.id, c.key, t.head, t.body, t.checksum, c.number, c.state, c.recorded_at
+    let sql = "SELECT c.id, c.key, t.head, t.body, t.checksum, c.number, c.state
                FROM changes c LEFT JOIN contents t USING(number)
                WHERE c.state IN (0,1) AND c.number>?1 ORDER BY c.number LIMIT ?2";
     let mut statement = store.prepare_cached(sql)?;
-    let rows = statement.query_map(params![after, limit], |row| {
-        let state: i64 = row.get(6)?;
-        let open = Open {
-            id: id(row, 0)?,
-            key: row.get(1)?,
-            known_in_doubt: state == change_state::IN_DOUBT,
-            recorded_at: time(row, 7)?,
-            content: stored(row)?,
-        };
-        Ok((row.get(5)?, open))
-    })?;
+    let rows = statement.query_map(params![after, limit], |row| Ok((row.get(5)?, open(row)?)))?;
     rows.collect()
+}
+
+/// A change without an outcome; `None` where it has one or does not exist.
+pub(crate) fn open_change(store: &Store, id: ChangeId) -> Result<Option<Open>, SqlError> {
+    let sql = "SELECT c.id, c.key, t.head, t.body, t.checksum, c.number, c.state
+               FROM changes c LEFT JOIN contents t USING(number) WHERE c.state IN (0,1) AND c.id=?1";
+    store.prepare_cached(sql)?.query_row([id.0.as_bytes().as_slice()], open).optional()
+}
+
+fn open(row: &Row<'_>) -> Result<Open, SqlError> {
+    let state: i64 = row.get(6)?;
+    Ok(Open {
+        id: id(row, 0)?,
+        key: row.get(1)?,
+        known_in_doubt: state == change_state::IN_DOUBT,
+        content: stored(row)?,
+    })
 }
 
 /// Verifies every change that is not settled; the damaged ones.
