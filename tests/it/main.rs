@@ -22,6 +22,7 @@ mod lifecycle;
 mod limits;
 mod quotas;
 mod reads;
+mod rfc;
 mod support;
 mod validation;
 mod writes;

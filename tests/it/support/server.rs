@@ -91,6 +91,14 @@ impl Reply {
         self.field("Cache-Control", value)
     }
 
+    /// The same for one of many paths: `{path}` in its fields is that path.
+    pub(crate) fn in_place(mut self, path: &str) -> Self {
+        for (_, value) in &mut self.fields {
+            *value = value.replace("{path}", path);
+        }
+        self
+    }
+
     /// Takes a step before the head is sent.
     pub(crate) fn after(mut self, step: Step) -> Self {
         self.before.push(step);

@@ -1,0 +1,1 @@
+//! RFC 9875 Cache Groups; Surrogate-Key and Cache-Tag.

@@ -1,0 +1,1 @@
+//! RFC 9110 9.3.3 POST that serves GET; RFC 10008 QUERY.
