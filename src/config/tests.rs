@@ -304,12 +304,7 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ("[route.cache]", "enabled = \"yes\"", "route[0].cache.enabled", "true or false"),
     ("[route.cache]", "identity = \"cookie:a b\"", "route[0].cache.identity", "must be"),
     ("[route.cache]", "identity = \"header:A\"", "route[0].cache.identity", "not supported yet"),
-    (
-        "[route.cache]",
-        "request_directives = \"honour\"",
-        "route[0].cache.request_directives",
-        "not supported",
-    ),
+    ("[route.cache]", "request_directives = \"obey\"", "route[0].cache.request_directives", "honour"),
     ("[route.cache]", "negative = { \"500\" = \"1s\" }", "route[0].cache.negative.500", "200 to 499"),
     ("[route.cache]", "ignore_query = [\"a*b\"]", "route[0].cache.ignore_query[0]", "no name"),
     ("[route.cache]", "tags = [\"a b\"]", "route[0].cache.tags[0]", "a tag is"),

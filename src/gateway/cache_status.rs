@@ -14,8 +14,8 @@ pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 pub(crate) enum CacheStatus {
     /// From a fresh stored response.
     Hit { ttl: i64, tier: Tier },
-    /// From a stale one, validated in the background.
-    HitStale { ttl: i64 },
+    /// From a stale one.
+    HitStale { ttl: i64, by: StaleBy },
     /// By a forward of this request's own.
     Forwarded { reason: ForwardReason, status: StatusCode, stored: Stored },
     /// By somebody else's forward.
@@ -26,6 +26,24 @@ pub(crate) enum CacheStatus {
     Failed { reason: ForwardReason },
     /// By Tidegate itself, without asking anybody.
     Own,
+}
+
+/// What allowed a stale response to be used without asking the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StaleBy {
+    /// It is validated in the background (RFC 5861 3).
+    WhileRevalidate,
+    /// The request's `max-stale` (RFC 9111 5.2.1.2).
+    MaxStale,
+}
+
+impl StaleBy {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::WhileRevalidate => "stale-while-revalidate",
+            Self::MaxStale => "max-stale",
+        }
+    }
 }
 
 /// What became of a forwarded answer.
@@ -66,7 +84,7 @@ impl CacheStatus {
     fn write(self, out: &mut String) -> std::fmt::Result {
         match self {
             Self::Hit { ttl, tier } => write!(out, "; hit; ttl={ttl}; detail={}", tier.as_str()),
-            Self::HitStale { ttl } => write!(out, "; hit; ttl={ttl}; detail=stale-while-revalidate"),
+            Self::HitStale { ttl, by } => write!(out, "; hit; ttl={ttl}; detail={}", by.as_str()),
             Self::Collapsed { reason } => write!(out, "; fwd={}; collapsed", reason.as_str()),
             Self::Forwarded { reason, status, stored } => {
                 write!(out, "; fwd={}; fwd-status={}", reason.as_str(), status.as_u16())?;
@@ -122,7 +140,14 @@ mod tests {
         let forwarded = |reason, status, stored| CacheStatus::Forwarded { reason, status, stored };
         for (status, text) in [
             (CacheStatus::Hit { ttl: 42, tier: Tier::Memory }, "tidegate; hit; ttl=42; detail=memory"),
-            (CacheStatus::HitStale { ttl: -12 }, "tidegate; hit; ttl=-12; detail=stale-while-revalidate"),
+            (
+                CacheStatus::HitStale { ttl: -12, by: StaleBy::WhileRevalidate },
+                "tidegate; hit; ttl=-12; detail=stale-while-revalidate",
+            ),
+            (
+                CacheStatus::HitStale { ttl: -3, by: StaleBy::MaxStale },
+                "tidegate; hit; ttl=-3; detail=max-stale",
+            ),
             (
                 forwarded(ForwardReason::UriMiss, StatusCode::OK, Stored::Yes),
                 "tidegate; fwd=uri-miss; fwd-status=200; stored",

@@ -38,6 +38,9 @@ pub(crate) enum GatewayError {
     Source(SourceFailure, ForwardReason),
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// The request wants what is stored or nothing (RFC 9111 5.2.1.7), and nothing stored may be used.
+    #[error("only-if-cached")]
+    OnlyIfCached,
     /// Too many wait, or what was waited for did not come in time.
     #[error("overloaded")]
     Overloaded,
@@ -173,6 +176,7 @@ impl GatewayError {
             Self::Content(ContentFault::TooSlow) => StatusCode::REQUEST_TIMEOUT,
             Self::Content(ContentFault::Broken) => StatusCode::BAD_REQUEST,
             Self::Source(failure, _) => failure.status(),
+            Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
             Self::Record(RecordError::Full) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Record(RecordError::Unavailable | RecordError::KeyBusy) | Self::Overloaded => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -215,6 +219,7 @@ impl GatewayError {
                 _ => format!("the source cannot be reached ({failure})"),
             },
             Self::Record(error) => error.to_string(),
+            Self::OnlyIfCached => "nothing is stored that this request may be answered with".into(),
             Self::Overloaded => "too many requests are waiting for this; try again".into(),
             Self::Panicked => "the gateway met a fault of its own; the log tells more".into(),
         }

@@ -2,7 +2,7 @@
 
 use super::Gateway;
 use super::body::Body;
-use super::cache_status::{CacheStatus, Stored};
+use super::cache_status::{CacheStatus, StaleBy, Stored};
 use super::fill::{Fill, Private};
 use super::forward::{self, Purpose};
 use super::landing::{Landing, Shared};
@@ -12,7 +12,8 @@ use super::reply::{self, Answer};
 use super::request::Request;
 use super::route::{Route, is_partial};
 use crate::cache::collapse::{Follower, Joined, Lead, Role};
-use crate::cache::rules::reuse::{Failure, Verdict, assess, may_use_on_failure};
+use crate::cache::rules::cache_control::{Directives, Flag};
+use crate::cache::rules::reuse::{Demand, Failure, Verdict, assess, demand, insists, may_use_on_failure};
 use crate::cache::rules::{ForwardReason, vary};
 use crate::cache::{Cache, CacheKey, Fence, Found, Lookup, Standing, StoredResponse};
 use crate::clock::Timestamp;
@@ -36,9 +37,20 @@ pub(crate) async fn answer(
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {
     let key = route.key(&request.target);
+    let asked = route.directives(&request);
     let mut reason = ForwardReason::Miss;
     for _ in 0..ROUNDS_MAX {
-        let (stale, why) = match gateway.cache.lookup(&key, &request.fields, now).await {
+        let mut lookup = gateway.cache.lookup(&key, &request.fields, now).await;
+        if let Some(asked) = &asked {
+            lookup = match as_asked(lookup, asked, now)? {
+                Asked::StaleAccepted(found) => match accepted(&found, &request, now) {
+                    Some(answer) => return Ok(answer),
+                    None => return relay::alone(route, request, ForwardReason::Request, now).await,
+                },
+                Asked::Found(lookup) => lookup,
+            };
+        }
+        let (stale, why) = match lookup {
             Lookup::Fresh(found) => match hit(&found, &request, now) {
                 Some(answer) => return Ok(answer),
                 None => return relay::alone(route, request, ForwardReason::Request, now).await,
@@ -54,11 +66,15 @@ pub(crate) async fn answer(
             Lookup::Forward(why) => (None, why),
         };
         reason = why;
+        if asked.is_some_and(|asked| asked.has(Flag::NoStore)) {
+            break;
+        }
         let asks_for_less = request.method == Method::HEAD || is_partial(&request);
         if stale.is_none() && asks_for_less {
             break;
         }
-        let wanted = Wanted { gateway, route, key: &key, request: &request, stale, reason, now };
+        let asked = asked.unwrap_or_default();
+        let wanted = Wanted { gateway, route, key: &key, request: &request, asked, stale, reason, now };
         match wanted.collapsed().await? {
             Outcome::Answered(answer) => return Ok(*answer),
             Outcome::OtherVariant => {}
@@ -68,13 +84,46 @@ pub(crate) async fn answer(
     relay::alone(route, request, reason, now).await
 }
 
+/// What is stored, as the request's own directives see it (RFC 9111 5.2.1).
+enum Asked {
+    /// As if they were not there; what does not suit them has to be validated.
+    Found(Lookup),
+    /// It is stale, and within the request's `max-stale`.
+    StaleAccepted(Found),
+}
+
+fn as_asked(lookup: Lookup, asked: &Directives, now: Timestamp) -> Result<Asked, GatewayError> {
+    let suited = match lookup {
+        Lookup::Fresh(found) | Lookup::StaleUsable(found)
+            if demand(&found.stored, asked, now) == Demand::Validate =>
+        {
+            Lookup::MustValidate(found, ForwardReason::Request)
+        }
+        Lookup::MustValidate(found, _) if demand(&found.stored, asked, now) == Demand::StaleIsFine => {
+            return Ok(Asked::StaleAccepted(found));
+        }
+        lookup => lookup,
+    };
+    let needs_the_source = matches!(suited, Lookup::MustValidate(..) | Lookup::Forward(_));
+    if needs_the_source && asked.has(Flag::OnlyIfCached) {
+        return Err(GatewayError::OnlyIfCached);
+    }
+    Ok(Asked::Found(suited))
+}
+
+fn accepted(found: &Found, request: &Request, now: Timestamp) -> Option<Answer> {
+    let ttl = found.stored.ttl_seconds(now).min(0);
+    reply::stored(&found.stored, request, now, CacheStatus::HitStale { ttl, by: StaleBy::MaxStale })
+}
+
 fn hit(found: &Found, request: &Request, now: Timestamp) -> Option<Answer> {
     let status = CacheStatus::Hit { ttl: found.stored.ttl_seconds(now), tier: found.tier };
     reply::stored(&found.stored, request, now, status)
 }
 
 fn stale_hit(found: &Found, request: &Request, now: Timestamp) -> Option<Answer> {
-    let status = CacheStatus::HitStale { ttl: found.stored.ttl_seconds(now).min(0) };
+    let ttl = found.stored.ttl_seconds(now).min(0);
+    let status = CacheStatus::HitStale { ttl, by: StaleBy::WhileRevalidate };
     reply::stored(&found.stored, request, now, status)
 }
 
@@ -93,6 +142,8 @@ struct Wanted<'a> {
     route: &'a Arc<Route>,
     key: &'a CacheKey,
     request: &'a Request,
+    /// The request's own directives; none where the route ignores them.
+    asked: Directives,
     stale: Option<Arc<StoredResponse>>,
     reason: ForwardReason,
     /// When the request arrived.
@@ -124,12 +175,19 @@ impl Part {
 impl Wanted<'_> {
     async fn collapsed(&self) -> Result<Outcome, GatewayError> {
         let cache = &self.gateway.cache;
-        let role =
-            self.gateway.flights.join(self.key, cache.fence(), |fence| is_joinable(cache, self.key, fence));
+        // Who wants nothing that the source said earlier does not join what began earlier.
+        let joins = !insists(&self.asked);
+        let role = self
+            .gateway
+            .flights
+            .join(self.key, cache.fence(), |fence| joins && is_joinable(cache, self.key, fence));
         let (mut follower, part) = match role {
             Role::Lead(lead) => {
                 // Between the look and the flight somebody else's may have landed and been stored.
-                if let Lookup::Fresh(found) = cache.lookup_memory(self.key, &self.request.fields, self.now) {
+                let looked = cache.lookup_memory(self.key, &self.request.fields, self.now);
+                if let Lookup::Fresh(found) = looked
+                    && demand(&found.stored, &self.asked, self.now) == Demand::AsUsual
+                {
                     lead.close();
                     lead.land(Landing::Validated(Arc::clone(&found.stored)));
                     let answer = hit(&found, self.request, self.now);
@@ -246,7 +304,7 @@ impl Wanted<'_> {
 
     /// What is stored and stale, where a failure allows it (RFC 5861 4).
     fn stale_answer(&self, failure: Failure, status: Option<StatusCode>) -> Option<Answer> {
-        let stored = self.stale.as_deref()?;
+        let stored = self.stale.as_deref().filter(|_| !self.asked.has(Flag::NoCache))?;
         let now = self.gateway.clock.now();
         if !may_use_on_failure(stored, now, failure) {
             return None;

@@ -82,12 +82,22 @@ pub fn may_use_on_failure(stored: &StoredResponse, now: Timestamp, failure: Fail
     }
 }
 
+/// Whether the request's directives refuse what the source said before they came: such a request waits
+/// for no forward but its own (5.2.1.1, 5.2.1.4).
+#[must_use]
+pub fn insists(request: &Directives) -> bool {
+    request.has(Flag::NoCache) || request.max_age.is_some_and(|oldest| oldest.is_zero())
+}
+
 /// What the request's directives demand, where the route honours them. `no-store` does not keep a stored
 /// response from being used (5.2.1.5); `only-if-cached` is answered 504 by whoever would forward.
 #[must_use]
 pub fn demand(stored: &StoredResponse, request: &Directives, now: Timestamp) -> Demand {
     let age = stored.current_age(now);
     let left = stored.freshness_lifetime.checked_sub(age).filter(|left| !left.is_zero());
+    // `s-maxage` asks for validation as `proxy-revalidate` does (5.2.2.10), whatever windows it states.
+    let never_stale =
+        || stored.reuse == Reuse::WhileFresh || Directives::of_response(&stored.fields).s_maxage.is_some();
     let stale_allowed = |by: Duration| request.max_stale.is_some_and(|longest| by <= longest);
     if request.has(Flag::NoCache)
         || stored.reuse == Reuse::ValidateAlways
@@ -97,7 +107,7 @@ pub fn demand(stored: &StoredResponse, request: &Directives, now: Timestamp) -> 
     }
     match left {
         Some(left) if request.min_fresh.is_some_and(|least| left < least) => Demand::Validate,
-        None if stored.reuse == Reuse::WhileFresh => Demand::AsUsual,
+        None if request.max_stale.is_some() && never_stale() => Demand::AsUsual,
         None if stale_allowed(age.saturating_sub(stored.freshness_lifetime)) => Demand::StaleIsFine,
         // Who bounds the age and tolerates no staleness wants none (5.2.1.1).
         None if request.min_fresh.is_some() || request.max_age.is_some() => Demand::Validate,

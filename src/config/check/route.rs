@@ -135,10 +135,6 @@ impl Check<'_, '_> {
                 self.report.fault(&parameter.span, message, "write one such as \"utm_*\"");
             }
         }
-        if *given.request_directives == file::RequestDirectives::Honour {
-            let what = "the client's Cache-Control";
-            self.unsupported(&given.request_directives.span, what, "write \"ignore\"");
-        }
         Policy {
             storing: if *given.enabled { Storing::Enabled } else { Storing::Disabled },
             ttl: given.ttl.as_ref().map(|ttl| self.duration(ttl, Bound::ZeroAllowed)),

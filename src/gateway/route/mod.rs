@@ -12,7 +12,8 @@ use super::problem::GatewayError;
 use super::request::Request;
 use super::strict::Refusal;
 use crate::cache::CacheKey;
-use crate::cache::policy::Storing;
+use crate::cache::policy::{RequestDirectives, Storing};
+use crate::cache::rules::cache_control::Directives;
 use crate::cache::rules::{ForwardReason, invalidation};
 use crate::clock::Timestamp;
 use crate::rate_limit::{Caller, Fields, Quotas, Stage, Verdict};
@@ -78,6 +79,12 @@ impl Route {
             Verdict::Admit(fields) => Ok(fields),
             Verdict::Deny(denied) => Err(GatewayError::Quota(denied)),
         }
+    }
+
+    /// The request's own Cache-Control, where it counts here (RFC 9111 5.2.1).
+    pub(crate) fn directives(&self, request: &Request) -> Option<Directives> {
+        (self.settings.cache.request_directives == RequestDirectives::Honour)
+            .then(|| Directives::of_request(&request.fields))
     }
 
     /// What its stored response is found by.
