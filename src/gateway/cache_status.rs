@@ -1,5 +1,6 @@
 //! How a request was answered: one closed vocabulary for field (RFC 9211), log and metric.
 
+use super::problem::SourceFailure;
 use crate::cache::Tier;
 use crate::cache::rules::{ForwardReason, NoStoreReason};
 use http::StatusCode;
@@ -21,11 +22,22 @@ pub(crate) enum CacheStatus {
     /// By somebody else's forward.
     Collapsed { reason: ForwardReason },
     /// From a stale response after a forward that gave no good answer.
-    StaleIfError { status: Option<StatusCode>, ttl: i64 },
+    StaleIfError { trouble: Trouble, ttl: i64 },
     /// The forward gave no answer.
     Failed { reason: ForwardReason },
     /// By Tidegate itself, without asking anybody.
     Own,
+}
+
+/// What a stale response stands in for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The source answered this error.
+    Answered(StatusCode),
+    /// The source gave no answer.
+    NoAnswer(SourceFailure),
+    /// Too many wait for its answer already.
+    Crowded,
 }
 
 /// What allowed a stale response to be used without asking the source.
@@ -94,9 +106,9 @@ impl CacheStatus {
                     Stored::NotConsidered => Ok(()),
                 }
             }
-            Self::StaleIfError { status, ttl } => {
+            Self::StaleIfError { trouble, ttl } => {
                 out.write_str("; fwd=stale")?;
-                if let Some(status) = status {
+                if let Trouble::Answered(status) = trouble {
                     write!(out, "; fwd-status={}", status.as_u16())?;
                 }
                 write!(out, "; ttl={ttl}; detail=stale-if-error")
@@ -158,7 +170,10 @@ mod tests {
             ),
             (CacheStatus::Collapsed { reason: ForwardReason::UriMiss }, "tidegate; fwd=uri-miss; collapsed"),
             (
-                CacheStatus::StaleIfError { status: Some(StatusCode::SERVICE_UNAVAILABLE), ttl: -30 },
+                CacheStatus::StaleIfError {
+                    trouble: Trouble::Answered(StatusCode::SERVICE_UNAVAILABLE),
+                    ttl: -30,
+                },
                 "tidegate; fwd=stale; fwd-status=503; ttl=-30; detail=stale-if-error",
             ),
             (CacheStatus::Own, "tidegate"),

@@ -16,6 +16,7 @@ mod metrics;
 mod pace;
 mod pipeline;
 mod problem;
+mod proxy_status;
 mod read;
 mod relay;
 mod reply;

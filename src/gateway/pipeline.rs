@@ -6,7 +6,7 @@ use super::problem::GatewayError;
 use super::reply::Answer;
 use super::request::{Peer, Request, RequestId, X_REQUEST_ID};
 use super::route::{Action, Route};
-use super::{Gateway, forward, read, relay, strict, write};
+use super::{Gateway, forward, proxy_status, read, relay, strict, write};
 use crate::clock::Timestamp;
 use crate::rate_limit::{Fields, Stage};
 use crate::telemetry::metrics as names;
@@ -150,6 +150,7 @@ fn finished(outcome: Result<Answer, GatewayError>, route: Option<&Route>, quota:
         }
     };
     status.append_to(response.headers_mut());
+    proxy_status::forwarded(status, response.headers_mut());
     last.as_ref().unwrap_or(quota).apply(response.headers_mut());
     if let Some(route) = route {
         route.metrics.answered(status);

@@ -1,8 +1,9 @@
-//! The only place where an error becomes a response (RFC 9457), with Proxy-Status (RFC 9209).
+//! The only place where an error becomes a response (RFC 9457).
 
 use super::body::Body;
 use super::cache_status::CacheStatus;
 use super::content::ContentFault;
+use super::proxy_status;
 use super::strict::Refusal;
 use crate::cache::rules::ForwardReason;
 use crate::rate_limit::Denied;
@@ -10,12 +11,9 @@ use crate::source::SourceError;
 use crate::sync::RecordError;
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use std::error::Error;
 use std::io::ErrorKind;
-
-/// RFC 9209.
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// What clients are told to wait where nothing better is known, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 1;
@@ -194,6 +192,22 @@ impl GatewayError {
         }
     }
 
+    /// What went wrong, in the words of RFC 9209 2.3.
+    const fn error_type(&self) -> &'static str {
+        match self {
+            Self::Refused(_) | Self::Content(_) => "http_request_error",
+            Self::NoRoute => "destination_not_found",
+            Self::Loop => "proxy_loop_detected",
+            Self::Quota(_) => "http_request_denied",
+            Self::Source(failure, _) => failure.as_str(),
+            Self::OnlyIfCached | Self::Overloaded | Self::Record(RecordError::KeyBusy) => {
+                "proxy_internal_response"
+            }
+            Self::Record(RecordError::Full | RecordError::Unavailable | RecordError::Undecided)
+            | Self::Panicked => "proxy_internal_error",
+        }
+    }
+
     fn problem_type(&self) -> &'static str {
         match self {
             Self::Quota(_) => "https://iana.org/assignments/http-problem-types#quota-exceeded",
@@ -257,18 +271,10 @@ impl GatewayError {
         if let Some(seconds) = self.retry_after_seconds() {
             fields.insert(RETRY_AFTER, seconds.into());
         }
-        match &self {
-            Self::Refused(Refusal::Method) => {
-                fields
-                    .insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
-            }
-            Self::Source(failure, _) => {
-                if let Ok(value) = HeaderValue::try_from(format!("tidegate; error={failure}")) {
-                    fields.insert(PROXY_STATUS, value);
-                }
-            }
-            _ => {}
+        if let Self::Refused(Refusal::Method) = &self {
+            fields.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }
+        proxy_status::failed(self.error_type(), fields);
         if matches!(self, Self::Refused(_) | Self::Content(_)) {
             fields.insert(CONNECTION, HeaderValue::from_static("close"));
         }

@@ -2,7 +2,7 @@
 
 use super::Gateway;
 use super::body::Body;
-use super::cache_status::{CacheStatus, StaleBy, Stored};
+use super::cache_status::{CacheStatus, StaleBy, Stored, Trouble};
 use super::fill::{Fill, Private};
 use super::forward::{self, Purpose};
 use super::landing::{Landing, Shared};
@@ -197,7 +197,7 @@ impl Wanted<'_> {
             }
             Role::Follow(follower) => (follower, Part::Follower),
             Role::Full => {
-                return self.stale_or(Failure::NoGoodAnswer, None, || GatewayError::Overloaded);
+                return self.stale_or(Failure::NoGoodAnswer, Trouble::Crowded, || GatewayError::Overloaded);
             }
         };
         match tokio::time::timeout_at(self.request.deadline, follower.landed()).await {
@@ -254,7 +254,7 @@ impl Wanted<'_> {
             return Outcome::Alone;
         }
         if let Some(failure) = Failure::of_status(shared.head.status)
-            && let Some(answer) = self.stale_answer(failure, Some(shared.head.status))
+            && let Some(answer) = self.stale_answer(failure, Trouble::Answered(shared.head.status))
         {
             return Outcome::Answered(Box::new(answer));
         }
@@ -268,7 +268,7 @@ impl Wanted<'_> {
     async fn private(&self, leader: Leader) -> Outcome {
         let Ok((response, why)) = leader.private.await else { return Outcome::Alone };
         if let Some(failure) = Failure::of_status(response.status())
-            && let Some(answer) = self.stale_answer(failure, Some(response.status()))
+            && let Some(answer) = self.stale_answer(failure, Trouble::Answered(response.status()))
         {
             return Outcome::Answered(Box::new(answer));
         }
@@ -290,26 +290,28 @@ impl Wanted<'_> {
 
     fn failed(&self, failure: SourceFailure) -> Result<Outcome, GatewayError> {
         let kind = if failure.is_disconnect() { Failure::Disconnected } else { Failure::NoGoodAnswer };
-        self.stale_or(kind, None, || GatewayError::Source(failure, self.reason))
+        self.stale_or(kind, Trouble::NoAnswer(failure), || GatewayError::Source(failure, self.reason))
     }
 
     fn stale_or(
         &self,
         failure: Failure,
-        status: Option<StatusCode>,
+        trouble: Trouble,
         error: impl FnOnce() -> GatewayError,
     ) -> Result<Outcome, GatewayError> {
-        self.stale_answer(failure, status).map(|answer| Outcome::Answered(Box::new(answer))).ok_or_else(error)
+        self.stale_answer(failure, trouble)
+            .map(|answer| Outcome::Answered(Box::new(answer)))
+            .ok_or_else(error)
     }
 
     /// What is stored and stale, where a failure allows it (RFC 5861 4).
-    fn stale_answer(&self, failure: Failure, status: Option<StatusCode>) -> Option<Answer> {
+    fn stale_answer(&self, failure: Failure, trouble: Trouble) -> Option<Answer> {
         let stored = self.stale.as_deref().filter(|_| !self.asked.has(Flag::NoCache))?;
         let now = self.gateway.clock.now();
         if !may_use_on_failure(stored, now, failure) {
             return None;
         }
-        let status = CacheStatus::StaleIfError { status, ttl: stored.ttl_seconds(now).min(0) };
+        let status = CacheStatus::StaleIfError { trouble, ttl: stored.ttl_seconds(now).min(0) };
         reply::stored(stored, self.request, now, status)
     }
 }
