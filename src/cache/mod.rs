@@ -4,6 +4,8 @@
 //! of what they have.
 
 pub mod collapse;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod growing;
 pub mod policy;
 pub mod purge;
