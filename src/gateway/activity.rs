@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// The requests under way on a connection; shared by its transport and its requests.
@@ -21,6 +22,8 @@ pub(crate) struct Activity {
     /// Answers of which a part was handed over and no more asked for, and since when: HTTP/2 streams
     /// whose client grants no window. At most as many as there are streams.
     standing: Mutex<HashMap<u64, Instant>>,
+    /// Told when the connection has been idle for too long.
+    expired: Notify,
 }
 
 impl Activity {
@@ -48,6 +51,16 @@ impl Activity {
 
     fn standing(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection has been idle for too long.
+    pub(crate) fn expire(&self) {
+        self.expired.notify_one();
+    }
+
+    /// Resolves when the connection has been idle for too long.
+    pub(crate) async fn expired(&self) {
+        self.expired.notified().await;
     }
 
     /// Whether no request is under way.

@@ -46,6 +46,8 @@ enum Phase {
     First,
     Head,
     Idle,
+    /// HTTP/2: the client is told that the connection ends (RFC 9113 6.8), and has a moment to take note.
+    Leaving,
     /// Refused: what still comes is read away, so many bytes of it so far.
     Lingering(usize),
 }
@@ -133,8 +135,16 @@ impl Transport {
         ready!(self.deadline.as_mut().poll(context));
         match self.phase {
             Phase::Head if self.gate.is_some() => self.refuse(Refusal::HeadTooSlow, context),
+            Phase::First | Phase::Idle | Phase::Head if self.gate.is_none() => {
+                self.phase = Phase::Leaving;
+                self.activity.expire();
+                self.deadline.as_mut().reset(Instant::now() + LINGER);
+                self.deadline.as_mut().poll(context).map(Ok)
+            }
             // The end of the stream: hyper closes an idle connection in order.
-            Phase::First | Phase::Idle | Phase::Head | Phase::Lingering(_) => Poll::Ready(Ok(())),
+            Phase::First | Phase::Idle | Phase::Head | Phase::Leaving | Phase::Lingering(_) => {
+                Poll::Ready(Ok(()))
+            }
         }
     }
 

@@ -161,8 +161,11 @@ async fn connection(
             let mut serving = pin!(http2(&limits).serve_connection(io, service));
             tokio::select! {
                 ended = serving.as_mut() => return Ok(ended?),
-                () = ending => serving.as_mut().graceful_shutdown(),
+                () = ending => {}
+                () = activity.expired() => {}
             }
+            // The client is told by GOAWAY.
+            serving.as_mut().graceful_shutdown();
             Ok(serving.await?)
         }
     }

@@ -4,6 +4,9 @@ use crate::support::{Ask, EVERYTHING, Reply, ScriptedSource, Setup, gateway_for,
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// The type of the HTTP/2 frame by which a connection ends.
+const GOAWAY: u8 = 7;
+
 async fn source() -> ScriptedSource {
     let source = ScriptedSource::start().await;
     source.on("*", |request| Reply::ok(request.body.clone()));
@@ -68,6 +71,25 @@ async fn http2_by_prior_knowledge_is_spoken() {
         let body = http_body_util::BodyExt::collect(answer.into_body()).await.expect("a body");
         assert_eq!(body.to_bytes(), "over h2");
     }
+}
+
+/// RFC 9113 6.8, 9.1: a client learns which of its requests were seen, so that it can send the others anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc9113_6_8_an_idle_http2_connection_ends_with_goaway() {
+    let source = source().await;
+    let limits = "[server.limits]\nheader_timeout = \"300ms\"\n";
+    let gateway = Setup::new(format!("{}{EVERYTHING}{limits}", source.table())).start().await;
+    let mut stream = TcpStream::connect(gateway.public).await.expect("a connection");
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("the preface goes out");
+    stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.expect("empty SETTINGS go out");
+    let mut bytes = Vec::new();
+    within("the connection ends", stream.read_to_end(&mut bytes)).await.expect("an orderly end");
+    let (mut rest, mut kinds) = (bytes.as_slice(), Vec::new());
+    while let [high, middle, low, kind, _, _, _, _, _, after @ ..] = rest {
+        kinds.push(*kind);
+        rest = &after[u32::from_be_bytes([0, *high, *middle, *low]) as usize..];
+    }
+    assert!(kinds.contains(&GOAWAY), "frames: {kinds:?}");
 }
 
 /// Nothing sent: cut without an answer. Something sent: 408.
