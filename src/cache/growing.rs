@@ -6,6 +6,7 @@
 //! a reader that falls out of the window is cut, visibly. Memory is bounded either way (I10).
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,6 +49,8 @@ struct Inner {
     first: u64,
     kept_bytes: u64,
     end: End,
+    /// What came behind the content; it is not stored (RFC 9111 3.1).
+    trailers: Option<HeaderMap>,
     readers: Vec<Option<ReaderState>>,
 }
 
@@ -90,7 +93,7 @@ impl Growing {
             Some(free) => *free = state,
             None => inner.readers.push(state),
         }
-        Some(Reader { body: Arc::clone(self), slot })
+        Some(Reader { body: Arc::clone(self), slot, trailers: Trailers::Unread })
     }
 
     /// Adds a chunk; waits for the fastest reader where the window is full.
@@ -117,6 +120,11 @@ impl Growing {
             }
             moved.await;
         }
+    }
+
+    /// Keeps the trailers, for readers that come to the end.
+    pub fn trail(&self, trailers: HeaderMap) {
+        self.lock().trailers = Some(trailers);
     }
 
     /// Ends it well. Where all of it was kept, the whole goes to `store` before any reader sees the end.
@@ -209,6 +217,13 @@ impl Inner {
 pub struct Reader {
     body: Arc<Growing>,
     slot: usize,
+    trailers: Trailers,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trailers {
+    Unread,
+    Read,
 }
 
 impl Reader {
@@ -235,6 +250,16 @@ impl Reader {
                 reader.waker = Some(context.waker().clone());
                 Poll::Pending
             }
+        }
+    }
+}
+
+impl Reader {
+    /// The trailers, once, where the body is complete and there are some.
+    pub fn trailers(&mut self) -> Option<HeaderMap> {
+        match std::mem::replace(&mut self.trailers, Trailers::Read) {
+            Trailers::Unread => self.body.lock().trailers.clone(),
+            Trailers::Read => None,
         }
     }
 }

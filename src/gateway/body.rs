@@ -1,6 +1,7 @@
 //! The body of an answer: held, growing, or passed on as it comes.
 
 use super::landing::Landing;
+use super::trailers;
 use crate::cache::collapse::Follower;
 use crate::cache::growing::{Cut, Reader};
 use crate::source::{BodyError, SourceBody};
@@ -53,6 +54,15 @@ impl Body {
     }
 }
 
+/// A frame as it is passed on; trailers of which nothing may pass are the end.
+fn passed_on(frame: Result<Frame<Bytes>, Broken>) -> Option<Result<Frame<Bytes>, Broken>> {
+    match frame.map(Frame::into_trailers) {
+        Ok(Ok(all)) => trailers::permitted(all).map(|some| Ok(Frame::trailers(some))),
+        Ok(Err(frame)) => Some(Ok(frame)),
+        Err(broken) => Some(Err(broken)),
+    }
+}
+
 impl HttpBody for Body {
     type Data = Bytes;
     type Error = Broken;
@@ -68,12 +78,15 @@ impl HttpBody for Body {
                 let length = bytes.len().min(CHUNK_BYTES);
                 Poll::Ready(Some(Ok(Frame::data(bytes.split_to(length)))))
             }
-            Self::Growing(growing) => Pin::new(&mut growing.reader)
-                .poll_chunk(context)
-                .map(|chunk| chunk.map(|chunk| chunk.map(Frame::data).map_err(Broken::Cut))),
+            Self::Growing(growing) => {
+                Pin::new(&mut growing.reader).poll_chunk(context).map(|chunk| match chunk {
+                    Some(chunk) => Some(chunk.map(Frame::data).map_err(Broken::Cut)),
+                    None => growing.reader.trailers().map(|trailers| Ok(Frame::trailers(trailers))),
+                })
+            }
             Self::Forwarded(body) => Pin::new(&mut **body)
                 .poll_frame(context)
-                .map(|frame| frame.map(|frame| frame.map_err(Broken::Source))),
+                .map(|frame| passed_on(frame?.map_err(Broken::Source))),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The content of a client's request: streamed, bounded, and never waited for without end.
 
 use super::pace::{Pace, TooSlow};
+use super::trailers;
 use crate::source::{RequestBody, Upload};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
@@ -168,7 +169,11 @@ impl Body for Metered {
             Some(Err(_)) => Some(Err(this.fail(ContentFault::Broken))),
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
-                Some(this.received(length).map(|()| frame))
+                match (this.received(length), frame.into_trailers()) {
+                    (Err(fault), _) => Some(Err(fault)),
+                    (Ok(()), Ok(all)) => trailers::permitted(all).map(|some| Ok(Frame::trailers(some))),
+                    (Ok(()), Err(data)) => Some(Ok(data)),
+                }
             }
         })
     }

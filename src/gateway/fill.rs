@@ -16,6 +16,7 @@ use super::forwarded;
 use super::landing::{Landing, Shared};
 use super::problem::SourceFailure;
 use super::route::Route;
+use super::trailers;
 use crate::cache::collapse::Lead;
 use crate::cache::growing::{Growing, Pushed};
 use crate::cache::rules::reuse::{Failure, Verdict, assess, may_use_on_failure};
@@ -202,7 +203,8 @@ impl Fill {
         if !fresh || audience == Audience::Leader {
             lead.close();
         }
-        let shared = Arc::new(Shared { head, body: Arc::clone(&growing), length, stored });
+        let announced = trailers::announced(&parts.headers);
+        let shared = Arc::new(Shared { head, body: Arc::clone(&growing), length, stored, announced });
         lead.land(match audience {
             Audience::All => Landing::Shared(shared),
             Audience::Leader => Landing::SharedOnce(shared),
@@ -241,7 +243,14 @@ async fn pump(lead: &Lead<Landing>, mut body: SourceBody, growing: &Growing, sto
                 return growing.abort();
             }
             Some(Ok(frame)) => {
-                let Ok(data) = frame.into_data() else { continue };
+                let data = match frame.into_data() {
+                    Ok(data) => data,
+                    Err(frame) => {
+                        let all = frame.into_trailers().ok();
+                        all.and_then(trailers::permitted).into_iter().for_each(|some| growing.trail(some));
+                        continue;
+                    }
+                };
                 received += data.len() as u64;
                 if length == Some(received) {
                     return growing.complete_with(data, store);

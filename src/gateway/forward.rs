@@ -1,14 +1,18 @@
 //! To the source: the head is rebuilt from the validated model, never copied with its framing.
 
 use super::forwarded;
+use super::max_forwards::Forwards;
 use super::problem::SourceFailure;
 use super::request::{Request, X_REQUEST_ID};
 use super::route::Route;
+use super::trailers::{self, Welcome};
 use crate::cache::rules::hop_by_hop::{self, CDN_LOOP};
 use crate::cache::rules::vary::folded_accept_encoding;
 use crate::cache::rules::{ForwardReason, tags, validation};
 use crate::source::{HostSent, RequestBody, Source, SourceBody, SourceError, Upload};
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, VIA};
+use http::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, VIA,
+};
 use http::{HeaderMap, HeaderValue, Method, Response, Version};
 
 /// This gateway in Via, CDN-Loop and Cache-Status.
@@ -30,11 +34,20 @@ pub(crate) struct Head {
     /// Path and query as the source gets them, before its base path.
     pub path_and_query: String,
     pub fields: HeaderMap,
+    /// Whether trailers of the answer can be passed on.
+    pub trailers: Welcome,
+    /// The trailers that the content announces.
+    pub announced: Option<HeaderValue>,
 }
 
 /// Builds the head that a source gets for a client's request.
 pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
     let mut fields = request.fields.clone();
+    // What a fill brings is for many, and stored without its trailers.
+    let (trailers, announced) = match purpose {
+        Purpose::Relay => (Welcome::of(request.version, &fields), trailers::announced(&fields)),
+        Purpose::Fill => (Welcome::No, None),
+    };
     hop_by_hop::remove(&mut fields);
     for name in [CONTENT_LENGTH, EXPECT] {
         fields.remove(name);
@@ -47,6 +60,7 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
             None => fields.remove(ACCEPT_ENCODING),
         };
     }
+    Forwards::of(&request.method, &request.fields).update(&mut fields);
     forwarded::set(&mut fields, request.client, &request.target);
     forwarded::append(&mut fields, &VIA, via(request.version));
     forwarded::append(&mut fields, &CDN_LOOP, SELF);
@@ -55,7 +69,13 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
         fields.insert(HOST, host);
     }
     let method = if purpose == Purpose::Fill { Method::GET } else { request.method.clone() };
-    Head { method, path_and_query: route.forwarded(&request.target).path_and_query().to_owned(), fields }
+    Head {
+        method,
+        path_and_query: route.forwarded(&request.target).path_and_query().to_owned(),
+        fields,
+        trailers,
+        announced,
+    }
 }
 
 /// The Host that the source gets.
@@ -106,14 +126,26 @@ pub(crate) async fn send(
     route.metrics.forwarded(reason);
     let uri = route.source.uri(&head.path_and_query).unwrap_or_default();
     // Some servers want to be told that there is no content where there could be (RFC 9110 8.6).
-    let says_nothing = http_body::Body::is_end_stream(&body)
-        && matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+    let nothing = http_body::Body::is_end_stream(&body);
+    let says_nothing = nothing && matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+    let in_chunks = !nothing && http_body::Body::size_hint(&body).exact().is_none();
     let mut request = http::Request::new(body);
     *request.method_mut() = head.method;
     *request.uri_mut() = uri;
     *request.headers_mut() = head.fields;
     if says_nothing {
         request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    if in_chunks {
+        // Said here, because hyper takes a GET without a length for one without content.
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        if let Some(names) = head.announced {
+            request.headers_mut().insert(TRAILER, names);
+        }
+    }
+    if head.trailers == Welcome::Yes {
+        request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("te"));
     }
     let outcome = route.source.send(request, upload).await;
     if let Err(error) = &outcome {
@@ -144,9 +176,14 @@ pub(crate) fn pass_on(fields: &mut HeaderMap) {
     end_to_end(fields);
 }
 
-/// Leaves of a source's fields those that are meant for clients.
+/// Leaves of a source's fields those that are meant for clients. Trailers pass, and so does what
+/// announces them.
 pub(crate) fn end_to_end(fields: &mut HeaderMap) {
+    let announced = trailers::announced(fields);
     hop_by_hop::remove(fields);
+    if let Some(names) = announced {
+        fields.insert(TRAILER, names);
+    }
     tags::remove_private(fields);
 }
 

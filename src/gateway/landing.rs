@@ -4,6 +4,7 @@ use super::cache_status::Stored;
 use super::problem::SourceFailure;
 use crate::cache::StoredResponse;
 use crate::cache::growing::Growing;
+use http::HeaderValue;
 use std::sync::Arc;
 
 /// What a fill lands. Cheap to clone: every follower gets one.
@@ -33,4 +34,6 @@ pub(crate) struct Shared {
     /// The length that the source declared.
     pub length: Option<u64>,
     pub stored: Stored,
+    /// The trailers that the source announced, as a value of `Trailer`.
+    pub announced: Option<HeaderValue>,
 }

@@ -12,6 +12,7 @@ mod forwarded;
 mod gate;
 mod landing;
 mod listener;
+mod max_forwards;
 mod metrics;
 mod pace;
 mod pipeline;
@@ -25,6 +26,7 @@ pub mod route;
 mod settings;
 mod state;
 mod strict;
+mod trailers;
 mod write;
 
 pub use settings::{Invalidates, Limits, RouteSettings, Settings};

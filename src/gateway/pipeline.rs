@@ -2,16 +2,18 @@
 
 use super::body::Body;
 use super::cache_status::CacheStatus;
+use super::max_forwards::{self, Forwards};
 use super::problem::GatewayError;
 use super::reply::Answer;
 use super::request::{Peer, Request, RequestId, X_REQUEST_ID};
 use super::route::{Action, Route};
+use super::trailers::Welcome;
 use super::{Gateway, forward, proxy_status, read, relay, strict, write};
 use crate::clock::Timestamp;
 use crate::rate_limit::{Fields, Stage};
 use crate::telemetry::metrics as names;
 use futures_util::FutureExt;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, TRAILER};
 use http::{Method, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -61,6 +63,9 @@ async fn way(
         return Err(GatewayError::Loop);
     }
     *quota = route.admit(Stage::Edge, &request, now)?;
+    if Forwards::of(&request.method, &request.fields) == Forwards::Last {
+        return Ok(max_forwards::answer(route.settings.methods.as_deref()));
+    }
     match route.action(&request) {
         Action::Reuse => read::answer(gateway, route, request, now).await,
         Action::Relay(reason) => relay::alone(route, request, reason, now).await,
@@ -75,6 +80,7 @@ struct Seen<'a> {
     began: Timestamp,
     id: RequestId,
     method: Method,
+    trailers: Welcome,
     line: Option<Line>,
 }
 
@@ -93,7 +99,14 @@ impl<'a> Seen<'a> {
             path: request.target.path().to_owned(),
             client: request.client.address,
         });
-        Self { gateway, began, id: request.id.clone(), method: request.method.clone(), line }
+        Self {
+            gateway,
+            began,
+            id: request.id.clone(),
+            method: request.method.clone(),
+            trailers: Welcome::of(request.version, &request.fields),
+            line,
+        }
     }
 
     fn finish(
@@ -105,6 +118,9 @@ impl<'a> Seen<'a> {
         let mut response = finished(outcome, route, quota);
         if self.method == Method::HEAD {
             without_content(&mut response);
+        }
+        if self.trailers == Welcome::No {
+            response.headers_mut().remove(TRAILER);
         }
         response.headers_mut().insert(X_REQUEST_ID, self.id.value());
         if let Some(line) = self.line {

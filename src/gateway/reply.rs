@@ -10,7 +10,7 @@ use crate::cache::rules::range::{self, RangeAnswer};
 use crate::clock::Timestamp;
 use crate::rate_limit::Fields;
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT_RANGES, AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use http::header::{ACCEPT_RANGES, AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRAILER};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 /// An answer, and how it came about.
@@ -118,7 +118,11 @@ pub(crate) fn growing(
             }
             response(shared.status, fields, Body::Empty)
         }
-        Precondition::Send | Precondition::Forward => response(shared.status, shared.fields.clone(), body),
+        Precondition::Send | Precondition::Forward => {
+            let mut fields = shared.fields.clone();
+            fields.extend(head.announced.clone().map(|names| (TRAILER, names)));
+            response(shared.status, fields, body)
+        }
     };
     let collapsed = matches!(status, CacheStatus::Collapsed { .. });
     if collapsed || shared.initial_age.as_secs() > 0 {

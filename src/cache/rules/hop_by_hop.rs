@@ -27,6 +27,12 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 const PROTECTED: [HeaderName; 7] =
     [HOST, CONTENT_LENGTH, AUTHORIZATION, COOKIE, CACHE_CONTROL, VIA, CDN_LOOP];
 
+/// Whether a field belongs to one connection, whether Connection names it or not.
+#[must_use]
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name)
+}
+
 /// Removes what belongs to the connection that the fields came by.
 pub fn remove(fields: &mut HeaderMap) {
     if fields.contains_key(CONNECTION) {

@@ -111,6 +111,7 @@ mod tests {
             target: key.to_owned(),
             fields: Fields::default(),
             body: body.into(),
+            trailers: Fields::default(),
         };
         let at = tokio::time::Instant::now();
         let (id, key) = (id.to_owned(), key.to_owned());

@@ -2,6 +2,7 @@
 //! source answers, what is asked, and what must come of it. The source's own count of requests decides
 //! whether something was reused, not what Tidegate says of itself.
 
+mod forwarding;
 mod freshness;
 mod groups;
 mod interim;

@@ -14,6 +14,7 @@ pub(crate) struct Ask {
     fields: Vec<(String, String)>,
     body: Option<Vec<u8>>,
     framing: Framing,
+    trailers: String,
 }
 
 impl Ask {
@@ -24,6 +25,7 @@ impl Ask {
             fields: Vec::new(),
             body: None,
             framing: Framing::Length(0),
+            trailers: String::new(),
         }
     }
 
@@ -55,6 +57,12 @@ impl Ask {
         self
     }
 
+    /// Sends a trailer after the one chunk.
+    pub(crate) fn trailer(mut self, name: &str, value: &str) -> Self {
+        self.trailers += &format!("{name}: {value}\r\n");
+        self.chunked()
+    }
+
     fn bytes(&self, to: SocketAddr) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         if !self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
@@ -68,7 +76,7 @@ impl Ask {
         if self.framing == Framing::Chunked {
             bytes = format!("{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", body.len()).into_bytes();
             bytes.extend_from_slice(body);
-            bytes.extend_from_slice(b"\r\n0\r\n\r\n");
+            bytes.extend_from_slice(format!("\r\n0\r\n{}\r\n", self.trailers).as_bytes());
         } else {
             bytes = format!("{head}Content-Length: {}\r\n\r\n", body.len()).into_bytes();
             bytes.extend_from_slice(body);
@@ -81,7 +89,7 @@ impl Ask {
         let exchange = async {
             let mut opened = self.open(to).await?;
             let body = opened.rest().await?;
-            Ok(Answer { body, ..opened.head })
+            Ok(Answer { body, trailers: opened.body.trailers, ..opened.head })
         };
         tokio::time::timeout(DEADLINE, exchange)
             .await
@@ -105,7 +113,7 @@ impl Ask {
             }
             let none = self.method == "HEAD" || matches!(status, 204 | 304);
             let framing = if none { Framing::Length(0) } else { Framing::of(&fields, Framing::UntilClose) };
-            let head = Answer { status, fields, body: Vec::new() };
+            let head = Answer { status, fields, body: Vec::new(), trailers: Fields::default() };
             return Ok(Opened { head, wire, body: Body::new(framing) });
         }
     }
@@ -138,6 +146,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) fields: Fields,
     pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Fields,
 }
 
 impl Answer {

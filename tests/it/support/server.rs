@@ -18,6 +18,7 @@ pub(crate) struct Received {
     pub(crate) target: String,
     pub(crate) fields: Fields,
     pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Fields,
 }
 
 impl Received {
@@ -51,6 +52,7 @@ pub(crate) struct Reply {
     before: Vec<Step>,
     body: Vec<Step>,
     framing: Framing,
+    trailers: String,
 }
 
 impl Reply {
@@ -58,7 +60,14 @@ impl Reply {
     pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         let bytes = body.into();
         let framing = Framing::Length(bytes.len() as u64);
-        Self { status, fields: Vec::new(), before: Vec::new(), body: vec![Step::Bytes(bytes)], framing }
+        Self {
+            status,
+            fields: Vec::new(),
+            before: Vec::new(),
+            body: vec![Step::Bytes(bytes)],
+            framing,
+            trailers: String::new(),
+        }
     }
 
     /// 200 with this body.
@@ -86,6 +95,12 @@ impl Reply {
         self
     }
 
+    /// A trailer, after the last chunk.
+    pub(crate) fn trailer(mut self, name: &str, value: &str) -> Self {
+        self.trailers += &format!("{name}: {value}\r\n");
+        self
+    }
+
     /// `Cache-Control: value`.
     pub(crate) fn cache_control(self, value: &str) -> Self {
         self.field("Cache-Control", value)
@@ -97,6 +112,11 @@ impl Reply {
             *value = value.replace("{path}", path);
         }
         self
+    }
+
+    /// Sends an interim response before, with these field lines.
+    pub(crate) fn interim(self, status: u16, lines: &str) -> Self {
+        self.after(Step::Bytes(format!("HTTP/1.1 {status} Scripted\r\n{lines}\r\n").into_bytes()))
     }
 
     /// Takes a step before the head is sent.
@@ -184,8 +204,9 @@ async fn receive(wire: &mut Wire) -> io::Result<Option<Received>> {
     let mut words = start.split(' ');
     let method = words.next().unwrap_or_default().to_owned();
     let target = words.next().unwrap_or_default().to_owned();
-    let body = Body::new(Framing::of(&fields, Framing::Length(0))).all(wire).await?;
-    Ok(Some(Received { method, target, fields, body }))
+    let mut content = Body::new(Framing::of(&fields, Framing::Length(0)));
+    let body = content.all(wire).await?;
+    Ok(Some(Received { method, target, fields, body, trailers: content.trailers }))
 }
 
 /// Whether the answer to a method has content.
@@ -224,7 +245,7 @@ async fn answer(wire: &mut Wire, reply: &Reply, content: Content) -> io::Result<
         }
     }
     match reply.framing {
-        Framing::Chunked => wire.write(b"0\r\n\r\n").await?,
+        Framing::Chunked => wire.write(format!("0\r\n{}\r\n", reply.trailers).as_bytes()).await?,
         Framing::UntilClose => return Ok(After::Close),
         Framing::Length(_) => {}
     }

@@ -146,11 +146,13 @@ impl Wire {
 pub(crate) struct Body {
     framing: Framing,
     ended: bool,
+    /// The trailers of a body in chunks that has ended.
+    pub(crate) trailers: Fields,
 }
 
 impl Body {
     pub(crate) fn new(framing: Framing) -> Self {
-        Self { framing, ended: false }
+        Self { framing, ended: false, trailers: Fields::default() }
     }
 
     /// The next bytes; `None` at a proper end, an error where the message was cut.
@@ -168,7 +170,7 @@ impl Body {
                 self.framing = Framing::Length(left - count as u64);
                 Some(wire.buffer.drain(..count).collect())
             }
-            Framing::Chunked => chunk(wire).await?,
+            Framing::Chunked => chunk(wire, &mut self.trailers).await?,
             Framing::UntilClose => {
                 let read = if wire.buffer.is_empty() { wire.fill().await? } else { 1 };
                 (read > 0).then(|| std::mem::take(&mut wire.buffer))
@@ -188,13 +190,18 @@ impl Body {
     }
 }
 
-async fn chunk(wire: &mut Wire) -> io::Result<Option<Vec<u8>>> {
+async fn chunk(wire: &mut Wire, trailers: &mut Fields) -> io::Result<Option<Vec<u8>>> {
     let line = wire.line().await?;
     let digits = line.split(';').next().unwrap_or_default();
     let size = usize::from_str_radix(digits, 16).map_err(|_| broken("a chunk size that is none"))?;
     if size == 0 {
-        while !wire.line().await?.is_empty() {}
-        return Ok(None);
+        loop {
+            let line = wire.line().await?;
+            if line.is_empty() {
+                return Ok(None);
+            }
+            trailers.0.extend(Fields::parse(line.split("\r\n"))?.0);
+        }
     }
     let bytes = wire.exactly(size).await?;
     match wire.exactly(2).await?.as_slice() {
