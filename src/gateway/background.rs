@@ -52,7 +52,9 @@ pub(crate) fn validate(
     let cache = &gateway.cache;
     let role = gateway.flights.join(key, cache.fence(), |fence| read::is_joinable(cache, key, fence));
     let Role::Lead(lead) = role else { return };
-    let fill = read::fill(gateway, route, key, request, Some(stale), ForwardReason::Stale);
+    let mut fill = read::fill(gateway, route, key, request, Some(stale), ForwardReason::Stale);
+    // The request that began it has its final response.
+    fill.head.interim = None;
     let (gateway, key) = (Arc::clone(gateway), key.clone());
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {

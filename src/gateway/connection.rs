@@ -10,12 +10,13 @@
 use super::activity::Activity;
 use super::cache_status::CacheStatus;
 use super::gate::{Gate, Passage};
+use super::interim::{self, Interims};
 use super::pace::{self, Pace, TooSlow};
 use super::problem::GatewayError;
 use super::strict::Refusal;
 use super::{Limits, body};
 use crate::telemetry::metrics as names;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -64,6 +65,9 @@ pub(crate) struct Transport {
     gate: Option<Gate>,
     limits: Limits,
     activity: Arc<Activity>,
+    interims: Arc<Interims>,
+    /// What is left of interim responses that were written in part: it goes before anything else.
+    unfinished: Bytes,
     seen: u64,
     phase: Phase,
     deadline: Pin<Box<Sleep>>,
@@ -86,6 +90,8 @@ impl Transport {
             passed: 0,
             gate: (protocol == Protocol::Http1).then(|| Gate::new(limits)),
             activity: Arc::default(),
+            interims: Arc::default(),
+            unfinished: Bytes::new(),
             seen: 0,
             phase,
             deadline: Box::pin(tokio::time::sleep_until(accepted_at + limits.header_timeout)),
@@ -96,6 +102,10 @@ impl Transport {
 
     pub(crate) fn activity(&self) -> Arc<Activity> {
         Arc::clone(&self.activity)
+    }
+
+    pub(crate) fn interims(&self) -> Arc<Interims> {
+        Arc::clone(&self.interims)
     }
 
     /// Bytes have come on an idle connection: a head begins.
@@ -307,12 +317,40 @@ impl Transport {
     }
 }
 
+impl Transport {
+    /// Writes what is left of interim responses.
+    fn poll_unfinished(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unfinished.is_empty() {
+            let written = Pin::new(&mut self.stream).poll_write(context, &self.unfinished);
+            match ready!(self.paced(context, written))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                bytes => self.unfinished.advance(bytes),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes the interim responses that wait. hyper flushes only when it has handed over all it has, so
+    /// here a message has ended. A client that takes nothing at the moment is not sent them.
+    fn poll_interims(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_unfinished(context))?;
+            let Some(heads) = self.interims.take(context) else { return Poll::Ready(Ok(())) };
+            match Pin::new(&mut self.stream).poll_write(context, &heads) {
+                Poll::Ready(written) => self.unfinished = heads.slice(written?..),
+                Poll::Pending => interim::dropped(),
+            }
+        }
+    }
+}
+
 impl AsyncWrite for Transport {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_unfinished(context))?;
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.paced(context, written)
     }
@@ -322,6 +360,7 @@ impl AsyncWrite for Transport {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_unfinished(context))?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
         self.paced(context, written)
     }
@@ -331,6 +370,7 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_interims(context))?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -342,6 +382,9 @@ impl AsyncWrite for Transport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpSocket;
 
     #[test]
     fn a_refusal_is_one_whole_answer_that_closes() {
@@ -352,5 +395,61 @@ mod tests {
         assert!(head.contains("\r\nconnection: close"), "{head}");
         let problem: serde_json::Value = serde_json::from_str(body).unwrap();
         assert_eq!(problem["status"], 408);
+    }
+
+    /// A connection whose client has small buffers, and the client's end of it.
+    async fn narrow() -> (Transport, TcpStream) {
+        let listening = TcpSocket::new_v4().unwrap();
+        listening.set_recv_buffer_size(4096).unwrap();
+        listening.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = listening.listen(1).unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_send_buffer_size(4096).unwrap();
+        let stream = socket.connect(listener.local_addr().unwrap()).await.unwrap();
+        let limits = Limits {
+            head_bytes: 1000,
+            fields: 10,
+            target_bytes: 100,
+            body_bytes: None,
+            connections: 1,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(10),
+            body_rate_bytes: 1,
+        };
+        let arrived = BytesMut::from(&b"GET"[..]);
+        let transport = Transport::new(stream, arrived, Protocol::Http1, limits, Instant::now());
+        (transport, listener.accept().await.unwrap().0)
+    }
+
+    /// Nothing that hyper writes comes into the middle of an interim response, however little the client takes.
+    #[tokio::test]
+    async fn rfc9110_15_2_what_was_written_in_part_is_finished_first_and_the_rest_is_dropped() {
+        let (mut transport, mut client) = narrow().await;
+        let interim = transport.interims().begin(1);
+        let mut flushed = 0;
+        for number in 0..100 {
+            let mut fields = http::HeaderMap::new();
+            fields.insert("number", number.into());
+            fields.insert("fill", http::HeaderValue::from_str(&"x".repeat(20_000)).unwrap());
+            interim.tell(http::StatusCode::EARLY_HINTS, &fields);
+            flushed += usize::from(transport.flush().now_or_never().is_some());
+        }
+        assert!(flushed < 100, "the buffers are full at some time");
+        let reading = tokio::spawn(async move {
+            let mut all = String::new();
+            client.read_to_string(&mut all).await.map(|_| all)
+        });
+        transport.flush().await.unwrap();
+        interim.finish().await;
+        transport.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        drop(transport);
+        let all = reading.await.unwrap().unwrap();
+        let mut heads: Vec<&str> = all.split("\r\n\r\n").collect();
+        assert_eq!((heads.pop(), heads.pop()), (Some(""), Some("HTTP/1.1 200 OK")));
+        assert!(!heads.is_empty());
+        for head in heads {
+            assert!(head.starts_with("HTTP/1.1 103 Early Hints\r\n"), "{head:.40}");
+            assert_eq!(head.matches('x').count(), 20_000);
+        }
     }
 }

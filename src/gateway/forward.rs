@@ -1,6 +1,7 @@
 //! To the source: the head is rebuilt from the validated model, never copied with its framing.
 
 use super::forwarded;
+use super::interim::Interim;
 use super::max_forwards::Forwards;
 use super::problem::SourceFailure;
 use super::request::{Request, X_REQUEST_ID};
@@ -34,6 +35,8 @@ pub(crate) struct Head {
     /// Path and query as the source gets them, before its base path.
     pub path_and_query: String,
     pub fields: HeaderMap,
+    /// Where interim responses go.
+    pub interim: Option<Interim>,
     /// Whether trailers of the answer can be passed on.
     pub trailers: Welcome,
     /// The trailers that the content announces.
@@ -73,6 +76,7 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
         method,
         path_and_query: route.forwarded(&request.target).path_and_query().to_owned(),
         fields,
+        interim: request.interim.clone(),
         trailers,
         announced,
     }
@@ -146,6 +150,11 @@ pub(crate) async fn send(
     if head.trailers == Welcome::Yes {
         request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
         request.headers_mut().insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    if let Some(interim) = head.interim {
+        hyper::ext::on_informational(&mut request, move |response| {
+            interim.tell(response.status(), response.headers());
+        });
     }
     let outcome = route.source.send(request, upload).await;
     if let Err(error) = &outcome {

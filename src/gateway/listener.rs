@@ -125,15 +125,19 @@ async fn connection(
     };
     let Some((protocol, read_ahead)) = sniffed else { return Ok(()) };
     let transport = Transport::new(stream, read_ahead, protocol, limits, accepted_at);
-    let activity = transport.activity();
+    let (activity, interims) = (transport.activity(), transport.interims());
     let service = service_fn({
         let (activity, stopping) = (Arc::clone(&activity), stop.clone());
         move |request: http::Request<Incoming>| {
             let under_way = activity.begin();
-            let answer = pipeline::answer(Arc::clone(&gateway), peer, request);
+            let interim = (protocol == Protocol::Http1).then(|| interims.begin(activity.begun()));
+            let answer = pipeline::answer(Arc::clone(&gateway), peer, request, interim.clone());
             let stopping = stopping.clone();
             async move {
                 let mut answer = answer.await;
+                if let Some(interim) = interim {
+                    interim.finish().await;
+                }
                 if protocol == Protocol::Http1 && stopping.is_cancelled() {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }

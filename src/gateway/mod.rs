@@ -10,6 +10,7 @@ mod fill;
 mod forward;
 mod forwarded;
 mod gate;
+mod interim;
 mod landing;
 mod listener;
 mod max_forwards;

@@ -2,6 +2,7 @@
 
 use super::body::Body;
 use super::cache_status::CacheStatus;
+use super::interim::Interim;
 use super::max_forwards::{self, Forwards};
 use super::problem::GatewayError;
 use super::reply::Answer;
@@ -25,9 +26,10 @@ pub(crate) async fn answer(
     gateway: Arc<Gateway>,
     peer: Peer,
     request: http::Request<Incoming>,
+    interim: Option<Interim>,
 ) -> Response<Body> {
     let now = gateway.clock.now();
-    let request = match strict::admit(request, peer, &gateway.settings) {
+    let request = match strict::admit(request, peer, &gateway.settings, interim) {
         Ok(request) => request,
         Err(refusal) => {
             metrics::counter!(names::REFUSED, "reason" => refusal.as_str()).increment(1);

@@ -118,7 +118,7 @@ impl From<&SourceError> for SourceFailure {
             SourceError::Timeout => Self::Timeout,
             SourceError::Connect(cause) => of_connect(cause),
             SourceError::Closed(cause) => of_exchange(cause),
-            SourceError::HeadTooLarge => Self::Protocol,
+            SourceError::Switched | SourceError::HeadTooLarge => Self::Protocol,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A request that passed the strict gate: the validated model that everything behind it reads.
 
 use super::content::Content;
+use super::interim::Interim;
 use crate::target::Target;
 use http::{HeaderMap, Method, Version};
 use std::fmt;
@@ -35,6 +36,8 @@ pub(crate) struct Request {
     pub fields: HeaderMap,
     pub version: Version,
     pub content: Content,
+    /// Where interim responses go; `None`: this client gets none.
+    pub interim: Option<Interim>,
     pub client: Client,
     pub id: RequestId,
     /// Until when the head of the answer is waited for (`server.request_timeout`).

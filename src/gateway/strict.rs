@@ -4,6 +4,7 @@
 use super::Settings;
 use super::content::Content;
 use super::forwarded;
+use super::interim::Interim;
 use super::request::{Client, Peer, Request, RequestId};
 use crate::target::{Authority, Scheme, Target, TargetError};
 use http::header::{EXPECT, HOST};
@@ -92,6 +93,7 @@ pub(crate) fn admit(
     request: http::Request<Incoming>,
     peer: Peer,
     settings: &Settings,
+    interim: Option<Interim>,
 ) -> Result<Request, Refusal> {
     let (head, body) = request.into_parts();
     let version = match head.version {
@@ -122,6 +124,8 @@ pub(crate) fn admit(
         fields,
         version,
         content: Content::new(body),
+        // RFC 9110 15.2: never to an HTTP/1.0 client.
+        interim: interim.filter(|_| version == Version::HTTP_11),
         client,
         id,
         deadline: Instant::now() + settings.request_timeout,

@@ -2,7 +2,8 @@
 //! Pure.
 //!
 //! hyper's HTTP/1 writes only those that `Trailer` announces, and toward clients only where the request
-//! had `TE: trailers`.
+//! had `TE: trailers`; others are discarded, as RFC 9110 6.5.2 allows. So are those of what is kept whole:
+//! stored responses and recorded writes.
 
 use crate::cache::rules::hop_by_hop::{self, CDN_LOOP};
 use http::header::{self, CONTENT_LENGTH, TE, TRAILER};

@@ -12,7 +12,7 @@ use crate::telemetry::metrics as names;
 use bytes::Bytes;
 use connector::{Connector, Uses};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderName, Method, Request, Response, Uri};
+use http::{HeaderName, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper_util::client::legacy::Client;
@@ -85,6 +85,9 @@ pub enum SourceError {
     /// It closed or reset the connection, or what it sent is no HTTP; it may have acted.
     #[error("the source closed without a proper answer")]
     Closed(#[source] hyper_util::client::legacy::Error),
+    /// It changed the protocol, which nobody asked for (RFC 9110 7.8); it may have acted.
+    #[error("the source switched protocols unasked")]
+    Switched,
     /// The head of its answer is larger than anybody should send; it may have acted.
     #[error("the head of the source's answer is too large")]
     HeadTooLarge,
@@ -96,7 +99,7 @@ impl SourceError {
     pub const fn never_sent(&self) -> bool {
         match self {
             Self::Busy | Self::Connect(_) => true,
-            Self::Timeout | Self::Closed(_) | Self::HeadTooLarge => false,
+            Self::Timeout | Self::Closed(_) | Self::Switched | Self::HeadTooLarge => false,
         }
     }
 }
@@ -215,6 +218,9 @@ impl Source {
                     if head_bytes(response.headers()) > HEAD_BYTES_MAX {
                         return Err(Attempt { error: SourceError::HeadTooLarge, reused: Reused::Fresh });
                     }
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                        return Err(Attempt { error: SourceError::Switched, reused: Reused::Fresh });
+                    }
                     if let Some(uses) = response.extensions_mut().remove::<Uses>() {
                         uses.count();
                     }
@@ -308,6 +314,7 @@ fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     request.method().clone_into(copy.method_mut());
     request.uri().clone_into(copy.uri_mut());
     request.headers().clone_into(copy.headers_mut());
+    request.extensions().clone_into(copy.extensions_mut());
     Some(copy)
 }
 

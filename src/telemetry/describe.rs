@@ -37,6 +37,12 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
     ),
     (names::CONNECTIONS, Kind::Gauge, Unit::Count, "Connections open on public listeners."),
     (names::REFUSED, Kind::Counter, Unit::Count, "Requests refused before routing."),
+    (
+        names::INTERIM_DROPPED,
+        Kind::Counter,
+        Unit::Count,
+        "Interim responses (1xx) of sources that their client was not sent.",
+    ),
     (names::PANICS, Kind::Counter, Unit::Count, "Requests whose handling panicked."),
     (names::TIER_LOOKUPS, Kind::Counter, Unit::Count, "Lookups of a tier, by result."),
     (names::TIER_SECONDS, Kind::Histogram, Unit::Seconds, "Duration of operations of the shared tier."),

@@ -22,6 +22,8 @@ pub const QUOTA_DENIED: &str = "tidegate_quota_denied_total";
 pub const CONNECTIONS: &str = "tidegate_connections";
 /// Requests refused before routing, by `reason`.
 pub const REFUSED: &str = "tidegate_refused_total";
+/// Interim responses (1xx) of sources that their client was not sent: over a bound, or it did not read.
+pub const INTERIM_DROPPED: &str = "tidegate_interim_dropped_total";
 /// Requests whose handling panicked.
 pub const PANICS: &str = "tidegate_panics_total";
 /// Lookups by `tier` and `result`.
