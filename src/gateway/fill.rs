@@ -26,7 +26,7 @@ use crate::cache::{CacheKey, StoredResponse};
 use crate::source::SourceBody;
 use bytes::Bytes;
 use http::header::VIA;
-use http::{HeaderMap, Method, Response, StatusCode, response};
+use http::{HeaderMap, Response, StatusCode, response};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use std::sync::Arc;
@@ -42,6 +42,8 @@ pub(crate) struct Fill {
     pub key: CacheKey,
     /// The head for the source, without validators.
     pub head: Head,
+    /// The content for the source: that of a QUERY, else empty.
+    pub content: Bytes,
     /// The request's own fields: what selects a variant, and whether it carried Authorization.
     pub request_fields: HeaderMap,
     /// What is stored and stale.
@@ -103,7 +105,7 @@ impl Fill {
             validation::add_conditions(stored, &mut head.fields);
         }
         let requested_at = self.gateway.clock.now();
-        let body = crate::source::empty();
+        let body = crate::source::full(self.content.clone());
         let response = forward::send(&self.route, head, body, None, self.reason)
             .await
             .map_err(|error| SourceFailure::from(&error))?;
@@ -116,7 +118,7 @@ impl Fill {
     /// What a 304 makes of what is stored; `None` where it speaks of something else.
     fn freshen(&self, stored: &Arc<StoredResponse>, arrived: &Arrived) -> Option<Landing> {
         let policy = &self.route.settings.cache;
-        let request = RequestHead { method: &Method::GET, fields: &self.request_fields };
+        let request = RequestHead { method: &self.head.method, fields: &self.request_fields };
         let fields = &arrived.parts.headers;
         match validation::freshen(stored, request, fields, policy, &arrived.exchange) {
             Freshened::Kept(freshened) => {
@@ -136,7 +138,7 @@ impl Fill {
         let Arrived { mut parts, body, exchange } = arrived;
         forwarded::append(&mut parts.headers, &VIA, "1.1 tidegate");
         let policy = &self.route.settings.cache;
-        let request = RequestHead { method: &Method::GET, fields: &self.request_fields };
+        let request = RequestHead { method: &self.head.method, fields: &self.request_fields };
         let head = ResponseHead { status: parts.status, fields: &parts.headers };
         let object_bytes_max = self.gateway.cache.object_bytes_max();
         let too_large = body.size_hint().exact().is_some_and(|length| length > object_bytes_max);
@@ -188,7 +190,7 @@ impl Fill {
         audience: Audience,
     ) {
         let Arrived { parts, body, exchange } = arrived;
-        let request = RequestHead { method: &Method::GET, fields: &self.request_fields };
+        let request = RequestHead { method: &self.head.method, fields: &self.request_fields };
         let response = ResponseHead { status: parts.status, fields: &parts.headers };
         let length = body.size_hint().exact();
         let stored = admitted.as_ref().map_or_else(|reason| Stored::No(*reason), |_| Stored::Yes);

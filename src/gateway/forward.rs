@@ -54,7 +54,11 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
     if let Some(host) = host(route.source.settings(), &route.source, request) {
         fields.insert(HOST, host);
     }
-    let method = if purpose == Purpose::Fill { Method::GET } else { request.method.clone() };
+    let method = match (purpose, &request.method) {
+        // What HEAD asks for is filled by GET.
+        (Purpose::Fill, &Method::HEAD) => Method::GET,
+        (Purpose::Fill | Purpose::Relay, method) => method.clone(),
+    };
     Head { method, path_and_query: route.forwarded(&request.target).path_and_query().to_owned(), fields }
 }
 
@@ -107,7 +111,7 @@ pub(crate) async fn send(
     let uri = route.source.uri(&head.path_and_query).unwrap_or_default();
     // Some servers want to be told that there is no content where there could be (RFC 9110 8.6).
     let says_nothing = http_body::Body::is_end_stream(&body)
-        && matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+        && matches!(head.method, Method::POST | Method::PUT | Method::PATCH | Method::QUERY);
     let mut request = http::Request::new(body);
     *request.method_mut() = head.method;
     *request.uri_mut() = uri;

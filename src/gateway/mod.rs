@@ -17,6 +17,7 @@ mod pace;
 mod pipeline;
 mod problem;
 mod proxy_status;
+mod query;
 mod read;
 mod relay;
 mod reply;
