@@ -10,6 +10,7 @@ mod fill;
 mod forward;
 mod forwarded;
 mod gate;
+mod kept;
 mod landing;
 mod listener;
 mod metrics;
@@ -27,6 +28,7 @@ mod settings;
 mod state;
 mod strict;
 mod write;
+mod written;
 
 pub use settings::{Invalidates, Limits, RouteSettings, Settings};
 pub use state::read_state;
