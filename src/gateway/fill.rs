@@ -42,8 +42,6 @@ pub(crate) struct Fill {
     pub key: CacheKey,
     /// The head for the source, without validators.
     pub head: Head,
-    /// The content for the source: that of a QUERY, else empty.
-    pub content: Bytes,
     /// The request's own fields: what selects a variant, and whether it carried Authorization.
     pub request_fields: HeaderMap,
     /// What is stored and stale.
@@ -105,7 +103,7 @@ impl Fill {
             validation::add_conditions(stored, &mut head.fields);
         }
         let requested_at = self.gateway.clock.now();
-        let body = crate::source::full(self.content.clone());
+        let body = crate::source::full(head.held.clone().unwrap_or_default());
         let response = forward::send(&self.route, head, body, None, self.reason)
             .await
             .map_err(|error| SourceFailure::from(&error))?;

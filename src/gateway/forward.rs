@@ -7,7 +7,8 @@ use super::route::Route;
 use crate::cache::rules::hop_by_hop::{self, CDN_LOOP};
 use crate::cache::rules::vary::folded_accept_encoding;
 use crate::cache::rules::{ForwardReason, tags, validation};
-use crate::source::{HostSent, RequestBody, Source, SourceBody, SourceError, Upload};
+use crate::source::{Held, HostSent, RequestBody, Source, SourceBody, SourceError, Upload};
+use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, VIA};
 use http::{HeaderMap, HeaderValue, Method, Response, Version};
 
@@ -30,6 +31,8 @@ pub(crate) struct Head {
     /// Path and query as the source gets them, before its base path.
     pub path_and_query: String,
     pub fields: HeaderMap,
+    /// The content, where all of it is held.
+    pub held: Option<Bytes>,
 }
 
 /// Builds the head that a source gets for a client's request.
@@ -59,7 +62,8 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
         (Purpose::Fill, &Method::HEAD) => Method::GET,
         (Purpose::Fill | Purpose::Relay, method) => method.clone(),
     };
-    Head { method, path_and_query: route.forwarded(&request.target).path_and_query().to_owned(), fields }
+    let path_and_query = route.forwarded(&request.target).path_and_query().to_owned();
+    Head { method, path_and_query, fields, held: request.content.held() }
 }
 
 /// The Host that the source gets.
@@ -116,6 +120,9 @@ pub(crate) async fn send(
     *request.method_mut() = head.method;
     *request.uri_mut() = uri;
     *request.headers_mut() = head.fields;
+    if let Some(held) = head.held {
+        request.extensions_mut().insert(Held(held));
+    }
     if says_nothing {
         request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }

@@ -350,7 +350,6 @@ pub(crate) fn fill(
         route: Arc::clone(route),
         key: key.clone(),
         head: forward::head(route, request, Purpose::Fill),
-        content: request.content.held().unwrap_or_default(),
         request_fields: request.fields.clone(),
         stale,
         reason,

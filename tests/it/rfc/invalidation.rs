@@ -1,7 +1,7 @@
 //! RFC 9111 4.4.
 
 use super::{Row, Turn, ask, get, play, row};
-use crate::support::Reply;
+use crate::support::{Ask, EVERYTHING, Reply, ScriptedSource, Setup, Step};
 
 fn fresh(text: &str) -> Reply {
     Reply::ok(text).cache_control("max-age=600")
@@ -36,6 +36,11 @@ async fn rfc9111_4_4_a_write_that_succeeds_makes_its_target_old() {
         let reply = Reply::ok("x").field("Cache-Group-Invalidation", "\"g\"").field("Location", "{path}");
         rows.push(then_asked(format!("9.2.1 {method} is safe"), turn, reply).then(get().reused().text("a")));
     }
+    let unanswered = ask("PUT").body("x").forwarded().status(502);
+    rows.push(
+        then_asked("4.4 no answer is no success".to_owned(), unanswered, Reply::none(Step::Cut))
+            .then(get().reused().text("a")),
+    );
     rows.push(
         row("9.2.1 HEAD is safe")
             .filled(fresh("a"))
@@ -150,4 +155,34 @@ async fn rfc9111_4_4_what_the_answer_names_goes_if_it_is_of_the_same_origin() {
         }
     }
     play("", rows).await;
+}
+
+/// The origin is that of the target as the client asked for it, by the word of a trusted proxy too, or as
+/// the source was asked; never the source's own where it was not sent that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc9111_4_4_the_origin_is_that_of_the_target() {
+    for (host, proto, reference, gone) in [
+        ("client", "https", "https://api.example/x", true),
+        ("client", "https", "https://api.example:443/x", true),
+        ("client", "http", "https://api.example/x", false),
+        ("client", "http", "{source}/x", false),
+        ("source", "http", "{source}/x", true),
+        ("source", "http", "http://api.example/x", true),
+        ("sent.example", "http", "http://sent.example/x", true),
+        ("sent.example", "http", "http://other.example/x", false),
+    ] {
+        let source = ScriptedSource::start().await;
+        let table = format!("{}host = \"{host}\"\n", source.table());
+        let url = table.split('"').find(|part| part.starts_with("http://")).unwrap_or_default();
+        source.always("/x", fresh("a"));
+        source.always("/", Reply::new(201, "").field("Location", &reference.replace("{source}", url)));
+        let setup = Setup::new(format!("{table}{EVERYTHING}")).server("trusted_proxies = [\"127.0.0.1\"]");
+        let gateway = setup.start().await;
+        let asked =
+            |ask: Ask| gateway.send(ask.field("Host", "api.example").field("X-Forwarded-Proto", proto));
+        asked(Ask::get("/x")).await;
+        assert!(asked(Ask::get("/x")).await.is_hit());
+        assert_eq!(asked(Ask::post("/", "x")).await.status, 201);
+        assert_eq!(asked(Ask::get("/x")).await.is_hit(), !gone, "{host} {proto} {reference}");
+    }
 }

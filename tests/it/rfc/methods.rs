@@ -162,7 +162,9 @@ async fn rfc9111_3_3_only_a_complete_answer_to_post_is_kept() {
         };
         let reply = reply.cache_control("max-age=60").field("Content-Location", path);
         source.sequence(path, [reply, Reply::ok("small")]);
-        assert_eq!(gateway.send(Ask::post(path, "x")).await.text(), large, "{path}");
+        let answer = gateway.send(Ask::post(path, "x")).await;
+        assert_eq!(answer.text(), large, "{path}");
+        assert_eq!(answer.says("detail=too-large"), length.is_none(), "{path}: {answer:?}");
         assert_eq!(gateway.get(path).await.text(), "small", "{path}");
     }
 }
@@ -405,4 +407,26 @@ async fn rfc10008_2_7_queries_of_the_same_content_are_collapsed() {
     let texts = join_all(asking).await.into_iter().map(|answer| answer.unwrap().text());
     assert_eq!(texts.collect::<Vec<_>>(), ["q", "q", "q", "r"]);
     assert_eq!(source.count("/"), 2);
+}
+
+/// RFC 9110 9.2.2, RFC 10008 2: a QUERY on a pooled connection that closes without an answer is repeated,
+/// whole; what streamed through cannot be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc10008_2_a_query_on_a_dead_connection_is_sent_once_more() {
+    let source = ScriptedSource::start().await;
+    let gateway = gateway_for(&source, "").await;
+    source.always("/warm", Reply::ok("warm"));
+    for (path, length, status, sent) in [("/held", 7, 200, 2), ("/streamed", 100_000, 502, 1)] {
+        source.sequence(path, [Reply::none(Step::Cut), fresh("a")]);
+        // The next request uses this one's connection.
+        gateway.get("/warm").await;
+        let answer = gateway.send(Ask::new("QUERY", path).body("q".repeat(length))).await;
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        let received = source.received(path);
+        assert_eq!(
+            received.iter().map(|one| one.body.len()).collect::<Vec<_>>(),
+            vec![length; sent],
+            "{path}"
+        );
+    }
 }
