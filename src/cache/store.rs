@@ -254,7 +254,7 @@ fn known_keys(purges: &[Purge]) -> Vec<CacheKey> {
     let keys = purges.iter().filter_map(|purge| match purge {
         Purge::Url { authority, path_and_query } => Some((authority, path_and_query)),
         Purge::Path { authority, path } => Some((authority, path)),
-        Purge::Prefix { .. } | Purge::Tag(_) | Purge::All => None,
+        Purge::Prefix { .. } | Purge::Tag(_) | Purge::All | Purge::Group { .. } => None,
     });
     keys.flat_map(|(authority, path)| {
         [Scheme::Http, Scheme::Https].into_iter().filter_map(move |scheme| key(scheme, authority, path))

@@ -1,5 +1,6 @@
 //! The body of an answer: held, growing, or passed on as it comes.
 
+use super::kept::Kept;
 use super::landing::Landing;
 use super::trailers;
 use crate::cache::collapse::Follower;
@@ -25,6 +26,8 @@ pub(crate) enum Body {
     Growing(Box<Growing>),
     /// What a source sends, for this client alone.
     Forwarded(Box<SourceBody>),
+    /// What a source sends to this client, stored at its end.
+    Kept(Box<Kept>),
 }
 
 /// A reader of a fill, which holds its place among the fill's followers while it reads.
@@ -87,6 +90,9 @@ impl HttpBody for Body {
             Self::Forwarded(body) => Pin::new(&mut **body)
                 .poll_frame(context)
                 .map(|frame| passed_on(frame?.map_err(Broken::Source))),
+            Self::Kept(body) => Pin::new(&mut **body)
+                .poll_frame(context)
+                .map(|frame| passed_on(frame?.map_err(Broken::Source))),
         }
     }
 
@@ -96,6 +102,7 @@ impl HttpBody for Body {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Growing(growing) => growing.length == Some(0),
             Self::Forwarded(body) => body.is_end_stream(),
+            Self::Kept(body) => body.is_end_stream(),
         }
     }
 
@@ -105,6 +112,7 @@ impl HttpBody for Body {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Growing(growing) => growing.length.map_or_else(SizeHint::new, SizeHint::with_exact),
             Self::Forwarded(body) => body.size_hint(),
+            Self::Kept(body) => body.size_hint(),
         }
     }
 }

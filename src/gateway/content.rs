@@ -34,11 +34,19 @@ pub(crate) struct Bounds {
     pub rate_bytes: u64,
 }
 
+/// The longest content of a QUERY whose answer is stored or shared, in bytes: it is held in memory to
+/// know the key. A longer one streams through for its client alone.
+pub(crate) const QUERY_BYTES_MAX: u64 = 64 * 1024;
+
 /// A request's content, if it has any.
 #[derive(Debug)]
 pub(crate) enum Content {
     None,
     Some(Incoming),
+    /// All of it, in memory: it may be looked at, and sent more than once.
+    Held(Bytes),
+    /// Longer than was to be held: what was read of it goes first.
+    Begun(Box<Metered>),
 }
 
 impl Content {
@@ -51,11 +59,23 @@ impl Content {
         matches!(self, Self::None)
     }
 
+    /// All of it, where it is known without reading.
+    pub(crate) fn held(&self) -> Option<Bytes> {
+        match self {
+            Self::None => Some(Bytes::new()),
+            Self::Held(bytes) => Some(bytes.clone()),
+            Self::Some(_) | Self::Begun(_) => None,
+        }
+    }
+
     /// The declared length, where there is one.
     fn declared(&self) -> Option<u64> {
         match self {
             Self::None => Some(0),
             Self::Some(incoming) => incoming.size_hint().exact(),
+            Self::Held(bytes) => Some(bytes.len() as u64),
+            // It was declared before it was begun.
+            Self::Begun(_) => None,
         }
     }
 
@@ -76,8 +96,12 @@ impl Content {
     /// [`ContentFault`]
     pub(crate) async fn collect(self, bounds: Bounds) -> Result<Bytes, ContentFault> {
         self.within(bounds)?;
-        let Self::Some(incoming) = self else { return Ok(Bytes::new()) };
-        let mut body = Metered::new(incoming, bounds);
+        let mut body = match self {
+            Self::None => return Ok(Bytes::new()),
+            Self::Held(bytes) => return Ok(bytes),
+            Self::Some(incoming) => Metered::new(incoming, bounds),
+            Self::Begun(begun) => *begun,
+        };
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -94,16 +118,37 @@ impl Content {
         Ok(if rest.is_empty() { first } else { rest.freeze() })
     }
 
+    /// Reads it into memory where it is at most `held_bytes_max` long; a longer one is left to be
+    /// streamed, and where it says so beforehand nothing of it is read.
+    ///
+    /// # Errors
+    /// [`ContentFault`]
+    pub(crate) async fn hold(self, bounds: Bounds, held_bytes_max: u64) -> Result<Self, ContentFault> {
+        self.within(bounds)?;
+        if self.declared().is_some_and(|declared| declared > held_bytes_max) {
+            return Ok(self);
+        }
+        let Self::Some(incoming) = self else { return Ok(self) };
+        let mut body = Metered::new(incoming, bounds);
+        let mut held = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            held.extend_from_slice(&data);
+            if held.len() as u64 > held_bytes_max {
+                body.read = held.freeze();
+                return Ok(Self::Begun(Box::new(body)));
+            }
+        }
+        Ok(Self::Held(held.freeze()))
+    }
+
     /// Hands it on as it comes.
     pub(crate) fn stream(self, bounds: Bounds) -> Stream {
         match self {
-            Self::None => Stream { body: crate::source::empty(), fault: Arc::default(), upload: None },
-            Self::Some(incoming) => {
-                let metered = Metered::new(incoming, bounds);
-                let (fault, upload) = (Arc::clone(&metered.fault), metered.upload.clone());
-                let body = metered.map_err(|fault| Box::new(fault).into()).boxed_unsync();
-                Stream { body, fault, upload: Some(upload) }
-            }
+            Self::None => Stream::of(crate::source::empty()),
+            Self::Held(bytes) => Stream::of(crate::source::full(bytes)),
+            Self::Some(incoming) => Stream::metered(Metered::new(incoming, bounds)),
+            Self::Begun(begun) => Stream::metered(*begun),
         }
     }
 }
@@ -118,8 +163,24 @@ pub(crate) struct Stream {
     pub upload: Option<Upload>,
 }
 
+impl Stream {
+    /// Content that is there: nothing can go wrong with it.
+    fn of(body: RequestBody) -> Self {
+        Self { body, fault: Arc::default(), upload: None }
+    }
+
+    fn metered(metered: Metered) -> Self {
+        let (fault, upload) = (Arc::clone(&metered.fault), metered.upload.clone());
+        let body = metered.map_err(|fault| Box::new(fault).into()).boxed_unsync();
+        Self { body, fault, upload: Some(upload) }
+    }
+}
+
 /// Counts bytes, measures the rate, and remembers what went wrong.
-struct Metered {
+#[derive(Debug)]
+pub(crate) struct Metered {
+    /// What was read and has not been handed on.
+    read: Bytes,
     incoming: Incoming,
     bounds: Bounds,
     bytes: u64,
@@ -131,7 +192,15 @@ struct Metered {
 impl Metered {
     fn new(incoming: Incoming, bounds: Bounds) -> Self {
         let (fault, upload) = (Arc::default(), Upload::default());
-        Self { incoming, bounds, bytes: 0, fault, upload, pace: Pace::new(bounds.rate_bytes) }
+        Self {
+            read: Bytes::new(),
+            incoming,
+            bounds,
+            bytes: 0,
+            fault,
+            upload,
+            pace: Pace::new(bounds.rate_bytes),
+        }
     }
 
     fn fail(&self, fault: ContentFault) -> ContentFault {
@@ -157,6 +226,9 @@ impl Body for Metered {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ContentFault>>> {
         let this = &mut *self;
+        if !this.read.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.read)))));
+        }
         let frame = match Pin::new(&mut this.incoming).poll_frame(context) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
@@ -179,10 +251,11 @@ impl Body for Metered {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.read.is_empty() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        // What was begun had not said its length.
+        if self.bytes == 0 { self.incoming.size_hint() } else { SizeHint::default() }
     }
 }

@@ -27,7 +27,7 @@ use crate::cache::{CacheKey, StoredResponse};
 use crate::source::SourceBody;
 use bytes::Bytes;
 use http::header::VIA;
-use http::{HeaderMap, Method, Response, StatusCode, response};
+use http::{HeaderMap, Response, StatusCode, response};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ impl Fill {
             validation::add_conditions(stored, &mut head.fields);
         }
         let requested_at = self.gateway.clock.now();
-        let body = crate::source::empty();
+        let body = crate::source::full(head.held.clone().unwrap_or_default());
         let response = forward::send(&self.route, head, body, None, self.reason)
             .await
             .map_err(|error| SourceFailure::from(&error))?;
@@ -117,7 +117,7 @@ impl Fill {
     /// What a 304 makes of what is stored; `None` where it speaks of something else.
     fn freshen(&self, stored: &Arc<StoredResponse>, arrived: &Arrived) -> Option<Landing> {
         let policy = &self.route.settings.cache;
-        let request = RequestHead { method: &Method::GET, fields: &self.request_fields };
+        let request = RequestHead { method: &self.head.method, fields: &self.request_fields };
         let fields = &arrived.parts.headers;
         match validation::freshen(stored, request, fields, policy, &arrived.exchange) {
             Freshened::Kept(freshened) => {
@@ -137,7 +137,7 @@ impl Fill {
         let Arrived { mut parts, body, exchange } = arrived;
         forwarded::append(&mut parts.headers, &VIA, "1.1 tidegate");
         let policy = &self.route.settings.cache;
-        let request = RequestHead { method: &Method::GET, fields: &self.request_fields };
+        let request = RequestHead { method: &self.head.method, fields: &self.request_fields };
         let head = ResponseHead { status: parts.status, fields: &parts.headers };
         let object_bytes_max = self.gateway.cache.object_bytes_max();
         let too_large = body.size_hint().exact().is_some_and(|length| length > object_bytes_max);
@@ -189,7 +189,7 @@ impl Fill {
         audience: Audience,
     ) {
         let Arrived { parts, body, exchange } = arrived;
-        let request = RequestHead { method: &Method::GET, fields: &self.request_fields };
+        let request = RequestHead { method: &self.head.method, fields: &self.request_fields };
         let response = ResponseHead { status: parts.status, fields: &parts.headers };
         let length = body.size_hint().exact();
         let stored = admitted.as_ref().map_or_else(|reason| Stored::No(*reason), |_| Stored::Yes);

@@ -10,7 +10,8 @@ use super::trailers::{self, Welcome};
 use crate::cache::rules::hop_by_hop::{self, CDN_LOOP};
 use crate::cache::rules::vary::folded_accept_encoding;
 use crate::cache::rules::{ForwardReason, tags, validation};
-use crate::source::{HostSent, RequestBody, Source, SourceBody, SourceError, Upload};
+use crate::source::{Held, HostSent, RequestBody, Source, SourceBody, SourceError, Upload};
+use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, VIA,
 };
@@ -41,6 +42,8 @@ pub(crate) struct Head {
     pub trailers: Welcome,
     /// The trailers that the content announces.
     pub announced: Option<HeaderValue>,
+    /// The content, where all of it is held.
+    pub held: Option<Bytes>,
 }
 
 /// Builds the head that a source gets for a client's request.
@@ -71,7 +74,11 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
     if let Some(host) = host(route.source.settings(), &route.source, request) {
         fields.insert(HOST, host);
     }
-    let method = if purpose == Purpose::Fill { Method::GET } else { request.method.clone() };
+    let method = match (purpose, &request.method) {
+        // What HEAD asks for is filled by GET.
+        (Purpose::Fill, &Method::HEAD) => Method::GET,
+        (Purpose::Fill | Purpose::Relay, method) => method.clone(),
+    };
     Head {
         method,
         path_and_query: route.forwarded(&request.target).path_and_query().to_owned(),
@@ -79,6 +86,7 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
         interim: request.interim.clone(),
         trailers,
         announced,
+        held: request.content.held(),
     }
 }
 
@@ -131,12 +139,16 @@ pub(crate) async fn send(
     let uri = route.source.uri(&head.path_and_query).unwrap_or_default();
     // Some servers want to be told that there is no content where there could be (RFC 9110 8.6).
     let nothing = http_body::Body::is_end_stream(&body);
-    let says_nothing = nothing && matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+    let says_nothing =
+        nothing && matches!(head.method, Method::POST | Method::PUT | Method::PATCH | Method::QUERY);
     let in_chunks = !nothing && http_body::Body::size_hint(&body).exact().is_none();
     let mut request = http::Request::new(body);
     *request.method_mut() = head.method;
     *request.uri_mut() = uri;
     *request.headers_mut() = head.fields;
+    if let Some(held) = head.held {
+        request.extensions_mut().insert(Held(held));
+    }
     if says_nothing {
         request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }

@@ -9,7 +9,7 @@ use super::reply::Answer;
 use super::request::{Peer, Request, RequestId, X_REQUEST_ID};
 use super::route::{Action, Route};
 use super::trailers::Welcome;
-use super::{Gateway, forward, proxy_status, read, relay, strict, write};
+use super::{Gateway, forward, proxy_status, query, read, relay, strict, write};
 use crate::clock::Timestamp;
 use crate::rate_limit::{Fields, Stage};
 use crate::telemetry::metrics as names;
@@ -70,6 +70,7 @@ async fn way(
     }
     match route.action(&request) {
         Action::Reuse => read::answer(gateway, route, request, now).await,
+        Action::Query => query::answer(gateway, route, request, now).await,
         Action::Relay(reason) => relay::alone(route, request, reason, now).await,
         Action::Write => write::forward(gateway, route, request, now).await,
         Action::Record => write::record(gateway, route, request, now).await,

@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 /// forwards for itself.
 const ROUNDS_MAX: usize = 3;
 
-/// Answers a read.
+/// Answers a GET or HEAD.
 ///
 /// # Errors
 /// [`GatewayError`]
@@ -37,10 +37,24 @@ pub(crate) async fn answer(
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {
     let key = route.key(&request.target);
+    answer_by(gateway, route, &key, request, now).await
+}
+
+/// Answers a request by what is stored, or will be, under a key.
+///
+/// # Errors
+/// [`GatewayError`]
+pub(crate) async fn answer_by(
+    gateway: &Arc<Gateway>,
+    route: &Arc<Route>,
+    key: &CacheKey,
+    request: Request,
+    now: Timestamp,
+) -> Result<Answer, GatewayError> {
     let asked = route.directives(&request);
     let mut reason = ForwardReason::Miss;
     for _ in 0..ROUNDS_MAX {
-        let mut lookup = gateway.cache.lookup(&key, &request.fields, now).await;
+        let mut lookup = gateway.cache.lookup(key, &request.fields, now).await;
         if let Some(asked) = &asked {
             lookup = match as_asked(lookup, asked, now)? {
                 Asked::StaleAccepted(found) => match accepted(&found, &request, now) {
@@ -57,7 +71,7 @@ pub(crate) async fn answer(
             },
             Lookup::StaleUsable(found) => match stale_hit(&found, &request, now) {
                 Some(answer) => {
-                    super::background::validate(gateway, route, &key, &request, found.stored);
+                    super::background::validate(gateway, route, key, &request, found.stored);
                     return Ok(answer);
                 }
                 None => return relay::alone(route, request, ForwardReason::Request, now).await,
@@ -74,7 +88,7 @@ pub(crate) async fn answer(
             break;
         }
         let asked = asked.unwrap_or_default();
-        let wanted = Wanted { gateway, route, key: &key, request: &request, asked, stale, reason, now };
+        let wanted = Wanted { gateway, route, key, request: &request, asked, stale, reason, now };
         match wanted.collapsed().await? {
             Outcome::Answered(answer) => return Ok(*answer),
             Outcome::OtherVariant => {}

@@ -2,7 +2,7 @@
 
 use super::body::Body;
 use super::cache_status::{CacheStatus, Stored};
-use super::content::Bounds;
+use super::content::{Bounds, Content};
 use super::forward::{self, Purpose};
 use super::problem::{GatewayError, SourceFailure};
 use super::reply::Answer;
@@ -11,6 +11,8 @@ use super::route::Route;
 use crate::cache::rules::ForwardReason;
 use crate::clock::Timestamp;
 use crate::rate_limit::Stage;
+use crate::source::SourceBody;
+use http::Response;
 use std::sync::Arc;
 
 /// Relays a request; both bodies stream.
@@ -39,23 +41,34 @@ pub(crate) async fn alone(
     Ok(Answer { quota: Some(quota), ..answer })
 }
 
-/// Sends a head with a client's content and passes the answer on.
+/// Sends a head with a client's content.
 ///
 /// # Errors
-/// [`GatewayError`]
-pub(crate) async fn sent(
+/// [`GatewayError`]: the content's fault, or the source's.
+pub(crate) async fn exchange(
     route: &Route,
     head: forward::Head,
-    content: super::content::Content,
+    content: Content,
+    bounds: Bounds,
+    reason: ForwardReason,
+) -> Result<Response<SourceBody>, GatewayError> {
+    let stream = content.stream(bounds);
+    let outcome = forward::send(route, head, stream.body, stream.upload.as_ref(), reason).await;
+    outcome.map_err(|error| match stream.fault.get() {
+        Some(fault) => GatewayError::Content(*fault),
+        None => GatewayError::Source(SourceFailure::from(&error), reason),
+    })
+}
+
+/// Sends a head with a client's content and passes the answer on.
+async fn sent(
+    route: &Route,
+    head: forward::Head,
+    content: Content,
     bounds: Bounds,
     reason: ForwardReason,
 ) -> Result<Answer, GatewayError> {
-    let stream = content.stream(bounds);
-    let outcome = forward::send(route, head, stream.body, stream.upload.as_ref(), reason).await;
-    let mut response = outcome.map_err(|error| match stream.fault.get() {
-        Some(fault) => GatewayError::Content(*fault),
-        None => GatewayError::Source(SourceFailure::from(&error), reason),
-    })?;
+    let mut response = exchange(route, head, content, bounds, reason).await?;
     forward::pass_on(response.headers_mut());
     let status = CacheStatus::Forwarded { reason, status: response.status(), stored: Stored::NotConsidered };
     Ok(Answer { response: response.map(Body::forwarded), status, quota: None })

@@ -4,26 +4,24 @@
 //! The exchange with the source runs in a task of its own: a client that leaves changes nothing.
 
 use super::Gateway;
-use super::body::Body;
-use super::cache_status::{CacheStatus, Stored};
+use super::cache_status::CacheStatus;
 use super::content::Bounds;
 use super::forward::{self, Head, Purpose};
-use super::made_old;
 use super::problem::{GatewayError, SourceFailure};
 use super::relay;
 use super::reply::Answer;
 use super::request::Request;
 use super::route::Route;
-use crate::cache::rules::{ForwardReason, ResponseHead, invalidation};
-use crate::cache::{Lookup, Purge, PurgeMode};
+use super::written::Written;
+use crate::cache::Lookup;
+use crate::cache::rules::ForwardReason;
 use crate::clock::Timestamp;
 use crate::rate_limit::Stage;
 use crate::source::SourceBody;
 use crate::sync::{Draft, Intent, KeySource, RecordError, RouteSync, Version};
-use crate::target::{Authority, Scheme, Target};
 use crate::telemetry::metrics as names;
 use bytes::Bytes;
-use http::header::{CONTENT_LOCATION, ETAG, HOST, LOCATION};
+use http::header::{ETAG, LOCATION};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use std::sync::Arc;
 use tokio::task::JoinHandle;
@@ -48,10 +46,10 @@ pub(crate) async fn forward(
     let (gateway, route) = (Arc::clone(gateway), Arc::clone(route));
     let tasks = gateway.tasks.clone();
     joined(tasks.spawn(async move {
-        let bases = bases(&route, &request.target, &head);
-        let answer = relay::sent(&route, head, request.content, bounds, ForwardReason::Method).await?;
-        forget(&gateway, &route, &request.target, &bases, &answer.response).await;
-        Ok(Answer { quota: Some(quota), ..answer })
+        let written = Written::begin(&gateway, &route, &request, &head);
+        let response = relay::exchange(&route, head, request.content, bounds, ForwardReason::Method).await?;
+        let fate = written.answered(&gateway, &route, &response).await;
+        Ok(Answer { quota: Some(quota), ..fate.answer(response) })
     }))
     .await
 }
@@ -81,7 +79,7 @@ pub(crate) async fn record(
     let intent = waited.await.map_err(|_| GatewayError::Overloaded)??;
     let (gateway, route) = (Arc::clone(gateway), Arc::clone(route));
     let tasks = gateway.tasks.clone();
-    let exchange = async move { carry(&gateway, &route, &request.target, head, body, intent).await };
+    let exchange = async move { carry(&gateway, &route, &request, head, body, intent).await };
     let answer = joined(tasks.spawn(exchange)).await?;
     Ok(Answer { quota: Some(quota), ..answer })
 }
@@ -157,14 +155,14 @@ impl Verdict {
 
 /// Carries a recorded write to the source, its outcome into the journal, and the answer back.
 async fn carry(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     route: &Route,
-    target: &Target,
+    request: &Request,
     head: Head,
     body: Bytes,
     mut intent: Intent,
 ) -> Result<Answer, GatewayError> {
-    let (bases, method) = (bases(route, target, &head), head.method.clone());
+    let written = Written::begin(gateway, route, request, &head);
     let change = HeaderValue::try_from(intent.id().to_string());
     intent.sent();
     let sent = forward::send(route, head, crate::source::full(body), None, ForwardReason::Method).await;
@@ -183,9 +181,9 @@ async fn carry(
             }
         }
         Ok(response) => {
-            forget(gateway, route, target, &bases, &response).await;
-            match settle(route, &method, &bases, &response, intent).await {
-                Ok(version) => passed_on(response, version),
+            let fate = written.answered(gateway, route, &response).await;
+            match settle(route, &written, &response, intent).await {
+                Ok(version) => told(fate.answer(response), version),
                 Err(unrecorded) => Answer {
                     response: GatewayError::Record(unrecorded).into_response(),
                     status: CacheStatus::Failed { reason: ForwardReason::Method },
@@ -203,14 +201,13 @@ async fn carry(
 /// Records the outcome of a write whose answer has come.
 async fn settle(
     route: &Route,
-    method: &Method,
-    bases: &[Target],
+    written: &Written,
     response: &Response<SourceBody>,
     intent: Intent,
 ) -> Result<Option<Version>, RecordError> {
-    match Verdict::of(method, response.status()) {
+    match Verdict::of(written.method(), response.status()) {
         Verdict::Committed => {
-            let located = response.headers().get(LOCATION).and_then(|location| located(bases, location));
+            let located = response.headers().get(LOCATION).and_then(|location| written.located(location));
             let location = located.map(|located| route.source.without_base(located).path().to_owned());
             intent.commit(location).await.map(Some)
         }
@@ -225,80 +222,12 @@ async fn settle(
     }
 }
 
-fn passed_on(mut response: Response<SourceBody>, version: Option<Version>) -> Answer {
-    forward::pass_on(response.headers_mut());
+/// Tells the client the version that its write has.
+fn told(mut answer: Answer, version: Option<Version>) -> Answer {
     if let Some(version) = version.and_then(|version| HeaderValue::try_from(version.0).ok()) {
-        response.headers_mut().insert(TIDEGATE_VERSION, version);
+        answer.response.headers_mut().insert(TIDEGATE_VERSION, version);
     }
-    let status = CacheStatus::Forwarded {
-        reason: ForwardReason::Method,
-        status: response.status(),
-        stored: Stored::NotConsidered,
-    };
-    Answer { response: response.map(Body::forwarded), status, quota: None }
-}
-
-/// Moves the fence of everything that an answered write made old (RFC 9111 4.4): before the client
-/// hears of it (I5).
-async fn forget<B>(
-    gateway: &Gateway,
-    route: &Route,
-    target: &Target,
-    bases: &[Target],
-    response: &Response<B>,
-) {
-    let head = ResponseHead { status: response.status(), fields: response.headers() };
-    let mut purges = invalidation::invalidated(target, head);
-    if purges.is_empty() {
-        return;
-    }
-    let references = [LOCATION, CONTENT_LOCATION].into_iter().filter_map(|name| response.headers().get(name));
-    let base_path = route.source.settings().url.expose().path();
-    let paths = references
-        .filter_map(|reference| located(bases, reference))
-        .flat_map(|located| client_paths(located, base_path, route.settings.strip.as_deref()));
-    let authority = target.authority().as_str();
-    let named = paths.map(|path| Purge::Path { authority: authority.to_owned(), path });
-    for purge in named.chain(made_old(&route.settings.invalidates, authority, target.path())) {
-        if !purges.contains(&purge) {
-            purges.push(purge);
-        }
-    }
-    gateway.cache.purge(purges, PurgeMode::Hard).await;
-}
-
-/// The write's target as the source may speak of it: of the authority that the client asked, of the one
-/// sent as Host, and of the source's own.
-fn bases(route: &Route, target: &Target, head: &Head) -> Vec<Target> {
-    let url = route.source.settings().url.expose();
-    let scheme = if url.scheme() == "https" { Scheme::Https } else { Scheme::Http };
-    let sent = head.fields.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-    let named = sent.into_iter().chain([route.source.authority()]);
-    let named = named.filter_map(|text| Authority::parse(&text, scheme).ok());
-    std::iter::once(target.authority().clone())
-        .chain(named)
-        .filter_map(|authority| Target::new(target.scheme(), authority, &head.path_and_query).ok())
-        .collect()
-}
-
-/// What a reference of the source's means, in its own space.
-fn located(bases: &[Target], reference: &HeaderValue) -> Option<Target> {
-    bases.iter().find_map(|base| invalidation::resolve(base, reference))
-}
-
-/// The paths by which clients may know what the source names: as it stands, without the base path of
-/// the source's URL, and each with the prefix that `strip` takes off.
-fn client_paths(located: Target, base_path: &str, strip: Option<&str>) -> Vec<String> {
-    let mut paths = vec![located.path().to_owned()];
-    let without_base = located.strip(base_path);
-    if !paths.iter().any(|path| path == without_base.path()) {
-        paths.push(without_base.path().to_owned());
-    }
-    if let Some(prefix) = strip.map(|prefix| prefix.trim_end_matches('/')) {
-        let behind_prefix: Vec<String> = paths.iter().map(|path| format!("{prefix}{path}")).collect();
-        paths.extend(behind_prefix);
-    }
-    paths
+    answer
 }
 
 #[cfg(test)]
@@ -336,36 +265,6 @@ mod tests {
             let seen_other = matches!(status.as_u16(), 300..=302);
             let of_post = if seen_other { Verdict::Committed } else { verdict };
             assert_eq!(Verdict::of(&Method::POST, status), of_post, "POST {status}");
-        }
-    }
-
-    #[test]
-    fn i5_what_a_source_names_is_found_as_clients_know_it() {
-        for (base, strip, located, paths) in [
-            ("/", None, "/items/7", &["/items/7"][..]),
-            ("/v2", None, "/v2/items/7", &["/v2/items/7", "/items/7"]),
-            ("/v2", None, "/v20/items/7", &["/v20/items/7"]),
-            ("/", Some("/api"), "/items/7", &["/items/7", "/api/items/7"]),
-            ("/", Some("/api/"), "/apis/7", &["/apis/7", "/api/apis/7"]),
-            ("/v2/", Some("/api"), "/v2/a", &["/v2/a", "/a", "/api/v2/a", "/api/a"]),
-        ] {
-            let target = Target::parse_absolute(&format!("http://h{located}")).unwrap();
-            assert_eq!(client_paths(target, base, strip), paths, "{base} {strip:?} {located}");
-        }
-    }
-
-    #[test]
-    fn a_source_may_name_itself_by_the_host_that_it_was_sent() {
-        let base = |url| Target::parse_absolute(url).unwrap();
-        let bases = [base("http://clients.example/items"), base("http://source:8080/items")];
-        for (reference, path) in [
-            ("/items/7", Some("/items/7")),
-            ("http://clients.example/items/7", Some("/items/7")),
-            ("http://source:8080/items/7", Some("/items/7")),
-            ("http://source/items/7", None),
-        ] {
-            let located = located(&bases, &HeaderValue::from_static(reference));
-            assert_eq!(located.as_ref().map(Target::path), path, "{reference}");
         }
     }
 }

@@ -176,8 +176,8 @@ impl Source {
     }
 
     /// Sends a request as it is and waits for the head of the answer, all within the source's `timeout`;
-    /// while content still moves toward the source that begins anew. A safe request without content
-    /// whose pooled connection closes before any byte of an answer is sent once more
+    /// while content still moves toward the source that begins anew. A safe request without content,
+    /// or with [`Held`] content, whose pooled connection closes before any byte of an answer is sent once more
     /// (RFC 9110 9.2.2, RFC 9112 9.3.1).
     ///
     /// # Errors
@@ -304,13 +304,22 @@ fn reused(connected: &Connected) -> Reused {
     }
 }
 
-/// A copy of a safe request without content; nothing else is ever sent twice.
+/// Content that is held, as an extension of its request: with it a QUERY can be sent once more.
+#[derive(Clone, Debug)]
+pub struct Held(pub Bytes);
+
+/// A copy of a safe request without content, or whose content is held; nothing else is ever sent twice.
 fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if !safe || !http_body::Body::is_end_stream(request.body()) {
+    let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::QUERY);
+    let content = if http_body::Body::is_end_stream(request.body()) {
+        empty()
+    } else {
+        full(request.extensions().get::<Held>()?.0.clone())
+    };
+    if !safe {
         return None;
     }
-    let mut copy = Request::new(empty());
+    let mut copy = Request::new(content);
     request.method().clone_into(copy.method_mut());
     request.uri().clone_into(copy.uri_mut());
     request.headers().clone_into(copy.headers_mut());

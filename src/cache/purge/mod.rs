@@ -50,6 +50,16 @@ pub enum Purge {
     Tag(String),
     /// Everything.
     All,
+    /// Everything of one origin that carries the tag: what a response names speaks for its own origin
+    /// alone (RFC 9875 2.1).
+    Group {
+        /// `http` or `https`.
+        scheme: String,
+        /// Canonical authority.
+        authority: String,
+        /// The tag.
+        group: String,
+    },
 }
 
 impl Purge {
@@ -62,6 +72,7 @@ impl Purge {
             Self::Prefix { .. } => "prefix",
             Self::Tag(_) => "tag",
             Self::All => "all",
+            Self::Group { .. } => "group",
         }
     }
 }

@@ -20,6 +20,7 @@ pub(crate) struct Tables {
     names: RandomState,
     keyed: Marks,
     tags: Marks,
+    groups: Marks,
     prefixes: Prefixes,
     all: RwLock<Mark>,
     all_newest: AtomicU64,
@@ -34,6 +35,7 @@ impl Tables {
             names: RandomState::new(),
             keyed: Marks::new(),
             tags: Marks::new(),
+            groups: Marks::new(),
             prefixes: Prefixes::default(),
             all: RwLock::new(Mark::default()),
             all_newest: AtomicU64::new(0),
@@ -91,12 +93,18 @@ impl Tables {
                 standing = standing.and(self.tags.judge(self.names.hash_one(tag.as_str()), fence));
             }
         }
+        if self.groups.newer_than(fence) {
+            let (scheme, authority) = (key.scheme(), key.authority());
+            for tag in tags {
+                standing = standing.and(self.groups.judge(self.group_name(scheme, authority, tag), fence));
+            }
+        }
         standing
     }
 
     /// Whether any tag was purged behind a fence: a fill whose tags are not known yet may carry it.
     pub(crate) fn tags_purged_since(&self, fence: Fence) -> bool {
-        self.tags.newer_than(fence.0)
+        self.tags.newer_than(fence.0) || self.groups.newer_than(fence.0)
     }
 
     fn mark(&self, purge: &Purge, number: u64, mode: PurgeMode, now: Timestamp) {
@@ -119,7 +127,14 @@ impl Tables {
                 self.all.write().unwrap_or_else(PoisonError::into_inner).raise(number, mode, now);
                 self.all_newest.fetch_max(number, Ordering::AcqRel);
             }
+            Purge::Group { scheme, authority, group } => {
+                self.groups.raise(self.group_name(scheme, authority, group), number, mode, now);
+            }
         }
+    }
+
+    fn group_name(&self, scheme: &str, authority: &str, group: &str) -> u64 {
+        self.names.hash_one((scheme, authority, group))
     }
 
     fn target_name(&self, authority: &str, path: &str, query: Option<&str>) -> u64 {
@@ -146,7 +161,9 @@ mod tests {
     #[test]
     fn i5_each_kind_covers_what_it_names_and_nothing_else() {
         let authority = || "h".to_owned();
-        let rows: [(Purge, &str, &str); 8] = [
+        let group =
+            |scheme: &str| Purge::Group { scheme: scheme.into(), authority: "h".into(), group: "t".into() };
+        let rows: [(Purge, &str, &str); 11] = [
             (
                 Purge::Url { authority: authority(), path_and_query: "/a?b".into() },
                 "https://h/a?b",
@@ -163,18 +180,22 @@ mod tests {
             (Purge::Prefix { authority: Some(authority()), path: "/a".into() }, "http://h/ab", "http://g/ab"),
             (Purge::Tag("t".into()), "tagged http://h/x", "http://h/x"),
             (Purge::All, "http://h/x", ""),
+            (group("http"), "tagged http://h/x?y", "tagged http://other/x"),
+            (group("http"), "tagged http://h/x", "tagged https://h/x"),
+            (group("https"), "tagged https://h/x", "https://h/x"),
         ];
         for (purge, covered, untouched) in rows {
             let tables = Tables::new();
             let fence = tables.fence();
             assert_eq!(tables.apply(std::slice::from_ref(&purge), PurgeMode::Hard, NOW), Fence(1));
-            let tags = if covered.starts_with("tagged") { vec!["t".to_owned()] } else { vec![] };
+            let tags = |url: &str| vec![if url.starts_with("tagged") { "t" } else { "other" }.to_owned()];
+            let (tags, others) = (tags(covered), tags(untouched));
             let covered = key(covered.trim_start_matches("tagged "), Some(b"me"));
             assert_eq!(tables.judge(&covered, &tags, fence), Standing::Gone, "{purge:?}");
             assert_eq!(tables.judge(&covered, &tags, tables.fence()), Standing::Valid, "{purge:?}");
             if !untouched.is_empty() {
-                let other = vec!["other".to_owned()];
-                assert_eq!(tables.judge(&key(untouched, None), &other, fence), Standing::Valid, "{purge:?}");
+                let untouched = key(untouched.trim_start_matches("tagged "), None);
+                assert_eq!(tables.judge(&untouched, &others, fence), Standing::Valid, "{purge:?}");
             }
         }
     }

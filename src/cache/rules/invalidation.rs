@@ -16,8 +16,8 @@ pub fn is_unsafe(method: &Method) -> bool {
 }
 
 /// What a response to an unsafe request for `target` makes old: its own path, and those that Location
-/// and Content-Location name on the same authority, with every query; and the groups that it names.
-/// Nothing, where the response is an error: then nothing is known to have changed.
+/// and Content-Location name of the same origin, with every query; and that origin's groups that it
+/// names (RFC 9875 3). Nothing, where the response is an error: then nothing is known to have changed.
 #[must_use]
 pub fn invalidated(target: &Target, response: ResponseHead<'_>) -> Vec<Purge> {
     if !(response.status.is_success() || response.status.is_redirection()) {
@@ -31,12 +31,16 @@ pub fn invalidated(target: &Target, response: ResponseHead<'_>) -> Vec<Purge> {
             purges.push(purge);
         }
     }
-    purges.extend(invalidated_groups(response.fields).into_iter().map(Purge::Tag));
+    purges.extend(invalidated_groups(response.fields).into_iter().map(|group| Purge::Group {
+        scheme: target.scheme().as_str().to_owned(),
+        authority: target.authority().as_str().to_owned(),
+        group,
+    }));
     purges
 }
 
-/// The canonical target that a reference means (RFC 3986 5), if it is on the same authority: nobody
-/// speaks for another host's responses.
+/// The canonical target that a reference means (RFC 3986 5), if it is of the same origin
+/// (RFC 9110 4.3.1): nobody speaks for another's responses (RFC 9111 4.4).
 #[must_use]
 pub fn resolve(base: &Target, reference: &HeaderValue) -> Option<Target> {
     let reference = reference.to_str().ok()?;
@@ -53,7 +57,7 @@ pub fn resolve(base: &Target, reference: &HeaderValue) -> Option<Target> {
         Target::parse_absolute(url.as_str()).ok()
     };
     let target = target.map_or_else(resolved, Some)?;
-    (target.authority() == base.authority()).then_some(target)
+    (target.scheme() == base.scheme() && target.authority() == base.authority()).then_some(target)
 }
 
 fn path_of(target: &Target) -> Purge {
@@ -71,6 +75,7 @@ mod tests {
         let response = ResponseHead { status: StatusCode::from_u16(status).unwrap(), fields };
         let text = |purge| match purge {
             Purge::Path { authority, path } => format!("{authority}{path}"),
+            Purge::Group { scheme, authority, group } => format!("{scheme}://{authority} {group}"),
             other => format!("{other:?}"),
         };
         invalidated(&target, response).into_iter().map(text).collect()
@@ -90,7 +95,11 @@ mod tests {
             ("itself", "/items/1", &["h/items/1"]),
             ("other host", "http://other/a", &["h/items/1"]),
             ("other port", "http://h:81/a", &["h/items/1"]),
-            ("other scheme", "mailto:a@h", &["h/items/1"]),
+            ("other scheme", "https://h/a", &["h/items/1"]),
+            ("no scheme of HTTP", "mailto:a@h", &["h/items/1"]),
+            ("no reference", "http://[", &["h/items/1"]),
+            ("a longer host", "http://h.evil/a", &["h/items/1"]),
+            ("user info", "http://h@evil/a", &["h/items/1"]),
         ] {
             for name in [LOCATION, CONTENT_LOCATION] {
                 let fields = [(name, HeaderValue::from_static(reference))].into_iter().collect();
@@ -101,7 +110,18 @@ mod tests {
 
     #[test]
     fn rfc9111_4_4_only_without_an_error() {
-        for (status, count) in [(200, 1), (204, 1), (303, 1), (400, 0), (412, 0), (500, 0)] {
+        for (status, count) in [
+            (200, 1),
+            (204, 1),
+            (299, 1),
+            (301, 1),
+            (303, 1),
+            (399, 1),
+            (400, 0),
+            (412, 0),
+            (500, 0),
+            (600, 0),
+        ] {
             assert_eq!(purged(status, &HeaderMap::new()).len(), count, "{status}");
         }
     }
@@ -110,7 +130,8 @@ mod tests {
     fn rfc9875_3_groups() {
         let groups = HeaderValue::from_static("\"a\", \"b\"");
         let fields = [(CACHE_GROUP_INVALIDATION, groups)].into_iter().collect();
-        assert_eq!(purged(200, &fields), ["h/items/1", "Tag(\"a\")", "Tag(\"b\")"]);
+        assert_eq!(purged(200, &fields), ["h/items/1", "http://h a", "http://h b"]);
+        assert!(purged(500, &fields).is_empty());
     }
 
     #[test]

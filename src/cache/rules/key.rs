@@ -1,18 +1,50 @@
-//! The cache key (RFC 9111 2). Equal keys mean equal requests (I8).
+//! The cache key (RFC 9111 2, RFC 10008 2.7). Equal keys mean equal requests (I8).
 
 use crate::target::Target;
+use http::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName};
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
+use sha2::{Digest, Sha256};
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 /// Drawn at start, so that nobody can prepare keys that collide.
 static SEED: LazyLock<RapidSecrets> = LazyLock::new(|| RapidSecrets::seed(fastrand::u64(..)));
 
-/// What a stored response is found by. GET and HEAD share a key.
+/// Request fields that say what the content of a QUERY means (RFC 9110 8): part of its key.
+const CONTENT_FIELDS: [HeaderName; 5] =
+    [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_RANGE];
+
+/// What a QUERY asks of its target: SHA-256 of its content and of the fields that describe it
+/// (RFC 10008 2.7). Nothing is normalised: two ways to write the same query are two keys, which costs a
+/// forward, while two queries taken for one would be a wrong answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueryDigest([u8; 32]);
+
+impl QueryDigest {
+    /// The digest of a content and of the request's fields.
+    #[must_use]
+    pub fn new(content: &[u8], fields: &HeaderMap) -> Self {
+        let mut hash = Sha256::new();
+        // Numbers and lengths stand in front, so that nothing runs into what follows.
+        for name in CONTENT_FIELDS {
+            let lines = fields.get_all(name);
+            hash.update((lines.iter().count() as u64).to_be_bytes());
+            for line in lines {
+                hash.update((line.len() as u64).to_be_bytes());
+                hash.update(line.as_bytes());
+            }
+        }
+        hash.update(content);
+        Self(hash.finalize().into())
+    }
+}
+
+/// What a stored response is found by. GET and HEAD share a key; a QUERY never has theirs.
 ///
-/// The key's text is scheme, authority, path, query and identity, each with its length in front,
-/// so that no two different requests have the same text. The whole text is compared, the hashes
-/// only spread.
+/// The key's text is scheme, authority, path, query, identity and for a QUERY its digest, each with its
+/// length in front, so that no two different requests have the same text. The whole text is compared,
+/// the hashes only spread. What purges look at comes first: they cover both kinds.
 #[derive(Clone, Debug)]
 pub struct CacheKey {
     text: Arc<[u8]>,
@@ -23,6 +55,16 @@ impl CacheKey {
     /// The key of a target, and of the identity that splits its responses, if any.
     #[must_use]
     pub fn new(target: &Target, identity: Option<&[u8]>) -> Self {
+        Self::with(target, identity, None)
+    }
+
+    /// The key of a QUERY for a target.
+    #[must_use]
+    pub fn of_query(target: &Target, identity: Option<&[u8]>, query: QueryDigest) -> Self {
+        Self::with(target, identity, Some(query))
+    }
+
+    fn with(target: &Target, identity: Option<&[u8]>, query: Option<QueryDigest>) -> Self {
         let parts: [Option<&[u8]>; 5] = [
             Some(target.scheme().as_str().as_bytes()),
             Some(target.authority().as_str().as_bytes()),
@@ -30,8 +72,10 @@ impl CacheKey {
             target.query().map(str::as_bytes),
             identity,
         ];
+        // The others have no sixth part at all.
+        let digest = query.as_ref().map(|QueryDigest(digest)| Some(digest.as_slice()));
         let mut text = Vec::with_capacity(target.path_and_query().len() + 64);
-        for part in parts {
+        for part in parts.into_iter().chain(digest) {
             // Absent and empty differ: a length of u32::MAX never occurs.
             let length = part.map_or(u32::MAX, |part| u32::try_from(part.len()).unwrap_or(u32::MAX - 1));
             text.extend_from_slice(&length.to_be_bytes());
@@ -45,6 +89,12 @@ impl CacheKey {
     #[must_use]
     pub fn text(&self) -> &[u8] {
         &self.text
+    }
+
+    /// The scheme, for purges.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        self.part(0).unwrap_or_default()
     }
 
     /// The authority, for purges.
@@ -125,5 +175,36 @@ mod tests {
         assert_eq!((plain.authority(), plain.path(), plain.query()), ("h", "/a", Some("b")));
         assert_eq!(key("http://h/a", None).query(), None);
         assert_eq!(key("http://h/a?", None).query(), Some(""));
+    }
+
+    #[test]
+    fn rfc10008_2_7_a_query_is_known_by_its_content_and_what_describes_it() {
+        let target = Target::parse_absolute("http://h/a?b").unwrap();
+        let key = |content: &str, lines: &[(HeaderName, &'static str)]| {
+            let mut fields = HeaderMap::new();
+            for (name, value) in lines {
+                fields.append(name, http::HeaderValue::from_static(value));
+            }
+            CacheKey::of_query(&target, None, QueryDigest::new(content.as_bytes(), &fields))
+        };
+        let plain = key("q", &[(CONTENT_TYPE, "a/b")]);
+        assert_eq!(plain, key("q", &[(http::header::ACCEPT, "c/d"), (CONTENT_TYPE, "a/b")]), "Vary decides");
+        for (what, other) in [
+            ("the target's own", CacheKey::new(&target, None)),
+            ("content", key("r", &[(CONTENT_TYPE, "a/b")])),
+            ("no content", key("", &[(CONTENT_TYPE, "a/b")])),
+            ("no type", key("q", &[])),
+            ("empty type", key("q", &[(CONTENT_TYPE, "")])),
+            ("another type", key("q", &[(CONTENT_TYPE, "a/c")])),
+            ("two types", key("q", &[(CONTENT_TYPE, "a/b"), (CONTENT_TYPE, "a/b")])),
+            ("a type in another field", key("q", &[(CONTENT_ENCODING, "a/b")])),
+            ("coding", key("q", &[(CONTENT_TYPE, "a/b"), (CONTENT_ENCODING, "gzip")])),
+            ("language", key("q", &[(CONTENT_TYPE, "a/b"), (CONTENT_LANGUAGE, "de")])),
+            ("a type's end in the content", key("bq", &[(CONTENT_TYPE, "a/")])),
+        ] {
+            assert_ne!(plain, other, "{what}");
+        }
+        assert_eq!((plain.scheme(), plain.authority(), plain.path()), ("http", "h", "/a"));
+        assert_eq!(plain.query(), Some("b"), "purges cover it");
     }
 }

@@ -3,7 +3,7 @@
 //! A head arrives: [`storable::may_share`] for who waited, [`storable::admit`] for who comes later. A
 //! stored response is found by [`key`] and [`vary`]; [`reuse::assess`] says what may be done with it,
 //! [`preconditions`] and [`range`] how much of it is sent, [`validation`] how the source is asked about
-//! it. [`invalidation`] says what a write makes old.
+//! it. [`invalidation`] says what a write makes old, [`post`] what of its answer may serve reads.
 
 pub mod cache_control;
 pub mod date;
@@ -12,6 +12,7 @@ pub mod freshness;
 pub mod hop_by_hop;
 pub mod invalidation;
 pub mod key;
+pub mod post;
 pub mod preconditions;
 pub mod range;
 pub mod reuse;

@@ -32,7 +32,9 @@ pub enum RangeAnswer {
 pub fn evaluate(method: &Method, request: &HeaderMap, stored: &StoredResponse) -> RangeAnswer {
     let mut lines = request.get_all(RANGE).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return RangeAnswer::Whole };
-    if *method != Method::GET || stored.status != StatusCode::OK || !is_if_range_true(request, stored) {
+    // RFC 10008 2.8: for QUERY as for GET; 14.2: nothing is defined for others.
+    let has_ranges = matches!(*method, Method::GET | Method::QUERY);
+    if !has_ranges || stored.status != StatusCode::OK || !is_if_range_true(request, stored) {
         return RangeAnswer::Whole;
     }
     let length = u64::try_from(stored.body.len()).unwrap_or(u64::MAX);

@@ -150,7 +150,7 @@ fn permitted(
     if policy.storing == Storing::Disabled {
         return Err(NoStoreReason::Bypass);
     }
-    if *request.method != Method::GET {
+    if !matches!(*request.method, Method::GET | Method::QUERY) {
         return Err(NoStoreReason::Method);
     }
     if policy.request_directives == RequestDirectives::Honour

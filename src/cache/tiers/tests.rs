@@ -3,7 +3,8 @@
 use super::testing::{asking_for, key, response, varying};
 use crate::breaker::State;
 use crate::cache::rules::ForwardReason;
-use crate::cache::{Cache, CacheKey, Lookup, Purge, PurgeMode, PurgeScope, Settings, SharedSettings, Tier};
+use crate::cache::{Cache, CacheKey, Fence, Lookup, Purge, PurgeMode, PurgeScope, Settings, SharedSettings};
+use crate::cache::{StoredResponse, Tier};
 use crate::clock::{Clock, Timestamp};
 use crate::redis::Redis;
 use crate::redis::testing::{RedisServer, eventually};
@@ -380,4 +381,51 @@ async fn i9_a_full_redis_costs_nothing_but_its_own_part() {
     let () = server.command(&maxmemory("0")).await;
     gateway.follows().await;
     assert_eq!(gateway.lookup(&key).await, Seen::fresh(Tier::Memory, "body"), "the log was never lost");
+}
+
+#[tokio::test]
+async fn rfc9875_2_1_a_group_is_of_one_origin_on_every_gateway() {
+    let server = RedisServer::start().await;
+    let (one, other) = (Gateway::ready(&server).await, Gateway::ready(&server).await);
+    let (of_the_origin, of_another) = (key("http://h/a"), key("http://other/a"));
+    for key in [&of_the_origin, &of_another] {
+        let tagged = StoredResponse {
+            tags: vec!["g".into()],
+            fence: other.cache.fence(),
+            ..response("grouped", other.clock.now())
+        };
+        other.cache.store(key, tagged).unwrap();
+    }
+    let group = Purge::Group { scheme: "http".into(), authority: "h".into(), group: "g".into() };
+    one.cache.purge(vec![group], PurgeMode::Hard).await;
+    eventually("the other has forgotten", async || other.lookup(&of_the_origin).await == URI_MISS).await;
+    assert_eq!(other.lookup(&of_another).await, Seen::fresh(Tier::Memory, "grouped"));
+    one.cache.purge(vec![Purge::Tag("g".into())], PurgeMode::Hard).await;
+    eventually("an operator's purge is of every origin", async || {
+        other.lookup(&of_another).await == URI_MISS
+    })
+    .await;
+}
+
+/// What a write keeps of its own answer carries the number of its own purge.
+#[tokio::test]
+async fn i5_an_answer_kept_behind_its_own_purge_goes_with_the_next_of_anybody() {
+    let server = RedisServer::start().await;
+    let (one, other) = (Gateway::ready(&server).await, Gateway::ready(&server).await);
+    let key = key("http://h/a");
+    assert!(other.stores_to_redis(&key, "old").await);
+    let fence = one.cache.fence();
+    let own = one.cache.purge(path("/a"), PurgeMode::Hard).await.seq;
+    let late = StoredResponse { fence, ..response("of before", one.clock.now()) };
+    assert!(one.cache.store(&key, late).is_err());
+    let kept = StoredResponse { fence: Fence(own), ..response("kept", one.clock.now()) };
+    one.cache.store(&key, kept).unwrap();
+    assert_eq!(one.lookup(&key).await, Seen::fresh(Tier::Memory, "kept"));
+    eventually("the other has forgotten", async || {
+        other.lookup(&key).await != Seen::fresh(Tier::Memory, "old")
+    })
+    .await;
+    other.cache.purge(path("/a"), PurgeMode::Hard).await;
+    eventually("it goes with the other's purge", async || one.lookup(&key).await == URI_MISS).await;
+    assert_eq!(other.lookup(&key).await, URI_MISS);
 }

@@ -14,6 +14,7 @@ use super::strict::Refusal;
 use crate::cache::CacheKey;
 use crate::cache::policy::{RequestDirectives, Storing};
 use crate::cache::rules::cache_control::Directives;
+use crate::cache::rules::key::QueryDigest;
 use crate::cache::rules::{ForwardReason, invalidation};
 use crate::clock::Timestamp;
 use crate::rate_limit::{Caller, Fields, Quotas, Stage, Verdict};
@@ -40,6 +41,8 @@ pub(crate) struct Route {
 pub(crate) enum Action {
     /// Answered from what is stored, or by a collapsed forward.
     Reuse,
+    /// As [`Action::Reuse`], by what its content asks (RFC 10008 2.7).
+    Query,
     /// Relayed to the source, for this client alone.
     Relay(ForwardReason),
     /// Sent to the source; what it makes old is forgotten.
@@ -58,6 +61,9 @@ impl Route {
             }
             Method::GET | Method::HEAD if is_for_the_source(request) => Action::Relay(ForwardReason::Request),
             Method::GET | Method::HEAD => Action::Reuse,
+            Method::QUERY if !storing => Action::Relay(ForwardReason::Bypass),
+            Method::QUERY if is_for_the_source(request) => Action::Relay(ForwardReason::Request),
+            Method::QUERY => Action::Query,
             ref safe if !invalidation::is_unsafe(safe) => Action::Relay(ForwardReason::Method),
             _ if self.settings.sync.is_some() => Action::Record,
             _ => Action::Write,
@@ -87,9 +93,14 @@ impl Route {
             .then(|| Directives::of_request(&request.fields))
     }
 
-    /// What its stored response is found by.
+    /// What the stored response to GET and HEAD is found by.
     pub(crate) fn key(&self, target: &Target) -> CacheKey {
         CacheKey::new(&self.without_ignored_query(target), None)
+    }
+
+    /// What the stored response to a QUERY is found by.
+    pub(crate) fn query_key(&self, target: &Target, query: QueryDigest) -> CacheKey {
+        CacheKey::of_query(&self.without_ignored_query(target), None, query)
     }
 
     /// The target that the source gets, before its base path.

@@ -185,18 +185,26 @@ impl Turn {
 struct Row {
     name: String,
     replies: Vec<Reply>,
+    /// What is below the row's path, and what the source always answers there.
+    beside: Vec<(&'static str, Reply)>,
     turns: Vec<Turn>,
 }
 
 /// A row; its name begins with the section.
 fn row(name: impl Into<String>) -> Row {
-    Row { name: name.into(), replies: Vec::new(), turns: Vec::new() }
+    Row { name: name.into(), replies: Vec::new(), beside: Vec::new(), turns: Vec::new() }
 }
 
 impl Row {
     /// The source's next reply; the last one stays.
     fn source(mut self, reply: Reply) -> Self {
         self.replies.push(reply);
+        self
+    }
+
+    /// What the source always answers below the row's path.
+    fn beside(mut self, below: &'static str, reply: Reply) -> Self {
+        self.beside.push((below, reply));
         self
     }
 
@@ -220,6 +228,9 @@ async fn play(route: &str, rows: impl IntoIterator<Item = Row>) {
         let path = format!("/{number}");
         let replies: Vec<Reply> = row.replies.into_iter().map(|reply| reply.in_place(&path)).collect();
         source.sequence(&path, replies.clone());
+        for (below, reply) in row.beside {
+            source.always(&format!("{path}{below}"), reply.in_place(&path));
+        }
         for (index, turn) in row.turns.iter().enumerate() {
             let before = source.requests.all().len();
             let answer = gateway.send(turn.ask_for(&path)).await;

@@ -1,0 +1,114 @@
+//! An answer that is kept for others while one client reads it: of a POST, for later reads.
+
+use crate::cache::rules::storable::Admitted;
+use crate::cache::{Cache, CacheKey, Lookup};
+use crate::source::{BodyError, SourceBody};
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// What is stored once its content is complete.
+#[derive(Debug)]
+pub(crate) struct Keeping {
+    pub cache: Arc<Cache>,
+    pub key: CacheKey,
+    pub admitted: Admitted,
+    /// The fields of the request, which select the variant.
+    pub request_fields: HeaderMap,
+}
+
+impl Keeping {
+    /// Stores the whole, unless what is stored by now is younger: that was asked for later.
+    fn store(self, whole: Bytes) {
+        let received_at = self.admitted.head().received_at;
+        match self.cache.lookup_memory(&self.key, &self.request_fields, received_at) {
+            Lookup::Fresh(found) | Lookup::StaleUsable(found) | Lookup::MustValidate(found, _)
+                if found.stored.received_at > received_at => {}
+            Lookup::Fresh(_) | Lookup::StaleUsable(_) | Lookup::MustValidate(..) | Lookup::Forward(_) => {
+                // Purged meanwhile: this client has it, nobody else will.
+                drop(self.cache.store(&self.key, self.admitted.into_stored(whole)));
+            }
+        }
+    }
+}
+
+/// A source's body on its way to a client. A copy grows beside it, at most as large as a stored response
+/// may be, and is stored before the client can see the end. What breaks off, or is not read to its end,
+/// is not stored.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    body: SourceBody,
+    length: Option<u64>,
+    copy: BytesMut,
+    /// Gone once it is stored, or too large.
+    keeping: Option<Keeping>,
+}
+
+impl Kept {
+    pub(crate) fn new(body: SourceBody, keeping: Keeping) -> Self {
+        let length = body.size_hint().exact();
+        let mut kept = Self { body, length, copy: BytesMut::new(), keeping: Some(keeping) };
+        if length == Some(0) {
+            kept.complete();
+        }
+        kept
+    }
+
+    fn take(&mut self, data: &Bytes) {
+        let Some(keeping) = &self.keeping else { return };
+        if (self.copy.len() + data.len()) as u64 > keeping.cache.object_bytes_max() {
+            (self.keeping, self.copy) = (None, BytesMut::new());
+            return;
+        }
+        self.copy.extend_from_slice(data);
+        // Nobody asks for what comes after the last of a known length.
+        if self.length == Some(self.copy.len() as u64) {
+            self.complete();
+        }
+    }
+
+    fn complete(&mut self) {
+        if let Some(keeping) = self.keeping.take() {
+            keeping.store(std::mem::take(&mut self.copy).freeze());
+        }
+    }
+}
+
+impl Body for Kept {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        match &polled {
+            Poll::Ready(None) => self.complete(),
+            Poll::Ready(Some(Ok(frame))) => match frame.data_ref() {
+                Some(data) => {
+                    self.take(data);
+                    if self.body.is_end_stream() {
+                        self.complete();
+                    }
+                }
+                // Trailers come after the last of the content.
+                None => self.complete(),
+            },
+            Poll::Ready(Some(Err(_))) => self.keeping = None,
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
