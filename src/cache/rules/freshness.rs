@@ -108,18 +108,20 @@ fn until_expires(fields: &HeaderMap, received_at: Timestamp) -> Option<Duration>
     fields
         .get_all(EXPIRES)
         .iter()
-        .map(|value| date::parse(value).map_or(Duration::ZERO, |expires| seconds_between(sent, expires)))
+        .map(|value| {
+            date::parse(value, received_at).map_or(Duration::ZERO, |expires| seconds_between(sent, expires))
+        })
         .min()
 }
 
 fn guess(fields: &HeaderMap, received_at: Timestamp) -> Option<Duration> {
-    let modified = date::of_field(fields, &LAST_MODIFIED)?;
+    let modified = date::of_field(fields, &LAST_MODIFIED, received_at)?;
     let unchanged = seconds_between(modified, date_or(fields, received_at));
     Some((unchanged / HEURISTIC_DIVISOR).min(HEURISTIC_MAX))
 }
 
 fn date_or(fields: &HeaderMap, received_at: Timestamp) -> Timestamp {
-    date::of_field(fields, &DATE).unwrap_or(received_at)
+    date::of_field(fields, &DATE, received_at).unwrap_or(received_at)
 }
 
 fn seconds_between(from: Timestamp, to: Timestamp) -> Duration {

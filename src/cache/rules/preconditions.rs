@@ -50,9 +50,9 @@ fn is_unmodified(request: &HeaderMap, stored: &StoredResponse) -> bool {
     let mut lines = request.get_all(IF_MODIFIED_SINCE).iter();
     // Several lines are no date (RFC 9110 13.1.3).
     let (Some(line), None) = (lines.next(), lines.next()) else { return false };
-    let Some(since) = date::parse(line) else { return false };
-    let modified = date::of_field(&stored.fields, &LAST_MODIFIED)
-        .or_else(|| date::of_field(&stored.fields, &DATE))
+    let Some(since) = date::parse(line, stored.received_at) else { return false };
+    let modified = date::of_field(&stored.fields, &LAST_MODIFIED, stored.received_at)
+        .or_else(|| date::of_field(&stored.fields, &DATE, stored.received_at))
         .unwrap_or(stored.received_at);
     date::whole_seconds(modified) <= date::whole_seconds(since)
 }

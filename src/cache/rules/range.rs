@@ -52,11 +52,11 @@ fn is_if_range_true(request: &HeaderMap, stored: &StoredResponse) -> bool {
     if let Some(tag) = EntityTag::parse(validator.as_bytes()) {
         return EntityTag::of(&stored.fields).is_some_and(|kept| kept.matches_strongly(&tag));
     }
-    let modified = date::of_field(&stored.fields, &LAST_MODIFIED);
-    let sent = date::of_field(&stored.fields, &DATE).unwrap_or(stored.received_at);
+    let modified = date::of_field(&stored.fields, &LAST_MODIFIED, stored.received_at);
+    let sent = date::of_field(&stored.fields, &DATE, stored.received_at).unwrap_or(stored.received_at);
     // 8.8.2.2: what may have changed again within the second that it was sent in is weak.
     let strong = modified.is_some_and(|modified| date::whole_seconds(modified) < date::whole_seconds(sent));
-    strong && date::parse(validator) == modified
+    strong && date::parse(validator, stored.received_at) == modified
 }
 
 /// One member of a range set (14.1.2).

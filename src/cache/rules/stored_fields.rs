@@ -14,7 +14,7 @@ pub fn of_response(fields: &HeaderMap, exchange: &Exchange) -> HeaderMap {
     hop_by_hop::remove(&mut stored);
     tags::remove_private(&mut stored);
     stored.remove(AGE);
-    if date::of_field(&stored, &DATE).is_none() {
+    if date::of_field(&stored, &DATE, exchange.received_at).is_none() {
         stored.insert(DATE, date::format(exchange.received_at));
     }
     stored

@@ -144,7 +144,8 @@ fn speaks_of(stored: &StoredResponse, not_modified: &HeaderMap) -> bool {
             _ => not_modified.get(ETAG) == stored.fields.get(ETAG),
         };
     }
-    match (date::of_field(not_modified, &LAST_MODIFIED), date::of_field(&stored.fields, &LAST_MODIFIED)) {
+    let modified = |fields| date::of_field(fields, &LAST_MODIFIED, stored.received_at);
+    match (modified(not_modified), modified(&stored.fields)) {
         (Some(given), Some(kept)) => given == kept,
         // A date that only the 304 has cannot contradict the entity tag that was asked about.
         (Some(_), None) => stored.fields.contains_key(ETAG),
