@@ -1,17 +1,21 @@
 //! Cache-Control of responses and requests (RFC 9111 5.2), CDN-Cache-Control (RFC 9213).
 //!
 //! Reading is forgiving about form and strict about meaning: what might be a prohibition counts as one,
-//! and what might be a lifetime but is not an integer counts as zero (RFC 9111 4.2.1).
+//! what might be a lifetime but is not an integer counts as zero (RFC 9111 4.2.1), and only what is
+//! well-formed allows anything.
 
 use http::header::{CACHE_CONTROL, PRAGMA};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use parts::{Argument, Directive, parts};
 use std::time::Duration;
+
+mod parts;
 
 /// The targeted field that is obeyed (RFC 9213 3).
 pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
 /// Larger numbers of seconds become this one (RFC 9111 1.2.2).
-const DELTA_SECONDS_MAX: u64 = 1 << 31;
+pub(super) const DELTA_SECONDS_MAX: Duration = Duration::from_secs(1 << 31);
 
 /// A directive without an argument, or whose argument is not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +50,9 @@ impl Flag {
         ("only-if-cached", Self::OnlyIfCached),
     ];
 
-    fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, flag)| *flag)
+    fn named(name: &[u8]) -> Option<Self> {
+        let known = Self::ALL.iter().find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name));
+        known.map(|(_, flag)| *flag)
     }
 }
 
@@ -64,7 +69,12 @@ pub enum Origin {
 /// What a Cache-Control field says; unknown directives are left out (RFC 9111 5.2.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Directives {
+    /// A bit for each flag that is there, whatever is written to it.
     flags: u16,
+    /// A bit for each flag that is there and well-formed.
+    granting: u16,
+    /// Whether `s-maxage` is there with a number.
+    s_maxage_is_number: bool,
     /// Where they were found.
     pub origin: Origin,
     /// `max-age`.
@@ -94,11 +104,10 @@ impl Directives {
         let mut directives = Self::untargeted(fields);
         if !fields.contains_key(CACHE_CONTROL) {
             let no_cache = fields.get_all(PRAGMA).iter().any(|value| {
-                let line = String::from_utf8_lossy(value.as_bytes());
-                split(&line).any(|directive| directive.name.eq_ignore_ascii_case("no-cache"))
+                parts(value.as_bytes()).any(|directive| directive.name.eq_ignore_ascii_case(b"no-cache"))
             });
             if no_cache {
-                directives.set(Flag::NoCache);
+                directives.set(Flag::NoCache, Form::Good);
             }
         }
         directives
@@ -110,25 +119,48 @@ impl Directives {
         self.flags & (1 << flag as u16) != 0
     }
 
-    const fn set(&mut self, flag: Flag) {
+    /// Whether a directive is there in the form that allows what it allows: `public`, and what
+    /// `must-understand` overrides.
+    #[must_use]
+    pub const fn grants(&self, flag: Flag) -> bool {
+        self.granting & (1 << flag as u16) != 0
+    }
+
+    /// Whether a response to a request with Authorization may be shared (RFC 9111 3.5).
+    #[must_use]
+    pub const fn allows_sharing_with_authorization(&self) -> bool {
+        self.grants(Flag::Public) || self.grants(Flag::MustRevalidate) || self.s_maxage_is_number
+    }
+
+    const fn set(&mut self, flag: Flag, form: Form) {
         self.flags |= 1 << flag as u16;
+        if matches!(form, Form::Good) {
+            self.granting |= 1 << flag as u16;
+        }
     }
 
     fn untargeted(fields: &HeaderMap) -> Self {
         let mut directives = Self::default();
         for value in fields.get_all(CACHE_CONTROL) {
-            for directive in split(&String::from_utf8_lossy(value.as_bytes())) {
-                let name = directive.name.to_ascii_lowercase();
-                if let Some(flag) = Flag::named(&name) {
-                    directives.set(flag);
-                } else if name == "max-stale" && directive.argument.is_none() {
-                    restrict(&mut directives.max_stale, Duration::from_secs(DELTA_SECONDS_MAX));
-                } else if let Some(place) = directives.seconds_mut(&name) {
-                    restrict(place, directive.seconds());
-                }
+            for directive in parts(value.as_bytes()) {
+                directives.read(&directive);
             }
         }
         directives
+    }
+
+    fn read(&mut self, directive: &Directive<'_>) {
+        if let Some(flag) = Flag::named(directive.name) {
+            let form = if directive.argument == Argument::Absent { Form::Good } else { Form::Bad };
+            return self.set(flag, form);
+        }
+        let Some(duration) = Seconds::named(directive.name) else { return };
+        let value = match (duration, directive.argument) {
+            (Seconds::MaxStale, Argument::Absent) => Some(DELTA_SECONDS_MAX),
+            (_, argument) => argument.seconds(),
+        };
+        self.s_maxage_is_number |= duration == Seconds::SMaxAge && value.is_some();
+        restrict(self.place(duration), value.unwrap_or_default());
     }
 
     /// RFC 9213 2.1: a structured dictionary. An empty or unreadable one is as if absent; a member of
@@ -146,105 +178,89 @@ impl Directives {
                 sfv::ListEntry::Item(item) => Some(&item.bare_item),
                 sfv::ListEntry::InnerList(_) => None,
             };
-            if let Some(flag) = Flag::named(name.as_str()) {
-                let boolean = value.and_then(sfv::BareItem::as_boolean);
-                if boolean == Some(true) || (boolean.is_none() && flag != Flag::Public) {
-                    directives.set(flag);
+            let name = name.as_str().as_bytes();
+            if let Some(flag) = Flag::named(name) {
+                match value.and_then(sfv::BareItem::as_boolean) {
+                    Some(true) => directives.set(flag, Form::Good),
+                    Some(false) => {}
+                    None => directives.set(flag, Form::Bad),
                 }
-            } else if let Some(place) = directives.seconds_mut(name.as_str()) {
-                let seconds = value.and_then(sfv::BareItem::as_integer).map(i64::from);
-                *place = seconds.map(|seconds| capped(u64::try_from(seconds).unwrap_or(0)));
+            } else if let Some(duration) = Seconds::named(name) {
+                let number = value.and_then(sfv::BareItem::as_integer).map(i64::from);
+                let seconds = number.map(|number| u64::try_from(number).ok());
+                directives.s_maxage_is_number |=
+                    duration == Seconds::SMaxAge && seconds.is_some_and(|seconds| seconds.is_some());
+                *directives.place(duration) = seconds.map(|seconds| capped(seconds.unwrap_or_default()));
             }
         }
         Some(directives)
     }
 
-    fn seconds_mut(&mut self, name: &str) -> Option<&mut Option<Duration>> {
-        match name {
-            "max-age" => Some(&mut self.max_age),
-            "s-maxage" => Some(&mut self.s_maxage),
-            "stale-while-revalidate" => Some(&mut self.stale_while_revalidate),
-            "stale-if-error" => Some(&mut self.stale_if_error),
-            "min-fresh" => Some(&mut self.min_fresh),
-            "max-stale" => Some(&mut self.max_stale),
-            _ => None,
+    const fn place(&mut self, duration: Seconds) -> &mut Option<Duration> {
+        match duration {
+            Seconds::MaxAge => &mut self.max_age,
+            Seconds::SMaxAge => &mut self.s_maxage,
+            Seconds::StaleWhileRevalidate => &mut self.stale_while_revalidate,
+            Seconds::StaleIfError => &mut self.stale_if_error,
+            Seconds::MinFresh => &mut self.min_fresh,
+            Seconds::MaxStale => &mut self.max_stale,
         }
     }
 }
 
-/// A directive that is given twice counts with its smaller value (RFC 9111 4.2.1: the more restrictive).
+/// Whether a directive is written as its definition says.
+#[derive(Clone, Copy)]
+enum Form {
+    Good,
+    Bad,
+}
+
+/// A directive whose argument is a number of seconds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seconds {
+    MaxAge,
+    SMaxAge,
+    StaleWhileRevalidate,
+    StaleIfError,
+    MinFresh,
+    MaxStale,
+}
+
+impl Seconds {
+    const ALL: [(&'static str, Self); 6] = [
+        ("max-age", Self::MaxAge),
+        ("s-maxage", Self::SMaxAge),
+        ("stale-while-revalidate", Self::StaleWhileRevalidate),
+        ("stale-if-error", Self::StaleIfError),
+        ("min-fresh", Self::MinFresh),
+        ("max-stale", Self::MaxStale),
+    ];
+
+    fn named(name: &[u8]) -> Option<Self> {
+        let known = Self::ALL.iter().find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name));
+        known.map(|(_, duration)| *duration)
+    }
+}
+
+/// A directive that is given twice counts with its smaller value, which is never longer than the first
+/// (RFC 9111 4.2.1).
 fn restrict(place: &mut Option<Duration>, value: Duration) {
     *place = Some(place.map_or(value, |before| before.min(value)));
 }
 
 fn capped(seconds: u64) -> Duration {
-    Duration::from_secs(seconds.min(DELTA_SECONDS_MAX))
+    Duration::from_secs(seconds).min(DELTA_SECONDS_MAX)
 }
 
 /// Reads delta-seconds (RFC 9111 1.2.2): digits only; too many of them are the largest value.
-pub(super) fn delta_seconds(text: &str) -> Option<Duration> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    Some(capped(text.parse().unwrap_or(DELTA_SECONDS_MAX)))
-}
-
-/// `name` or `name=argument` as it stands between two commas.
-struct Directive<'a> {
-    name: &'a str,
-    argument: Option<&'a str>,
-}
-
-impl Directive<'_> {
-    /// The argument in seconds, token or quoted (RFC 9111 5.2); anything else is zero, which is stale.
-    fn seconds(&self) -> Duration {
-        let argument = self.argument.unwrap_or_default();
-        let unquoted = argument.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        delta_seconds(unquoted.unwrap_or(argument)).unwrap_or_default()
-    }
-}
-
-/// Cuts a field line at the commas that no quoted string holds.
-fn split(line: &str) -> impl Iterator<Item = Directive<'_>> {
-    let mut rest = Some(line);
-    std::iter::from_fn(move || {
-        let text = rest?;
-        let end = comma(text);
-        rest = end.and_then(|end| text.get(end + 1..));
-        text.get(..end.unwrap_or(text.len()))
-    })
-    .filter_map(|text| {
-        let text = text.trim_matches([' ', '\t']);
-        let (name, argument) = match text.split_once('=') {
-            Some((name, argument)) => (name, Some(argument)),
-            None => (text, None),
-        };
-        // Space around `=` is malformed: the name still counts, the argument no longer is a number.
-        let name = name.trim_end_matches([' ', '\t']);
-        let argument = if text.get(name.len()..).is_some_and(|after| after.starts_with([' ', '\t'])) {
-            Some("")
-        } else {
-            argument
-        };
-        (!name.is_empty()).then_some(Directive { name, argument })
-    })
-}
-
-/// Where the first comma outside of quotes is. A quote that never ends is an ordinary character, so that
-/// it cannot hide a prohibition.
-fn comma(text: &str) -> Option<usize> {
-    let mut quoted = false;
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b',' if !quoted => return Some(at),
-            _ => {}
-        }
-    }
-    if quoted { text.find(',') } else { None }
+pub(super) fn delta_seconds(digits: impl IntoIterator<Item = u8>) -> Option<Duration> {
+    let mut digits = digits.into_iter().peekable();
+    digits.peek()?;
+    let add = |seconds: u64, digit: u8| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        Some((seconds * 10 + digit).min(DELTA_SECONDS_MAX.as_secs()))
+    };
+    digits.try_fold(0, add).map(Duration::from_secs)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! How long a response is fresh, and how old it already is (RFC 9111 4.2).
 
-use super::cache_control::{Directives, Flag, Origin, delta_seconds};
+use super::cache_control::{DELTA_SECONDS_MAX, Directives, Flag, Origin, delta_seconds};
 use super::{Exchange, ResponseHead, date};
 use crate::cache::policy::Policy;
 use crate::clock::Timestamp;
@@ -80,44 +80,49 @@ pub fn lifetime(
     if let Some(stated) = explicit(response, directives, received_at) {
         return Some(stated);
     }
-    if response.status.is_server_error() {
+    let is_cacheable = is_cacheable_by_default(response.status, directives);
+    // A source in trouble is asked again as soon as it may be: the route gives its errors no time.
+    if !response.status.is_server_error() {
+        if let Some((_, duration)) = policy.negative.iter().find(|(status, _)| *status == response.status) {
+            return Some(Lifetime { duration: *duration, source: LifetimeSource::Negative });
+        }
+        if let Some(duration) = policy.ttl.filter(|_| is_cacheable) {
+            return Some(Lifetime { duration, source: LifetimeSource::Ttl });
+        }
+    }
+    if !is_cacheable || !policy.heuristic {
         return None;
     }
-    if let Some((_, duration)) = policy.negative.iter().find(|(status, _)| *status == response.status) {
-        return Some(Lifetime { duration: *duration, source: LifetimeSource::Negative });
-    }
-    if !is_heuristically_cacheable(response.status) && !directives.has(Flag::Public) {
-        return None;
-    }
-    if let Some(duration) = policy.ttl {
-        return Some(Lifetime { duration, source: LifetimeSource::Ttl });
-    }
-    let guessed = if policy.heuristic { guess(response.fields, received_at) } else { None };
-    guessed.map(|duration| Lifetime { duration, source: LifetimeSource::Heuristic })
+    let duration = guess(response.fields, received_at)?;
+    Some(Lifetime { duration, source: LifetimeSource::Heuristic })
 }
 
-/// RFC 9110 15.1; 206 is left out, it is not stored.
+/// Storable, and fresh by a guess, without a word on freshness (RFC 9111 3, last item; 4.2.2).
 #[must_use]
-pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+pub fn is_cacheable_by_default(status: StatusCode, directives: &Directives) -> bool {
+    is_heuristically_cacheable(status) || directives.grants(Flag::Public)
+}
+
+/// RFC 9110 15.1, and RFC 7725 3 for 451; 206 is left out, it is not stored.
+fn is_heuristically_cacheable(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 451 | 501)
 }
 
 /// Several Expires count with the earliest, an unreadable one is the past (5.3).
 fn until_expires(fields: &HeaderMap, received_at: Timestamp) -> Option<Duration> {
     let sent = date_or(fields, received_at);
-    fields
-        .get_all(EXPIRES)
-        .iter()
-        .map(|value| {
-            date::parse(value, received_at).map_or(Duration::ZERO, |expires| seconds_between(sent, expires))
-        })
-        .min()
+    let left = |value| date::parse(value, received_at).map(|expires| seconds_between(sent, expires));
+    let earliest = fields.get_all(EXPIRES).iter().map(|value| left(value).unwrap_or_default()).min();
+    earliest.map(|left| left.min(DELTA_SECONDS_MAX))
 }
 
+/// `None` where Last-Modified tells nothing: it is absent, unreadable, or still to come.
 fn guess(fields: &HeaderMap, received_at: Timestamp) -> Option<Duration> {
     let modified = date::of_field(fields, &LAST_MODIFIED, received_at)?;
-    let unchanged = seconds_between(modified, date_or(fields, received_at));
-    Some((unchanged / HEURISTIC_DIVISOR).min(HEURISTIC_MAX))
+    // A Date ahead of us would lengthen the guess.
+    let sent = date_or(fields, received_at).min(received_at);
+    let unchanged = date::whole_seconds(sent).checked_sub(date::whole_seconds(modified))?;
+    Some((Duration::from_secs(unchanged) / HEURISTIC_DIVISOR).min(HEURISTIC_MAX))
 }
 
 fn date_or(fields: &HeaderMap, received_at: Timestamp) -> Timestamp {
@@ -138,8 +143,11 @@ pub fn initial_age(fields: &HeaderMap, exchange: &Exchange) -> Duration {
 
 /// The first member of Age, or zero where that is no number of seconds (5.1).
 fn age_value(fields: &HeaderMap) -> Duration {
-    let first = fields.get(AGE).and_then(|value| value.to_str().ok()).and_then(|text| text.split(',').next());
-    first.and_then(|text| delta_seconds(text.trim_matches([' ', '\t']))).unwrap_or_default()
+    let lines = fields.get_all(AGE).iter();
+    let mut members =
+        lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let first = members.find(|member| !member.is_empty());
+    first.and_then(|member| delta_seconds(member.iter().copied())).unwrap_or_default()
 }
 
 #[cfg(test)]

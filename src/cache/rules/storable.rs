@@ -59,7 +59,7 @@ pub fn admit(
     if must_validate && !has_validator(response.fields) {
         return Err(NoStoreReason::NoFreshness);
     }
-    if lifetime.is_none() && !is_cacheable_by_default(response.status, &directives) {
+    if lifetime.is_none() && !freshness::is_cacheable_by_default(response.status, &directives) {
         return Err(NoStoreReason::NoFreshness);
     }
     let lifetime = lifetime.map(|lifetime| lifetime.jittered(exchange.jitter));
@@ -163,9 +163,7 @@ fn permitted(
     if response.fields.contains_key(SET_COOKIE) && policy.set_cookie == SetCookie::NotStored {
         return Err(NoStoreReason::SetCookie);
     }
-    let shared_with_authorization =
-        directives.has(Flag::Public) || directives.has(Flag::MustRevalidate) || directives.s_maxage.is_some();
-    if request.fields.contains_key(AUTHORIZATION) && !shared_with_authorization {
+    if request.fields.contains_key(AUTHORIZATION) && !directives.allows_sharing_with_authorization() {
         return Err(NoStoreReason::Authorization);
     }
     match Vary::of_response(response.fields) {
@@ -174,27 +172,27 @@ fn permitted(
     }
 }
 
-/// Interim responses, parts, and answers to a condition or range of one client's are nobody else's.
+/// Interim responses, parts and 304 are no complete answer for anybody else. What a fill gets is never
+/// the answer to one client's condition or range, so 412 and 416 are statuses as others.
 fn permitted_status(status: StatusCode) -> Result<(), NoStoreReason> {
-    let conditional = [
-        StatusCode::PARTIAL_CONTENT,
-        StatusCode::NOT_MODIFIED,
-        StatusCode::PRECONDITION_FAILED,
-        StatusCode::RANGE_NOT_SATISFIABLE,
-    ];
-    if status.is_informational() || conditional.contains(&status) {
+    let is_incomplete = matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED);
+    if status.is_informational() || is_incomplete || forbids_storing(status) {
         return Err(NoStoreReason::Status);
     }
     Ok(())
 }
 
+/// Statuses of which their definition says that no cache stores them (RFC 6585 3 to 6).
+fn forbids_storing(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 428 | 429 | 431 | 511)
+}
+
 /// `no-store`, unless `must-understand` overrides it (5.2.2.3), and `private`.
 fn permitted_directives(status: StatusCode, directives: &Directives) -> Result<(), NoStoreReason> {
-    if directives.has(Flag::MustUnderstand) {
-        if !is_understood(status) {
-            return Err(NoStoreReason::Status);
-        }
-    } else if directives.has(Flag::NoStore) {
+    if directives.has(Flag::MustUnderstand) && !is_understood(status) {
+        return Err(NoStoreReason::Status);
+    }
+    if directives.has(Flag::NoStore) && !directives.grants(Flag::MustUnderstand) {
         return Err(NoStoreReason::NoStore);
     }
     if directives.has(Flag::Private) { Err(NoStoreReason::Private) } else { Ok(()) }
@@ -203,13 +201,7 @@ fn permitted_directives(status: StatusCode, directives: &Directives) -> Result<(
 /// Statuses whose definition asks nothing of a cache that this one does not do (RFC 9110 15).
 fn is_understood(status: StatusCode) -> bool {
     matches!(status.as_u16(),
-        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=411 | 413..=415 | 417 | 421 | 422 | 426 | 428 | 429
-        | 431 | 451 | 500..=505 | 511)
-}
-
-/// Storable without a word on freshness (RFC 9111 3, last item).
-fn is_cacheable_by_default(status: StatusCode, directives: &Directives) -> bool {
-    freshness::is_heuristically_cacheable(status) || directives.has(Flag::Public)
+        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421 | 422 | 426 | 451 | 500..=505)
 }
 
 #[cfg(test)]

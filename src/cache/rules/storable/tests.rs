@@ -6,6 +6,7 @@ use crate::clock::Timestamp;
 const NOW: Timestamp = Timestamp::from_millis(784_111_777_000);
 const EXCHANGE: Exchange = Exchange { requested_at: NOW, received_at: NOW, fence: Fence(7), jitter: 0.0 };
 const TAGGED: (&str, &str) = ("etag", "\"a\"");
+const OLD: (&str, &str) = ("last-modified", "Sun, 06 Nov 1994 08:32:57 GMT");
 
 type Lines<'a> = &'a [(&'a str, &'a str)];
 
@@ -72,10 +73,26 @@ fn i7_rfc9111_3_what_may_be_stored_and_shared() {
         ("3: POST", Case { method: Method::POST, ..get(200, &cc("max-age=1")) }, both(No::Method)),
         ("3.3: parts", get(206, &cc("max-age=1")), both(No::Status)),
         ("4.3.4: 304", get(304, &cc("max-age=1")), both(No::Status)),
-        ("one client's condition", get(412, &cc("max-age=1")), both(No::Status)),
-        ("one client's range", get(416, &cc("max-age=1")), both(No::Status)),
+        ("3: a fill has no condition", get(412, &cc("max-age=1")), fine),
+        ("3: a fill has no range", get(416, &cc("max-age=1")), fine),
+        ("3: final ones", get(103, &cc("max-age=1")), both(No::Status)),
+        ("6585 3", get(428, &cc("max-age=1")), both(No::Status)),
+        ("6585 4", get(429, &cc("public, max-age=1")), both(No::Status)),
+        ("6585 5", get(431, &cc("max-age=1")), both(No::Status)),
+        ("6585 6", get(511, &cc("max-age=1")), both(No::Status)),
+        ("3: a guess", get(501, &[OLD]), fine),
+        ("3: Expires", get(404, &[("expires", "Sun, 06 Nov 1994 09:49:37 GMT")]), fine),
+        ("3: Expires in the past", get(403, &[("expires", "0")]), fine),
+        ("5.2.2.9: malformed", get(302, &[TAGGED, ("cache-control", "public=x")]), both(No::NoFreshness)),
         ("5.2.2.5", get(200, &cc("no-store, max-age=1")), both(No::NoStore)),
         ("5.2.2.3: understood", get(200, &cc("must-understand, no-store, max-age=1")), fine),
+        (
+            "5.2.2.3: malformed allows nothing",
+            get(200, &cc("must-understand=x, no-store, max-age=1")),
+            both(No::NoStore),
+        ),
+        ("5.2.2.3: malformed", get(599, &cc("must-understand=x, max-age=1")), both(No::Status)),
+        ("5.2.2.3: not understood", get(599, &cc("must-understand, no-store, max-age=1")), both(No::Status)),
         ("5.2.2.3: not understood", get(599, &cc("must-understand, max-age=1")), both(No::Status)),
         ("5.2.2.7", get(200, &cc("private, s-maxage=1")), both(No::Private)),
         ("5.2.2.7: field names", get(200, &cc("private=\"a\", max-age=1")), both(No::Private)),
@@ -88,6 +105,17 @@ fn i7_rfc9111_3_what_may_be_stored_and_shared() {
             get(200, &[("cdn-cache-control", "max-age=1"), ("cache-control", "no-store, private")]),
             fine,
         ),
+        (
+            "9213 2.2",
+            get(200, &[("cdn-cache-control", "no-store"), ("cache-control", "public, max-age=1")]),
+            both(No::NoStore),
+        ),
+        (
+            "9213 2.2: says nothing of freshness",
+            get(200, &[("cdn-cache-control", "none"), ("cache-control", "public, max-age=1")]),
+            both(No::NoFreshness),
+        ),
+        ("9213 2.1: unreadable", get(200, &[("cdn-cache-control", "no-store,"), cc("max-age=1")[0]]), fine),
     ] {
         assert_eq!(case.admit(&policy).map(drop), stored, "{section}: stored");
         assert_eq!(case.share(&policy), shared, "{section}: shared");
@@ -102,12 +130,26 @@ fn i7_rfc9111_3_5_authorization() {
         ("max-age=1, proxy-revalidate", Err(NoStoreReason::Authorization)),
         ("max-age=1, public", Ok(())),
         ("s-maxage=1", Ok(())),
+        ("max-age=1, s-maxage=x", Err(NoStoreReason::Authorization)),
+        ("max-age=1, public=x", Err(NoStoreReason::Authorization)),
+        ("public, private, max-age=1", Err(NoStoreReason::Private)),
+        ("public, no-store, max-age=1", Err(NoStoreReason::NoStore)),
         ("max-age=1, must-revalidate", Ok(())),
     ] {
         let response = [("cache-control", control)];
         let case = Case { request, ..get(200, &response) };
         assert_eq!(case.admit(&Policy::default()).map(drop), expected, "{control}");
         assert_eq!(case.share(&Policy::default()), expected, "{control}");
+    }
+    for (control, targeted, expected) in [
+        ("max-age=1", "max-age=1, public", Ok(())),
+        ("public, max-age=1", "max-age=1", Err(NoStoreReason::Authorization)),
+        ("public, max-age=1", "max-age=1, public=1", Err(NoStoreReason::Authorization)),
+        ("public, max-age=1", "s-maxage=1.0, max-age=1", Err(NoStoreReason::Authorization)),
+    ] {
+        let response = [("cache-control", control), ("cdn-cache-control", targeted)];
+        let case = Case { request, ..get(200, &response) };
+        assert_eq!(case.admit(&Policy::default()).map(drop), expected, "9213 2.2: {targeted}");
     }
 }
 
