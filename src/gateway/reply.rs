@@ -120,7 +120,9 @@ pub(crate) fn growing(
         }
         Precondition::Send | Precondition::Forward => {
             let mut fields = shared.fields.clone();
-            fields.extend(head.announced.clone().map(|names| (TRAILER, names)));
+            if let Some(names) = head.announced.clone() {
+                fields.insert(TRAILER, names);
+            }
             response(shared.status, fields, body)
         }
     };

@@ -12,6 +12,8 @@ pub mod freshness;
 pub mod hop_by_hop;
 pub mod invalidation;
 pub mod key;
+#[cfg(test)]
+mod oracle;
 pub mod post;
 pub mod preconditions;
 pub mod range;

@@ -1,6 +1,7 @@
 //! A client's conditions against a stored response (RFC 9111 4.3.2, RFC 9110 13.2.2), and the 304 that
 //! answers them.
 
+use super::cache_control::CDN_CACHE_CONTROL;
 use super::date;
 use super::entity_tag::{EntityTag, TagList};
 use crate::cache::stored::StoredResponse;
@@ -10,8 +11,10 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName};
 
-/// What a 304 that we make carries (RFC 9110 15.4.5); Age and Cache-Status are added as to every answer.
-const NOT_MODIFIED_FIELDS: [HeaderName; 6] = [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY];
+/// What a 304 that we make carries (RFC 9110 15.4.5), CDN-Cache-Control as Cache-Control (RFC 9213 2.2); Age
+/// and Cache-Status are added as to every answer.
+const NOT_MODIFIED_FIELDS: [HeaderName; 7] =
+    [CACHE_CONTROL, CDN_CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY];
 
 /// What a request's conditions make of a stored response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
