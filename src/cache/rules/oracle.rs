@@ -15,6 +15,23 @@ enum Directive {
     Seconds(&'static str, Option<u64>),
 }
 
+/// What a field that holds a date says, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    Absent,
+    Unreadable,
+    At(i64),
+}
+
+impl Moment {
+    const fn readable(self) -> Option<i64> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::Absent | Self::Unreadable => None,
+        }
+    }
+}
+
 /// What is known of a response and its request.
 #[derive(Clone, Debug)]
 struct Facts {
@@ -23,8 +40,8 @@ struct Facts {
     is_authorized: bool,
     /// Those that count: of a valid targeted field, else of Cache-Control, in their order.
     directives: Vec<Directive>,
-    /// Expires, in seconds, where it counts; within it `None`: unreadable.
-    expires: Option<Option<i64>>,
+    /// Expires, where it counts.
+    expires: Moment,
     /// Date in seconds; `None`: absent or unreadable.
     date: Option<i64>,
     /// Last-Modified in seconds, as `date`.
@@ -91,10 +108,12 @@ impl Facts {
     /// 4.2.1, in its order.
     fn stated_lifetime(&self) -> Option<u64> {
         let sent = self.date.unwrap_or(self.received_millis / 1000);
-        let until = |expires: Option<i64>| expires.map_or(0, |at| u64::try_from(at - sent).unwrap_or(0));
-        self.seconds("s-maxage")
-            .or_else(|| self.seconds("max-age"))
-            .or_else(|| self.expires.map(|expires| until(expires).min(SECONDS_MAX)))
+        let until_expires = || match self.expires {
+            Moment::Absent => None,
+            Moment::Unreadable => Some(0),
+            Moment::At(at) => Some(u64::try_from(at - sent).unwrap_or(0).min(SECONDS_MAX)),
+        };
+        self.seconds("s-maxage").or_else(|| self.seconds("max-age")).or_else(until_expires)
     }
 
     /// Reusable without a word on freshness (9110 15.1; 5.2.2.9).

@@ -42,7 +42,12 @@ struct Turn {
     /// As `answered`, of what the source got.
     forwarded: Vec<(&'static str, Option<String>)>,
     says: Vec<&'static str>,
+    /// The least that Age may say, in seconds.
+    age: Option<u64>,
 }
+
+/// A turn takes no longer than this many seconds.
+const TURN_SECONDS_MAX: u64 = 60;
 
 /// A request with this method for the row's path.
 fn ask(method: &'static str) -> Turn {
@@ -57,6 +62,7 @@ fn ask(method: &'static str) -> Turn {
         answered: Vec::new(),
         forwarded: Vec::new(),
         says: Vec::new(),
+        age: None,
     }
 }
 
@@ -131,6 +137,12 @@ impl Turn {
         self
     }
 
+    /// Age must be so many seconds, and what the turn took.
+    fn aged(mut self, seconds: u64) -> Self {
+        self.age = Some(seconds);
+        self
+    }
+
     fn ask_for(&self, path: &str) -> Ask {
         let ask = Ask::new(self.method, &format!("{path}{}", self.below));
         let ask = self
@@ -171,6 +183,12 @@ impl Turn {
         for (name, value) in &self.forwarded {
             let got = received.last().and_then(|last| last.fields.has(name).then(|| last.fields.list(name)));
             wrong(&format!("forwarded {name}"), wanted(value), shown(got));
+        }
+        if let Some(least) = self.age {
+            let age = answer.field("Age");
+            if !age.parse().is_ok_and(|age: u64| (least..least + TURN_SECONDS_MAX).contains(&age)) {
+                wrong("Age", least.to_string(), age.to_owned());
+            }
         }
         for parameter in &self.says {
             if !answer.says(parameter) {

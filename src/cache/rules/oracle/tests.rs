@@ -179,20 +179,20 @@ fn is_named_before(before: &[String], member: &str) -> bool {
     before.iter().any(|other| name(other) == name(member))
 }
 
-/// Draws a date around now; `Some(None)`: unreadable.
-fn drawn_date(rng: &mut Rng, fields: &mut HeaderMap, name: &str) -> Option<Option<i64>> {
+/// Draws a date around now.
+fn drawn_date(rng: &mut Rng, fields: &mut HeaderMap, name: &str) -> Moment {
     match rng.u8(..8) {
-        0 | 1 => return None,
+        0 | 1 => return Moment::Absent,
         2 => {
             append(fields, name, one_of(rng, &NO_DATES));
-            return Some(None);
+            return Moment::Unreadable;
         }
         _ => {}
     }
     let distance = one_of(rng, &[1, 5, 60, 3_600, 100_000, 10_000_000]);
     let at = RECEIVED_MILLIS / 1000 + rng.i64(-distance..=distance);
     append(fields, name, &written_date(rng, at));
-    Some(Some(at))
+    Moment::At(at)
 }
 
 fn written_date(rng: &mut Rng, at: i64) -> String {
@@ -241,7 +241,7 @@ impl Case {
             0 => {
                 directives = targeted(rng, &mut fields);
                 is_definite = directives.iter().all(|one| !matches!(one, Directive::WithNonsense(_)));
-                expires = None;
+                expires = Moment::Absent;
             }
             1 => append(&mut fields, "cdn-cache-control", one_of(rng, &UNREADABLE)),
             _ => {}
@@ -262,8 +262,8 @@ impl Case {
             is_authorized: rng.u8(..4) == 0,
             directives,
             expires,
-            date: drawn_date(rng, &mut fields, "date").flatten(),
-            modified: drawn_date(rng, &mut fields, "last-modified").flatten(),
+            date: drawn_date(rng, &mut fields, "date").readable(),
+            modified: drawn_date(rng, &mut fields, "last-modified").readable(),
             age: drawn_age(rng, &mut fields),
             varies_on_anything,
             sets_cookie,

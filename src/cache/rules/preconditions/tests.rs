@@ -68,6 +68,7 @@ fn rfc9110_15_4_5_fields_of_a_304() {
     let kept: Lines<'_> = &[
         ("cache-control", "max-age=1"),
         ("cache-control", "public"),
+        ("cdn-cache-control", "max-age=2"),
         ("content-location", "/a"),
         ("date", THEN),
         ("expires", THEN),

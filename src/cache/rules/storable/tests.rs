@@ -100,6 +100,19 @@ fn i7_rfc9111_3_what_may_be_stored_and_shared() {
         ("5.2.2.4: no validator", get(200, &cc("no-cache, max-age=1")), both(No::NoFreshness)),
         ("4.1", get(200, &[("vary", "a, *"), ("cache-control", "max-age=1")]), both(No::VaryStar)),
         ("7.3", get(200, &[("set-cookie", "a=b"), ("cache-control", "max-age=1")]), both(No::SetCookie)),
+    ] {
+        assert_eq!(case.admit(&policy).map(drop), stored, "{section}: stored");
+        assert_eq!(case.share(&policy), shared, "{section}: shared");
+    }
+}
+
+#[test]
+fn i7_rfc9213_2_2_a_targeted_field_decides_on_storing() {
+    use NoStoreReason as No;
+    let policy = Policy::default();
+    let both = |reason| (Err(reason), Err(reason));
+    let fine = (Ok(()), Ok(()));
+    for (section, case, (stored, shared)) in [
         (
             "9213 2.2",
             get(200, &[("cdn-cache-control", "max-age=1"), ("cache-control", "no-store, private")]),
