@@ -120,9 +120,7 @@ pub(crate) fn growing(
         }
         Precondition::Send | Precondition::Forward => {
             let mut fields = shared.fields.clone();
-            if let Some(names) = head.announced.clone() {
-                fields.insert(TRAILER, names);
-            }
+            fields.extend(head.announced.clone().map(|names| (TRAILER, names)));
             response(shared.status, fields, body)
         }
     };
