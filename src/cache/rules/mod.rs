@@ -12,6 +12,7 @@ pub mod freshness;
 pub mod hop_by_hop;
 pub mod invalidation;
 pub mod key;
+pub mod part_fields;
 pub mod post;
 pub mod preconditions;
 pub mod range;
