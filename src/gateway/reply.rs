@@ -5,9 +5,9 @@ use super::cache_status::CacheStatus;
 use super::landing::Shared;
 use super::request::Request;
 use crate::cache::StoredResponse;
-use crate::cache::rules::part_fields;
 use crate::cache::rules::preconditions::{self, Answer as Precondition};
 use crate::cache::rules::range::{self, RangeAnswer};
+use crate::cache::rules::{RequestHead, part_fields, partial};
 use crate::clock::Timestamp;
 use crate::rate_limit::Fields;
 use bytes::{Bytes, BytesMut};
@@ -82,6 +82,31 @@ fn partial(stored: &StoredResponse, request: &Request, answer: RangeAnswer) -> R
             response(StatusCode::RANGE_NOT_SATISFIABLE, fields, Body::Empty)
         }
     }
+}
+
+/// Answers with a stored part; `None` where it does not have all that is asked for, or the client's
+/// conditions are the source's to decide.
+pub(crate) fn of_part(
+    stored: &StoredResponse,
+    request: &Request,
+    now: Timestamp,
+    status: CacheStatus,
+) -> Option<Answer> {
+    let head = RequestHead { method: &request.method, fields: &request.fields };
+    let slice = partial::answer(head, stored)?;
+    let mut response = match preconditions::evaluate(&request.fields, stored) {
+        Precondition::Forward => return None,
+        Precondition::NotModified => {
+            response(StatusCode::NOT_MODIFIED, preconditions::not_modified_fields(stored), Body::Empty)
+        }
+        Precondition::Send => {
+            let mut fields = part_fields::of_part(&stored.fields, &request.fields);
+            fields.insert(CONTENT_RANGE, range::content_range(&slice.content.range, slice.content.length));
+            response(StatusCode::PARTIAL_CONTENT, fields, Body::Full(slice.body))
+        }
+    };
+    response.headers_mut().insert(AGE, stored.current_age(now).as_secs().into());
+    Some(Answer { response, status, quota: None })
 }
 
 /// At most five parts of what is held anyway (`range::RANGES_MAX`).
