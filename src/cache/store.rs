@@ -3,6 +3,8 @@
 //! Whatever a tier has is judged against the purges since its fence at each lookup (I5); so a store
 //! or a promotion that loses a race against a purge is harmless.
 
+mod parts;
+
 use super::purge::log::Log;
 use super::purge::tables::Tables;
 use super::rules::ForwardReason;
@@ -20,6 +22,7 @@ use crate::telemetry::metrics;
 use ::metrics::Counter;
 use http::HeaderMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// The stored responses of this gateway.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub struct Cache {
     shared: Option<SharedTier>,
     clock: Clock,
     counters: Counters,
+    /// Whether a part was ever stored: until then nobody looks for one.
+    has_parts: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -69,6 +74,7 @@ impl Cache {
             shared,
             clock,
             counters: Counters::new(),
+            has_parts: AtomicBool::new(false),
         })
     }
 
@@ -191,6 +197,7 @@ impl Cache {
         }
         let stored = Arc::new(stored);
         self.memory.insert(key, &stored, self.clock.now());
+        self.forget_parts(key);
         ::metrics::counter!(metrics::STORED, "tier" => "memory").increment(1);
         if let Some(shared) = &self.shared {
             shared.tier.store(key, &stored);
@@ -221,6 +228,7 @@ impl Cache {
         // Only for the memory they take: from the number on they are gone for every lookup.
         for key in known {
             self.forget_purged(&key);
+            self.forget_parts(&key);
         }
         Applied { seq: number.0, scope }
     }

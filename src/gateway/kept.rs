@@ -1,5 +1,7 @@
-//! An answer that is kept for others while one client reads it: of a POST, for later reads.
+//! An answer that is kept for others while one client reads it: of a POST, for later reads, and what
+//! answers a range (`ranged.rs`).
 
+use super::ranged::Ranged;
 use crate::cache::rules::storable::Admitted;
 use crate::cache::{Cache, CacheKey, Lookup};
 use crate::source::{BodyError, SourceBody};
@@ -12,7 +14,32 @@ use std::task::{Context, Poll};
 
 /// What is stored once its content is complete.
 #[derive(Debug)]
-pub(crate) struct Keeping {
+pub(crate) enum Keeping {
+    /// The answer to a POST.
+    Posted(Posted),
+    /// What answers a range.
+    Ranged(Ranged),
+}
+
+impl Keeping {
+    fn cache(&self) -> &Cache {
+        match self {
+            Self::Posted(posted) => &posted.cache,
+            Self::Ranged(ranged) => ranged.cache(),
+        }
+    }
+
+    fn store(self, content: Bytes) {
+        match self {
+            Self::Posted(posted) => posted.store(content),
+            Self::Ranged(ranged) => ranged.store(content),
+        }
+    }
+}
+
+/// The answer to a POST that serves later reads.
+#[derive(Debug)]
+pub(crate) struct Posted {
     pub cache: Arc<Cache>,
     pub key: CacheKey,
     pub admitted: Admitted,
@@ -20,7 +47,7 @@ pub(crate) struct Keeping {
     pub request_fields: HeaderMap,
 }
 
-impl Keeping {
+impl Posted {
     /// Stores the whole, unless what is stored by now is younger: that was asked for later.
     fn store(self, whole: Bytes) {
         let received_at = self.admitted.head().received_at;
@@ -59,7 +86,7 @@ impl Kept {
 
     fn take(&mut self, data: &Bytes) {
         let Some(keeping) = &self.keeping else { return };
-        if (self.copy.len() + data.len()) as u64 > keeping.cache.object_bytes_max() {
+        if (self.copy.len() + data.len()) as u64 > keeping.cache().object_bytes_max() {
             (self.keeping, self.copy) = (None, BytesMut::new());
             return;
         }

@@ -17,10 +17,12 @@ mod listener;
 mod max_forwards;
 mod metrics;
 mod pace;
+mod part;
 mod pipeline;
 mod problem;
 mod proxy_status;
 mod query;
+mod ranged;
 mod read;
 mod relay;
 mod reply;
@@ -63,6 +65,7 @@ pub struct Gateway {
     clock: Clock,
     flights: Arc<Flights<Landing>>,
     background: Background,
+    room: ranged::Room,
     /// Fills and writes: work that no client owns.
     tasks: TaskTracker,
     open_connections: OpenConnections,
@@ -107,6 +110,7 @@ impl Gateway {
             clock: parts.clock,
             flights: Flights::new(),
             background: Background::new(),
+            room: ranged::Room::new(),
             tasks: TaskTracker::new(),
             open_connections: OpenConnections(::metrics::gauge!(names::CONNECTIONS)),
             settings,

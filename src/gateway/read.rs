@@ -6,6 +6,7 @@ use super::cache_status::{CacheStatus, StaleBy, Stored, Trouble};
 use super::fill::{Fill, Private};
 use super::forward::{self, Purpose};
 use super::landing::{Landing, Shared};
+use super::part;
 use super::problem::{GatewayError, SourceFailure};
 use super::relay;
 use super::reply::{self, Answer};
@@ -80,12 +81,16 @@ pub(crate) async fn answer_by(
             Lookup::Forward(why) => (None, why),
         };
         reason = why;
+        if stale.is_none() && request.method == Method::HEAD {
+            // What it brings is not compared with stored parts, so they go (RFC 9111 4.3.5).
+            gateway.cache.forget_parts(key);
+            break;
+        }
         if asked.is_some_and(|asked| asked.has(Flag::NoStore)) {
             break;
         }
-        let asks_for_less = request.method == Method::HEAD || is_partial(&request);
-        if stale.is_none() && asks_for_less {
-            break;
+        if stale.is_none() && is_partial(&request) {
+            return part::answer(gateway, route, key, request, reason, now).await;
         }
         let asked = asked.unwrap_or_default();
         let wanted = Wanted { gateway, route, key, request: &request, asked, stale, reason, now };

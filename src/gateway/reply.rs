@@ -7,11 +7,12 @@ use super::request::Request;
 use crate::cache::StoredResponse;
 use crate::cache::rules::preconditions::{self, Answer as Precondition};
 use crate::cache::rules::range::{self, RangeAnswer};
+use crate::cache::rules::{RequestHead, part_fields, partial};
 use crate::clock::Timestamp;
 use crate::rate_limit::Fields;
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT_RANGES, AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRAILER};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRAILER};
+use http::{HeaderMap, Method, Response, StatusCode};
 
 /// An answer, and how it came about.
 #[derive(Debug)]
@@ -50,42 +51,62 @@ pub(crate) fn stored(
             }
             response(stored.status, fields, Body::Empty)
         }
-        Precondition::Send => match range::evaluate(&request.method, &request.fields, stored) {
-            RangeAnswer::Whole => {
-                response(stored.status, stored.fields.clone(), Body::Full(stored.body.clone()))
-            }
-            part => partial(stored, part),
-        },
+        Precondition::Send => {
+            partial(stored, request, range::evaluate(&request.method, &request.fields, stored))
+        }
     };
     response.headers_mut().insert(AGE, age.into());
     Some(Answer { response, status, quota: None })
 }
 
 /// A part of a stored response (RFC 9110 14, 15.3.7, 15.5.17).
-fn partial(stored: &StoredResponse, answer: RangeAnswer) -> Response<Body> {
-    let length = stored.body.len() as u64;
-    let mut fields = stored.fields.clone();
-    fields.remove(CONTENT_LENGTH);
-    fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    let (status, body) = match answer {
-        RangeAnswer::Whole => (stored.status, Body::Full(stored.body.clone())),
+fn partial(stored: &StoredResponse, request: &Request, answer: RangeAnswer) -> Response<Body> {
+    let (whole, length) = (&stored.body, stored.body.len() as u64);
+    match answer {
+        RangeAnswer::Whole => response(stored.status, stored.fields.clone(), Body::Full(whole.clone())),
         RangeAnswer::Single(range) => {
+            let mut fields = part_fields::of_part(&stored.fields, &request.fields);
             fields.insert(CONTENT_RANGE, range::content_range(&range, length));
-            (StatusCode::PARTIAL_CONTENT, Body::Full(range::part(&stored.body, &range)))
+            response(StatusCode::PARTIAL_CONTENT, fields, Body::Full(range::part(whole, &range)))
         }
         RangeAnswer::Several(ranges) => {
+            let mut fields = part_fields::of_part(&stored.fields, &request.fields);
             let boundary = format!("{:032x}", fastrand::u128(..));
-            let content_type = stored.fields.get(CONTENT_TYPE);
-            let parts = range::multipart(&stored.body, &ranges, content_type, &boundary);
+            let parts = range::multipart(whole, &ranges, stored.fields.get(CONTENT_TYPE), &boundary);
             fields.insert(CONTENT_TYPE, range::multipart_type(&boundary));
-            (StatusCode::PARTIAL_CONTENT, Body::Full(joined(&parts)))
+            response(StatusCode::PARTIAL_CONTENT, fields, Body::Full(joined(&parts)))
         }
         RangeAnswer::Unsatisfiable => {
+            let mut fields = part_fields::of_unsatisfied(&stored.fields);
             fields.insert(CONTENT_RANGE, range::unsatisfied_range(length));
-            (StatusCode::RANGE_NOT_SATISFIABLE, Body::Empty)
+            response(StatusCode::RANGE_NOT_SATISFIABLE, fields, Body::Empty)
+        }
+    }
+}
+
+/// Answers with a stored part; `None` where it does not have all that is asked for, or the client's
+/// conditions are the source's to decide.
+pub(crate) fn of_part(
+    stored: &StoredResponse,
+    request: &Request,
+    now: Timestamp,
+    status: CacheStatus,
+) -> Option<Answer> {
+    let head = RequestHead { method: &request.method, fields: &request.fields };
+    let slice = partial::answer(head, stored)?;
+    let mut response = match preconditions::evaluate(&request.fields, stored) {
+        Precondition::Forward => return None,
+        Precondition::NotModified => {
+            response(StatusCode::NOT_MODIFIED, preconditions::not_modified_fields(stored), Body::Empty)
+        }
+        Precondition::Send => {
+            let mut fields = part_fields::of_part(&stored.fields, &request.fields);
+            fields.insert(CONTENT_RANGE, range::content_range(&slice.content.range, slice.content.length));
+            response(StatusCode::PARTIAL_CONTENT, fields, Body::Full(slice.body))
         }
     };
-    response(status, fields, body)
+    response.headers_mut().insert(AGE, stored.current_age(now).as_secs().into());
+    Some(Answer { response, status, quota: None })
 }
 
 /// At most five parts of what is held anyway (`range::RANGES_MAX`).

@@ -85,6 +85,16 @@ impl CacheKey {
         Self { text: text.into(), hash }
     }
 
+    /// Where parts of what this key finds are kept: another key, covered by the same purges.
+    #[must_use]
+    pub fn of_parts(&self) -> Self {
+        let marker = b"parts";
+        let length = u32::try_from(marker.len()).unwrap_or_default();
+        let text = [&self.text[..], &length.to_be_bytes(), marker].concat();
+        let hash = rapidhash_v3_seeded(&text, &SEED);
+        Self { text: text.into(), hash }
+    }
+
     /// The whole key, length-prefixed part by part.
     #[must_use]
     pub fn text(&self) -> &[u8] {
@@ -169,10 +179,15 @@ mod tests {
             key("http://h/a?b", Some(b"")),
             key("http://h/ab", None),
             key("http://h:81/a?b", None),
+            plain.of_parts(),
+            key("http://h/a?b", Some(b"parts")),
         ] {
             assert_ne!(plain, other);
         }
         assert_eq!((plain.authority(), plain.path(), plain.query()), ("h", "/a", Some("b")));
+        let parts = plain.of_parts();
+        assert_eq!((parts.authority(), parts.path(), parts.query()), ("h", "/a", Some("b")));
+        assert_ne!(parts, key("http://h/a", None).of_parts());
         assert_eq!(key("http://h/a", None).query(), None);
         assert_eq!(key("http://h/a?", None).query(), Some(""));
     }

@@ -1,11 +1,13 @@
 //! The rules of RFC 9111, a file per section. Pure: no I/O, no clock, no async; `now` is a value.
 //!
-//! A head arrives: [`storable::may_share`] for who waited, [`storable::admit`] for who comes later. A
-//! stored response is found by [`key`] and [`vary`]; [`reuse::assess`] says what may be done with it,
-//! [`preconditions`] and [`range`] how much of it is sent, [`validation`] how the source is asked about
-//! it. [`invalidation`] says what a write makes old, [`post`] what of its answer may serve reads.
+//! A head arrives: [`storable::may_share`] for who waited, [`storable::admit`] for who comes later,
+//! [`partial::admit`] for parts. A stored response is found by [`key`] and [`vary`]; [`reuse::assess`]
+//! says what may be done with it, [`preconditions`] and [`range`] how much of it is sent, [`validation`]
+//! how the source is asked about it. [`invalidation`] says what a write makes old, [`post`] what of its
+//! answer may serve reads.
 
 pub mod cache_control;
+pub mod content_range;
 pub mod date;
 pub mod entity_tag;
 pub mod freshness;
@@ -14,6 +16,8 @@ pub mod invalidation;
 pub mod key;
 #[cfg(test)]
 mod oracle;
+pub mod part_fields;
+pub mod partial;
 pub mod post;
 pub mod preconditions;
 pub mod range;
@@ -125,6 +129,9 @@ pub enum NoStoreReason {
     Bypass,
     /// The request said `no-store`, and the route honours it.
     ClientNoStore,
+    /// It answers a range, and is neither known to be a whole nor a part that may be used for others
+    /// (RFC 9111 3.3).
+    Partial,
 }
 
 impl NoStoreReason {
@@ -144,6 +151,7 @@ impl NoStoreReason {
             Self::Method => "method",
             Self::Bypass => "bypass",
             Self::ClientNoStore => "client-no-store",
+            Self::Partial => "partial",
         }
     }
 }

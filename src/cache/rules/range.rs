@@ -14,6 +14,12 @@ use std::ops::Range;
 /// Ranges of one request; a request for more gets the whole (14.2: it may be an attack).
 pub const RANGES_MAX: usize = 5;
 
+/// The unit that is understood (14.1.2); any other is ignored (14.2).
+pub(super) const UNIT: &str = "bytes";
+
+/// What may stand around the members of a list (5.6.3).
+const OPTIONAL_SPACE: [char; 2] = [' ', '\t'];
+
 /// What a request's Range makes of a stored response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RangeAnswer {
@@ -27,21 +33,39 @@ pub enum RangeAnswer {
     Unsatisfiable,
 }
 
-/// Evaluates If-Range and Range, after the other conditions (13.2.2).
+/// Evaluates If-Range and Range against a complete stored response, after the other conditions (13.2.2).
 #[must_use]
 pub fn evaluate(method: &Method, request: &HeaderMap, stored: &StoredResponse) -> RangeAnswer {
+    if stored.status != StatusCode::OK {
+        return RangeAnswer::Whole;
+    }
+    asked(method, request, stored, byte_count(&stored.body))
+}
+
+/// What a request asks of a representation that has `length` bytes and the fields of `stored`, however
+/// many of its bytes are stored.
+pub(super) fn asked(
+    method: &Method,
+    request: &HeaderMap,
+    stored: &StoredResponse,
+    length: u64,
+) -> RangeAnswer {
     let mut lines = request.get_all(RANGE).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return RangeAnswer::Whole };
     // RFC 10008 2.8: for QUERY as for GET; 14.2: nothing is defined for others.
     let has_ranges = matches!(*method, Method::GET | Method::QUERY);
-    if !has_ranges || stored.status != StatusCode::OK || !is_if_range_true(request, stored) {
+    if !has_ranges || !is_if_range_true(request, stored) {
         return RangeAnswer::Whole;
     }
-    let length = u64::try_from(stored.body.len()).unwrap_or(u64::MAX);
     match line.to_str().ok().and_then(parse) {
         Some(specs) => satisfy(&specs, length),
         None => RangeAnswer::Whole,
     }
+}
+
+/// The length of a body.
+pub(super) fn byte_count(body: &Bytes) -> u64 {
+    u64::try_from(body.len()).unwrap_or(u64::MAX)
 }
 
 /// True without If-Range, or where it names exactly what is stored by a strong validator (13.1.5).
@@ -74,8 +98,8 @@ impl Spec {
             ("", length) => Some(Self::Suffix(position(length)?)),
             (first, "") => Some(Self::Positions { first: position(first)?, last: u64::MAX }),
             (first, last) => {
-                let (first, last) = (position(first)?, position(last)?);
-                (first <= last).then_some(Self::Positions { first, last })
+                let range = Self::Positions { first: position(first)?, last: position(last)? };
+                (!is_less(last, first)).then_some(range)
             }
         }
     }
@@ -91,18 +115,26 @@ impl Spec {
 }
 
 /// Digits; a number that is too large is beyond any length.
-fn position(text: &str) -> Option<u64> {
+pub(super) fn position(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
-/// A set of ranges; `None` where the field is to be ignored: another unit, malformed, or too many.
+/// Compares numbers by their digits, so that those beyond 64 bits are compared too.
+fn is_less(one: &str, other: &str) -> bool {
+    let (one, other) = (one.trim_start_matches('0'), other.trim_start_matches('0'));
+    (one.len(), one) < (other.len(), other)
+}
+
+/// A set of ranges (14.1.1, 5.6.1); `None` where the field is to be ignored: another unit, malformed, or
+/// too many.
 fn parse(line: &str) -> Option<Vec<Spec>> {
     let (unit, set) = line.split_once('=')?;
-    if !unit.trim().eq_ignore_ascii_case("bytes") {
+    if !unit.eq_ignore_ascii_case(UNIT) || set.starts_with(OPTIONAL_SPACE) {
         return None;
     }
-    let members = set.split(',').map(str::trim).filter(|member| !member.is_empty());
+    let members = set.split(',').map(|member| member.trim_matches(OPTIONAL_SPACE));
+    let members = members.filter(|member| !member.is_empty());
     let specs: Vec<Spec> = members.take(RANGES_MAX + 1).map(Spec::parse).collect::<Option<_>>()?;
     (!specs.is_empty() && specs.len() <= RANGES_MAX).then_some(specs)
 }
@@ -172,10 +204,12 @@ pub fn multipart(
     content_type: Option<&HeaderValue>,
     boundary: &str,
 ) -> Vec<Bytes> {
-    let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
+    let length = byte_count(body);
     let mut chunks = Vec::with_capacity(ranges.len() * 2 + 1);
+    let mut line_end = "";
     for range in ranges {
-        let mut head = format!("\r\n--{boundary}\r\n").into_bytes();
+        let mut head = format!("{line_end}--{boundary}\r\n").into_bytes();
+        line_end = "\r\n";
         if let Some(content_type) = content_type {
             head.extend_from_slice(b"Content-Type: ");
             head.extend_from_slice(content_type.as_bytes());

@@ -21,7 +21,7 @@ use crate::rate_limit::{Caller, Fields, Quotas, Stage, Verdict};
 use crate::source::Source;
 use crate::target::{Target, TargetError};
 use http::Method;
-use http::header::{IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
+use http::header::{IF_MATCH, IF_UNMODIFIED_SINCE, RANGE};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -153,9 +153,10 @@ fn is_for_the_source(request: &Request) -> bool {
     [IF_MATCH, IF_UNMODIFIED_SINCE].iter().any(|name| request.fields.contains_key(name))
 }
 
-/// Whether a read asks for a part: where nothing is stored, that is the source's affair.
+/// Whether a read asks for a part: where nothing is stored, that is the source's affair. If-Range alone
+/// asks for nothing (RFC 9110 13.1.5).
 pub(crate) fn is_partial(request: &Request) -> bool {
-    [RANGE, IF_RANGE].iter().any(|name| request.fields.contains_key(name))
+    request.fields.contains_key(RANGE)
 }
 
 /// All routes, in their order.

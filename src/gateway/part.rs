@@ -1,0 +1,118 @@
+//! A read that asks for a part where no whole is stored: answered from a stored part that has all of it,
+//! else forwarded as it is; the answer is kept where that is right (RFC 9111 3.3).
+
+use super::Gateway;
+use super::body::Body;
+use super::cache_status::{CacheStatus, Stored};
+use super::content::Content;
+use super::forward::{self, Purpose};
+use super::forwarded;
+use super::kept::{Keeping, Kept};
+use super::problem::{GatewayError, SourceFailure};
+use super::ranged::Ranged;
+use super::relay;
+use super::reply::{self, Answer};
+use super::request::Request;
+use super::route::Route;
+use crate::cache::rules::partial::{self, Forwarded, Piece};
+use crate::cache::rules::reuse::{Demand, demand};
+use crate::cache::rules::{Exchange, ForwardReason, NoStoreReason, RequestHead, ResponseHead};
+use crate::cache::{CacheKey, Found};
+use crate::clock::Timestamp;
+use crate::rate_limit::Stage;
+use crate::source::SourceBody;
+use http::header::VIA;
+use http::{Method, Response};
+use http_body::Body as _;
+use std::sync::Arc;
+
+/// Answers a GET with a Range, or forwards it.
+///
+/// # Errors
+/// [`GatewayError`]
+pub(crate) async fn answer(
+    gateway: &Arc<Gateway>,
+    route: &Arc<Route>,
+    key: &CacheKey,
+    request: Request,
+    reason: ForwardReason,
+    now: Timestamp,
+) -> Result<Answer, GatewayError> {
+    if request.method != Method::GET || !request.content.is_none() {
+        return relay::alone(route, request, reason, now).await;
+    }
+    let Some(found) = gateway.cache.lookup_part(key, &request.fields, now) else {
+        return fetch(gateway, route, key, request, reason, now).await;
+    };
+    match hit(&found, route, &request, now) {
+        Some(answer) => Ok(answer),
+        None => fetch(gateway, route, key, request, ForwardReason::Partial, now).await,
+    }
+}
+
+fn hit(found: &Found, route: &Route, request: &Request, now: Timestamp) -> Option<Answer> {
+    // The request's own Cache-Control, where it counts (RFC 9111 5.2.1).
+    if route.directives(request).is_some_and(|asked| demand(&found.stored, &asked, now) != Demand::AsUsual) {
+        return None;
+    }
+    let status = CacheStatus::Hit { ttl: found.stored.ttl_seconds(now), tier: found.tier };
+    reply::of_part(&found.stored, request, now, status)
+}
+
+/// Forwards the request for this client alone, and keeps the answer where it may be.
+async fn fetch(
+    gateway: &Arc<Gateway>,
+    route: &Arc<Route>,
+    key: &CacheKey,
+    request: Request,
+    reason: ForwardReason,
+    now: Timestamp,
+) -> Result<Answer, GatewayError> {
+    let quota = route.admit(Stage::Source, &request, now)?;
+    let head = forward::head(route, &request, Purpose::Relay);
+    let (requested_at, fence) = (gateway.clock.now(), gateway.cache.fence());
+    let sending = relay::exchange(route, head, Content::None, route.content_bounds, reason);
+    let late = |_| GatewayError::Source(SourceFailure::Timeout, reason);
+    let response = tokio::time::timeout_at(request.deadline, sending).await.map_err(late)??;
+    let received_at = gateway.clock.now();
+    let exchange = Exchange { requested_at, received_at, fence, jitter: fastrand::f64() };
+    let (mut parts, body) = response.into_parts();
+    forwarded::append(&mut parts.headers, &VIA, "1.1 tidegate");
+    let head = ResponseHead { status: parts.status, fields: &parts.headers };
+    let piece = admit(gateway, route, &request, head, &body, &exchange);
+    forward::end_to_end(&mut parts.headers);
+    let place = piece.as_ref().ok().and_then(|piece| gateway.room.place(piece.bytes()));
+    let (body, stored) = match (piece, place) {
+        (Ok(piece), Some(place)) => {
+            let (gateway, route, key) = (Arc::clone(gateway), Arc::clone(route), key.clone());
+            let fields = request.fields;
+            let ranged = Ranged { gateway, route, key, request_fields: fields, exchange, piece, place };
+            (Body::Kept(Box::new(Kept::new(body, Keeping::Ranged(ranged)))), Stored::Yes)
+        }
+        (Ok(_), None) => (Body::forwarded(body), Stored::No(NoStoreReason::TooLarge)),
+        (Err(why), _) => (Body::forwarded(body), Stored::No(why)),
+    };
+    let status = CacheStatus::Forwarded { reason, status: parts.status, stored };
+    Ok(Answer { response: Response::from_parts(parts, body), status, quota: Some(quota) })
+}
+
+/// Whether an answer may be kept: where the rules allow it, its framing says what Content-Range does,
+/// and a tier has room for it.
+fn admit(
+    gateway: &Gateway,
+    route: &Route,
+    request: &Request,
+    response: ResponseHead<'_>,
+    body: &SourceBody,
+    exchange: &Exchange,
+) -> Result<Piece, NoStoreReason> {
+    let request = RequestHead { method: &request.method, fields: &request.fields };
+    let piece = partial::admit(Forwarded { request, policy: &route.settings.cache, exchange }, response)?;
+    if body.size_hint().exact() != Some(piece.bytes()) {
+        return Err(NoStoreReason::Partial);
+    }
+    if piece.bytes() > gateway.cache.object_bytes_max() {
+        return Err(NoStoreReason::TooLarge);
+    }
+    Ok(piece)
+}
