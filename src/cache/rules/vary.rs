@@ -3,8 +3,11 @@
 //! What is compared is normalised when stored and when looked up, by the same function. Only for fields
 //! whose syntax is known is anything but the joining of lines taken away.
 
+mod ranked;
+
 use http::header::{ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use ranked::Case;
 
 /// Fields that one response may vary on; a response that names more is taken to vary on anything.
 pub const SELECTING_FIELDS_MAX: usize = 32;
@@ -66,7 +69,16 @@ pub fn selecting_fields(
 /// Whether a request selects what was stored with these fields.
 #[must_use]
 pub fn matches(selecting: &[(HeaderName, Option<HeaderValue>)], request: &HeaderMap) -> bool {
-    selecting.iter().all(|(name, stored)| normalised(request, name) == *stored)
+    let is_same = |(name, stored): &(HeaderName, Option<HeaderValue>)| {
+        is_verbatim(request, name, stored.as_ref()) || normalised(request, name) == *stored
+    };
+    selecting.iter().all(is_same)
+}
+
+/// Whether a request has just what is stored, which is in its one form: this spares the usual hit the work.
+fn is_verbatim(request: &HeaderMap, name: &HeaderName, stored: Option<&HeaderValue>) -> bool {
+    let mut lines = request.get_all(name).iter();
+    lines.next() == stored && lines.next().is_none()
 }
 
 /// The one form of a request field that is compared; `None`: absent.
@@ -77,8 +89,8 @@ pub fn normalised(request: &HeaderMap, name: &HeaderName) -> Option<HeaderValue>
     }
     let mut lines = request.get_all(name).iter().peekable();
     let first = lines.next()?;
-    let is_list = [ACCEPT, ACCEPT_LANGUAGE, ACCEPT_CHARSET].contains(name);
-    if !is_list && lines.peek().is_none() && first.as_bytes().trim_ascii().len() == first.len() {
+    let list = ranked_list(name);
+    if list.is_none() && lines.peek().is_none() && first.as_bytes().trim_ascii().len() == first.len() {
         // The usual case costs a hit no copy.
         return Some(first.clone());
     }
@@ -87,40 +99,20 @@ pub fn normalised(request: &HeaderMap, name: &HeaderName) -> Option<HeaderValue>
         joined.extend_from_slice(b", ");
         joined.extend_from_slice(line.as_bytes().trim_ascii());
     }
-    if is_list {
-        joined = without_list_space(&joined);
-        if name != ACCEPT {
-            joined.make_ascii_lowercase();
-        }
+    if let Some(case) = list {
+        joined = ranked::normalised(&joined, case);
     }
     // Parts of valid values joined by a comma are a valid value.
     HeaderValue::from_bytes(&joined).ok().or_else(|| Some(first.clone()))
 }
 
-/// Takes the optional space around `,` and `;` away where no quoted string holds it (RFC 9110 5.6.1).
-fn without_list_space(value: &[u8]) -> Vec<u8> {
-    let mut kept: Vec<u8> = Vec::with_capacity(value.len());
-    let (mut quoted, mut escaped, mut after_separator) = (false, false, false);
-    for &byte in value {
-        if quoted {
-            quoted = escaped || byte != b'"';
-            escaped = !escaped && byte == b'\\';
-            kept.push(byte);
-            continue;
-        }
-        match byte {
-            b' ' | b'\t' if after_separator => continue,
-            b',' | b';' => {
-                let end = kept.trim_ascii_end().len();
-                kept.truncate(end);
-            }
-            b'"' => quoted = true,
-            _ => {}
-        }
-        after_separator = matches!(byte, b',' | b';');
-        kept.push(byte);
+/// Which letters count in a field that is a list of alternatives with weights; `None`: it is none.
+fn ranked_list(name: &HeaderName) -> Option<Case> {
+    if [ACCEPT_LANGUAGE, ACCEPT_CHARSET].contains(name) {
+        Some(Case::Folded)
+    } else {
+        (name == ACCEPT).then_some(Case::FoldedBesideValues)
     }
-    kept
 }
 
 /// Accept-Encoding as the source gets it: the known codings that the client takes, in a fixed order.
