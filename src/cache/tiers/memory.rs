@@ -1,13 +1,16 @@
 //! The first tier: what is ready to be sent, bounded by its bytes.
 
+use crate::cache::rules::date::{self, whole_seconds};
 use crate::cache::rules::reuse::retention;
 use crate::cache::{CacheKey, StoredResponse};
 use crate::clock::Timestamp;
 use crate::telemetry::metrics;
+use http::header::DATE;
 use http::{HeaderName, HeaderValue};
 use moka::Expiry;
 use moka::ops::compute::Op;
 use rapidhash::fast::RandomState;
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,7 +26,9 @@ const FIELD_OVERHEAD: usize = 96;
 /// What selects a variant.
 type Selecting = [(HeaderName, Option<HeaderValue>)];
 
-/// The stored responses of one key, the most recent first.
+/// The stored responses of one key, in the order in which a request chooses among those it selects:
+/// those that vary on something first (RFC 9111 4.1, last paragraph but one), then the most recent by
+/// Date (RFC 9111 4).
 #[derive(Debug)]
 pub(crate) struct Variants {
     list: Vec<Variant>,
@@ -34,12 +39,14 @@ pub(crate) struct Variants {
 #[derive(Debug)]
 struct Variant {
     stored: Arc<StoredResponse>,
+    /// Its Date: when the source made it.
+    dated: Timestamp,
     /// The second of its last use: written at most once a second, so that hits share the line.
     used: AtomicU64,
 }
 
 impl Variants {
-    /// The stored responses, the most recent first.
+    /// The stored responses, in the order in which they are chosen.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<StoredResponse>> {
         self.list.iter().map(|variant| &variant.stored)
     }
@@ -67,6 +74,7 @@ impl Variants {
         others
             .map(|variant| Variant {
                 stored: Arc::clone(&variant.stored),
+                dated: variant.dated,
                 used: AtomicU64::new(variant.used.load(Ordering::Relaxed)),
             })
             .collect()
@@ -142,7 +150,12 @@ impl Memory {
                 drop_least_used(&mut list);
             }
             let used = AtomicU64::new(now.as_millis() / 1000);
-            list.insert(0, Variant { stored: Arc::clone(stored), used });
+            let dated = date::of_field(&stored.fields, &DATE).unwrap_or(stored.received_at);
+            list.insert(0, Variant { stored: Arc::clone(stored), dated, used });
+            // Stable: what came last is first among those of one second.
+            list.sort_by_key(|variant| {
+                (variant.stored.selecting_fields.is_empty(), Reverse(whole_seconds(variant.dated)))
+            });
             Op::Put(Arc::new(Variants::new(key, list, now)))
         });
     }
@@ -182,7 +195,7 @@ pub(crate) fn body_bytes(stored: &StoredResponse) -> u64 {
 }
 
 fn drop_least_used(list: &mut Vec<Variant>) {
-    // Of several, the one stored longest ago.
+    // Of several, the one that is chosen last.
     let least = list
         .iter()
         .enumerate()
@@ -232,6 +245,28 @@ mod tests {
         assert_eq!(bodies(&memory, &key), ["zwei", "one"], "older news changes nothing");
         memory.remove_variant(&key, &varying("de", "", NOW).selecting_fields, NOW);
         assert_eq!(bodies(&memory, &key), ["one"]);
+    }
+
+    #[test]
+    fn rfc9111_4_1_those_that_vary_then_the_most_recent_by_date() {
+        let memory = Memory::new(1 << 20, 1 << 20);
+        let key = key("http://h/a");
+        let dated = |stored: StoredResponse, seconds: u64| {
+            let mut stored = stored;
+            stored.fields.insert(DATE, date::format(Timestamp::from_millis(seconds * 1000)));
+            Arc::new(stored)
+        };
+        for stored in [
+            dated(varying("1", "20 s, first", NOW), 20),
+            dated(response("40 s, for all", NOW), 40),
+            dated(varying("2", "30 s", NOW), 30),
+            dated(varying("3", "10 s", NOW), 10),
+            dated(varying("4", "20 s, last", NOW), 20),
+        ] {
+            memory.insert(&key, &stored, NOW);
+        }
+        let expected = ["30 s", "20 s, last", "20 s, first", "10 s", "40 s, for all"];
+        assert_eq!(bodies(&memory, &key), expected);
     }
 
     #[test]

@@ -146,7 +146,9 @@ async fn remove(parts: &Parts, key: &CacheKey, stored: &StoredResponse) -> Resul
     let primary = parts.naming.primary(key);
     let place = match parts.marker(&primary, WRITE_BUDGET).await? {
         Some(marker) => parts.naming.variant(key, marker.generation, &stored.selecting_fields),
-        None => primary,
+        None if stored.selecting_fields.is_empty() => primary,
+        // What stands there now varies on nothing: it is another response.
+        None => return Ok(()),
     };
     parts.redis.remove(&place.name, WRITE_BUDGET).await
 }
