@@ -112,6 +112,17 @@ impl Cache {
         self.look_in_memory(key, request, now)
     }
 
+    /// What memory has of a key, whatever selects it, in the order in which requests choose; as purges
+    /// have left it.
+    #[must_use]
+    pub fn variants(&self, key: &CacheKey) -> Vec<Arc<StoredResponse>> {
+        let Some(variants) = self.memory.get(key) else { return Vec::new() };
+        let standing = |stored: &Arc<StoredResponse>| {
+            as_it_stands(stored, self.purged.judge(key, &stored.tags, stored.fence))
+        };
+        variants.iter().filter_map(standing).collect()
+    }
+
     /// What memory has for a request.
     fn look_in_memory(&self, key: &CacheKey, request: &HeaderMap, now: Timestamp) -> Lookup {
         let Some(variants) = self.memory.get(key) else { return Lookup::Forward(ForwardReason::UriMiss) };

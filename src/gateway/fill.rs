@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! send -> no answer            land Failed
-//!      -> 304 to a validation  freshen, store, land Validated
+//!      -> 304 to a validation  freshen, store, land Validated; it names something else: send once more,
+//!      |                       without conditions
 //!      -> head may be shared   land Shared, then pump the body: complete -> store, close
 //!      |                                                        broken   -> abort, close
 //!      |                                                        nobody reads, far from done -> drop
@@ -13,6 +14,7 @@ use super::Gateway;
 use super::cache_status::Stored;
 use super::forward::{self, Head};
 use super::forwarded;
+use super::freshening::Freshening;
 use super::landing::{Landing, Shared};
 use super::problem::SourceFailure;
 use super::route::Route;
@@ -21,7 +23,7 @@ use crate::cache::collapse::Lead;
 use crate::cache::growing::{Growing, Pushed};
 use crate::cache::rules::reuse::{Failure, Verdict, assess, may_use_on_failure};
 use crate::cache::rules::storable::{self, Admitted};
-use crate::cache::rules::validation::{self, Freshened};
+use crate::cache::rules::validation::{self, Asked};
 use crate::cache::rules::{Exchange, ForwardReason, NoStoreReason, RequestHead, ResponseHead};
 use crate::cache::{CacheKey, StoredResponse};
 use crate::source::SourceBody;
@@ -72,37 +74,49 @@ struct Arrived {
 impl Fill {
     /// Runs to its end, whoever waits.
     pub(crate) async fn run(self, lead: Lead<Landing>, private: Option<oneshot::Sender<Private>>) {
-        let mut stale = self.stale.clone();
+        let mut asked = self.asked();
         loop {
-            let arrived = match self.forward(&lead, stale.as_deref()).await {
+            let arrived = match self.forward(&lead, &asked).await {
                 Ok(arrived) => arrived,
                 Err(failure) => {
                     lead.close();
                     return lead.land(Landing::Failed(failure));
                 }
             };
-            match stale.take() {
-                Some(stored) if arrived.parts.status == StatusCode::NOT_MODIFIED => {
-                    if let Some(freshened) = self.freshen(&stored, &arrived) {
+            match std::mem::take(&mut asked) {
+                _ if arrived.parts.status != StatusCode::NOT_MODIFIED => {
+                    return self.take(&lead, arrived, private).await;
+                }
+                // No condition was sent that could fail: nobody could use this.
+                Asked::Nothing => {
+                    lead.close();
+                    return lead.land(Landing::Failed(SourceFailure::Protocol));
+                }
+                asked => {
+                    if let Some(freshened) = self.freshen(&asked, &arrived) {
                         lead.close();
                         return lead.land(freshened);
                     }
                     // The 304 does not fit what is stored: ask for the whole, once.
                 }
-                _ => return self.take(&lead, arrived, private).await,
             }
         }
     }
 
-    async fn forward(
-        &self,
-        lead: &Lead<Landing>,
-        stale: Option<&StoredResponse>,
-    ) -> Result<Arrived, SourceFailure> {
-        let mut head = self.head.clone();
-        if let Some(stored) = stale {
-            validation::add_conditions(stored, &mut head.fields);
+    /// What the source is asked about first.
+    fn asked(&self) -> Asked {
+        match (&self.stale, self.reason) {
+            (Some(stored), _) => Asked::Selected(Arc::clone(stored)),
+            (None, ForwardReason::VaryMiss) => {
+                validation::askable(self.gateway.cache.variants(&self.key), &self.request_fields)
+            }
+            (None, _) => Asked::Nothing,
         }
+    }
+
+    async fn forward(&self, lead: &Lead<Landing>, asked: &Asked) -> Result<Arrived, SourceFailure> {
+        let mut head = self.head.clone();
+        validation::add_conditions(asked, &mut head.fields);
         let requested_at = self.gateway.clock.now();
         let body = crate::source::full(head.held.clone().unwrap_or_default());
         let response = forward::send(&self.route, head, body, None, self.reason)
@@ -114,22 +128,16 @@ impl Fill {
         Ok(Arrived { parts, body, exchange })
     }
 
-    /// What a 304 makes of what is stored; `None` where it speaks of something else.
-    fn freshen(&self, stored: &Arc<StoredResponse>, arrived: &Arrived) -> Option<Landing> {
-        let policy = &self.route.settings.cache;
-        let request = RequestHead { method: &self.head.method, fields: &self.request_fields };
-        let fields = &arrived.parts.headers;
-        match validation::freshen(stored, request, fields, policy, &arrived.exchange) {
-            Freshened::Kept(freshened) => {
-                let stored = self.gateway.cache.store(&self.key, freshened);
-                Some(Landing::Validated(stored.unwrap_or_else(Arc::from)))
-            }
-            Freshened::NotKept(once, _) => {
-                self.gateway.cache.discard(&self.key, stored);
-                Some(Landing::ValidatedOnce(Arc::new(once)))
-            }
-            Freshened::Mismatch => None,
-        }
+    /// What a 304 lands; `None` where it speaks of something else.
+    fn freshen(&self, asked: &Asked, arrived: &Arrived) -> Option<Landing> {
+        let freshening = Freshening {
+            gateway: &self.gateway,
+            route: &self.route,
+            key: &self.key,
+            request_fields: &self.request_fields,
+            exchange: &arrived.exchange,
+        };
+        freshening.not_modified(asked, &arrived.parts.headers)
     }
 
     /// Shares and stores an answer, or hands it to the leader alone.
@@ -211,11 +219,24 @@ impl Fill {
         });
         let store = |whole: Bytes| {
             if let Ok(admitted) = admitted {
-                // Purged meanwhile: those who waited have it, nobody else will.
-                drop(self.gateway.cache.store(&self.key, admitted.into_stored(whole)));
+                self.store(admitted.into_stored(whole));
             }
+            // Before anybody sees the end: who then asks for another variant must not meet this flight.
+            lead.close();
         };
         pump(lead, body, &growing, store).await;
+    }
+
+    fn store(&self, whole: StoredResponse) {
+        let cache = &self.gateway.cache;
+        // A full answer says that what it was asked about is not suitable any more (RFC 9111 4.3.3). Selected
+        // by other fields, that would not be replaced, but chosen and asked about again and again.
+        if let Some(stale) = self.stale.as_ref().filter(|old| old.selecting_fields != whole.selecting_fields)
+        {
+            cache.discard(&self.key, stale);
+        }
+        // Purged meanwhile: those who waited have it, nobody else will.
+        drop(cache.store(&self.key, whole));
     }
 }
 

@@ -27,6 +27,9 @@ pub(crate) enum Purpose {
     Relay,
     /// To fill the cache: a whole representation, whatever the client has of it.
     Fill,
+    /// A client's HEAD, whose answer also speaks of what is stored: the client's own request, but for the
+    /// codings, which are what a GET would ask for.
+    Head,
 }
 
 /// A head for the source.
@@ -52,7 +55,7 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
     // What a fill brings is for many, and stored without its trailers.
     let (trailers, announced) = match purpose {
         Purpose::Relay => (Welcome::of(request.version, &fields), trailers::announced(&fields)),
-        Purpose::Fill => (Welcome::No, None),
+        Purpose::Fill | Purpose::Head => (Welcome::No, None),
     };
     hop_by_hop::remove(&mut fields);
     for name in [CONTENT_LENGTH, EXPECT] {
@@ -61,6 +64,8 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
     remove_own(&mut fields);
     if purpose == Purpose::Fill {
         validation::remove_conditions(&mut fields);
+    }
+    if purpose != Purpose::Relay {
         match folded_accept_encoding(&fields) {
             Some(folded) => fields.insert(ACCEPT_ENCODING, folded),
             None => fields.remove(ACCEPT_ENCODING),
@@ -77,7 +82,7 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
     let method = match (purpose, &request.method) {
         // What HEAD asks for is filled by GET.
         (Purpose::Fill, &Method::HEAD) => Method::GET,
-        (Purpose::Fill | Purpose::Relay, method) => method.clone(),
+        (Purpose::Fill | Purpose::Relay | Purpose::Head, method) => method.clone(),
     };
     Head {
         method,

@@ -4,6 +4,7 @@ use super::cache_status::Stored;
 use super::problem::SourceFailure;
 use crate::cache::StoredResponse;
 use crate::cache::growing::Growing;
+use crate::cache::rules::NoStoreReason;
 use http::HeaderValue;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ pub(crate) enum Landing {
     /// The source confirmed what was stored (304): here it is, freshened.
     Validated(Arc<StoredResponse>),
     /// The source confirmed it, and that it may not be kept (`private`, `no-store`): for the leader.
-    ValidatedOnce(Arc<StoredResponse>),
+    ValidatedOnce(Arc<StoredResponse>, NoStoreReason),
     /// The answer may not be shared: everyone forwards for themselves.
     Alone,
     /// There was no answer.

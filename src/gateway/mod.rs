@@ -9,6 +9,7 @@ mod content;
 mod fill;
 mod forward;
 mod forwarded;
+mod freshening;
 mod gate;
 mod interim;
 mod kept;

@@ -1,5 +1,7 @@
 //! The way of a read: what is stored, else what somebody's forward brings, else the source.
 
+mod head;
+
 use super::Gateway;
 use super::body::Body;
 use super::cache_status::{CacheStatus, StaleBy, Stored, Trouble};
@@ -15,7 +17,7 @@ use super::route::{Route, is_partial};
 use crate::cache::collapse::{Follower, Joined, Lead, Role};
 use crate::cache::rules::cache_control::{Directives, Flag};
 use crate::cache::rules::reuse::{Demand, Failure, Verdict, assess, demand, insists, may_use_on_failure};
-use crate::cache::rules::{ForwardReason, vary};
+use crate::cache::rules::{ForwardReason, preconditions, vary};
 use crate::cache::{Cache, CacheKey, Fence, Found, Lookup, Standing, StoredResponse};
 use crate::clock::Timestamp;
 use crate::rate_limit::{Fields, Stage};
@@ -54,6 +56,9 @@ pub(crate) async fn answer_by(
 ) -> Result<Answer, GatewayError> {
     let asked = route.directives(&request);
     let mut reason = ForwardReason::Miss;
+    if preconditions::are_for_the_source(&request.fields) {
+        return for_the_source(gateway, route, key, request, now).await;
+    }
     for _ in 0..ROUNDS_MAX {
         let mut lookup = gateway.cache.lookup(key, &request.fields, now).await;
         if let Some(asked) = &asked {
@@ -81,24 +86,42 @@ pub(crate) async fn answer_by(
             Lookup::Forward(why) => (None, why),
         };
         reason = why;
-        if stale.is_none() && request.method == Method::HEAD {
-            // What it brings is not compared with stored parts, so they go (RFC 9111 4.3.5).
-            gateway.cache.forget_parts(key);
-            break;
-        }
-        if asked.is_some_and(|asked| asked.has(Flag::NoStore)) {
-            break;
-        }
-        if stale.is_none() && is_partial(&request) {
-            return part::answer(gateway, route, key, request, reason, now).await;
-        }
+        let no_store = asked.is_some_and(|asked| asked.has(Flag::NoStore));
         let asked = asked.unwrap_or_default();
         let wanted = Wanted { gateway, route, key, request: &request, asked, stale, reason, now };
+        if request.method == Method::HEAD {
+            return wanted.forwarded_head().await;
+        }
+        if no_store {
+            break;
+        }
+        if wanted.stale.is_none() && is_partial(&request) {
+            return part::answer(gateway, route, key, request, reason, now).await;
+        }
         match wanted.collapsed().await? {
             Outcome::Answered(answer) => return Ok(*answer),
             Outcome::OtherVariant => {}
             Outcome::Alone => break,
         }
+    }
+    relay::alone(route, request, reason, now).await
+}
+
+/// Forwards a request whose conditions only the source can decide on.
+async fn for_the_source(
+    gateway: &Arc<Gateway>,
+    route: &Arc<Route>,
+    key: &CacheKey,
+    request: Request,
+    now: Timestamp,
+) -> Result<Answer, GatewayError> {
+    let (asked, reason) = (route.directives(&request).unwrap_or_default(), ForwardReason::Request);
+    if asked.has(Flag::OnlyIfCached) {
+        return Err(GatewayError::OnlyIfCached);
+    }
+    if request.method == Method::HEAD {
+        let wanted = Wanted { gateway, route, key, request: &request, asked, stale: None, reason, now };
+        return wanted.forwarded_head().await;
     }
     relay::alone(route, request, reason, now).await
 }
@@ -223,9 +246,9 @@ impl Wanted<'_> {
             Err(_) => self.failed(SourceFailure::Timeout),
             Ok(None) => Err(GatewayError::Panicked),
             Ok(Some(Landing::Failed(failure))) => self.failed(failure),
-            Ok(Some(Landing::Validated(stored))) => Ok(self.validated(&stored, &part)),
-            Ok(Some(Landing::ValidatedOnce(stored))) => match part {
-                Part::Leader(_) => Ok(self.validated(&stored, &part)),
+            Ok(Some(Landing::Validated(stored))) => Ok(self.validated(&stored, Stored::Yes, &part)),
+            Ok(Some(Landing::ValidatedOnce(stored, why))) => match part {
+                Part::Leader(_) => Ok(self.validated(&stored, Stored::No(why), &part)),
                 Part::Follower => Ok(Outcome::Alone),
             },
             Ok(Some(Landing::SharedOnce(shared))) => match part {
@@ -254,11 +277,11 @@ impl Wanted<'_> {
         Ok((follower, Part::Leader(Leader { private: receiver, quota })))
     }
 
-    fn validated(&self, stored: &StoredResponse, part: &Part) -> Outcome {
+    fn validated(&self, stored: &StoredResponse, kept: Stored, part: &Part) -> Outcome {
         if !vary::matches(&stored.selecting_fields, &self.request.fields) {
             return Outcome::OtherVariant;
         }
-        let status = self.forwarded_status(StatusCode::NOT_MODIFIED, Stored::Yes, part);
+        let status = self.forwarded_status(StatusCode::NOT_MODIFIED, kept, part);
         let now = self.gateway.clock.now();
         let answer = reply::stored(stored, self.request, now, status);
         answer.map_or(Outcome::Alone, |answer| Outcome::Answered(Box::new(part.told(answer))))
@@ -297,7 +320,8 @@ impl Wanted<'_> {
             stored: Stored::No(why),
         };
         let quota = Some(leader.quota);
-        Outcome::Answered(Box::new(Answer { response: response.map(Body::forwarded), status, quota }))
+        let response = reply::private(response, self.request, self.gateway.clock.now());
+        Outcome::Answered(Box::new(Answer { response, status, quota }))
     }
 
     fn forwarded_status(&self, status: StatusCode, stored: Stored, part: &Part) -> CacheStatus {
@@ -308,8 +332,9 @@ impl Wanted<'_> {
     }
 
     fn failed(&self, failure: SourceFailure) -> Result<Outcome, GatewayError> {
-        let kind = if failure.is_disconnect() { Failure::Disconnected } else { Failure::NoGoodAnswer };
-        self.stale_or(kind, Trouble::NoAnswer(failure), || GatewayError::Source(failure, self.reason))
+        self.stale_or(kind(failure), Trouble::NoAnswer(failure), || {
+            GatewayError::Source(failure, self.reason)
+        })
     }
 
     fn stale_or(
@@ -333,6 +358,11 @@ impl Wanted<'_> {
         let status = CacheStatus::StaleIfError { trouble, ttl: stored.ttl_seconds(now).min(0) };
         reply::stored(stored, self.request, now, status)
     }
+}
+
+/// What a failure is to a stale response.
+const fn kind(failure: SourceFailure) -> Failure {
+    if failure.is_disconnect() { Failure::Disconnected } else { Failure::NoGoodAnswer }
 }
 
 /// Whether a flight that began at `fence` may still be joined: nothing that its key falls under, or may

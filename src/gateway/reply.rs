@@ -5,11 +5,13 @@ use super::cache_status::CacheStatus;
 use super::landing::Shared;
 use super::request::Request;
 use crate::cache::StoredResponse;
+use crate::cache::rules::ResponseHead;
 use crate::cache::rules::preconditions::{self, Answer as Precondition};
 use crate::cache::rules::range::{self, RangeAnswer};
 use crate::cache::rules::{RequestHead, part_fields, partial};
 use crate::clock::Timestamp;
 use crate::rate_limit::Fields;
+use crate::source::SourceBody;
 use bytes::{Bytes, BytesMut};
 use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRAILER};
 use http::{HeaderMap, Method, Response, StatusCode};
@@ -30,6 +32,11 @@ fn response(status: StatusCode, fields: HeaderMap, body: Body) -> Response<Body>
     response
 }
 
+fn evaluated(stored: &StoredResponse, request: &Request) -> Precondition {
+    let head = ResponseHead { status: stored.status, fields: &stored.fields };
+    preconditions::evaluate(&request.fields, head, stored.received_at)
+}
+
 /// Answers with a stored response; `None` where the client's conditions are the source's to decide
 /// (RFC 9110 13.1.1, 13.1.4).
 pub(crate) fn stored(
@@ -39,11 +46,13 @@ pub(crate) fn stored(
     status: CacheStatus,
 ) -> Option<Answer> {
     let age = stored.current_age(now).as_secs();
-    let mut response = match preconditions::evaluate(&request.fields, stored) {
+    let mut response = match evaluated(stored, request) {
         Precondition::Forward => return None,
-        Precondition::NotModified => {
-            response(StatusCode::NOT_MODIFIED, preconditions::not_modified_fields(stored), Body::Empty)
-        }
+        Precondition::NotModified => response(
+            StatusCode::NOT_MODIFIED,
+            preconditions::not_modified_fields(&stored.fields),
+            Body::Empty,
+        ),
         Precondition::Send if request.method == Method::HEAD => {
             let mut fields = stored.fields.clone();
             if stored.status != StatusCode::NO_CONTENT {
@@ -94,11 +103,13 @@ pub(crate) fn of_part(
 ) -> Option<Answer> {
     let head = RequestHead { method: &request.method, fields: &request.fields };
     let slice = partial::answer(head, stored)?;
-    let mut response = match preconditions::evaluate(&request.fields, stored) {
+    let mut response = match evaluated(stored, request) {
         Precondition::Forward => return None,
-        Precondition::NotModified => {
-            response(StatusCode::NOT_MODIFIED, preconditions::not_modified_fields(stored), Body::Empty)
-        }
+        Precondition::NotModified => response(
+            StatusCode::NOT_MODIFIED,
+            preconditions::not_modified_fields(&stored.fields),
+            Body::Empty,
+        ),
         Precondition::Send => {
             let mut fields = part_fields::of_part(&stored.fields, &request.fields);
             fields.insert(CONTENT_RANGE, range::content_range(&slice.content.range, slice.content.length));
@@ -128,10 +139,12 @@ pub(crate) fn growing(
     status: CacheStatus,
 ) -> Answer {
     let shared = &head.head;
-    let mut response = match preconditions::evaluate(&request.fields, shared) {
-        Precondition::NotModified => {
-            response(StatusCode::NOT_MODIFIED, preconditions::not_modified_fields(shared), Body::Empty)
-        }
+    let mut response = match evaluated(shared, request) {
+        Precondition::NotModified => response(
+            StatusCode::NOT_MODIFIED,
+            preconditions::not_modified_fields(&shared.fields),
+            Body::Empty,
+        ),
         Precondition::Send | Precondition::Forward if request.method == Method::HEAD => {
             let mut fields = shared.fields.clone();
             if let Some(length) = head.length {
@@ -150,4 +163,21 @@ pub(crate) fn growing(
         response.headers_mut().insert(AGE, shared.current_age(now).as_secs().into());
     }
     Answer { response, status, quota: None }
+}
+
+/// What a client gets of an answer that came for it alone. The source was asked without the client's
+/// conditions, because the answer might have been everybody's: so they are evaluated here.
+pub(crate) fn private(
+    answer: Response<SourceBody>,
+    request: &Request,
+    received_at: Timestamp,
+) -> Response<Body> {
+    let head = ResponseHead { status: answer.status(), fields: answer.headers() };
+    match preconditions::evaluate(&request.fields, head, received_at) {
+        Precondition::NotModified => {
+            let fields = preconditions::not_modified_fields_for_one(answer.headers());
+            response(StatusCode::NOT_MODIFIED, fields, Body::Empty)
+        }
+        Precondition::Send | Precondition::Forward => answer.map(Body::forwarded),
+    }
 }

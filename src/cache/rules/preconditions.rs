@@ -1,13 +1,13 @@
-//! A client's conditions against a stored response (RFC 9111 4.3.2, RFC 9110 13.2.2), and the 304 that
-//! answers them.
+//! A client's conditions against the response that it would get (RFC 9111 4.3.2, RFC 9110 13.2.2), and the
+//! 304 that answers them.
 
 use super::cache_control::CDN_CACHE_CONTROL;
-use super::date;
 use super::entity_tag::{EntityTag, TagList};
-use crate::cache::stored::StoredResponse;
+use super::{ResponseHead, date};
+use crate::clock::Timestamp;
 use http::header::{
-    CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    IF_UNMODIFIED_SINCE, LAST_MODIFIED, VARY,
+    AGE, CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_UNMODIFIED_SINCE, LAST_MODIFIED, SET_COOKIE, VARY,
 };
 use http::{HeaderMap, HeaderName};
 
@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName};
 const NOT_MODIFIED_FIELDS: [HeaderName; 7] =
     [CACHE_CONTROL, CDN_CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY];
 
-/// What a request's conditions make of a stored response.
+/// What a request's conditions make of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// It is sent; a Range may still select a part of it.
@@ -27,47 +27,67 @@ pub enum Answer {
     Forward,
 }
 
-/// Evaluates the conditions of a GET or HEAD request.
+/// Whether a request has a condition that only the source can decide on: a cache does not evaluate
+/// If-Match and If-Unmodified-Since (RFC 9111 4.3.2).
 #[must_use]
-pub fn evaluate(request: &HeaderMap, stored: &StoredResponse) -> Answer {
-    if request.contains_key(IF_MATCH) || request.contains_key(IF_UNMODIFIED_SINCE) {
+pub fn are_for_the_source(request: &HeaderMap) -> bool {
+    request.contains_key(IF_MATCH) || request.contains_key(IF_UNMODIFIED_SINCE)
+}
+
+/// Evaluates the conditions of a GET or HEAD request. `received_at` is when the response arrived.
+#[must_use]
+pub fn evaluate(request: &HeaderMap, response: ResponseHead<'_>, received_at: Timestamp) -> Answer {
+    if are_for_the_source(request) {
         return Answer::Forward;
     }
     // RFC 9110 13.2.1: conditions count only where the answer would be successful without them.
-    if !stored.status.is_success() {
+    if !response.status.is_success() {
         return Answer::Send;
     }
     let unchanged = match TagList::of(request, &IF_NONE_MATCH) {
         Some(TagList::Any) => true,
         Some(TagList::Tags(tags)) => {
-            let kept = EntityTag::of(&stored.fields);
+            let kept = EntityTag::of(response.fields);
             kept.is_some_and(|kept| tags.iter().any(|tag| tag.matches_weakly(&kept)))
         }
-        None => is_unmodified(request, stored),
+        None => is_unmodified(request, response.fields, received_at),
     };
     if unchanged { Answer::NotModified } else { Answer::Send }
 }
 
 /// If-Modified-Since, against Date or the arrival where there is no Last-Modified (RFC 9111 4.3.2).
-fn is_unmodified(request: &HeaderMap, stored: &StoredResponse) -> bool {
+fn is_unmodified(request: &HeaderMap, response: &HeaderMap, received_at: Timestamp) -> bool {
     let mut lines = request.get_all(IF_MODIFIED_SINCE).iter();
     // Several lines are no date (RFC 9110 13.1.3).
     let (Some(line), None) = (lines.next(), lines.next()) else { return false };
-    let Some(since) = date::parse(line, stored.received_at) else { return false };
-    let modified = date::of_field(&stored.fields, &LAST_MODIFIED, stored.received_at)
-        .or_else(|| date::of_field(&stored.fields, &DATE, stored.received_at))
-        .unwrap_or(stored.received_at);
+    let Some(since) = date::parse(line, received_at) else { return false };
+    let modified = date::of_field(response, &LAST_MODIFIED, received_at)
+        .or_else(|| date::of_field(response, &DATE, received_at))
+        .unwrap_or(received_at);
     date::whole_seconds(modified) <= date::whole_seconds(since)
 }
 
-/// The fields of the 304: those that a 200 would carry too, and Last-Modified only where no entity tag
-/// says as much.
+/// The fields of the 304 that stands for a response with these: those that a 200 would carry too, and
+/// Last-Modified only where no entity tag says as much.
 #[must_use]
-pub fn not_modified_fields(stored: &StoredResponse) -> HeaderMap {
+pub fn not_modified_fields(response: &HeaderMap) -> HeaderMap {
     let mut fields = HeaderMap::new();
-    let modified = if stored.fields.contains_key(ETAG) { None } else { Some(LAST_MODIFIED) };
+    let modified = if response.contains_key(ETAG) { None } else { Some(LAST_MODIFIED) };
     for name in NOT_MODIFIED_FIELDS.into_iter().chain(modified) {
-        for value in stored.fields.get_all(&name) {
+        for value in response.get_all(&name) {
+            fields.append(name.clone(), value.clone());
+        }
+    }
+    fields
+}
+
+/// As [`not_modified_fields`], for an answer that came for this client alone: also what it says to the
+/// client rather than of the content, and the age that it had.
+#[must_use]
+pub fn not_modified_fields_for_one(response: &HeaderMap) -> HeaderMap {
+    let mut fields = not_modified_fields(response);
+    for name in [AGE, SET_COOKIE] {
+        for value in response.get_all(&name) {
             fields.append(name.clone(), value.clone());
         }
     }

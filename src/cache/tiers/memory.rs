@@ -150,7 +150,8 @@ impl Memory {
                 drop_least_used(&mut list);
             }
             let used = AtomicU64::new(now.as_millis() / 1000);
-            let dated = date::of_field(&stored.fields, &DATE).unwrap_or(stored.received_at);
+            let dated =
+                date::of_field(&stored.fields, &DATE, stored.received_at).unwrap_or(stored.received_at);
             list.insert(0, Variant { stored: Arc::clone(stored), dated, used });
             // Stable: what came last is first among those of one second.
             list.sort_by_key(|variant| {

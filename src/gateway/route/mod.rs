@@ -15,13 +15,13 @@ use crate::cache::CacheKey;
 use crate::cache::policy::{RequestDirectives, Storing};
 use crate::cache::rules::cache_control::Directives;
 use crate::cache::rules::key::QueryDigest;
-use crate::cache::rules::{ForwardReason, invalidation};
+use crate::cache::rules::{ForwardReason, invalidation, preconditions};
 use crate::clock::Timestamp;
 use crate::rate_limit::{Caller, Fields, Quotas, Stage, Verdict};
 use crate::source::Source;
 use crate::target::{Target, TargetError};
 use http::Method;
-use http::header::{IF_MATCH, IF_UNMODIFIED_SINCE, RANGE};
+use http::header::RANGE;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -59,10 +59,11 @@ impl Route {
             Method::GET | Method::HEAD if !storing || !request.content.is_none() => {
                 Action::Relay(ForwardReason::Bypass)
             }
-            Method::GET | Method::HEAD if is_for_the_source(request) => Action::Relay(ForwardReason::Request),
             Method::GET | Method::HEAD => Action::Reuse,
             Method::QUERY if !storing => Action::Relay(ForwardReason::Bypass),
-            Method::QUERY if is_for_the_source(request) => Action::Relay(ForwardReason::Request),
+            Method::QUERY if preconditions::are_for_the_source(&request.fields) => {
+                Action::Relay(ForwardReason::Request)
+            }
             Method::QUERY => Action::Query,
             ref safe if !invalidation::is_unsafe(safe) => Action::Relay(ForwardReason::Method),
             _ if self.settings.sync.is_some() => Action::Record,
@@ -146,11 +147,6 @@ fn is_ignored(pair: &str, ignored: &[String]) -> bool {
         Some(prefix) => name.starts_with(prefix),
         None => name == pattern,
     })
-}
-
-/// Whether a read's conditions are the source's to decide, whatever is stored (RFC 9111 4.3.2).
-fn is_for_the_source(request: &Request) -> bool {
-    [IF_MATCH, IF_UNMODIFIED_SINCE].iter().any(|name| request.fields.contains_key(name))
 }
 
 /// Whether a read asks for a part: where nothing is stored, that is the source's affair. If-Range alone

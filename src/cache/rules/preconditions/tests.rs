@@ -1,10 +1,5 @@
 use super::*;
-use crate::cache::purge::Fence;
-use crate::cache::stored::Reuse;
-use crate::clock::Timestamp;
-use bytes::Bytes;
 use http::StatusCode;
-use std::time::Duration;
 
 type Lines<'a> = &'a [(&'a str, &'a str)];
 
@@ -12,19 +7,10 @@ fn fields(lines: Lines<'_>) -> HeaderMap {
     lines.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()
 }
 
-fn stored(status: StatusCode, lines: Lines<'_>) -> StoredResponse {
-    StoredResponse {
-        status,
-        fields: fields(lines),
-        body: Bytes::new(),
-        received_at: Timestamp::from_millis(784_111_777_900),
-        initial_age: Duration::ZERO,
-        freshness_lifetime: Duration::ZERO,
-        reuse: Reuse::WhileFresh,
-        selecting_fields: Vec::new(),
-        tags: Vec::new(),
-        fence: Fence(0),
-    }
+const RECEIVED: Timestamp = Timestamp::from_millis(784_111_777_900);
+
+fn outcome(status: StatusCode, kept: Lines<'_>, request: Lines<'_>) -> Answer {
+    evaluate(&fields(request), ResponseHead { status, fields: &fields(kept) }, RECEIVED)
 }
 
 const EARLIER: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
@@ -46,6 +32,13 @@ fn rfc9110_13_2_2_order_and_outcome() {
         ("13.1.2: *", dated, &[("if-none-match", "*")], NotModified),
         ("13.1.2: other", both, &[("if-none-match", "\"b\"")], Send),
         ("13.1.2: no tag stored", dated, &[("if-none-match", "\"b\"")], Send),
+        ("13.1.2: not a tag", both, &[("if-none-match", "a")], Send),
+        ("13.1.2: never closed", both, &[("if-none-match", "\"a")], Send),
+        ("13.1.2: a tag beside none", both, &[("if-none-match", "a, \"a\"")], NotModified),
+        ("13.1.2: tags have case", both, &[("if-none-match", "\"A\"")], Send),
+        ("13.1.2: * within a list is no *", both, &[("if-none-match", "*, \"b\"")], Send),
+        ("8.8.3: what is stored is no tag", &[("etag", "a")], &[("if-none-match", "a")], Send),
+        ("13.1.3: ignored, though 13.1.2 is malformed", both, &[("if-none-match", "b"), (since, THEN)], Send),
         ("13.1.3: ignored after 13.1.2", both, &[("if-none-match", "\"b\""), (since, THEN)], Send),
         ("13.1.3", both, &[(since, THEN)], NotModified),
         ("13.1.3: earlier", both, &[(since, EARLIER)], Send),
@@ -57,10 +50,14 @@ fn rfc9110_13_2_2_order_and_outcome() {
         ("13.1.1: the source's", both, &[("if-match", "\"a\""), ("if-none-match", "\"a\"")], Forward),
         ("13.1.4: the source's", both, &[("if-unmodified-since", THEN)], Forward),
     ] {
-        assert_eq!(evaluate(&fields(request), &stored(StatusCode::OK, kept)), answer, "{section}");
+        assert_eq!(outcome(StatusCode::OK, kept, request), answer, "{section}");
     }
-    let missing = stored(StatusCode::NOT_FOUND, both);
-    assert_eq!(evaluate(&fields(&[("if-none-match", "\"a\"")]), &missing), Send, "13.2.1");
+    for (status, answer) in [(200, NotModified), (203, NotModified), (301, Send), (404, Send), (503, Send)] {
+        let status = StatusCode::from_u16(status).unwrap();
+        for condition in [("if-none-match", "\"a\""), ("if-none-match", "*"), (since, THEN)] {
+            assert_eq!(outcome(status, both, &[condition]), answer, "13.2.1: {status} {condition:?}");
+        }
+    }
 }
 
 #[test]
@@ -78,8 +75,11 @@ fn rfc9110_15_4_5_fields_of_a_304() {
         &[("content-type", "a/b"), ("content-length", "5"), ("set-cookie", "a=b"), ("x", "1")];
     let tag: Lines<'_> = &[("etag", "\"a\"")];
     let modified: Lines<'_> = &[("last-modified", EARLIER)];
-    let tagged = stored(StatusCode::OK, &[kept, dropped, tag, modified].concat());
+    let tagged = fields(&[kept, dropped, tag, modified].concat());
     assert_eq!(not_modified_fields(&tagged), fields(&[kept, tag].concat()));
-    let untagged = stored(StatusCode::OK, &[kept, dropped, modified].concat());
+    let untagged = fields(&[kept, dropped, modified].concat());
     assert_eq!(not_modified_fields(&untagged), fields(&[kept, modified].concat()));
+    let own: Lines<'_> = &[("age", "3"), ("set-cookie", "a=b")];
+    let for_one = fields(&[kept, &[("age", "3"), ("x", "1")], tag, &own[1..]].concat());
+    assert_eq!(not_modified_fields_for_one(&for_one), fields(&[kept, tag, own].concat()));
 }
