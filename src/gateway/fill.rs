@@ -38,6 +38,9 @@ use tokio::sync::oneshot;
 /// A fill without readers goes on if at most so many bytes are missing (or half is done).
 const MISSING_BYTES_MAX: u64 = 1024 * 1024;
 
+/// How many 304s that do not fit what is stored are put up with.
+const MISFITS_MAX: u32 = 1;
+
 /// Everything a fill needs; nothing of it belongs to a client.
 pub(crate) struct Fill {
     pub gateway: Arc<Gateway>,
@@ -74,7 +77,7 @@ struct Arrived {
 impl Fill {
     /// Runs to its end, whoever waits.
     pub(crate) async fn run(self, lead: Lead<Landing>, private: Option<oneshot::Sender<Private>>) {
-        let mut asked = self.asked();
+        let (mut asked, mut misfits) = (self.asked(), 0);
         loop {
             let arrived = match self.forward(&lead, &asked).await {
                 Ok(arrived) => arrived,
@@ -83,22 +86,20 @@ impl Fill {
                     return lead.land(Landing::Failed(failure));
                 }
             };
-            match std::mem::take(&mut asked) {
-                _ if arrived.parts.status != StatusCode::NOT_MODIFIED => {
-                    return self.take(&lead, arrived, private).await;
-                }
-                // No condition was sent that could fail: nobody could use this.
-                Asked::Nothing => {
-                    lead.close();
-                    return lead.land(Landing::Failed(SourceFailure::Protocol));
-                }
-                asked => {
-                    if let Some(freshened) = self.freshen(&asked, &arrived) {
-                        lead.close();
-                        return lead.land(freshened);
-                    }
-                    // The 304 does not fit what is stored: ask for the whole, once.
-                }
+            let about = std::mem::take(&mut asked);
+            if arrived.parts.status != StatusCode::NOT_MODIFIED || (about == Asked::Nothing && misfits == 0) {
+                return self.take(&lead, arrived, private).await;
+            }
+            if let Some(freshened) = self.freshen(&about, &arrived) {
+                lead.close();
+                return lead.land(freshened);
+            }
+            // The 304 does not fit what is stored: ask for the whole, once. Another 304 is of no use to
+            // anybody: there was no condition that could fail.
+            misfits += 1;
+            if misfits > MISFITS_MAX {
+                lead.close();
+                return lead.land(Landing::Failed(SourceFailure::Protocol));
             }
         }
     }

@@ -12,8 +12,7 @@ use crate::gateway::problem::{GatewayError, SourceFailure};
 use crate::gateway::reply::Answer;
 use crate::rate_limit::Stage;
 use crate::source::SourceBody;
-use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
-use http::{Response, StatusCode};
+use http::Response;
 
 impl Wanted<'_> {
     /// Forwards it, updates what is stored, and passes the answer on; where there is no good one, a stale
@@ -60,13 +59,6 @@ impl Wanted<'_> {
         let outcome = tokio::time::timeout_at(self.request.deadline, sending).await;
         let response =
             outcome.map_err(|_| SourceFailure::Timeout)?.map_err(|error| SourceFailure::from(&error))?;
-        // A 304 that answers no condition is no answer.
-        let mut conditions = [IF_NONE_MATCH, IF_MODIFIED_SINCE].into_iter();
-        if response.status() == StatusCode::NOT_MODIFIED
-            && !conditions.any(|name| self.request.fields.contains_key(name))
-        {
-            return Err(SourceFailure::Protocol);
-        }
         let received_at = self.gateway.clock.now();
         Ok((response, Exchange { requested_at, received_at, fence, jitter: fastrand::f64() }))
     }
