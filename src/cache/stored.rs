@@ -39,7 +39,7 @@ pub enum Reuse {
     ValidateAlways,
     /// While fresh; stale never (`must-revalidate`, `proxy-revalidate`).
     WhileFresh,
-    /// While fresh, and beyond that in three windows that begin where freshness ends; each may be zero.
+    /// While fresh, and beyond that in four windows that begin where freshness ends; each may be zero.
     WithStale {
         /// Served while it is validated in the background.
         while_revalidate: Duration,
@@ -47,6 +47,8 @@ pub enum Reuse {
         if_error: Duration,
         /// Served where the source cannot be reached or closes without an answer.
         on_disconnect: Duration,
+        /// Served where the request tolerates it (RFC 9111 5.2.1.2, `max-stale`).
+        on_request: Duration,
     },
 }
 

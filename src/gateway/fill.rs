@@ -28,7 +28,7 @@ use crate::cache::rules::{Exchange, ForwardReason, NoStoreReason, RequestHead, R
 use crate::cache::{CacheKey, StoredResponse};
 use crate::source::SourceBody;
 use bytes::Bytes;
-use http::header::VIA;
+use http::header::{AGE, VIA};
 use http::{HeaderMap, Response, StatusCode, response};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -213,7 +213,9 @@ impl Fill {
             lead.close();
         }
         let announced = trailers::announced(&parts.headers);
-        let shared = Arc::new(Shared { head, body: Arc::clone(&growing), length, stored, announced });
+        let age = parts.headers.get_all(AGE).iter().cloned().collect();
+        let shared = Shared { head, body: Arc::clone(&growing), length, stored, age, announced };
+        let shared = Arc::new(shared);
         lead.land(match audience {
             Audience::All => Landing::Shared(shared),
             Audience::Leader => Landing::SharedOnce(shared),

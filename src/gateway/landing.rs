@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     /// The length that the source declared.
     pub length: Option<u64>,
     pub stored: Stored,
+    /// Age as the source sent it, for whom the answer passes straight through.
+    pub age: Vec<HeaderValue>,
     /// The trailers that the source announced, as a value of `Trailer`.
     pub announced: Option<HeaderValue>,
 }

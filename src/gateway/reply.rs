@@ -130,7 +130,7 @@ fn joined(parts: &[Bytes]) -> Bytes {
 }
 
 /// Answers with the head and the growing body of a fill. The one whose request was forwarded hears it
-/// at first hand; everyone else, and whoever is behind another cache, is told its age.
+/// at first hand; everyone else is told its age.
 pub(crate) fn growing(
     head: &Shared,
     request: &Request,
@@ -158,9 +158,10 @@ pub(crate) fn growing(
             response(shared.status, fields, body)
         }
     };
-    let collapsed = matches!(status, CacheStatus::Collapsed { .. });
-    if collapsed || shared.initial_age.as_secs() > 0 {
+    if let CacheStatus::Collapsed { .. } = status {
         response.headers_mut().insert(AGE, shared.current_age(now).as_secs().into());
+    } else {
+        response.headers_mut().extend(head.age.iter().map(|age| (AGE, age.clone())));
     }
     Answer { response, status, quota: None }
 }

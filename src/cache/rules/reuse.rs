@@ -95,10 +95,12 @@ pub fn insists(request: &Directives) -> bool {
 pub fn demand(stored: &StoredResponse, request: &Directives, now: Timestamp) -> Demand {
     let age = stored.current_age(now);
     let left = stored.freshness_lifetime.checked_sub(age).filter(|left| !left.is_zero());
-    // `s-maxage` asks for validation as `proxy-revalidate` does (5.2.2.10), whatever windows it states.
-    let never_stale =
-        || stored.reuse == Reuse::WhileFresh || Directives::of_response(&stored.fields).s_maxage.is_some();
-    let stale_allowed = |by: Duration| request.max_stale.is_some_and(|longest| by <= longest);
+    let tolerable = match stored.reuse {
+        Reuse::ValidateAlways | Reuse::WhileFresh => Duration::ZERO,
+        Reuse::WithStale { on_request, .. } => on_request,
+    };
+    let stale_allowed =
+        |by: Duration| request.max_stale.is_some_and(|longest| by <= longest) && by < tolerable;
     if request.has(Flag::NoCache)
         || stored.reuse == Reuse::ValidateAlways
         || request.max_age.is_some_and(|oldest| age > oldest)
@@ -107,7 +109,6 @@ pub fn demand(stored: &StoredResponse, request: &Directives, now: Timestamp) -> 
     }
     match left {
         Some(left) if request.min_fresh.is_some_and(|least| left < least) => Demand::Validate,
-        None if request.max_stale.is_some() && never_stale() => Demand::AsUsual,
         None if stale_allowed(age.saturating_sub(stored.freshness_lifetime)) => Demand::StaleIsFine,
         // Who bounds the age and tolerates no staleness wants none (5.2.1.1).
         None if request.min_fresh.is_some() || request.max_age.is_some() => Demand::Validate,
@@ -136,6 +137,7 @@ pub(super) fn decide(directives: &Directives, lifetime: Option<Lifetime>, policy
         while_revalidate: window(directives.stale_while_revalidate, policy.stale_while_revalidate),
         if_error: window(directives.stale_if_error, policy.stale_if_error),
         on_disconnect: window(None, disconnected),
+        on_request: if route_decides { Duration::MAX } else { Duration::ZERO },
     }
 }
 
@@ -145,7 +147,8 @@ pub fn retention(stored: &StoredResponse) -> Duration {
     let fresh = stored.freshness_lifetime.saturating_sub(stored.initial_age);
     let window = match stored.reuse {
         Reuse::ValidateAlways | Reuse::WhileFresh => Duration::ZERO,
-        Reuse::WithStale { while_revalidate, if_error, on_disconnect } => {
+        // What is served beyond that on request is what happens to be there still.
+        Reuse::WithStale { while_revalidate, if_error, on_disconnect, .. } => {
             while_revalidate.max(if_error).max(on_disconnect)
         }
     };

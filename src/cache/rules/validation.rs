@@ -277,7 +277,8 @@ fn is_length(value: &HeaderValue, length: usize) -> bool {
 fn made_stale(stored: &StoredResponse, now: Timestamp) -> StoredResponse {
     let reuse = match stored.reuse {
         Reuse::WithStale { if_error, on_disconnect, .. } => {
-            Reuse::WithStale { while_revalidate: Duration::ZERO, if_error, on_disconnect }
+            let none = Duration::ZERO;
+            Reuse::WithStale { while_revalidate: none, if_error, on_disconnect, on_request: none }
         }
         other => other,
     };

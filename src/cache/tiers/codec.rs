@@ -15,7 +15,7 @@ use std::time::Duration;
 
 const MAGIC: [u8; 4] = *b"TdGt";
 /// Raised with every change of the layout or of [`Meta`]; other versions are misses.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// No flag has a meaning yet; a reader that does not know one must not guess.
 const FLAGS: u8 = 0;
 const HEAD_BYTES: usize = MAGIC.len() + 2 + 4 + 4;

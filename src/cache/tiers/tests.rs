@@ -159,6 +159,7 @@ async fn a_soft_purge_ends_freshness_where_it_happened() {
         while_revalidate: Duration::from_secs(10),
         if_error: Duration::ZERO,
         on_disconnect: Duration::ZERO,
+        on_request: Duration::ZERO,
     };
     gateway.cache.store(&key, stored).unwrap();
     gateway.clock.advance(Duration::from_secs(5));

@@ -158,6 +158,27 @@ async fn rfc9111_4_2_3_age() {
     play("", rows).await;
 }
 
+/// Who is the first to hear it hears it as the source said it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc9111_5_1_an_answer_that_passes_through_keeps_its_age() {
+    let hour_ago = http_date(-3600);
+    let fresh = |lines: Lines<'_>| reply(200, lines).cache_control("max-age=7200");
+    play(
+        "",
+        [
+            row("5.1 zero").source(fresh(&[("Age", "0")])).then(get().has("Age", "0")),
+            row("5.1 some").source(fresh(&[("Age", "60"), ("Date", &hour_ago)])).then(get().has("Age", "60")),
+            row("5.1 none")
+                .source(fresh(&[("Date", &hour_ago)]))
+                .then(get().lacks("Age").has("Date", &hour_ago)),
+            row("5.1 what is not shared")
+                .source(reply(200, &[("Age", "7")]).cache_control("private"))
+                .then(get().has("Age", "7")),
+        ],
+    )
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rfc9111_4_2_2_guesses() {
     let old = ("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT");

@@ -174,6 +174,9 @@ async fn rfc9110_15_2_over_http2_the_final_response_alone() {
         assert_eq!(answer.status(), 200);
         let status = answer.headers()["cache-status"].to_str().expect("text").to_owned();
         assert_eq!(status.contains("; hit"), hit, "{status}");
+        // Only what has ended is a hit for sure.
+        let content = http_body_util::BodyExt::collect(answer.into_body());
+        within("the content", content).await.expect("the content");
     }
     assert_eq!(source.count("/a"), 1);
 }

@@ -42,6 +42,17 @@ fn windows(while_revalidate: u64, if_error: u64, on_disconnect: u64) -> Reuse {
         while_revalidate: seconds(while_revalidate),
         if_error: seconds(if_error),
         on_disconnect: seconds(on_disconnect),
+        on_request: Duration::MAX,
+    }
+}
+
+/// As [`windows`], but no request's `max-stale` extends them.
+fn only(while_revalidate: u64, if_error: u64, on_disconnect: u64) -> Reuse {
+    Reuse::WithStale {
+        while_revalidate: seconds(while_revalidate),
+        if_error: seconds(if_error),
+        on_disconnect: seconds(on_disconnect),
+        on_request: Duration::ZERO,
     }
 }
 
@@ -98,18 +109,18 @@ fn windows_of_response_and_route() {
         ("5861 3", "max-age=1, stale-while-revalidate=7", stated, windows(7, 300, day)),
         ("5861 4", "max-age=1, stale-if-error=0", stated, windows(3, 0, day)),
         ("a day at most", "max-age=1, stale-if-error=999999", stated, windows(3, day, day)),
-        ("5.2.2.10", "s-maxage=1", stated, windows(0, 0, 0)),
-        ("5.2.2.10: stated ones stand", "s-maxage=1, stale-if-error=7", stated, windows(0, 7, 0)),
+        ("5.2.2.10", "s-maxage=1", stated, only(0, 0, 0)),
+        ("5.2.2.10: stated ones stand", "s-maxage=1, stale-if-error=7", stated, only(0, 7, 0)),
         ("5861 3: malformed", "max-age=1, stale-while-revalidate=7.0", stated, windows(0, 300, day)),
         ("5861 4: malformed", "max-age=1, stale-if-error", stated, windows(3, 0, day)),
         ("5861 4: the smaller", "max-age=1, stale-if-error=9, stale-if-error=7", stated, windows(3, 7, day)),
-        ("5.2.2.10: malformed", "max-age=1, s-maxage=x", stated, windows(0, 0, 0)),
+        ("5.2.2.10: malformed", "max-age=1, s-maxage=x", stated, only(0, 0, 0)),
         ("5.2.2.2: malformed", "max-age=1, must-revalidate=x", stated, Reuse::WhileFresh),
         ("5.2.2.4: field names", "max-age=1, no-cache=\"a\"", stated, Reuse::ValidateAlways),
         ("5.2.2.2", "must-revalidate, stale-if-error=7", stated, Reuse::WhileFresh),
         ("5.2.2.8", "proxy-revalidate, stale-while-revalidate=7", stated, Reuse::WhileFresh),
         ("5.2.2.4", "no-cache, stale-if-error=7", stated, Reuse::ValidateAlways),
-        ("no freshness, no reuse", "foo", None, windows(0, 0, 0)),
+        ("no freshness, no reuse", "foo", None, only(0, 0, 0)),
     ] {
         assert_eq!(decide(&directives(line), lifetime, &policy), expected, "{section}: {line}");
     }
@@ -136,6 +147,7 @@ fn rfc9111_5_2_1_demands() {
     }
     let late = RECEIVED.plus(seconds(60));
     assert_eq!(demand(&stored(Reuse::WhileFresh), &request("max-stale"), late), AsUsual, "5.2.2.2 wins");
+    assert_eq!(demand(&stored(only(9, 9, 0)), &request("max-stale"), late), AsUsual, "5.2.2.10 wins");
     assert_eq!(demand(&stored(Reuse::ValidateAlways), &request("max-stale"), late), Validate, "5.2.2.4 wins");
 }
 

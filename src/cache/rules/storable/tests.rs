@@ -214,6 +214,7 @@ fn what_is_decided_when_stored() {
     let only_validated = get(200, &[TAGGED]).admit(&policy).unwrap();
     assert_eq!(only_validated.lifetime(), None);
     let none = Duration::ZERO;
-    let expected = Reuse::WithStale { while_revalidate: none, if_error: none, on_disconnect: none };
+    let expected =
+        Reuse::WithStale { while_revalidate: none, if_error: none, on_disconnect: none, on_request: none };
     assert_eq!(only_validated.head().reuse, expected, "no window without freshness");
 }
