@@ -132,10 +132,17 @@ async fn rfc9110_12_5_lists_that_mean_the_same() {
                 By::Source,
             ),
             pair(
-                "12.5.4 rank of one weight",
+                "12.5.4 no order within a weight",
                 "Accept-Language",
                 &[language("en, de")],
                 &[language("de, en")],
+                By::Store,
+            ),
+            pair(
+                "12.5.1 order within a weight",
+                "Accept",
+                &[accept("a/b, c/d")],
+                &[accept("c/d, a/b")],
                 By::Source,
             ),
             pair("12.5.1 case", "Accept", &[accept("Text/HTML; q=1")], &[accept("text/html")], By::Store),

@@ -1,8 +1,8 @@
 //! One form for lists of alternatives with weights: Accept, Accept-Charset, Accept-Language (RFC 9110
 //! 12.4.2, 12.5). What two lists that mean the same may differ in is taken away: optional space, empty
 //! members (5.6.1.2), case where it does not count, how a weight is written, and the order of members
-//! with different weights. Members of one weight keep their order: some sources take it for a rank
-//! (12.5.4).
+//! with different weights. Languages and charsets of one weight are put in order too: their order means
+//! nothing that a client may rely on (12.5.4). Media ranges of one weight keep theirs.
 
 /// A weight in thousandths; a member without one has this.
 const FULL: u16 = 1000;
@@ -23,6 +23,9 @@ pub(super) fn normalised(list: &[u8], case: Case) -> Vec<u8> {
     let weighted: Option<Vec<_>> = members().map(|member| weighted(member, case)).collect();
     match weighted {
         Some(mut members) => {
+            if case == Case::Folded {
+                members.sort();
+            }
             members.sort_by_key(|(_, weight)| FULL.saturating_sub(*weight));
             joined(members.into_iter().map(|(range, weight)| with_weight(range, weight)))
         }
@@ -173,13 +176,13 @@ mod tests {
     fn rfc9110_12_5_4_what_means_the_same_has_one_form() {
         for (section, given, expected) in [
             ("5.6.1 space", " en-GB ,\tde ; q=0.5 ", "en-gb,de;q=0.5"),
-            ("5.6.1.2 empty members", ",en,,de,", "en,de"),
+            ("5.6.1.2 empty members", ",en,,de,", "de,en"),
             ("5.6.1.2 nothing", " , ", ""),
             ("12.4.2 q=1", "en;q=1", "en"),
-            ("12.4.2 q=1.000", "en;Q=1.000, de;q=1.", "en,de"),
+            ("12.4.2 q=1.000", "en;Q=1.000, de;q=1.", "de,en"),
             ("12.4.2 zeros", "en;q=0.500, de;q=0.000", "en;q=0.5,de;q=0"),
             ("12.4.2 order by weight", "de;q=0.5, en, fr;q=0.75", "en,fr;q=0.75,de;q=0.5"),
-            ("12.5.4 one weight: the order may be a rank", "de, en;q=1.0, fr;q=1", "de,en,fr"),
+            ("12.5.4 one weight: no order", "fr, de;q=1.0, en;q=1", "de,en,fr"),
             ("12.4.2 no weight: as it is", "de;q=0.5,en;q=2", "de;q=0.5,en;q=2"),
             ("12.4.2 four digits", "de;q=0.5,en;q=0.1234", "de;q=0.5,en;q=0.1234"),
             ("12.4.2 above one", "de;q=0.5,en;q=1.001", "de;q=0.5,en;q=1.001"),
@@ -195,6 +198,7 @@ mod tests {
     fn rfc9110_12_5_1_media_ranges() {
         for (section, given, expected) in [
             ("8.3.1 type and names have no case", "Text/HTML;Level=X", "text/html;level=X"),
+            ("12.5.1 one weight: order kept", "c/d, a/b", "c/d,a/b"),
             ("12.5.1 order by weight", "a/b;q=0.1, c/d;p=1;q=0.2", "c/d;p=1;q=0.2,a/b;q=0.1"),
             ("5.6.4 quoted separators", "a/b;p=\"x , Y;q=0\" ; q=1", "a/b;p=\"x , Y;q=0\""),
             ("5.6.4 quoted escape", "a/b;p=\"\\\" , \";q=0.1 , c/d", "c/d,a/b;p=\"\\\" , \";q=0.1"),
