@@ -258,7 +258,8 @@ fn every_invariant_names_tests_that_cite_it() {
     assert_none(&rows.into_iter().flat_map(|(at, row)| invariant_faults(at + 1, row)).collect::<Vec<_>>());
 }
 
-/// Files that a document names in backticks, from the root or from `src`, and that are not there.
+/// Files, and tests in them, that a document names in backticks, from the root or from `src`, and that are
+/// not there.
 fn dangling(document: &str, text: &str) -> Vec<String> {
     let is_path = |code: &str| {
         let file = code.split("::").next().unwrap_or(code);
@@ -266,8 +267,12 @@ fn dangling(document: &str, text: &str) -> Vec<String> {
         ends && file[1..].contains('/') && !file.starts_with('/') && !file.contains([' ', '{', ':'])
     };
     let exists = |code: &str| {
-        let file = code.split("::").next().unwrap_or(code);
-        root().join(file).exists() || root().join("src").join(file).exists()
+        let (file, test) = code.split_once("::").map_or((code, None), |(file, test)| (file, Some(test)));
+        let path = [root().join(file), root().join("src").join(file)].into_iter().find(|path| path.exists());
+        let has = |path: &PathBuf, test: &str| {
+            fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("fn {test}(")))
+        };
+        path.is_some_and(|path| test.is_none_or(|test| has(&path, test)))
     };
     let lines = text.lines().enumerate();
     let named =
@@ -324,7 +329,9 @@ fn planted_faults_are_seen() {
         assert_eq!(crate_faults(&Source::new(path, text)).len(), faults, "{path}: {text}");
     }
     assert_eq!(name_faults(&Source::new("src/cache/util.rs", "mod helpers;")).len(), 2);
-    assert_eq!(dangling("README.md", "`src/lib.rs` `src/gone.rs` `cli/gone.rs` `make test` `/a/`").len(), 2);
+    let text =
+        "`src/lib.rs` `src/gone.rs` `cli/gone.rs` `make test` `/a/` `src/main.rs::main` `src/main.rs::gone`";
+    assert_eq!(dangling("README.md", text).len(), 3);
     assert_eq!(invariant_faults(1, "| I5 | holds | none |").len(), 1);
     assert_eq!(invariant_faults(1, "| I5 | holds | `tests/tidy.rs::imports_go_down_only` |").len(), 1);
     assert_eq!(invariant_faults(1, "| I5 | holds | `tests/tidy.rs::planted_faults_are_seen` |").len(), 0);
