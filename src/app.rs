@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -52,12 +52,13 @@ pub struct Running {
     serving_public: JoinHandle<()>,
     serving_admin: JoinHandle<()>,
     upkeep: JoinHandle<()>,
+    checks: JoinSet<()>,
 }
 
 impl Running {
     /// Says "not ready", stops accepting, lets requests finish within `server.shutdown_grace`, stops
     /// deliveries, checkpoints the journal, and last of all closes the operators' listener.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         let deadline = Instant::now() + self.grace;
         self.readiness.draining();
         tracing::info!("stopping");
@@ -66,6 +67,7 @@ impl Running {
         if let Some(engine) = self.engine {
             engine.stop(deadline.saturating_duration_since(Instant::now())).await;
         }
+        self.checks.shutdown().await;
         self.stop_admin.cancel();
         finished(self.serving_admin).await;
         self.upkeep.abort();
@@ -108,6 +110,10 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         }
         None => None,
     };
+    let mut checks = JoinSet::new();
+    for check in sources.iter().flat_map(Source::checks) {
+        checks.spawn(check);
+    }
     let grace = settings.gateway.shutdown_grace;
     let parts = gateway::Parts { cache: Arc::clone(&cache), engine: engine.clone(), sources, clock };
     let gateway = Gateway::new(settings.gateway, parts);
@@ -143,6 +149,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         serving_public,
         serving_admin,
         upkeep: tokio::spawn(metrics.upkeep()),
+        checks,
     })
 }
 

@@ -240,7 +240,7 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ("[[source]]", "urls = [\"ftp://h\"]", "source[0].urls[0]", "http:// or https://"),
     ("[[source]]", "urls = [\"h:1\"]", "source[0].urls[0]", "http:// or https://"),
     ("[[source]]", "urls = [\"http://h#f\"]", "source[0].urls[0]", "fragment"),
-    ("[[source]]", "urls = [\"http://a\", \"http://b\"]", "source[0].urls[1]", "not supported yet"),
+    ("[[source]]", "urls = [\"http://a\", \"http://b\", \"http://a\"]", "source[0].urls[2]", "there twice"),
     ("[[source]]", "timeout = \"0s\"", "source[0].timeout", "longer than zero"),
     ("[[source]]", "concurrency = 0", "source[0].concurrency", "from 1"),
     ("[[source]]", "host = \"a/b\"", "source[0].host", "host[:port]"),
@@ -250,7 +250,10 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ("[[source]]", "headers = { a = \"${NO}\" }", "source[0].headers.a", "variable NO is not set"),
     ("[[source]]", "headers = { a = \"${NO\" }", "source[0].headers.a", "not followed"),
     ("[[source]]", "idempotent = true", "source[0].idempotent", "not supported yet"),
-    ("[[source]]", "health = { path = \"/\", every = \"1s\" }", "source[0].health", "not supported yet"),
+    ("[[source]]", "health = { path = \"/a/../b\", every = \"1s\" }", "source[0].health.path", ""),
+    ("[[source]]", "health = { path = \"/\", every = \"0s\" }", "source[0].health.every", "longer than zero"),
+    ("[[source]]", "health = { path = \"/\", every = \"99ms\" }", "source[0].health.every", "at least 100ms"),
+    ("[[source]]", "health = { path = \"/\" }", "source[0].health.every", "missing"),
     ("[[destination]]", "format = \"state\"", "destination[0].format", "not supported yet"),
     ("[[destination]]", "on_failure = \"parkkey\"", "destination[0].on_failure", "must be one of"),
     ("[[destination]]", "retry = { base = \"9m\" }", "destination[0].retry.cap", "shorter than base"),
@@ -350,7 +353,7 @@ fn relative_paths_start_at_the_folder_of_the_file_and_variables_are_read() {
     let environment = |name: &str| (name == "URL").then(|| "http://me:pw@h:1/base".to_owned());
     let text = MINIMAL.replace("http://127.0.0.1:9001", "${URL}");
     let settings = parse(&text, "f", Path::new("/base"), &environment).unwrap();
-    assert_eq!(settings.sources[0].url.expose().as_str(), "http://me:pw@h:1/base");
+    assert_eq!(settings.sources[0].urls[0].expose().as_str(), "http://me:pw@h:1/base");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::trailers::{self, Welcome};
 use crate::cache::rules::hop_by_hop::{self, CDN_LOOP};
 use crate::cache::rules::vary::folded_accept_encoding;
 use crate::cache::rules::{ForwardReason, tags, validation};
-use crate::source::{Held, HostSent, RequestBody, Source, SourceBody, SourceError, Upload};
+use crate::source::{Held, HostSent, OnInterim, RequestBody, Source, SourceBody, SourceError, Upload};
 use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, VIA,
@@ -141,7 +141,7 @@ pub(crate) async fn send(
     reason: ForwardReason,
 ) -> Result<Response<SourceBody>, SourceError> {
     route.metrics.forwarded(reason);
-    let uri = route.source.uri(&head.path_and_query).unwrap_or_default();
+    let uri = route.source.uri(&head.path_and_query).ok_or(SourceError::Unsayable)?;
     // Some servers want to be told that there is no content where there could be (RFC 9110 8.6).
     let nothing = http_body::Body::is_end_stream(&body);
     let says_nothing =
@@ -169,9 +169,8 @@ pub(crate) async fn send(
         request.headers_mut().insert(CONNECTION, HeaderValue::from_static("te"));
     }
     if let Some(interim) = head.interim {
-        hyper::ext::on_informational(&mut request, move |response| {
-            interim.tell(response.status(), response.headers());
-        });
+        let told = OnInterim::new(move |status, fields| interim.tell(status, fields));
+        request.extensions_mut().insert(told);
     }
     let outcome = route.source.send(request, upload).await;
     if let Err(error) = &outcome {

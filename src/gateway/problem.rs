@@ -7,7 +7,7 @@ use super::proxy_status;
 use super::strict::Refusal;
 use crate::cache::rules::ForwardReason;
 use crate::rate_limit::Denied;
-use crate::source::SourceError;
+use crate::source::{Outage, SourceError};
 use crate::sync::RecordError;
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -50,6 +50,8 @@ pub(crate) enum GatewayError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SourceFailure {
     Busy,
+    /// It is left alone: its breaker is open.
+    Open(Outage),
     Refused,
     ConnectTimeout,
     Dns,
@@ -65,6 +67,7 @@ impl SourceFailure {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Busy => "connection_limit_reached",
+            Self::Open(_) => "destination_unavailable",
             Self::Refused => "connection_refused",
             Self::ConnectTimeout => "connection_timeout",
             Self::Dns => "dns_error",
@@ -79,7 +82,7 @@ impl SourceFailure {
     /// The status of the answer.
     pub(crate) const fn status(self) -> StatusCode {
         match self {
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Open(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Refused
             | Self::ConnectTimeout
@@ -99,8 +102,9 @@ impl SourceFailure {
             | Self::Dns
             | Self::Tls
             | Self::Unreachable
-            | Self::Terminated => true,
-            Self::Busy | Self::Timeout | Self::Protocol => false,
+            | Self::Terminated
+            | Self::Open(Outage::Disconnected) => true,
+            Self::Busy | Self::Open(Outage::Silent) | Self::Timeout | Self::Protocol => false,
         }
     }
 }
@@ -118,7 +122,12 @@ impl From<&SourceError> for SourceFailure {
             SourceError::Timeout => Self::Timeout,
             SourceError::Connect(cause) => of_connect(cause),
             SourceError::Closed(cause) => of_exchange(cause),
-            SourceError::Switched | SourceError::HeadTooLarge => Self::Protocol,
+            SourceError::Open(outage) => Self::Open(*outage),
+            SourceError::Unsayable
+            | SourceError::Switched
+            | SourceError::HeadTooLarge
+            | SourceError::Framing
+            | SourceError::Flood => Self::Protocol,
         }
     }
 }
@@ -186,7 +195,7 @@ impl GatewayError {
     /// What Cache-Status tells: whether the request went forward.
     pub(crate) const fn cache_status(&self) -> CacheStatus {
         match self {
-            Self::Source(SourceFailure::Busy, _) => CacheStatus::Own,
+            Self::Source(SourceFailure::Busy | SourceFailure::Open(_), _) => CacheStatus::Own,
             Self::Source(_, reason) => CacheStatus::Failed { reason: *reason },
             _ => CacheStatus::Own,
         }
@@ -211,7 +220,9 @@ impl GatewayError {
     fn problem_type(&self) -> &'static str {
         match self {
             Self::Quota(_) => "https://iana.org/assignments/http-problem-types#quota-exceeded",
-            Self::Overloaded | Self::Source(SourceFailure::Busy, _) | Self::Record(RecordError::KeyBusy) => {
+            Self::Overloaded
+            | Self::Source(SourceFailure::Busy | SourceFailure::Open(_), _)
+            | Self::Record(RecordError::KeyBusy) => {
                 "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
             }
             _ => "about:blank",
@@ -227,6 +238,7 @@ impl GatewayError {
             Self::Content(fault) => fault.to_string(),
             Self::Source(failure, _) => match failure {
                 SourceFailure::Busy => "too many requests toward the source are under way".into(),
+                SourceFailure::Open(_) => "the source has failed repeatedly; it is asked again soon".into(),
                 SourceFailure::Timeout => "the source did not answer in time".into(),
                 SourceFailure::Terminated => "the source closed without an answer".into(),
                 SourceFailure::Protocol => "the source's answer is not proper HTTP".into(),
@@ -245,7 +257,7 @@ impl GatewayError {
             Self::Record(RecordError::Undecided) => None,
             Self::Record(_)
             | Self::Overloaded
-            | Self::Source(SourceFailure::Busy, _)
+            | Self::Source(SourceFailure::Busy | SourceFailure::Open(_), _)
             | Self::Refused(Refusal::Connections) => Some(RETRY_AFTER_SECONDS),
             _ => None,
         }

@@ -16,12 +16,7 @@ pub async fn read_state(source: &Source, read: ReadSource) -> SourceState {
     let mut request = Request::new(crate::source::empty());
     *request.uri_mut() = uri;
     let fields = request.headers_mut();
-    for (name, value) in &source.settings().headers {
-        if let Ok(mut value) = HeaderValue::from_str(value.expose()) {
-            value.set_sensitive(true);
-            fields.insert(name.clone(), value);
-        }
-    }
+    crate::source::own_fields(source.settings(), fields);
     let host = match &source.settings().host {
         HostSent::Client => read.authority,
         HostSent::Source => source.authority(),

@@ -173,12 +173,8 @@ async fn carry(
             } else {
                 intent.doubt().await;
             }
-            let failure = SourceFailure::from(&error);
-            Answer {
-                response: GatewayError::Source(failure, ForwardReason::Method).into_response(),
-                status: CacheStatus::Failed { reason: ForwardReason::Method },
-                quota: None,
-            }
+            let error = GatewayError::Source(SourceFailure::from(&error), ForwardReason::Method);
+            Answer { status: error.cache_status(), response: error.into_response(), quota: None }
         }
         Ok(response) => {
             let fate = written.answered(gateway, route, &response).await;

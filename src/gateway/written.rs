@@ -16,7 +16,7 @@ use crate::cache::rules::{
 };
 use crate::cache::{Fence, Purge, PurgeMode, Standing};
 use crate::clock::Timestamp;
-use crate::source::SourceBody;
+use crate::source::{HostSent, SourceBody};
 use crate::target::{Authority, Scheme, Target};
 use http::header::{CONTENT_LOCATION, HOST, LOCATION, VIA};
 use http::{HeaderMap, HeaderValue, Method, Response};
@@ -33,8 +33,8 @@ pub(crate) struct Written {
     /// As the source may speak of it, in the source's own space but for the base path: of the origin
     /// that the client asked, and of the one that the source was asked by.
     told: Vec<Target>,
-    /// As `told`, of the source's own URL, whatever Host it was sent.
-    own: Option<Target>,
+    /// As `told`, of the source's own URLs, whatever Host it was sent.
+    own: Vec<Target>,
     requested_at: Timestamp,
     fence: Fence,
 }
@@ -64,18 +64,26 @@ impl Fate {
 impl Written {
     /// What is known before the source is called.
     pub(crate) fn begin(gateway: &Gateway, route: &Route, request: &Request, head: &Head) -> Self {
-        let source_scheme = scheme_of(route.source.settings().url.expose().scheme());
         let field = |name| head.fields.get(name).and_then(|value| value.to_str().ok());
         let client_scheme = scheme_of(field(X_FORWARDED_PROTO).unwrap_or_default());
         let at = |scheme, authority| Target::new(scheme, authority, &head.path_and_query).ok();
-        let parsed = |text: &str| at(source_scheme, Authority::parse(text, source_scheme).ok()?);
+        let parsed = |(scheme, text): (Scheme, String)| at(scheme, Authority::parse(&text, scheme).ok()?);
+        let own: Vec<Target> = route.source.authorities().filter_map(parsed).collect();
+        let sent = match (&route.source.settings().host, own.first(), field(HOST)) {
+            // The Host is that of the address which is asked: of one of them.
+            (HostSent::Source, _, _) => own.clone(),
+            (HostSent::Client | HostSent::Name(_), Some(first), Some(host)) => {
+                parsed((first.scheme(), host.to_owned())).into_iter().collect()
+            }
+            (HostSent::Client | HostSent::Name(_), _, _) => Vec::new(),
+        };
         let asked = at(client_scheme, request.target.authority().clone());
         Self {
             method: request.method.clone(),
             target: request.target.clone(),
             request_fields: request.fields.clone(),
-            told: asked.into_iter().chain(field(HOST).and_then(parsed)).collect(),
-            own: parsed(&route.source.authority()),
+            told: asked.into_iter().chain(sent).collect(),
+            own,
             requested_at: gateway.clock.now(),
             fence: gateway.cache.fence(),
         }
@@ -151,13 +159,15 @@ impl Written {
         }
     }
 
-    /// The write's target as the source was asked for it, its base path in front.
+    /// The write's target as the source was asked for it, the base path of one of its URLs in front.
     fn asked_at_source(&self, route: &Route) -> Vec<Target> {
-        let with_base = |target: &Target| {
-            let uri = route.source.uri(target.path_and_query())?;
-            Target::new(target.scheme(), target.authority().clone(), uri.path_and_query()?.as_str()).ok()
+        let bases = route.source.base_paths();
+        let with_base = |target: &Target, base: &str| {
+            let path = format!("{base}{}", target.path_and_query());
+            Target::new(target.scheme(), target.authority().clone(), &path).ok()
         };
-        self.told.iter().filter_map(with_base).collect()
+        let with_each = |target| bases.iter().filter_map(move |base| with_base(target, base));
+        self.told.iter().flat_map(with_each).collect()
     }
 
     /// Everything that an answer makes old.
@@ -168,12 +178,12 @@ impl Written {
         }
         let references =
             [LOCATION, CONTENT_LOCATION].into_iter().filter_map(|name| response.fields.get(name));
-        let base_path = route.source.settings().url.expose().path();
+        let base_paths = route.source.base_paths();
         // Only what is of the origin of a target that was asked: not of the source's URL (RFC 9111 4.4).
         let named = |reference| self.told.iter().find_map(|base| invalidation::resolve(base, reference));
         let paths = references
             .filter_map(named)
-            .flat_map(|located| client_paths(located, base_path, route.settings.strip.as_deref()));
+            .flat_map(|located| client_paths(&located, &base_paths, route.settings.strip.as_deref()));
         let authority = self.target.authority().as_str();
         let named = paths.map(|path| Purge::Path { authority: authority.to_owned(), path });
         for purge in named.chain(made_old(&route.settings.invalidates, authority, self.target.path())) {
@@ -190,12 +200,14 @@ fn scheme_of(name: &str) -> Scheme {
 }
 
 /// The paths by which clients may know what the source names: as it stands, without the base path of
-/// the source's URL, and each with the prefix that `strip` takes off.
-fn client_paths(located: Target, base_path: &str, strip: Option<&str>) -> Vec<String> {
+/// each of the source's URLs, and each with the prefix that `strip` takes off.
+fn client_paths(located: &Target, base_paths: &[&str], strip: Option<&str>) -> Vec<String> {
     let mut paths = vec![located.path().to_owned()];
-    let without_base = located.strip(base_path);
-    if !paths.iter().any(|path| path == without_base.path()) {
-        paths.push(without_base.path().to_owned());
+    for base in base_paths {
+        let without_base = located.clone().strip(base);
+        if !paths.iter().any(|path| path == without_base.path()) {
+            paths.push(without_base.path().to_owned());
+        }
     }
     if let Some(prefix) = strip.map(|prefix| prefix.trim_end_matches('/')) {
         let behind_prefix: Vec<String> = paths.iter().map(|path| format!("{prefix}{path}")).collect();
@@ -211,15 +223,16 @@ mod tests {
     #[test]
     fn i5_what_a_source_names_is_found_as_clients_know_it() {
         for (base, strip, located, paths) in [
-            ("/", None, "/items/7", &["/items/7"][..]),
-            ("/v2", None, "/v2/items/7", &["/v2/items/7", "/items/7"]),
-            ("/v2", None, "/v20/items/7", &["/v20/items/7"]),
-            ("/", Some("/api"), "/items/7", &["/items/7", "/api/items/7"]),
-            ("/", Some("/api/"), "/apis/7", &["/apis/7", "/api/apis/7"]),
-            ("/v2/", Some("/api"), "/v2/a", &["/v2/a", "/a", "/api/v2/a", "/api/a"]),
+            (&["/"][..], None, "/items/7", &["/items/7"][..]),
+            (&["/v2"][..], None, "/v2/items/7", &["/v2/items/7", "/items/7"]),
+            (&["/v2"][..], None, "/v20/items/7", &["/v20/items/7"]),
+            (&["/"][..], Some("/api"), "/items/7", &["/items/7", "/api/items/7"]),
+            (&["/"][..], Some("/api/"), "/apis/7", &["/apis/7", "/api/apis/7"]),
+            (&["/v2/"][..], Some("/api"), "/v2/a", &["/v2/a", "/a", "/api/v2/a", "/api/a"]),
+            (&["/v1", "/v2"], None, "/v2/a", &["/v2/a", "/a"]),
         ] {
             let target = Target::parse_absolute(&format!("http://h{located}")).unwrap();
-            assert_eq!(client_paths(target, base, strip), paths, "{base} {strip:?} {located}");
+            assert_eq!(client_paths(&target, base, strip), paths, "{base:?} {strip:?} {located}");
         }
     }
 
@@ -231,7 +244,7 @@ mod tests {
             target: target("http://clients.example/items"),
             request_fields: HeaderMap::new(),
             told: vec![target("http://clients.example/items"), target("http://sent.example/items")],
-            own: Some(target("http://source:8080/items")),
+            own: vec![target("http://source:8080/items")],
             requested_at: Timestamp::default(),
             fence: Fence(0),
         };

@@ -1,15 +1,33 @@
 //! Bodies toward and from a source: what is sent reports its progress, what is received holds its
 //! place and is cut when it stands still.
 
-use super::Place;
+use super::address::Load;
+use super::places::Place;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
+
+/// What a request to a source may carry.
+pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// No content.
+#[must_use]
+pub fn empty() -> RequestBody {
+    http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Content that is held.
+#[must_use]
+pub fn full(bytes: Bytes) -> RequestBody {
+    http_body_util::Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
 
 /// Why the body of an answer ended early.
 #[derive(Debug, thiserror::Error)]
@@ -29,11 +47,12 @@ pub struct SourceBody {
     idle: Duration,
     /// Set while a part is waited for.
     deadline: Option<Pin<Box<Sleep>>>,
-    _place: Place,
+    /// Until it has ended, the request is under way.
+    _place: (Place, Load),
 }
 
 impl SourceBody {
-    pub(super) fn new(incoming: Incoming, idle: Duration, place: Place) -> Self {
+    pub(super) fn new(incoming: Incoming, idle: Duration, place: (Place, Load)) -> Self {
         Self { incoming, idle, deadline: None, _place: place }
     }
 }

@@ -1,6 +1,6 @@
-//! Connections to a source, each of which knows whether it was used before.
+//! Connections to a source, each of which knows whether it was used before, and whether anything was
+//! heard on it since something was last said.
 
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
@@ -11,28 +11,51 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type Inner = MaybeHttpsStream<TokioIo<TcpStream>>;
+type Inner = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
 
-/// Whether a connection has already carried an answer.
+/// What a connection has carried.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Uses(Arc<AtomicBool>);
+pub(super) struct Uses(Arc<Carried>);
+
+#[derive(Debug, Default)]
+struct Carried {
+    answered: AtomicBool,
+    heard: AtomicBool,
+}
 
 impl Uses {
+    /// The head of an answer came.
     pub(super) fn count(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.answered.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it has already carried an answer.
     pub(super) fn any(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.answered.load(Ordering::Relaxed)
+    }
+
+    /// Whether any byte came since the last one was sent.
+    pub(super) fn heard(&self) -> bool {
+        self.0.heard.load(Ordering::Relaxed)
+    }
+
+    fn wrote(&self, outcome: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(1..)) = outcome {
+            self.0.heard.store(false, Ordering::Relaxed);
+        }
     }
 }
 
 /// Connects by TCP, and by TLS where the URL says https.
 #[derive(Clone, Debug)]
-pub(super) struct Connector(HttpsConnector<HttpConnector>);
+pub(super) struct Connector {
+    tls: HttpsConnector<HttpConnector>,
+    timeout: Duration,
+}
 
 impl Connector {
     pub(super) fn new(connect_timeout: Duration) -> Self {
@@ -41,22 +64,26 @@ impl Connector {
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(connect_timeout));
         let tls = HttpsConnectorBuilder::new().with_platform_verifier().https_or_http().enable_http1();
-        Self(tls.wrap_connector(tcp))
+        Self { tls: tls.wrap_connector(tcp), timeout: connect_timeout }
     }
 }
 
 impl tower::Service<http::Uri> for Connector {
-    type Response = CountedStream;
+    type Response = TokioIo<CountedStream>;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<CountedStream, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<CountedStream>, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.0.poll_ready(context)
+        self.tls.poll_ready(context)
     }
 
     fn call(&mut self, uri: http::Uri) -> Self::Future {
-        let connecting = self.0.call(uri);
-        Box::pin(async move { Ok(CountedStream { stream: connecting.await?, uses: Uses::default() }) })
+        // The connector's own bound is for TCP alone: names and TLS may stand still as well.
+        let connecting = tokio::time::timeout(self.timeout, self.tls.call(uri));
+        Box::pin(async move {
+            let connected = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+            Ok(TokioIo::new(CountedStream { stream: TokioIo::new(connected?), uses: Uses::default() }))
+        })
     }
 }
 
@@ -69,27 +96,34 @@ pub(super) struct CountedStream {
 
 impl Connection for CountedStream {
     fn connected(&self) -> Connected {
-        self.stream.connected().extra(self.uses.clone())
+        self.stream.inner().connected().extra(self.uses.clone())
     }
 }
 
-impl Read for CountedStream {
+impl AsyncRead for CountedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.uses.0.heard.store(true, Ordering::Relaxed);
+        }
+        outcome
     }
 }
 
-impl Write for CountedStream {
+impl AsyncWrite for CountedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.uses.wrote(&outcome);
+        outcome
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -105,7 +139,9 @@ impl Write for CountedStream {
         context: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
+        self.uses.wrote(&outcome);
+        outcome
     }
 
     fn is_write_vectored(&self) -> bool {

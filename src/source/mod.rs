@@ -1,119 +1,103 @@
-//! A source: its connections, how many requests it gets at once, how long it may take.
+//! A source: its addresses and connections, how many requests it gets at once, how long it may take,
+//! what is sent again, and when it is left alone.
+//!
+//! ```text
+//! send -> breaker open?       Open, at once
+//!      -> places              Busy, when none is free before the deadline
+//!      -> addresses           one of those that are in; a probe where one is due
+//!      -> exchange            a head: the answer, its place held until its body has ended
+//!           failed -> retry   another address or connection, within rule, budget and deadline
+//! ```
 
+mod address;
+mod addresses;
 mod body;
 mod connector;
+mod draft;
+mod ejection;
+mod error;
+mod exchange;
+mod health;
+mod places;
+mod retry;
+mod settings;
+mod strictness;
 
-pub use body::{BodyError, SourceBody, Upload};
+pub use body::{BodyError, RequestBody, SourceBody, Upload, empty, full};
+pub use draft::Held;
+pub use ejection::{ADDRESSES_MAX, Outage};
+pub use error::SourceError;
+pub use exchange::OnInterim;
+pub use settings::{HealthSettings, HostSent, Settings};
 
 use crate::clock::Clock;
-use crate::secret::{Endpoint, Secret};
-use crate::target::Target;
+use crate::target::{Scheme, Target};
 use crate::telemetry::metrics as names;
-use bytes::Bytes;
-use connector::{Connector, Uses};
-use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderName, Method, Request, Response, StatusCode, Uri};
-use http_body_util::BodyExt;
-use http_body_util::combinators::UnsyncBoxBody;
+use address::Load;
+use addresses::Addresses;
+use connector::Connector;
+use draft::Draft;
+use ejection::{Set, Then};
+use exchange::{Failed, Patience};
+use health::Check;
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::Connected;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use metrics::{Counter, counter};
+use places::Places;
+use retry::{Budget, Next, Spending};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// The most that wait for a place toward one source; beyond it requests are told at once (I10).
-const QUEUE_MAX: usize = 4096;
-
-/// The largest head of an answer, in bytes.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
-
-/// The most field lines of an answer.
-const FIELDS_MAX: usize = 200;
-
-/// What a request to a source may carry.
-pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
-
-/// A source (`[[source]]`).
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Its name.
-    pub name: String,
-    /// Where it is; a base path is kept in front.
-    pub url: Endpoint,
-    /// Until a connection stands.
-    pub connect_timeout: Duration,
-    /// Until the head of the answer.
-    pub timeout: Duration,
-    /// Between two parts of a body.
-    pub body_idle: Duration,
-    /// Requests at once, all causes together.
-    pub concurrency: usize,
-    /// How long an unused connection is kept.
-    pub idle_timeout: Duration,
-    /// The Host sent to it.
-    pub host: HostSent,
-    /// Fields of Tidegate's own requests; the values may be secrets.
-    pub headers: Vec<(HeaderName, Secret)>,
+/// A source that can be asked. One owner of its addresses, its pool and its places.
+#[derive(Debug)]
+pub struct Source {
+    settings: Settings,
+    addresses: Addresses,
+    client: Client<Connector, RequestBody>,
+    places: Places,
+    budget: Budget,
+    counted: Counted,
+    clock: Clock,
 }
 
-/// The Host field that a source gets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HostSent {
-    /// The one that the client asked.
-    Client,
-    /// The source URL's own.
-    Source,
-    /// A fixed one.
-    Name(String),
+/// Metric handles, made once.
+#[derive(Debug)]
+struct Counted {
+    head_seconds: metrics::Histogram,
+    busy: Counter,
+    open: Counter,
+    again: Counter,
+    over_budget: Counter,
 }
 
-/// Why a source gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    /// No place toward it became free in time: nothing was sent.
-    #[error("too many requests toward the source are under way")]
-    Busy,
-    /// No connection: nothing was sent.
-    #[error("the source cannot be reached")]
-    Connect(#[source] hyper_util::client::legacy::Error),
-    /// No head within the source's `timeout`; it may still act on the request.
-    #[error("the source did not answer in time")]
-    Timeout,
-    /// It closed or reset the connection, or what it sent is no HTTP; it may have acted.
-    #[error("the source closed without a proper answer")]
-    Closed(#[source] hyper_util::client::legacy::Error),
-    /// It changed the protocol, which nobody asked for (RFC 9110 7.8); it may have acted.
-    #[error("the source switched protocols unasked")]
-    Switched,
-    /// The head of its answer is larger than anybody should send; it may have acted.
-    #[error("the head of the source's answer is too large")]
-    HeadTooLarge,
-}
-
-impl SourceError {
-    /// Whether it is certain that the source has seen nothing of the request.
-    #[must_use]
-    pub const fn never_sent(&self) -> bool {
-        match self {
-            Self::Busy | Self::Connect(_) => true,
-            Self::Timeout | Self::Closed(_) | Self::Switched | Self::HeadTooLarge => false,
+impl Counted {
+    fn new(source: &str) -> Self {
+        let source = source.to_owned();
+        let refused = |reason: &'static str| {
+            counter!(names::SOURCE_REFUSED, "source" => source.clone(), "reason" => reason)
+        };
+        let retries = |result: &'static str| {
+            counter!(names::SOURCE_RETRIES, "source" => source.clone(), "result" => result)
+        };
+        Self {
+            busy: refused("busy"),
+            open: refused("breaker"),
+            again: retries("sent"),
+            over_budget: retries("over-budget"),
+            head_seconds: metrics::histogram!(names::SOURCE_SECONDS, "source" => source.clone()),
         }
     }
 }
 
-/// A source that can be asked. One owner of its pool and of its places.
-#[derive(Debug)]
-pub struct Source {
-    settings: Settings,
-    client: Client<Connector, RequestBody>,
-    places: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    in_flight: metrics::Gauge,
-    head_seconds: metrics::Histogram,
-    clock: Clock,
+/// What was tried for one request.
+#[derive(Default)]
+struct Tries<'a> {
+    addresses: Set,
+    retries: u32,
+    /// What the retry under way holds of the budget.
+    spending: Option<Spending<'a>>,
 }
 
 impl Source {
@@ -125,17 +109,16 @@ impl Source {
             .pool_max_idle_per_host(settings.concurrency)
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
-            .http1_max_buf_size(HEAD_BYTES_MAX)
-            .http1_max_headers(FIELDS_MAX)
+            .http1_max_buf_size(strictness::HEAD_BYTES_MAX)
+            .http1_max_headers(strictness::FIELDS_MAX)
             .set_host(false)
             .build(Connector::new(settings.connect_timeout));
-        let name = settings.name.clone();
         Arc::new(Self {
+            addresses: Addresses::new(&settings.name, &settings.urls, clock.clone()),
             client,
-            places: Arc::new(Semaphore::new(settings.concurrency)),
-            waiting: AtomicUsize::new(0),
-            in_flight: metrics::gauge!(names::SOURCE_IN_FLIGHT, "source" => name.clone()),
-            head_seconds: metrics::histogram!(names::SOURCE_SECONDS, "source" => name),
+            places: Places::new(&settings.name, settings.concurrency),
+            budget: Budget::default(),
+            counted: Counted::new(&settings.name),
             settings,
             clock,
         })
@@ -147,38 +130,59 @@ impl Source {
         &self.settings
     }
 
-    /// The URI of a canonical path and query at this source, its base path in front; `None` where no
-    /// URI can say it.
+    /// The active checks that are configured, one for each address: each runs until it is dropped.
+    pub fn checks(self: &Arc<Self>) -> impl Iterator<Item = impl Future<Output = ()> + Send + 'static> {
+        Check::of(self).into_iter().map(Check::run)
+    }
+
+    /// A canonical path and query as the URI of a request; `None` where no URI can say it.
     #[must_use]
     pub fn uri(&self, path_and_query: &str) -> Option<Uri> {
-        let url = self.settings.url.expose();
-        let scheme = if url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
-        let base = url.path().strip_suffix('/').unwrap_or_else(|| url.path());
-        let path: PathAndQuery = match base {
-            "" => path_and_query.parse().ok()?,
-            _ => format!("{base}{path_and_query}").parse().ok()?,
-        };
-        Uri::builder().scheme(scheme).authority(self.authority()).path_and_query(path).build().ok()
+        let path = path_and_query.parse().ok()?;
+        let addresses = self.addresses.list();
+        addresses.iter().all(|address| address.uri(&path).is_some()).then(|| Uri::from(path))
+    }
+
+    /// The base paths that are put in front, each once, without a slash at the end.
+    pub fn base_paths(&self) -> Vec<&str> {
+        let mut bases: Vec<&str> = self.addresses.list().iter().map(|address| address.base()).collect();
+        bases.sort_unstable();
+        bases.dedup();
+        bases
     }
 
     /// What a target that the source names is without the base path that is put in front.
     #[must_use]
     pub fn without_base(&self, target: Target) -> Target {
-        target.strip(self.settings.url.expose().path())
+        let path = target.path().to_owned();
+        let is_below = |base: &&str| {
+            let rest = path.strip_prefix(*base);
+            !base.is_empty() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        // Of two that fit the longer says more.
+        match self.base_paths().into_iter().filter(is_below).max_by_key(|base| base.len()) {
+            Some(base) => target.strip(base),
+            None => target,
+        }
     }
 
-    /// `host[:port]` of its URL.
+    /// `host[:port]` of its first URL.
     #[must_use]
     pub fn authority(&self) -> String {
-        let url = self.settings.url.expose();
-        let host = url.host_str().unwrap_or_default();
-        url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+        self.authorities().next().map(|(_, authority)| authority).unwrap_or_default()
     }
 
-    /// Sends a request as it is and waits for the head of the answer, all within the source's `timeout`;
-    /// while content still moves toward the source that begins anew. A safe request without content,
-    /// or with [`Held`] content, whose pooled connection closes before any byte of an answer is sent once more
-    /// (RFC 9110 9.2.2, RFC 9112 9.3.1).
+    /// Scheme and `host[:port]` of each of its URLs.
+    pub fn authorities(&self) -> impl Iterator<Item = (Scheme, String)> {
+        let addresses = self.addresses.list().iter();
+        addresses.map(|address| (address.scheme(), address.authority().to_owned()))
+    }
+
+    /// Sends a request and waits for the head of the answer, all within the source's `timeout`: for a
+    /// place, a connection, retries and the head; while content still moves toward the source the time
+    /// begins anew. The request's URI is a path and query ([`Source::uri`]). A safe request whose
+    /// pooled connection closes before any byte of an answer is sent once more (RFC 9110 9.2.2,
+    /// RFC 9112 9.3.1); beyond that `retry` says what is sent again.
     ///
     /// # Errors
     /// [`SourceError`]
@@ -188,153 +192,87 @@ impl Source {
         upload: Option<&Upload>,
     ) -> Result<Response<SourceBody>, SourceError> {
         let deadline = Instant::now() + self.settings.timeout;
-        let place = self.place(deadline).await?;
-        let again = repeatable(&request);
-        self.in_flight.increment(1.0);
-        let place = Place { _permit: place, in_flight: self.in_flight.clone() };
+        if let Some(outage) = self.addresses.refusal() {
+            self.counted.open.increment(1);
+            return Err(SourceError::Open(outage));
+        }
+        let place = self.places.take(deadline).await.inspect_err(|_| self.counted.busy.increment(1))?;
         let sent_at = self.clock.now();
-        let response = match (self.attempt(request, upload, deadline).await, again) {
-            (Err(Attempt { error: SourceError::Closed(_), reused: Reused::Pooled }), Some(again)) => {
-                self.attempt(again, None, deadline).await
-            }
-            (outcome, _) => outcome,
-        };
-        let response = response.map_err(|attempt| attempt.error)?;
-        self.head_seconds.record(self.clock.now().since(sent_at));
-        Ok(response.map(|incoming| SourceBody::new(incoming, self.settings.body_idle, place)))
+        let patience = Patience { deadline, timeout: self.settings.timeout };
+        let (response, load) = self.tried(&Draft::new(request), upload, patience).await?;
+        self.counted.head_seconds.record(self.clock.now().since(sent_at));
+        Ok(response.map(|incoming| SourceBody::new(incoming, self.settings.body_idle, (place, load))))
     }
 
-    async fn attempt(
+    /// Tries until there is a head, or nothing more to try.
+    async fn tried(
         &self,
-        request: Request<RequestBody>,
+        draft: &Draft,
         upload: Option<&Upload>,
-        mut deadline: Instant,
-    ) -> Result<Response<hyper::body::Incoming>, Attempt> {
-        let answer = self.client.request(request);
-        tokio::pin!(answer);
+        patience: Patience,
+    ) -> Result<(Response<Incoming>, Load), SourceError> {
+        let mut tries = Tries::default();
+        let mut last = None;
         loop {
-            match tokio::time::timeout_at(deadline, &mut answer).await {
-                Ok(Ok(mut response)) => {
-                    if head_bytes(response.headers()) > HEAD_BYTES_MAX {
-                        return Err(Attempt { error: SourceError::HeadTooLarge, reused: Reused::Fresh });
-                    }
-                    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                        return Err(Attempt { error: SourceError::Switched, reused: Reused::Fresh });
-                    }
-                    if let Some(uses) = response.extensions_mut().remove::<Uses>() {
-                        uses.count();
-                    }
-                    return Ok(response);
+            let visit = match self.addresses.visit(draft.risk(), tries.addresses) {
+                Ok(visit) => visit.ok_or(SourceError::Unsayable)?,
+                // What was tried says more than that the breaker has opened over it.
+                Err(outage) => return Err(last.unwrap_or_else(|| self.refused(outage))),
+            };
+            let request = draft.request(&visit.address, &self.settings.host);
+            let request = request.ok_or(SourceError::Unsayable)?;
+            tries.addresses = tries.addresses.with(visit.number);
+            match exchange::exchange(&self.client, request, upload, patience).await {
+                Ok(response) => {
+                    let load = visit.ended(exchange::report(response.status()), Then::Over);
+                    return Ok((response, load));
                 }
-                Ok(Err(error)) if error.is_connect() => {
-                    return Err(Attempt { error: SourceError::Connect(error), reused: Reused::Fresh });
-                }
-                Ok(Err(error)) => {
-                    let reused = error.connect_info().map_or(Reused::Fresh, reused);
-                    return Err(Attempt { error: SourceError::Closed(error), reused });
-                }
-                // A request that is still being sent has not begun to wait for its answer.
-                Err(_) => {
-                    let moved_at = upload.and_then(Upload::moved_at);
-                    let later =
-                        moved_at.map(|at| at + self.settings.timeout).filter(|later| *later > deadline);
-                    deadline = later.ok_or(Attempt { error: SourceError::Timeout, reused: Reused::Fresh })?;
+                Err(failed) => {
+                    let goes_on = !visit.decides_for_all() && self.goes_on(&mut tries, draft, &failed);
+                    let then = if goes_on { Then::Again } else { Then::Over };
+                    drop(visit.ended(failed.report(), then));
+                    if !goes_on {
+                        return Err(failed.error);
+                    }
+                    last = Some(failed.error);
                 }
             }
         }
     }
 
-    async fn place(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, SourceError> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(place);
+    fn refused(&self, outage: Outage) -> SourceError {
+        self.counted.open.increment(1);
+        SourceError::Open(outage)
+    }
+
+    /// Whether a request is sent again.
+    fn goes_on<'a>(&'a self, tries: &mut Tries<'a>, draft: &Draft, failed: &Failed) -> bool {
+        // What the last retry held is free for the next.
+        tries.spending = None;
+        let elsewhere = self.addresses.elsewhere(tries.addresses);
+        match retry::next(failed.progress, draft.kind(), tries.retries, elsewhere) {
+            Next::Never => return false,
+            Next::Again => {}
+            Next::AgainOnBudget => match self.budget.take(self.places.active()) {
+                Some(spending) => tries.spending = Some(spending),
+                None => {
+                    self.counted.over_budget.increment(1);
+                    return false;
+                }
+            },
         }
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= QUEUE_MAX {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(SourceError::Busy);
+        self.counted.again.increment(1);
+        tries.retries += 1;
+        true
+    }
+}
+
+/// Adds the fields of Tidegate's own requests.
+pub fn own_fields(settings: &Settings, fields: &mut HeaderMap) {
+    for (name, value) in &settings.headers {
+        if let Ok(mut value) = HeaderValue::from_str(value.expose()) {
+            value.set_sensitive(true);
+            fields.insert(name.clone(), value);
         }
-        let _waiting = Waiting(&self.waiting);
-        let place = tokio::time::timeout_at(deadline, Arc::clone(&self.places).acquire_owned());
-        place.await.ok().and_then(Result::ok).ok_or(SourceError::Busy)
     }
-}
-
-/// Somebody who waits for a place; leaves the queue however the wait ends.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A place toward the source, held until the answer's body has ended.
-#[derive(Debug)]
-struct Place {
-    _permit: OwnedSemaphorePermit,
-    in_flight: metrics::Gauge,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.in_flight.decrement(1.0);
-    }
-}
-
-struct Attempt {
-    error: SourceError,
-    reused: Reused,
-}
-
-/// About the bytes of an answer's fields: hyper bounds its buffer, not what it finds in it.
-fn head_bytes(fields: &http::HeaderMap) -> usize {
-    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
-}
-
-enum Reused {
-    Pooled,
-    Fresh,
-}
-
-fn reused(connected: &Connected) -> Reused {
-    let mut extras = http::Extensions::new();
-    connected.get_extras(&mut extras);
-    match extras.get::<Uses>() {
-        Some(uses) if uses.any() => Reused::Pooled,
-        Some(_) | None => Reused::Fresh,
-    }
-}
-
-/// Content that is held, as an extension of its request: with it a QUERY can be sent once more.
-#[derive(Clone, Debug)]
-pub struct Held(pub Bytes);
-
-/// A copy of a safe request without content, or whose content is held; nothing else is ever sent twice.
-fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::QUERY);
-    let content = if http_body::Body::is_end_stream(request.body()) {
-        empty()
-    } else {
-        full(request.extensions().get::<Held>()?.0.clone())
-    };
-    if !safe {
-        return None;
-    }
-    let mut copy = Request::new(content);
-    request.method().clone_into(copy.method_mut());
-    request.uri().clone_into(copy.uri_mut());
-    request.headers().clone_into(copy.headers_mut());
-    request.extensions().clone_into(copy.extensions_mut());
-    Some(copy)
-}
-
-/// No content.
-#[must_use]
-pub fn empty() -> RequestBody {
-    http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()
-}
-
-/// Content that is held.
-#[must_use]
-pub fn full(bytes: Bytes) -> RequestBody {
-    http_body_util::Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }

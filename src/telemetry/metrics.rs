@@ -14,6 +14,20 @@ pub const SOURCE_REQUESTS: &str = "tidegate_source_requests_total";
 pub const SOURCE_IN_FLIGHT: &str = "tidegate_source_in_flight";
 /// Seconds until the head of a source's answer, by `source`.
 pub const SOURCE_SECONDS: &str = "tidegate_source_head_seconds";
+/// Requests that wait for a place toward a source, by `source`.
+pub const SOURCE_WAITING: &str = "tidegate_source_waiting";
+/// Requests that were not sent to a source, by `source` and `reason` (busy, breaker).
+pub const SOURCE_REFUSED: &str = "tidegate_source_refused_total";
+/// Requests sent again, by `source` and `result` (sent, over-budget).
+pub const SOURCE_RETRIES: &str = "tidegate_source_retries_total";
+/// Exchanges that failed, by `source` and `address`.
+pub const SOURCE_FAILURES: &str = "tidegate_source_failures_total";
+/// 1 while an address is ejected, by `source` and `address`.
+pub const SOURCE_EJECTED: &str = "tidegate_source_ejected";
+/// 0 closed, 1 half-open, 2 open: the breaker toward a source, by `source`.
+pub const SOURCE_BREAKER: &str = "tidegate_source_breaker_state";
+/// Active checks, by `source`, `address` and `result` (good, failed).
+pub const SOURCE_CHECKS: &str = "tidegate_source_health_checks_total";
 /// Followers answered by somebody else's forward, by `route`.
 pub const COLLAPSED: &str = "tidegate_collapsed_total";
 /// Requests that a quota denied, by `route` and `limit`.

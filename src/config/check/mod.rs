@@ -6,13 +6,14 @@ mod delivery;
 mod route;
 mod scalar;
 mod server;
+mod source;
 
 use super::Settings;
 use super::fault::Report;
 use super::file::{File, Shared};
 use super::given::Given;
-use crate::{cache, gateway, source, sync};
-use scalar::{Bound, HeaderSide};
+use crate::{cache, gateway, sync};
+use scalar::Bound;
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -134,40 +135,5 @@ impl Check<'_, '_> {
             destinations: Vec::new(),
             source_timeouts: Vec::new(),
         }
-    }
-
-    fn source(&mut self, given: &super::file::Source) -> Option<source::Settings> {
-        let urls: Vec<_> = given.urls.iter().map(|url| self.endpoint(url)).collect();
-        if given.urls.is_empty() {
-            let remedy = "write urls = [\"http://127.0.0.1:9001\"]";
-            self.report.fault(&given.urls.span, "a source needs a URL", remedy);
-        }
-        if let Some(second) = given.urls.get(1) {
-            self.unsupported(&second.span, "more than one URL of a source", "keep one of them");
-        }
-        if *given.idempotent {
-            self.unsupported(&given.idempotent.span, "writes that are sent again", "leave it out");
-        }
-        if let Some(health) = &given.health {
-            self.path(&health.path);
-            self.duration(&health.every, Bound::Positive);
-            self.unsupported(&health.span, "active checks of a source", "leave it out");
-        }
-        let settings = source::Settings {
-            name: given.name.to_string(),
-            connect_timeout: self.duration(&given.connect_timeout, Bound::Positive),
-            timeout: self.duration(&given.timeout, Bound::Positive),
-            body_idle: self.duration(&given.body_idle, Bound::Positive),
-            concurrency: self.count(&given.concurrency, 1..=65_535),
-            idle_timeout: self.duration(&given.idle_timeout, Bound::ZeroAllowed),
-            host: match given.host.as_str() {
-                "client" => source::HostSent::Client,
-                "source" => source::HostSent::Source,
-                _ => source::HostSent::Name(self.authority(&given.host)),
-            },
-            headers: self.headers(&given.headers, HeaderSide::Source),
-            url: urls.into_iter().next().flatten()?,
-        };
-        Some(settings)
     }
 }

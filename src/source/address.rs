@@ -1,0 +1,144 @@
+//! One address of a source: what its URL says, and how busy it is.
+
+use crate::secret::Endpoint;
+use crate::target;
+use crate::telemetry::metrics as names;
+use http::Uri;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use metrics::{Counter, Gauge, counter, gauge};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Whether an address is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is.
+    In,
+    /// It is ejected.
+    Out,
+}
+
+/// One address of a source (one of its `urls`).
+#[derive(Debug)]
+pub(super) struct Address {
+    scheme: Scheme,
+    authority: Option<Authority>,
+    /// The base path, without a slash at its end.
+    base: String,
+    /// Scheme, authority and base path: no user info, no query.
+    shown: String,
+    in_flight: AtomicUsize,
+    failures: Counter,
+    ejected: Gauge,
+}
+
+impl Address {
+    pub(super) fn new(source: &str, url: &Endpoint) -> Self {
+        let url = url.expose();
+        let authority = authority(url);
+        let base = url.path().strip_suffix('/').unwrap_or_else(|| url.path()).to_owned();
+        let shown = format!("{}://{authority}{base}", url.scheme());
+        let labels = [("source", source.to_owned()), ("address", shown.clone())];
+        let ejected = gauge!(names::SOURCE_EJECTED, &labels);
+        ejected.set(0.0);
+        Self {
+            scheme: if url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP },
+            authority: authority.parse().ok(),
+            base,
+            in_flight: AtomicUsize::new(0),
+            failures: counter!(names::SOURCE_FAILURES, &labels),
+            ejected,
+            shown,
+        }
+    }
+
+    pub(super) fn scheme(&self) -> target::Scheme {
+        if self.scheme == Scheme::HTTPS { target::Scheme::Https } else { target::Scheme::Http }
+    }
+
+    /// `host[:port]`.
+    pub(super) fn authority(&self) -> &str {
+        self.authority.as_ref().map_or("", Authority::as_str)
+    }
+
+    /// The base path, without a slash at its end.
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// How it is named in logs and metrics.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// How many requests are under way, the bodies of their answers included.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts an exchange that failed.
+    pub(super) fn failed(&self) {
+        self.failures.increment(1);
+    }
+
+    /// Shows where it stands.
+    pub(super) fn show(&self, standing: Standing) {
+        self.ejected.set(match standing {
+            Standing::In => 0.0,
+            Standing::Out => 1.0,
+        });
+    }
+
+    /// The URI of a path and query here, the base path in front; `None` where no URI can say it.
+    pub(super) fn uri(&self, path: &PathAndQuery) -> Option<Uri> {
+        let path = match self.base.as_str() {
+            "" => path.clone(),
+            base => format!("{base}{path}").parse().ok()?,
+        };
+        let authority = self.authority.clone()?;
+        Uri::builder().scheme(self.scheme.clone()).authority(authority).path_and_query(path).build().ok()
+    }
+}
+
+/// `host[:port]` of a URL.
+fn authority(url: &url::Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// A request under way at an address, its answer's body included.
+#[derive(Debug)]
+pub(super) struct Load(Arc<Address>);
+
+impl Load {
+    pub(super) fn new(address: &Arc<Address>) -> Self {
+        address.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(address))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_path_is_kept_in_front_and_user_info_is_not_shown() {
+        for (url, path, uri, shown) in [
+            ("http://h", "/a?b", "http://h/a?b", "http://h"),
+            ("http://h:80/", "/a", "http://h/a", "http://h"),
+            ("https://h:8443/v2/", "/a%2Fb//c?d=%20", "https://h:8443/v2/a%2Fb//c?d=%20", "https://h:8443/v2"),
+            ("http://me:canary@[::1]:9/v1", "/", "http://[::1]:9/v1/", "http://[::1]:9/v1"),
+        ] {
+            let url = Endpoint::new(url::Url::parse(url).unwrap());
+            let address = Address::new("s", &url);
+            let made = address.uri(&path.parse().unwrap()).unwrap();
+            assert_eq!((made.to_string().as_str(), address.shown()), (uri, shown));
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The addresses of a source: each request is sent to the less busy of two, of those that are in.
+
+use super::address::{Address, Load, Standing};
+use super::ejection::{Change, Outage, Probing, Report, Risk, Roster, Set, Then, Way};
+use crate::breaker::State;
+use crate::clock::Clock;
+use crate::secret::Endpoint;
+use crate::telemetry::metrics as names;
+use metrics::{Gauge, gauge};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// All addresses of a source. The one owner of what is known of them; its lock is held for a moment,
+/// never across an await.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    source: String,
+    list: Vec<Arc<Address>>,
+    roster: Mutex<Roster>,
+    breaker: Gauge,
+    clock: Clock,
+}
+
+impl Addresses {
+    pub(super) fn new(source: &str, urls: &[Endpoint], clock: Clock) -> Self {
+        let breaker = gauge!(names::SOURCE_BREAKER, "source" => source.to_owned());
+        breaker.set(State::Closed.as_gauge());
+        Self {
+            source: source.to_owned(),
+            list: urls.iter().map(|url| Arc::new(Address::new(source, url))).collect(),
+            roster: Mutex::new(Roster::new(urls.len())),
+            breaker,
+            clock,
+        }
+    }
+
+    pub(super) fn list(&self) -> &[Arc<Address>] {
+        &self.list
+    }
+
+    /// Whether a request would be refused now.
+    pub(super) fn refusal(&self) -> Option<Outage> {
+        self.roster().refusal(self.clock.now())
+    }
+
+    /// How many addresses are in, those of `tried` left out.
+    pub(super) fn elsewhere(&self, tried: Set) -> usize {
+        self.roster().inside(self.clock.now()).without(tried).len()
+    }
+
+    /// Chooses an address, not one of `tried` where there is another.
+    ///
+    /// # Errors
+    /// How the source failed, where its breaker is open.
+    pub(super) fn visit(&self, risk: Risk, tried: Set) -> Result<Option<Visit<'_>>, Outage> {
+        let now = self.clock.now();
+        let way = {
+            let mut roster = self.roster();
+            let way = roster.admit(now, risk);
+            self.breaker.set(roster.breaker(now).as_gauge());
+            way
+        };
+        let (number, probing) = match way {
+            Way::Refused(outage) => return Err(outage),
+            Way::Probe(number, probing) => (Some(number), probing),
+            Way::Among(inside) => {
+                let untried = inside.without(tried);
+                (self.less_busy(if untried.is_empty() { inside } else { untried }), Probing::None)
+            }
+        };
+        Ok(number.and_then(|number| {
+            let duty = Duty { addresses: self, number, probing, report: Report::Nothing, then: Then::Over };
+            let address = Arc::clone(self.list.get(number)?);
+            Some(Visit { load: Load::new(&address), address, number, duty })
+        }))
+    }
+
+    /// The power of two choices: two at random, and of them the one with fewer requests under way.
+    fn less_busy(&self, among: Set) -> Option<usize> {
+        let count = among.len();
+        let nth = |place: usize| among.iter().nth(place);
+        if count < 2 {
+            return nth(0);
+        }
+        let first = fastrand::usize(..count);
+        // Another than the first: the places behind it move up by one.
+        let second = fastrand::usize(..count - 1);
+        let second = if second < first { second } else { second + 1 };
+        let load = |number: &usize| {
+            self.list.get(*number).map_or(usize::MAX, |address| address.in_flight())
+        };
+        [nth(first), nth(second)].into_iter().flatten().min_by_key(load)
+    }
+
+    /// Takes in an active check.
+    pub(super) fn checked(&self, number: usize, report: Report) {
+        let now = self.clock.now();
+        let mut roster = self.roster();
+        let change = match report {
+            Report::Well => roster.passed(number, now),
+            Report::Unwell | Report::Missing(_) => roster.missed(number, now),
+            Report::Nothing => None,
+        };
+        self.show(&roster, number, change);
+    }
+
+    fn report(&self, duty: &Duty<'_>) {
+        let now = self.clock.now();
+        let mut roster = self.roster();
+        let change = match duty.probing {
+            Probing::None => roster.told(duty.number, duty.report, duty.then, now, fastrand::f64()),
+            Probing::Address => roster.probed(duty.number, duty.report, now, fastrand::f64()),
+            Probing::Source => roster.source_probed(duty.number, duty.report, now, fastrand::f64()),
+        };
+        if change.is_some() || duty.probing != Probing::None {
+            self.show(&roster, duty.number, change);
+        }
+    }
+
+    /// Tells metrics and log.
+    fn show(&self, roster: &Roster, number: usize, change: Option<Change>) {
+        let now = self.clock.now();
+        self.breaker.set(roster.breaker(now).as_gauge());
+        let inside = roster.inside(now);
+        for (at, address) in self.list.iter().enumerate() {
+            address.show(if inside.has(at) { Standing::In } else { Standing::Out });
+        }
+        let name = self.list.get(number).map_or("", |address| address.shown());
+        let source = &self.source;
+        match change {
+            None => {}
+            Some(Change::Ejected) => {
+                tracing::warn!(target: "tidegate::source", source, address = name, "address ejected");
+            }
+            Some(Change::Restored) => {
+                tracing::info!(target: "tidegate::source", source, address = name, "address is back");
+            }
+            Some(Change::Opened) => {
+                tracing::warn!(target: "tidegate::source", source, "breaker open");
+            }
+            Some(Change::Closed) => {
+                tracing::info!(target: "tidegate::source", source, address = name, "breaker closed");
+            }
+        }
+    }
+
+    fn roster(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One exchange with an address, which ends with a report.
+#[derive(Debug)]
+pub(super) struct Visit<'a> {
+    pub(super) address: Arc<Address>,
+    pub(super) number: usize,
+    load: Load,
+    duty: Duty<'a>,
+}
+
+impl Visit<'_> {
+    /// Whether it decides if the source is asked again.
+    pub(super) fn decides_for_all(&self) -> bool {
+        self.duty.probing == Probing::Source
+    }
+
+    /// It ended, and told this of the address.
+    pub(super) fn ended(self, report: Report, then: Then) -> Load {
+        let Self { address, load, mut duty, .. } = self;
+        duty.then = then;
+        if let Report::Unwell | Report::Missing(_) = report {
+            address.failed();
+        }
+        duty.report = report;
+        load
+    }
+}
+
+/// A report that will be made, however the exchange ends: nobody waits for a probe that is gone.
+#[derive(Debug)]
+struct Duty<'a> {
+    addresses: &'a Addresses,
+    number: usize,
+    probing: Probing,
+    report: Report,
+    then: Then,
+}
+
+impl Drop for Duty<'_> {
+    fn drop(&mut self) {
+        self.addresses.report(self);
+    }
+}

@@ -1,0 +1,193 @@
+//! A request that may have to be sent more than once: to another address, or on another connection.
+
+use super::address::Address;
+use super::body::{RequestBody, empty, full};
+use super::ejection::Risk;
+use super::retry::Kind;
+use super::settings::HostSent;
+use bytes::Bytes;
+use http::header::HOST;
+use http::uri::PathAndQuery;
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+/// Content that is held, as an extension of its request: with it a QUERY can be sent once more.
+#[derive(Clone, Debug)]
+pub struct Held(pub Bytes);
+
+/// A request before it is sent.
+pub(super) struct Draft {
+    method: Method,
+    path: Option<PathAndQuery>,
+    fields: HeaderMap,
+    extensions: Extensions,
+    content: Content,
+}
+
+enum Content {
+    None,
+    Held(Bytes),
+    /// It streams, and can be had back while nobody has read of it.
+    Streams(Slot),
+}
+
+type Slot = Arc<Mutex<Option<RequestBody>>>;
+
+impl Draft {
+    pub(super) fn new(request: Request<RequestBody>) -> Self {
+        let (mut head, body) = request.into_parts();
+        let held = head.extensions.remove::<Held>();
+        let content = match held {
+            _ if body.is_end_stream() => Content::None,
+            Some(Held(bytes)) => Content::Held(bytes),
+            None => Content::Streams(Arc::new(Mutex::new(Some(body)))),
+        };
+        Self {
+            method: head.method,
+            path: head.uri.into_parts().path_and_query,
+            fields: head.headers,
+            extensions: head.extensions,
+            content,
+        }
+    }
+
+    /// What may be done with it now.
+    pub(super) fn kind(&self) -> Kind {
+        let is_safe =
+            matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::QUERY);
+        match &self.content {
+            Content::None | Content::Held(_) if is_safe => Kind::Safe,
+            Content::None | Content::Held(_) => Kind::Untouched,
+            Content::Streams(slot) if is_there(slot) => Kind::Untouched,
+            Content::Streams(_) => Kind::Spent,
+        }
+    }
+
+    pub(super) fn risk(&self) -> Risk {
+        match self.kind() {
+            Kind::Safe => Risk::Taken,
+            Kind::Untouched | Kind::Spent => Risk::Avoided,
+        }
+    }
+
+    /// The request for an address; `None` where no URI can say it.
+    pub(super) fn request(&self, address: &Address, host: &HostSent) -> Option<Request<RequestBody>> {
+        let uri = address.uri(self.path.as_ref()?)?;
+        let mut request = Request::new(match &self.content {
+            Content::None => empty(),
+            Content::Held(bytes) => full(bytes.clone()),
+            Content::Streams(slot) => lent(slot),
+        });
+        self.method.clone_into(request.method_mut());
+        *request.uri_mut() = uri;
+        self.fields.clone_into(request.headers_mut());
+        self.extensions.clone_into(request.extensions_mut());
+        if let (HostSent::Source, Ok(authority)) = (host, HeaderValue::from_str(address.authority())) {
+            request.headers_mut().insert(HOST, authority);
+        }
+        Some(request)
+    }
+}
+
+fn is_there(slot: &Slot) -> bool {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+}
+
+fn lent(slot: &Slot) -> RequestBody {
+    let size = slot.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Body::size_hint);
+    Lent { slot: Arc::clone(slot), size: size.unwrap_or_default(), body: None }.boxed_unsync()
+}
+
+/// Content that stays in its slot until somebody reads of it: then a connection stands.
+struct Lent {
+    slot: Slot,
+    size: SizeHint,
+    body: Option<RequestBody>,
+}
+
+impl Body for Lent {
+    type Data = Bytes;
+    type Error = <RequestBody as Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        if this.body.is_none() {
+            this.body = this.slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+        match &mut this.body {
+            Some(body) => Pin::new(body).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_some_and(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| self.size.clone(), Body::size_hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Endpoint;
+    use futures_util::FutureExt;
+
+    fn draft(method: Method, body: RequestBody, held: Option<&'static str>) -> Draft {
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = "/a".parse().unwrap();
+        if let Some(held) = held {
+            request.extensions_mut().insert(Held(Bytes::from_static(held.as_bytes())));
+        }
+        Draft::new(request)
+    }
+
+    fn address() -> Address {
+        Address::new("s", &Endpoint::new(url::Url::parse("http://h:1/base").unwrap()))
+    }
+
+    #[test]
+    fn safe_requests_may_be_repeated_where_their_content_is_held() {
+        let content = || full(Bytes::from_static(b"content"));
+        for (method, body, held, kind) in [
+            (Method::GET, empty(), None, Kind::Safe),
+            (Method::HEAD, empty(), None, Kind::Safe),
+            (Method::OPTIONS, empty(), None, Kind::Safe),
+            (Method::QUERY, content(), Some("content"), Kind::Safe),
+            (Method::QUERY, content(), None, Kind::Untouched),
+            (Method::GET, content(), None, Kind::Untouched),
+            // Idempotent, and yet nobody wants it twice (RFC 9110 9.2.2 allows it, a write may overtake).
+            (Method::PUT, content(), Some("content"), Kind::Untouched),
+            (Method::DELETE, empty(), None, Kind::Untouched),
+            (Method::POST, empty(), None, Kind::Untouched),
+        ] {
+            assert_eq!(draft(method.clone(), body, held).kind(), kind, "{method} {held:?}");
+        }
+    }
+
+    #[test]
+    fn content_that_nobody_read_of_can_be_sent_elsewhere() {
+        let draft = draft(Method::POST, full(Bytes::from_static(b"content")), None);
+        let unread = draft.request(&address(), &HostSent::Client).unwrap();
+        assert_eq!(unread.body().size_hint().exact(), Some(7));
+        assert!(!unread.body().is_end_stream());
+        drop(unread);
+        assert_eq!(draft.kind(), Kind::Untouched);
+        let read = draft.request(&address(), &HostSent::Source).unwrap();
+        assert_eq!(read.headers()[HOST], "h:1");
+        assert_eq!(read.uri(), "http://h:1/base/a");
+        let whole = read.into_body().collect().now_or_never().unwrap().unwrap().to_bytes();
+        assert_eq!(whole, "content");
+        assert_eq!(draft.kind(), Kind::Spent);
+    }
+}

@@ -1,0 +1,54 @@
+//! Why a source gave no answer.
+
+use super::ejection::Outage;
+
+/// Why a source gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// No place toward it became free in time: nothing was sent.
+    #[error("too many requests toward the source are under way")]
+    Busy,
+    /// Its breaker is open: nothing was sent.
+    #[error("the source has given no answer several times in a row and is left alone for a moment")]
+    Open(Outage),
+    /// No URI can say the target at this source: nothing was sent.
+    #[error("the target is too long for the source")]
+    Unsayable,
+    /// No connection: nothing was sent.
+    #[error("the source cannot be reached")]
+    Connect(#[source] hyper_util::client::legacy::Error),
+    /// No head within the source's `timeout`; it may still act on the request.
+    #[error("the source did not answer in time")]
+    Timeout,
+    /// It closed or reset the connection, or what it sent is no HTTP; it may have acted.
+    #[error("the source closed without a proper answer")]
+    Closed(#[source] hyper_util::client::legacy::Error),
+    /// It changed the protocol, which nobody asked for (RFC 9110 7.8); it may have acted.
+    #[error("the source switched protocols unasked")]
+    Switched,
+    /// The head of its answer is larger than anybody should send; it may have acted.
+    #[error("the head of the source's answer is too large")]
+    HeadTooLarge,
+    /// The framing of its answer can be read in two ways (RFC 9112 6.3); it may have acted.
+    #[error("the framing of the source's answer is ambiguous")]
+    Framing,
+    /// It sends interim responses without end; it may have acted.
+    #[error("the source sends interim responses without end")]
+    Flood,
+}
+
+impl SourceError {
+    /// Whether it is certain that the source has seen nothing of the request.
+    #[must_use]
+    pub const fn never_sent(&self) -> bool {
+        match self {
+            Self::Busy | Self::Open(_) | Self::Unsayable | Self::Connect(_) => true,
+            Self::Timeout
+            | Self::Closed(_)
+            | Self::Switched
+            | Self::HeadTooLarge
+            | Self::Framing
+            | Self::Flood => false,
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! One exchange: a request, and the head of its answer or why there is none.
+
+use super::body::{RequestBody, Upload};
+use super::connector::{Connector, Uses};
+use super::ejection::{Outage, Report};
+use super::error::SourceError;
+use super::retry::Progress;
+use super::strictness;
+use http::{HeaderMap, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::Connected;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// The most interim responses (1xx) before a final one.
+const INTERIM_MAX: usize = 1000;
+
+/// What is told of each interim response (1xx but 101), as an extension of its request.
+#[derive(Clone)]
+pub struct OnInterim(Arc<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>);
+
+impl OnInterim {
+    /// Calls `told` for each.
+    #[must_use]
+    pub fn new(told: impl Fn(StatusCode, &HeaderMap) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(told))
+    }
+}
+
+/// How long an exchange may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// When the head must have come.
+    pub(super) deadline: Instant,
+    /// While content still moves, this long after it moved last.
+    pub(super) timeout: Duration,
+}
+
+/// Why an exchange brought no head.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: SourceError,
+    pub(super) progress: Progress,
+}
+
+impl Failed {
+    fn begun(error: SourceError) -> Self {
+        Self { error, progress: Progress::Begun }
+    }
+
+    fn of(error: hyper_util::client::legacy::Error) -> Self {
+        if error.is_connect() {
+            return Self { error: SourceError::Connect(error), progress: Progress::Unsent };
+        }
+        let progress = match error.connect_info().and_then(uses) {
+            Some(uses) if uses.heard() => Progress::Begun,
+            Some(uses) if uses.any() => Progress::Worn,
+            Some(_) => Progress::Unheard,
+            None => Progress::Begun,
+        };
+        Self { error: SourceError::Closed(error), progress }
+    }
+
+    /// What it tells of the address.
+    pub(super) fn report(&self) -> Report {
+        match (&self.error, self.progress) {
+            (SourceError::Timeout, _) => Report::Missing(Outage::Silent),
+            // The connection had most likely been closed before the request came.
+            (SourceError::Closed(_), Progress::Worn) => Report::Nothing,
+            (SourceError::Connect(_), _) | (SourceError::Closed(_), Progress::Unheard) => {
+                Report::Missing(Outage::Disconnected)
+            }
+            (SourceError::Busy | SourceError::Open(_) | SourceError::Unsayable, _) => Report::Nothing,
+            // It did answer, though nothing that can be used.
+            (
+                SourceError::Closed(_)
+                | SourceError::Switched
+                | SourceError::HeadTooLarge
+                | SourceError::Framing
+                | SourceError::Flood,
+                _,
+            ) => Report::Unwell,
+        }
+    }
+}
+
+/// What a status tells of the address: a gateway before the source that cannot reach it is as good as no
+/// source, any other error is the source's own word.
+pub(super) fn report(status: StatusCode) -> Report {
+    match status {
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            Report::Unwell
+        }
+        _ => Report::Well,
+    }
+}
+
+/// Sends a request and waits for the head of its answer.
+pub(super) async fn exchange(
+    client: &Client<Connector, RequestBody>,
+    mut request: Request<RequestBody>,
+    upload: Option<&Upload>,
+    patience: Patience,
+) -> Result<Response<Incoming>, Failed> {
+    let flood = bound_interim(&mut request);
+    let answer = client.request(request);
+    tokio::pin!(answer);
+    let mut deadline = patience.deadline;
+    loop {
+        let waited = tokio::select! {
+            waited = tokio::time::timeout_at(deadline, &mut answer) => waited,
+            () = flood.notified() => return Err(Failed::begun(SourceError::Flood)),
+        };
+        match waited {
+            Ok(Ok(mut response)) => {
+                strictness::check(&response).map_err(Failed::begun)?;
+                if let Some(uses) = response.extensions_mut().remove::<Uses>() {
+                    uses.count();
+                }
+                return Ok(response);
+            }
+            Ok(Err(error)) => return Err(Failed::of(error)),
+            // A request that is still being sent has not begun to wait for its answer.
+            Err(_) => {
+                let moved_at = upload.and_then(Upload::moved_at);
+                let later = moved_at.map(|at| at + patience.timeout).filter(|later| *later > deadline);
+                deadline = later.ok_or_else(|| Failed::begun(SourceError::Timeout))?;
+            }
+        }
+    }
+}
+
+/// Counts interim responses; who is told when there are too many.
+fn bound_interim(request: &mut Request<RequestBody>) -> Arc<Notify> {
+    let flood = Arc::new(Notify::new());
+    let (told, over) = (request.extensions_mut().remove::<OnInterim>(), Arc::clone(&flood));
+    let count = AtomicUsize::new(0);
+    hyper::ext::on_informational(request, move |interim| {
+        if count.fetch_add(1, Ordering::Relaxed) >= INTERIM_MAX {
+            over.notify_one();
+        } else if let Some(OnInterim(told)) = &told {
+            told(interim.status(), interim.headers());
+        }
+    });
+    flood
+}
+
+fn uses(connected: &Connected) -> Option<Uses> {
+    let mut extras = http::Extensions::new();
+    connected.get_extras(&mut extras);
+    extras.remove::<Uses>()
+}
