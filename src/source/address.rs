@@ -132,7 +132,12 @@ mod tests {
         for (url, path, uri, shown) in [
             ("http://h", "/a?b", "http://h/a?b", "http://h"),
             ("http://h:80/", "/a", "http://h/a", "http://h"),
-            ("https://h:8443/v2/", "/a%2Fb//c?d=%20", "https://h:8443/v2/a%2Fb//c?d=%20", "https://h:8443/v2"),
+            (
+                "https://h:8443/v2/",
+                "/a%2Fb//c?d=%20",
+                "https://h:8443/v2/a%2Fb//c?d=%20",
+                "https://h:8443/v2",
+            ),
             ("http://me:canary@[::1]:9/v1", "/", "http://[::1]:9/v1/", "http://[::1]:9/v1"),
         ] {
             let url = Endpoint::new(url::Url::parse(url).unwrap());

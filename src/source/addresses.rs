@@ -85,9 +85,7 @@ impl Addresses {
         // Another than the first: the places behind it move up by one.
         let second = fastrand::usize(..count - 1);
         let second = if second < first { second } else { second + 1 };
-        let load = |number: &usize| {
-            self.list.get(*number).map_or(usize::MAX, |address| address.in_flight())
-        };
+        let load = |number: &usize| self.list.get(*number).map_or(usize::MAX, |address| address.in_flight());
         [nth(first), nth(second)].into_iter().flatten().min_by_key(load)
     }
 

@@ -25,6 +25,7 @@ pub(super) struct Uses(Arc<Carried>);
 struct Carried {
     answered: AtomicBool,
     heard: AtomicBool,
+    condemned: AtomicBool,
 }
 
 impl Uses {
@@ -41,6 +42,15 @@ impl Uses {
     /// Whether any byte came since the last one was sent.
     pub(super) fn heard(&self) -> bool {
         self.0.heard.load(Ordering::Relaxed)
+    }
+
+    /// Nothing more is read from it or sent on it: what came last cannot be trusted.
+    pub(super) fn condemn(&self) {
+        self.0.condemned.store(true, Ordering::Relaxed);
+    }
+
+    fn is_condemned(&self) -> bool {
+        self.0.condemned.load(Ordering::Relaxed)
     }
 
     fn wrote(&self, outcome: &Poll<io::Result<usize>>) {
@@ -106,6 +116,10 @@ impl AsyncRead for CountedStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.uses.is_condemned() {
+            // As if the source had closed it.
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
@@ -121,6 +135,9 @@ impl AsyncWrite for CountedStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.uses.is_condemned() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.uses.wrote(&outcome);
         outcome
@@ -139,6 +156,9 @@ impl AsyncWrite for CountedStream {
         context: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.uses.is_condemned() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
         self.uses.wrote(&outcome);
         outcome

@@ -57,8 +57,7 @@ impl Draft {
 
     /// What may be done with it now.
     pub(super) fn kind(&self) -> Kind {
-        let is_safe =
-            matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::QUERY);
+        let is_safe = matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::QUERY);
         match &self.content {
             Content::None | Content::Held(_) if is_safe => Kind::Safe,
             Content::None | Content::Held(_) => Kind::Untouched,

@@ -243,7 +243,9 @@ impl Roster {
         match report {
             Report::Nothing => return None,
             Report::Well => address.ejection.success(now),
-            Report::Unwell | Report::Missing(_) if !others.is_empty() => address.ejection.failure(now, jitter),
+            Report::Unwell | Report::Missing(_) if !others.is_empty() => {
+                address.ejection.failure(now, jitter)
+            }
             // What is sent again counts when it is over.
             Report::Missing(_) if then == Then::Again => return None,
             Report::Unwell => {}

@@ -117,11 +117,16 @@ pub(super) async fn exchange(
         };
         match waited {
             Ok(Ok(mut response)) => {
-                strictness::check(&response).map_err(Failed::begun)?;
-                if let Some(uses) = response.extensions_mut().remove::<Uses>() {
-                    uses.count();
-                }
-                return Ok(response);
+                let uses = response.extensions_mut().remove::<Uses>().unwrap_or_default();
+                uses.count();
+                return match strictness::check(&response) {
+                    Ok(()) => Ok(response),
+                    Err(error) => {
+                        // Before the answer is dropped: its connection could be idle at once.
+                        uses.condemn();
+                        Err(Failed::begun(error))
+                    }
+                };
             }
             Ok(Err(error)) => return Err(Failed::of(error)),
             // A request that is still being sent has not begun to wait for its answer.

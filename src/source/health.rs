@@ -38,10 +38,8 @@ impl Check {
         let Some(settings) = &source.settings().health else { return Vec::new() };
         let connector = Connector::new(source.settings().connect_timeout.min(CHECK_TIMEOUT));
         // No connection is kept: whether a new one can be made is part of the question.
-        let client = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
-            .set_host(false)
-            .build(connector);
+        let client =
+            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).set_host(false).build(connector);
         let addresses = source.addresses.list().iter().enumerate();
         let checks = addresses.map(|(number, address)| {
             let counted = |result: &'static str| {

@@ -75,12 +75,8 @@ struct Counted {
 impl Counted {
     fn new(source: &str) -> Self {
         let source = source.to_owned();
-        let refused = |reason: &'static str| {
-            counter!(names::SOURCE_REFUSED, "source" => source.clone(), "reason" => reason)
-        };
-        let retries = |result: &'static str| {
-            counter!(names::SOURCE_RETRIES, "source" => source.clone(), "result" => result)
-        };
+        let refused = |reason: &'static str| counter!(names::SOURCE_REFUSED, "source" => source.clone(), "reason" => reason);
+        let retries = |result: &'static str| counter!(names::SOURCE_RETRIES, "source" => source.clone(), "result" => result);
         Self {
             busy: refused("busy"),
             open: refused("breaker"),

@@ -37,7 +37,9 @@ fn is_framed_one_way(fields: &HeaderMap) -> bool {
     match (lengths.next(), codings.next()) {
         (None, None) => true,
         (Some(length), None) => lengths.next().is_none() && is_length(length),
-        (None, Some(coding)) => codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (None, Some(coding)) => {
+            codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+        }
         (Some(_), Some(_)) => false,
     }
 }
@@ -78,7 +80,9 @@ mod tests {
     #[test]
     fn i10_a_head_is_bounded() {
         let mut response = Response::new(());
-        response.headers_mut().insert("x-long", HeaderValue::from_bytes(&vec![b'a'; HEAD_BYTES_MAX]).unwrap());
+        response
+            .headers_mut()
+            .insert("x-long", HeaderValue::from_bytes(&vec![b'a'; HEAD_BYTES_MAX]).unwrap());
         assert!(matches!(check(&response), Err(SourceError::HeadTooLarge)));
     }
 }

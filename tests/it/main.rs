@@ -23,6 +23,7 @@ mod limits;
 mod quotas;
 mod reads;
 mod rfc;
+mod source;
 mod support;
 mod validation;
 mod writes;

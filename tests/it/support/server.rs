@@ -42,6 +42,8 @@ pub(crate) enum Step {
     Cut,
     /// Closes with a reset.
     Reset,
+    /// Says that nothing more will be said, and goes on listening.
+    HalfClose,
 }
 
 /// An answer: steps before its head, the head, steps of its body.
@@ -229,6 +231,7 @@ async fn answer(wire: &mut Wire, reply: &Reply, content: Content) -> io::Result<
             Step::Wait(gate) => gate.passed().await,
             Step::Cut => return Ok(After::Close),
             Step::Reset => return Ok(After::Reset),
+            Step::HalfClose => wire.half_close().await?,
         }
     }
     wire.write(&reply.head()).await?;
@@ -242,6 +245,7 @@ async fn answer(wire: &mut Wire, reply: &Reply, content: Content) -> io::Result<
             Step::Wait(gate) => gate.passed().await,
             Step::Cut => return Ok(After::Close),
             Step::Reset => return Ok(After::Reset),
+            Step::HalfClose => wire.half_close().await?,
         }
     }
     match reply.framing {

@@ -75,6 +75,10 @@ impl ScriptedSource {
         self.server.connections()
     }
 
+    pub(crate) fn url(&self) -> String {
+        self.server.url()
+    }
+
     /// Its `[[source]]` table, named `inventory`; further keys may be appended.
     pub(crate) fn table(&self) -> String {
         table(&self.server.url())

@@ -86,6 +86,11 @@ impl Wire {
         drop(self.stream.set_zero_linger());
     }
 
+    /// Says that nothing more will be written.
+    pub(crate) async fn half_close(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
+    }
+
     async fn fill(&mut self) -> io::Result<usize> {
         let mut part = vec![0; READ_BYTES];
         let read = self.stream.read(&mut part).await?;
