@@ -1,6 +1,6 @@
 //! Answers that are broken: 502 or a visibly broken transfer, never stored, the connection not used again.
 
-use super::{gateway_of, metric, nothing_is_left};
+use super::{becomes, gateway_of, metric, nothing_is_left};
 use crate::support::{Answer, Ask, Gate, Gateway, Reply, ScriptedSource, Step, within};
 
 /// Bytes as the source sends them, and then nothing, the connection left open.
@@ -77,7 +77,7 @@ async fn play(rows: Vec<(&str, Reply, Outcome)>) {
 async fn a_head_that_is_not_strict_is_502() {
     let long = format!("HTTP/1.1 200 OK\r\nX-Long: {}\r\nContent-Length: 5\r\n\r\nhello", "a".repeat(70_000));
     let many = format!("HTTP/1.1 200 OK\r\n{}Content-Length: 5\r\n\r\nhello", "X: y\r\n".repeat(300));
-    let flood = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(150);
+    let flood = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(1500);
     let framed = |framing: &str| {
         raw(&format!(
             "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n{framing}\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
@@ -112,6 +112,10 @@ async fn a_head_that_is_not_strict_is_502() {
         ("a head over 64 KiB", raw(&long)),
         ("300 fields", raw(&many)),
         ("a flood of interim responses", raw(&flood)),
+        (
+            "a switch that nobody asked for",
+            raw("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"),
+        ),
         ("closed within the status line", cut("HTTP/1.1 20")),
         ("closed within the fields", cut("HTTP/1.1 200 OK\r\nCache-Con")),
         ("closed before the empty line", cut("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n")),
@@ -191,18 +195,19 @@ async fn a_client_that_leaves_leaves_nothing() {
     source.always("/head", good().after(Step::Wait(gate.clone())));
     source.always("/own", Reply::ok("own").cache_control("no-store").after(Step::Wait(gate.clone())));
     source.always("/body", Reply::promising(4 << 20, vec![first, Step::Wait(gate.clone()), Step::Cut]));
-    let gateway = gateway_of(&[&source.url()], "concurrency = 2", "").await;
-    for path in ["/head", "/own", "/body", "/waits"] {
-        let asking = tokio::spawn(Ask::get(path).open(gateway.public));
-        if path == "/body" {
-            drop(within("a head", asking).await);
-            continue;
-        }
-        if path != "/waits" {
-            source.wait_for(path, 1).await;
-        }
-        asking.abort();
+    let gateway = gateway_of(&[&source.url()], "concurrency = 3", "").await;
+    let leaving = |path: &'static str| tokio::spawn(Ask::get(path).open(gateway.public));
+    let before_the_head = [leaving("/head"), leaving("/own")];
+    for path in ["/head", "/own"] {
+        source.wait_for(path, 1).await;
     }
+    let within_the_body = within("a head", leaving("/body")).await.expect("a task that ends").expect("a head");
+    let for_a_place = leaving("/waits");
+    becomes(&gateway, "tidegate_source_in_flight", &[], 3.0).await;
+    becomes(&gateway, "tidegate_source_waiting", &[], 1.0).await;
+    before_the_head.iter().for_each(tokio::task::JoinHandle::abort);
+    for_a_place.abort();
+    drop(within_the_body);
     gate.open();
     nothing_is_left(&gateway).await;
     assert_eq!(gateway.get("/well").await.status, 404, "there are places");
