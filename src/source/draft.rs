@@ -40,8 +40,7 @@ type Slot = Arc<Mutex<Option<RequestBody>>>;
 impl Draft {
     pub(super) fn new(request: Request<RequestBody>) -> Self {
         let (mut head, body) = request.into_parts();
-        let held = head.extensions.remove::<Held>();
-        let content = match held {
+        let content = match head.extensions.remove::<Held>() {
             _ if body.is_end_stream() => Content::None,
             Some(Held(bytes)) => Content::Held(bytes),
             None => Content::Streams(Arc::new(Mutex::new(Some(body)))),
@@ -131,7 +130,7 @@ impl Body for Lent {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| self.size.clone(), Body::size_hint)
+        self.body.as_ref().map_or_else(|| self.size, Body::size_hint)
     }
 }
 

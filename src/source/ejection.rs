@@ -244,7 +244,7 @@ impl Roster {
             Report::Nothing => return None,
             Report::Well => address.ejection.success(now),
             Report::Unwell | Report::Missing(_) if !others.is_empty() => {
-                address.ejection.failure(now, jitter)
+                address.ejection.failure(now, jitter);
             }
             // What is sent again counts when it is over.
             Report::Missing(_) if then == Then::Again => return None,

@@ -21,7 +21,9 @@ const INTERIM_MAX: usize = 1000;
 
 /// What is told of each interim response (1xx but 101), as an extension of its request.
 #[derive(Clone)]
-pub struct OnInterim(Arc<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>);
+pub struct OnInterim(Arc<Told>);
+
+type Told = dyn Fn(StatusCode, &HeaderMap) + Send + Sync;
 
 impl OnInterim {
     /// Calls `told` for each.
@@ -69,12 +71,12 @@ impl Failed {
     pub(super) fn report(&self) -> Report {
         match (&self.error, self.progress) {
             (SourceError::Timeout, _) => Report::Missing(Outage::Silent),
-            // The connection had most likely been closed before the request came.
-            (SourceError::Closed(_), Progress::Worn) => Report::Nothing,
             (SourceError::Connect(_), _) | (SourceError::Closed(_), Progress::Unheard) => {
                 Report::Missing(Outage::Disconnected)
             }
-            (SourceError::Busy | SourceError::Open(_) | SourceError::Unsayable, _) => Report::Nothing,
+            // A worn connection had most likely been closed before the request came.
+            (SourceError::Closed(_), Progress::Worn)
+            | (SourceError::Busy | SourceError::Open(_) | SourceError::Unsayable, _) => Report::Nothing,
             // It did answer, though nothing that can be used.
             (
                 SourceError::Closed(_)

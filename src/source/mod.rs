@@ -249,13 +249,13 @@ impl Source {
         match retry::next(failed.progress, draft.kind(), tries.retries, elsewhere) {
             Next::Never => return false,
             Next::Again => {}
-            Next::AgainOnBudget => match self.budget.take(self.places.active()) {
-                Some(spending) => tries.spending = Some(spending),
-                None => {
+            Next::AgainOnBudget => {
+                tries.spending = self.budget.take(self.places.active());
+                if tries.spending.is_none() {
                     self.counted.over_budget.increment(1);
                     return false;
                 }
-            },
+            }
         }
         self.counted.again.increment(1);
         tries.retries += 1;

@@ -69,7 +69,7 @@ fn a_probe_that_fails_doubles_the_time_and_one_that_is_answered_ends_it() {
 fn jitter_only_shortens() {
     let mut roster = Roster::new(2);
     (0..5).for_each(|_| {
-        assert_eq!(roster.told(0, Unwell, Then::Over, at(0), 1.0).is_some(), roster.inside(at(0)).len() == 1)
+        assert_eq!(roster.told(0, Unwell, Then::Over, at(0), 1.0).is_some(), roster.inside(at(0)).len() == 1);
     });
     assert_eq!(roster.admit(at(23_999), Risk::Taken), Way::Among(set(&[1])));
     assert_eq!(roster.admit(at(24_000), Risk::Taken), Way::Probe(0, Probing::Address));

@@ -201,7 +201,8 @@ async fn a_client_that_leaves_leaves_nothing() {
     for path in ["/head", "/own"] {
         source.wait_for(path, 1).await;
     }
-    let within_the_body = within("a head", leaving("/body")).await.expect("a task that ends").expect("a head");
+    let within_the_body =
+        within("a head", leaving("/body")).await.expect("a task that ends").expect("a head");
     let for_a_place = leaving("/waits");
     becomes(&gateway, "tidegate_source_in_flight", &[], 3.0).await;
     becomes(&gateway, "tidegate_source_waiting", &[], 1.0).await;
