@@ -173,7 +173,10 @@ pub(crate) async fn send(
         request.extensions_mut().insert(told);
     }
     let outcome = route.source.send(request, upload).await;
-    if let Err(error) = &outcome {
+    // Of what was never asked the metrics tell; a line for each would bury the reason.
+    if let Err(error) = &outcome
+        && !matches!(error, SourceError::Busy | SourceError::Open(_))
+    {
         let failure = SourceFailure::from(error);
         tracing::warn!(
             target: "tidegate::source",

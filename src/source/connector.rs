@@ -53,10 +53,10 @@ impl Uses {
         self.0.condemned.load(Ordering::Relaxed)
     }
 
-    fn wrote(&self, outcome: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(1..)) = outcome {
-            self.0.heard.store(false, Ordering::Relaxed);
-        }
+    /// Something is said: what was heard before belongs to an earlier answer, also where saying it fails.
+    fn says(&self) -> io::Result<()> {
+        self.0.heard.store(false, Ordering::Relaxed);
+        if self.is_condemned() { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
     }
 }
 
@@ -135,12 +135,8 @@ impl AsyncWrite for CountedStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.uses.is_condemned() {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.uses.wrote(&outcome);
-        outcome
+        self.uses.says()?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -156,12 +152,8 @@ impl AsyncWrite for CountedStream {
         context: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.uses.is_condemned() {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
-        self.uses.wrote(&outcome);
-        outcome
+        self.uses.says()?;
+        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
     }
 
     fn is_write_vectored(&self) -> bool {

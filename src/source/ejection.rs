@@ -43,6 +43,10 @@ const BREAKER: breaker::Settings = breaker::Settings {
     open_cap: Duration::from_secs(5),
 };
 
+/// How long a probe of the source stands alone: after that another one may try, for a slow answer must not
+/// keep everybody else out.
+const PROBE_ALONE: Duration = Duration::from_secs(1);
+
 /// How the failures were that opened a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outage {
@@ -173,6 +177,7 @@ pub(super) struct Roster {
     outage: Outage,
     /// Who is probed next for the source.
     turn: usize,
+    probed_at: Timestamp,
 }
 
 impl Roster {
@@ -182,6 +187,7 @@ impl Roster {
             breaker: Breaker::new(BREAKER),
             outage: Outage::Disconnected,
             turn: 0,
+            probed_at: Timestamp::default(),
         }
     }
 
@@ -203,9 +209,13 @@ impl Roster {
 
     /// Asks for a way. Every request that goes it must report.
     pub(super) fn admit(&mut self, now: Timestamp, risk: Risk) -> Way {
+        if self.breaker.state(now) == State::HalfOpen && now.since(self.probed_at) >= PROBE_ALONE {
+            self.breaker.undecided(now);
+        }
         match self.breaker.admit(now) {
             Admission::Refused { .. } => return Way::Refused(self.outage),
             Admission::Probe => {
+                self.probed_at = now;
                 let number = self.turn;
                 self.turn = (number + 1) % self.addresses.len().max(1);
                 return Way::Probe(number, Probing::Source);
@@ -296,14 +306,18 @@ impl Roster {
         now: Timestamp,
         jitter: f64,
     ) -> Option<Change> {
+        // Another probe was quicker.
+        if self.breaker.state(now) == State::Closed {
+            return self.told(number, report, Then::Over, now, jitter);
+        }
         match report {
             Report::Well => {
                 if let Some(address) = self.addresses.get_mut(number) {
                     *address = Address::new();
                 }
-                self.breaker.success(now);
+                self.breaker = Breaker::new(BREAKER);
             }
-            Report::Unwell => self.breaker.success(now),
+            Report::Unwell => self.breaker = Breaker::new(BREAKER),
             Report::Missing(outage) => {
                 self.outage = outage;
                 self.breaker.failure(now, jitter);

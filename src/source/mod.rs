@@ -40,6 +40,7 @@ use draft::Draft;
 use ejection::{Set, Then};
 use exchange::{Failed, Patience};
 use health::Check;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -134,9 +135,7 @@ impl Source {
     /// A canonical path and query as the URI of a request; `None` where no URI can say it.
     #[must_use]
     pub fn uri(&self, path_and_query: &str) -> Option<Uri> {
-        let path = path_and_query.parse().ok()?;
-        let addresses = self.addresses.list();
-        addresses.iter().all(|address| address.uri(&path).is_some()).then(|| Uri::from(path))
+        path_and_query.parse::<PathAndQuery>().ok().map(Uri::from)
     }
 
     /// The base paths that are put in front, each once, without a slash at the end.

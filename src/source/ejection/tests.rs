@@ -125,6 +125,23 @@ fn an_open_breaker_probes_each_address_in_turn_and_stays_open_briefly() {
 }
 
 #[test]
+fn a_slow_probe_of_the_source_keeps_nobody_out_for_long() {
+    let mut roster = Roster::new(1);
+    told(&mut roster, 0, Missing(Silent), 5, 0);
+    let probe = Way::Probe(0, Probing::Source);
+    for now in [1000, 2000, 3000] {
+        assert_eq!(roster.admit(at(now), Risk::Taken), probe);
+        assert_eq!(roster.admit(at(now + 999), Risk::Taken), Way::Refused(Silent));
+    }
+    assert_eq!(roster.source_probed(0, Missing(Silent), at(3100), 0.0), None, "the first one failed");
+    assert_eq!(roster.admit(at(3200), Risk::Taken), Way::Refused(Silent));
+    assert_eq!(roster.source_probed(0, Well, at(3300), 0.0), Some(Change::Closed), "a later one is answered");
+    assert_eq!(roster.admit(at(3300), Risk::Taken), Way::Among(set(&[0])));
+    assert_eq!(roster.source_probed(0, Missing(Silent), at(3400), 0.0), None, "and the last one comes late");
+    assert_eq!(roster.breaker(at(3400)), State::Closed);
+}
+
+#[test]
 fn what_is_sent_again_counts_for_the_breaker_when_it_is_over() {
     let mut roster = Roster::new(1);
     for _ in 0..4 {

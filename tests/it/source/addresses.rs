@@ -2,7 +2,6 @@
 
 use super::{NOBODY, asked, becomes, gateway_of, metric, nothing_is_left};
 use crate::support::{Ask, Gate, Reply, ScriptedSource, Step};
-use futures_util::future::join_all;
 
 async fn obliging() -> ScriptedSource {
     let source = ScriptedSource::start().await;
@@ -33,27 +32,24 @@ async fn every_address_is_asked_and_its_base_path_is_kept_in_front() {
     nothing_is_left(&gateway).await;
 }
 
-/// Of two addresses the one with fewer requests under way is asked.
+/// Of two addresses the one with fewer requests under way is asked; the body of an answer counts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_less_busy_address_is_asked() {
     let (slow, quick, gate) = (ScriptedSource::start().await, obliging().await, Gate::closed());
-    slow.always("*", Reply::ok("slow").cache_control("no-store").after(Step::Wait(gate.clone())));
+    let body = vec![Step::Bytes(b"slow".to_vec()), Step::Wait(gate.clone())];
+    slow.always("*", Reply::chunks(body).cache_control("no-store"));
     let gateway = gateway_of(&[&slow.url(), &quick.url()], "", "").await;
-    let public = gateway.public;
-    let asking = join_all((0..40).map(|number| async move {
-        let answer = tokio::spawn(Ask::get(&format!("/{number}")).send(public)).await;
-        answer.expect("a task that ends").expect("an answer")
-    }));
-    let opening = async {
-        quick.requests.until("most are asked elsewhere", |all| all.len() >= 20).await;
-        gate.open();
-    };
-    let (answers, ()) = tokio::join!(asking, opening);
-    assert!(answers.iter().all(|answer| answer.status == 200));
-    // What stands still is asked again only while the other one has as much to do.
-    for number in 0..20 {
-        gateway.get(&format!("/more/{number}")).await;
+    let mut held = Vec::new();
+    while slow.requests.all().is_empty() {
+        let opened = Ask::get(&format!("/{}", held.len())).open(gateway.public).await.expect("a head");
+        held.push(opened);
     }
+    for number in 0..30 {
+        assert_eq!(gateway.get(&format!("/more/{number}")).await.status, 200);
+    }
+    assert_eq!(asked(&[&slow]), [1], "the other one has nothing to do");
+    gate.open();
+    drop(held);
     nothing_is_left(&gateway).await;
 }
 
