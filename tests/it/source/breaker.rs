@@ -75,7 +75,8 @@ async fn an_open_breaker_serves_what_a_closed_one_would_have_served() {
     let source = ScriptedSource::start().await;
     let replies = vec![Reply::ok("stale").cache_control("max-age=0"), Reply::none(Step::Cut)];
     source.sequence("/a", replies);
-    let gateway = gateway_of(&[&source.url()], "", "[route.cache]\nstale_on_disconnect = true\n").await;
+    let route = "[route.cache]\nstale_if_error = \"0s\"\nstale_on_disconnect = true\n";
+    let gateway = gateway_of(&[&source.url()], "", route).await;
     assert_eq!(gateway.get("/a").await.status, 200);
     for turn in 0..20 {
         let answer = gateway.get("/a").await;
