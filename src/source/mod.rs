@@ -271,3 +271,6 @@ pub fn own_fields(settings: &Settings, fields: &mut HeaderMap) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

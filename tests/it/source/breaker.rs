@@ -1,11 +1,24 @@
 //! The breaker of a source, the queue for its places, and what is sent again.
 
 use super::{NOBODY, asked, becomes, gateway_of, metric, nothing_is_left};
-use crate::support::{Ask, Gate, Reply, ScriptedSource, Step, eventually};
+use crate::support::{Answer, Ask, Gate, Gateway, Reply, ScriptedSource, Step, eventually};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const REDUCED: &str = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
+
+/// What comes of a request that reaches no source. On a slow machine the breaker may be due for a probe just
+/// then; the next one is refused.
+async fn refused(gateway: &Gateway, source: &ScriptedSource, ask: Ask) -> Answer {
+    loop {
+        let before = asked(&[source]);
+        let answer = gateway.send(ask.clone()).await;
+        if asked(&[source]) == before {
+            return answer;
+        }
+        assert!(before < vec![100], "the breaker refuses nobody");
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_requests_without_an_answer_open_the_breaker_and_a_probe_closes_it() {
@@ -25,19 +38,17 @@ async fn five_requests_without_an_answer_open_the_breaker_and_a_probe_closes_it(
     for number in 0..5 {
         gateway.get(&format!("/{number}")).await.assert_problem(502);
     }
-    let before = asked(&[&source]);
     for ask in [Ask::get("/a"), Ask::put("/a", "content")] {
-        let refused = gateway.send(ask).await;
+        let refused = refused(&gateway, &source, ask).await;
         refused.assert_problem(503);
         assert_eq!(refused.json()["type"], REDUCED);
         assert_eq!(refused.field("Retry-After"), "1");
         assert_eq!(refused.field("Proxy-Status"), "tidegate; error=destination_unavailable");
         assert_eq!(refused.field("Cache-Status"), "tidegate", "nothing was forwarded");
     }
-    let stale = gateway.get("/stale").await;
+    let stale = refused(&gateway, &source, Ask::get("/stale")).await;
     assert_eq!((stale.status, stale.text().as_str()), (200, "stale"), "{stale:?}");
     assert!(stale.says("fwd=stale") && stale.says("detail=stale-if-error"), "{stale:?}");
-    assert_eq!(asked(&[&source]), before, "nothing reached the source");
     assert!(metric(&gateway, "tidegate_source_refused_total", &["breaker"]).await > 2.5);
     becomes(&gateway, "tidegate_source_breaker_state", &[], 2.0).await;
 

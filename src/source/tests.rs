@@ -1,0 +1,84 @@
+use super::*;
+use crate::secret::Endpoint;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// A source that takes one request at a time, and gives an answer ten seconds.
+fn source(url: &str) -> Arc<Source> {
+    let settings = Settings {
+        name: "s".into(),
+        urls: vec![Endpoint::new(url::Url::parse(url).unwrap())],
+        connect_timeout: Duration::from_secs(1),
+        timeout: Duration::from_secs(10),
+        body_idle: Duration::from_mins(1),
+        concurrency: 1,
+        idle_timeout: Duration::from_secs(4),
+        host: HostSent::Client,
+        headers: Vec::new(),
+        health: None,
+    };
+    Source::new(settings, Clock::system())
+}
+
+fn request(source: &Source, path: &str) -> Request<RequestBody> {
+    let mut request = Request::new(empty());
+    *request.uri_mut() = source.uri(path).unwrap();
+    request
+}
+
+/// The queue and the answer share one deadline; whatever ends a request, its place is free again.
+#[tokio::test(start_paused = true)]
+async fn one_deadline_covers_the_wait_for_a_place_and_for_the_head() {
+    // Connections stand, and nobody ever answers.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let source = source(&format!("http://{}", silent.local_addr().unwrap()));
+    let began = Instant::now();
+    let first = async {
+        let outcome = source.send(request(&source, "/first"), None).await;
+        (outcome.err(), began.elapsed().as_secs())
+    };
+    let second = async {
+        tokio::time::sleep_until(began + Duration::from_secs(4)).await;
+        let outcome = source.send(request(&source, "/second"), None).await;
+        (outcome.err(), began.elapsed().as_secs())
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert!(matches!(first, (Some(SourceError::Timeout), 10)), "{first:?}");
+    assert!(matches!(second, (Some(SourceError::Timeout), 14)), "four seconds were left: {second:?}");
+    assert_eq!(source.places.active(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_given_up_leaves_nothing() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let source = source(&format!("http://{}", silent.local_addr().unwrap()));
+    for _ in 0..3 {
+        let sent = source.send(request(&source, "/a"), None);
+        assert!(tokio::time::timeout(Duration::from_secs(1), sent).await.is_err());
+        assert_eq!(source.places.active(), 0);
+        assert!(source.addresses.list().iter().all(|address| address.in_flight() == 0));
+    }
+}
+
+#[test]
+fn what_the_source_names_is_without_the_base_path_that_fits_best() {
+    let settings = Settings {
+        urls: ["http://a/v1", "https://b/v1/x/", "http://c"]
+            .map(|url| Endpoint::new(url::Url::parse(url).unwrap()))
+            .into(),
+        ..source("http://unused").settings().clone()
+    };
+    let source = Source::new(settings, Clock::system());
+    for (named, path) in [
+        ("/v1/items", "/items"),
+        ("/v1/x/items", "/items"),
+        ("/v1/xy", "/xy"),
+        ("/v2/items", "/v2/items"),
+        ("/v1", "/"),
+    ] {
+        let target = Target::parse_absolute(&format!("http://h{named}")).unwrap();
+        assert_eq!(source.without_base(target).path(), path, "{named}");
+    }
+    let authorities: Vec<_> = source.authorities().collect();
+    assert_eq!(authorities[1], (Scheme::Https, "b".into()));
+}
