@@ -267,7 +267,8 @@ fn dangling(document: &str, text: &str) -> Vec<String> {
         ends && file[1..].contains('/') && !file.starts_with('/') && !file.contains([' ', '{', ':'])
     };
     let exists = |code: &str| {
-        let (file, test) = code.split_once("::").map_or((code, None), |(file, test)| (file, Some(test)));
+        let mut parts = code.splitn(2, "::");
+        let (file, test) = (parts.next().unwrap_or_default(), parts.next());
         let path = [root().join(file), root().join("src").join(file)].into_iter().find(|path| path.exists());
         let has = |path: &PathBuf, test: &str| {
             fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("fn {test}(")))
