@@ -20,7 +20,7 @@ pub(crate) enum CacheStatus {
     /// By a forward of this request's own.
     Forwarded { reason: ForwardReason, status: StatusCode, stored: Stored },
     /// By somebody else's forward.
-    Collapsed { reason: ForwardReason },
+    Collapsed { reason: ForwardReason, status: StatusCode },
     /// From a stale response after a forward that gave no good answer.
     StaleIfError { trouble: Trouble, ttl: i64 },
     /// The forward gave no answer.
@@ -97,7 +97,7 @@ impl CacheStatus {
         match self {
             Self::Hit { ttl, tier } => write!(out, "; hit; ttl={ttl}; detail={}", tier.as_str()),
             Self::HitStale { ttl, by } => write!(out, "; hit; ttl={ttl}; detail={}", by.as_str()),
-            Self::Collapsed { reason } => write!(out, "; fwd={}; collapsed", reason.as_str()),
+            Self::Collapsed { reason, .. } => write!(out, "; fwd={}; collapsed", reason.as_str()),
             Self::Forwarded { reason, status, stored } => {
                 write!(out, "; fwd={}; fwd-status={}", reason.as_str(), status.as_u16())?;
                 match stored {
@@ -168,7 +168,10 @@ mod tests {
                 forwarded(ForwardReason::UriMiss, StatusCode::OK, Stored::No(NoStoreReason::Private)),
                 "tidegate; fwd=uri-miss; fwd-status=200; detail=private",
             ),
-            (CacheStatus::Collapsed { reason: ForwardReason::UriMiss }, "tidegate; fwd=uri-miss; collapsed"),
+            (
+                CacheStatus::Collapsed { reason: ForwardReason::UriMiss, status: StatusCode::OK },
+                "tidegate; fwd=uri-miss; collapsed",
+            ),
             (
                 CacheStatus::StaleIfError {
                     trouble: Trouble::Answered(StatusCode::SERVICE_UNAVAILABLE),

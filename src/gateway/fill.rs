@@ -86,6 +86,8 @@ impl Fill {
                     return lead.land(Landing::Failed(failure));
                 }
             };
+            let mut arrived = arrived;
+            forwarded::append(&mut arrived.parts.headers, &VIA, "1.1 tidegate");
             let about = std::mem::take(&mut asked);
             if arrived.parts.status != StatusCode::NOT_MODIFIED || (about == Asked::Nothing && misfits == 0) {
                 return self.take(&lead, arrived, private).await;
@@ -144,7 +146,6 @@ impl Fill {
     /// Shares and stores an answer, or hands it to the leader alone.
     async fn take(&self, lead: &Lead<Landing>, arrived: Arrived, private: Option<oneshot::Sender<Private>>) {
         let Arrived { mut parts, body, exchange } = arrived;
-        forwarded::append(&mut parts.headers, &VIA, "1.1 tidegate");
         let policy = &self.route.settings.cache;
         let request = RequestHead { method: &self.head.method, fields: &self.request_fields };
         let head = ResponseHead { status: parts.status, fields: &parts.headers };

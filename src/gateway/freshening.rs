@@ -6,7 +6,7 @@ use super::Gateway;
 use super::landing::Landing;
 use super::route::Route;
 use crate::cache::rules::validation::{self, Asked, Freshened, HeadEffect};
-use crate::cache::rules::{Exchange, RequestHead, ResponseHead, vary};
+use crate::cache::rules::{Exchange, NoStoreReason, RequestHead, ResponseHead, vary};
 use crate::cache::{CacheKey, StoredResponse};
 use http::{HeaderMap, Method, StatusCode};
 use std::sync::Arc;
@@ -66,11 +66,9 @@ impl Freshening<'_> {
         for stored in selected.iter().rev() {
             let policy = &self.route.settings.cache;
             match validation::head_effect(stored, request, response, policy, self.exchange) {
-                HeadEffect::Freshened(fresh) => {
-                    self.put(stored, *fresh, Before::Replaced);
-                }
-                HeadEffect::Stale(stale) => {
-                    self.put(stored, *stale, Before::Replaced);
+                HeadEffect::Freshened(changed) | HeadEffect::Stale(changed) => {
+                    // Purged meanwhile, it is gone anyway.
+                    drop(self.put(stored, *changed, Before::Replaced));
                 }
                 HeadEffect::Removed => cache.discard(self.key, stored),
                 HeadEffect::None => {}
@@ -102,7 +100,11 @@ impl Freshening<'_> {
     fn update(&self, stored: &Arc<StoredResponse>, fields: &HeaderMap, before: Before) -> Landing {
         let policy = &self.route.settings.cache;
         match validation::freshen(stored, self.request(), fields, policy, self.exchange) {
-            Freshened::Kept(fresh) => Landing::Validated(self.put(stored, fresh, before)),
+            Freshened::Kept(fresh) => match self.put(stored, fresh, before) {
+                Ok(fresh) => Landing::Validated(fresh),
+                // Purged meanwhile: who asked before may have it, nobody else will.
+                Err(once) => Landing::ValidatedOnce(Arc::from(once), NoStoreReason::Purged),
+            },
             Freshened::NotKept(once, reason) => {
                 if before == Before::Replaced && validation::removes(reason) {
                     self.gateway.cache.discard(self.key, stored);
@@ -113,11 +115,16 @@ impl Freshening<'_> {
     }
 
     /// Stores what an update made; what other fields selected before is found by them no more.
-    fn put(&self, old: &Arc<StoredResponse>, new: StoredResponse, before: Before) -> Arc<StoredResponse> {
+    fn put(
+        &self,
+        old: &Arc<StoredResponse>,
+        new: StoredResponse,
+        before: Before,
+    ) -> Result<Arc<StoredResponse>, Box<StoredResponse>> {
         let cache = &self.gateway.cache;
         if before == Before::Replaced && old.selecting_fields != new.selecting_fields {
             cache.discard(self.key, old);
         }
-        cache.store(self.key, new).unwrap_or_else(Arc::from)
+        cache.store(self.key, new)
     }
 }

@@ -3,6 +3,7 @@
 
 use super::body::Body;
 use super::cache_status::CacheStatus;
+use super::proxy_status;
 use super::reply::Answer;
 use http::header::{ALLOW, CONTENT_LENGTH, MAX_FORWARDS};
 use http::{HeaderMap, HeaderValue, Method, Response};
@@ -59,6 +60,7 @@ pub(crate) fn answer(methods: Option<&[Method]>) -> Answer {
     if let Some(value) = list.and_then(|list| HeaderValue::try_from(list).ok()) {
         response.headers_mut().insert(ALLOW, value);
     }
+    proxy_status::failed("proxy_internal_response", response.headers_mut());
     Answer { response, status: CacheStatus::Own, quota: None }
 }
 

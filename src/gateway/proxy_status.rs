@@ -12,6 +12,7 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 pub(crate) fn forwarded(status: CacheStatus, fields: &mut HeaderMap) {
     match status {
         CacheStatus::Forwarded { status, .. }
+        | CacheStatus::Collapsed { status, .. }
         | CacheStatus::StaleIfError { trouble: Trouble::Answered(status), .. } => received(status, fields),
         CacheStatus::StaleIfError { trouble: Trouble::NoAnswer(failure), .. } => {
             failed(failure.as_str(), fields);
@@ -19,7 +20,6 @@ pub(crate) fn forwarded(status: CacheStatus, fields: &mut HeaderMap) {
         CacheStatus::StaleIfError { trouble: Trouble::Crowded, .. }
         | CacheStatus::Hit { .. }
         | CacheStatus::HitStale { .. }
-        | CacheStatus::Collapsed { .. }
         | CacheStatus::Failed { .. }
         | CacheStatus::Own => {}
     }

@@ -327,7 +327,7 @@ impl Wanted<'_> {
     fn forwarded_status(&self, status: StatusCode, stored: Stored, part: &Part) -> CacheStatus {
         match part {
             Part::Leader(_) => CacheStatus::Forwarded { reason: self.reason, status, stored },
-            Part::Follower => CacheStatus::Collapsed { reason: self.reason },
+            Part::Follower => CacheStatus::Collapsed { reason: self.reason, status },
         }
     }
 
@@ -352,7 +352,9 @@ impl Wanted<'_> {
     fn stale_answer(&self, failure: Failure, trouble: Trouble) -> Option<Answer> {
         let stored = self.stale.as_deref().filter(|_| !self.asked.has(Flag::NoCache))?;
         let now = self.gateway.clock.now();
-        if !may_use_on_failure(stored, now, failure) {
+        // Purged since it was found, it is as if absent, even now.
+        let gone = self.gateway.cache.standing(self.key, Some(&stored.tags), stored.fence) == Standing::Gone;
+        if gone || !may_use_on_failure(stored, now, failure) {
             return None;
         }
         let status = CacheStatus::StaleIfError { trouble, ttl: stored.ttl_seconds(now).min(0) };

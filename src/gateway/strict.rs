@@ -6,8 +6,9 @@ use super::content::Content;
 use super::forwarded;
 use super::interim::Interim;
 use super::request::{Client, Peer, Request, RequestId};
+use crate::cache::rules::hop_by_hop;
 use crate::target::{Authority, Scheme, Target, TargetError};
-use http::header::{EXPECT, HOST};
+use http::header::{EXPECT, HOST, MAX_FORWARDS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -110,10 +111,16 @@ pub(crate) fn admit(
     expectation(&head.headers)?;
     let authority = authority(&head.uri, &head.headers, version, peer)?;
     let origin_form = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let origin_form = if origin_form == "*" { "/" } else { origin_form };
+    let of_the_server = origin_form == "*";
+    let origin_form = if of_the_server { "/" } else { origin_form };
     let target = Target::new(Scheme::Http, authority, origin_form).map_err(Refusal::Target)?;
     let mut fields = head.headers;
+    hop_by_hop::remove_named(&mut fields);
     drop_impostors(&mut fields);
+    if of_the_server {
+        // RFC 9110 9.3.7: it asks what the server can do, and the server that it asked is this one.
+        fields.insert(MAX_FORWARDS, HeaderValue::from_static("0"));
+    }
     let trust = forwarded::trust(peer.address.ip(), &settings.trusted_proxies);
     let address = forwarded::client_address(&fields, peer.address.ip(), trust, &settings.trusted_proxies);
     let client = Client { address, peer: peer.address.ip().to_canonical(), trust };

@@ -48,6 +48,20 @@ const FORBIDDEN: [HeaderName; 31] = [
     CDN_LOOP,
 ];
 
+const OF_PROXIES: [&str; 9] = [
+    "cache-groups",
+    "cache-group-invalidation",
+    "cache-status",
+    "cache-tag",
+    "cdn-cache-control",
+    "idempotency-key",
+    "proxy-status",
+    "surrogate-key",
+    "x-request-id",
+];
+
+const OF_PROXIES_BEGIN: [&str; 2] = ["tidegate-", "x-forwarded-"];
+
 /// Whether a message's recipient takes trailers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Welcome {
@@ -72,8 +86,14 @@ fn is_in_te(fields: &HeaderMap) -> bool {
     lines.flat_map(|line| line.split(',')).any(|member| member.trim().eq_ignore_ascii_case("trailers"))
 }
 
+/// Also fields by which gateways and caches speak: one that came behind the content would be read by
+/// somebody as set by Tidegate.
 fn is_permitted(name: &HeaderName) -> bool {
-    !hop_by_hop::is_hop_by_hop(name) && !FORBIDDEN.contains(name)
+    let speaks_for_a_proxy = || {
+        let name = name.as_str();
+        OF_PROXIES.contains(&name) || OF_PROXIES_BEGIN.iter().any(|beginning| name.starts_with(beginning))
+    };
+    !hop_by_hop::is_hop_by_hop(name) && !FORBIDDEN.contains(name) && !speaks_for_a_proxy()
 }
 
 /// The permitted names that a message announces, as a value of its `Trailer`; `None` where there are

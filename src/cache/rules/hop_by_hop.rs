@@ -34,20 +34,27 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(name)
 }
 
+/// Removes what Connection names, besides what belongs to the connection anyway. From then on nobody sees
+/// a field that the next hop will not get: what selects a stored response is what its maker was told.
+pub fn remove_named(fields: &mut HeaderMap) {
+    if !fields.contains_key(CONNECTION) {
+        return;
+    }
+    let named: Vec<HeaderName> = fields
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !PROTECTED.contains(name) && !is_hop_by_hop(name))
+        .collect();
+    for name in named {
+        fields.remove(name);
+    }
+}
+
 /// Removes what belongs to the connection that the fields came by.
 pub fn remove(fields: &mut HeaderMap) {
-    if fields.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = fields
-            .get_all(CONNECTION)
-            .iter()
-            .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-            .filter(|name| !PROTECTED.contains(name))
-            .collect();
-        for name in named {
-            fields.remove(name);
-        }
-    }
+    remove_named(fields);
     for name in HOP_BY_HOP {
         fields.remove(name);
     }

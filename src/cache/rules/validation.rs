@@ -1,5 +1,6 @@
 //! Asking the source about stored responses, and what its answer makes of them (RFC 9111 4.3).
 
+use super::cache_control::Directives;
 use super::entity_tag::EntityTag;
 use super::storable::{self, admit};
 use super::vary;
@@ -214,7 +215,12 @@ pub fn freshen(
     let request = RequestHead { method: &Method::GET, ..request };
     let merged = merged(stored, not_modified, exchange);
     let response = ResponseHead { status: stored.status, fields: &merged };
-    match admit(request, response, policy, exchange) {
+    let admitted = if may_update(request, not_modified) {
+        admit(request, response, policy, exchange)
+    } else {
+        Err(NoStoreReason::Authorization)
+    };
+    match admitted {
         Ok(admitted) => {
             let fresh = admitted.into_stored(stored.body.clone());
             let named = fresh.tags.into_iter().chain(stored.tags.iter().cloned());
@@ -226,6 +232,13 @@ pub fn freshen(
             Freshened::NotKept(StoredResponse { body: stored.body.clone(), ..once }, reason)
         }
     }
+}
+
+/// Whether what this request was answered with may become part of a response for others: with
+/// Authorization only by its own word (3.5), not by that of what it updates.
+fn may_update(request: RequestHead<'_>, update: &HeaderMap) -> bool {
+    !request.fields.contains_key(AUTHORIZATION)
+        || Directives::of_response(update).allows_sharing_with_authorization()
 }
 
 /// Whether what was stored goes when its update is not kept for this reason. Where the reason lies in the

@@ -177,7 +177,8 @@ impl NamedCodings {
 /// Whether a weight is zero; one that cannot be read counts as zero, since plain content never harms.
 fn refuses(parameter: &str) -> bool {
     let Some((name, weight)) = parameter.split_once('=') else { return false };
-    name.trim().eq_ignore_ascii_case("q") && !weight.trim().parse::<f32>().is_ok_and(|weight| weight > 0.0)
+    let weight = || ranked::thousandths(weight.trim().as_bytes());
+    name.trim().eq_ignore_ascii_case("q") && weight().is_none_or(|weight| weight == 0)
 }
 
 #[cfg(test)]

@@ -7,12 +7,14 @@ use crate::cache::rules::{Exchange, ResponseHead};
 use crate::gateway::body::Body;
 use crate::gateway::cache_status::{CacheStatus, Stored, Trouble};
 use crate::gateway::forward::{self, Purpose};
+use crate::gateway::forwarded;
 use crate::gateway::freshening::Freshening;
 use crate::gateway::problem::{GatewayError, SourceFailure};
 use crate::gateway::reply::Answer;
 use crate::rate_limit::Stage;
 use crate::source::SourceBody;
 use http::Response;
+use http::header::VIA;
 
 impl Wanted<'_> {
     /// Forwards it, updates what is stored, and passes the answer on; where there is no good one, a stale
@@ -42,10 +44,11 @@ impl Wanted<'_> {
             request_fields: &self.request.fields,
             exchange: &exchange,
         };
+        forwarded::append(response.headers_mut(), &VIA, "1.1 tidegate");
         freshening.head(self.stale.as_ref(), ResponseHead { status, fields: response.headers() });
         // Stored parts are not compared with it, so they go.
         self.gateway.cache.forget_parts(self.key);
-        forward::pass_on(response.headers_mut());
+        forward::end_to_end(response.headers_mut());
         let status = CacheStatus::Forwarded { reason: self.reason, status, stored: Stored::NotConsidered };
         Ok(Answer { response: response.map(Body::forwarded), status, quota: Some(quota) })
     }

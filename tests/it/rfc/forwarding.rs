@@ -80,6 +80,7 @@ async fn rfc9110_6_5_trailers_of_a_request_reach_the_source() {
     let gateway = gateway_for(&source, "").await;
     for method in ["PUT", "POST", "GET"] {
         let ask = Ask::new(method, "/a").body("abc").field("Trailer", "X-Sum, Host").trailer("X-Sum", "3");
+        let ask = ask.trailer("X-Forwarded-For", "6.6.6.6").trailer("Tidegate-Key", "a");
         assert_eq!(gateway.send(ask.trailer("Host", "other.example")).await.status, 200, "{method}");
         let received = source.received("/a").pop().expect("a request");
         assert_eq!(received.text(), "abc", "{method}");
@@ -138,6 +139,18 @@ async fn rfc9110_7_6_2_max_forwards() {
         ],
     )
     .await;
+}
+
+/// RFC 9110 9.3.7: it asks about the server, not about a resource.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc9110_9_3_7_options_of_the_server_are_this_servers() {
+    let source = ScriptedSource::start().await;
+    source.always("/", Reply::ok("a resource"));
+    let gateway = gateway_for(&source, "").await;
+    let answer = gateway.send(Ask::new("OPTIONS", "*")).await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, ""), "{answer:?}");
+    assert_eq!(answer.field("Proxy-Status"), "tidegate; error=proxy_internal_response");
+    assert_eq!(source.requests.all().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

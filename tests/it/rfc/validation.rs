@@ -1,7 +1,7 @@
 //! RFC 9111 4.3, 3.2; RFC 9110 13, 15.4.5.
 
 use super::{Row, Turn, ask, get, play, row};
-use crate::support::{Ask, Reply, ScriptedSource, Step, gateway_for, http_date};
+use crate::support::{Ask, Gate, Reply, ScriptedSource, Step, gateway_for, http_date};
 
 const STALE: &str = "max-age=0";
 const FRESH: &str = "max-age=600";
@@ -579,4 +579,79 @@ async fn rfc5861_3_a_stale_hit_by_head_is_validated_in_the_background() {
     source.wait_for("/a", 2).await;
     let second = &source.received("/a")[1];
     assert_eq!((second.method.as_str(), second.fields.get("If-None-Match")), ("GET", Some(TAG)));
+}
+
+/// What one user was told of a response becomes nobody else's, unless it says so itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i7_rfc9111_3_5_an_update_with_authorization_needs_its_own_permission() {
+    let stored = || Reply::ok("body").cache_control("public, max-age=0").field("ETag", TAG);
+    let bobs = |status: u16| Reply::new(status, "").field("ETag", TAG).field("X-User", "bob");
+    let by_bob = |turn: Turn| turn.field("Authorization", "Basic Ym9i").forwarded();
+    let last = || Reply::new(304, "").field("ETag", TAG).cache_control("public, max-age=60");
+    let of = |name: &str, update: Reply, turn: Turn| {
+        row(name).filled(stored()).source(update).source(last()).then(turn)
+    };
+    play(
+        "",
+        [
+            of("HEAD", Reply::ok("body").field("ETag", TAG).field("X-User", "bob"), by_bob(head()))
+                .then(get().forwarded().sends("If-None-Match", TAG).text("body").lacks("X-User")),
+            of("304", bobs(304), by_bob(get()).text("body").has("X-User", "bob"))
+                .then(get().forwarded().sends("If-None-Match", TAG).text("body").lacks("X-User")),
+            of("304 that says so", bobs(304).cache_control("public, max-age=60"), by_bob(get()))
+                .then(get().reused().text("body").has("X-User", "bob")),
+        ],
+    )
+    .await;
+}
+
+/// RFC 9110 7.6.3.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc9110_7_6_3_an_update_passes_through_this_gateway_too() {
+    let stored = || Reply::ok("body").cache_control("max-age=0").field("ETag", TAG);
+    let not_modified = Reply::new(304, "").cache_control(FRESH).field("ETag", TAG).field("Via", "1.1 up");
+    let by_head = Reply::ok("body").cache_control(FRESH).field("ETag", TAG).field("Via", "1.1 up");
+    play(
+        "",
+        [
+            row("304")
+                .filled(stored())
+                .source(not_modified)
+                .then(get().forwarded().has("Via", "1.1 up, 1.1 tidegate"))
+                .then(get().reused().has("Via", "1.1 up, 1.1 tidegate")),
+            row("HEAD")
+                .filled(stored())
+                .source(by_head)
+                .then(head().forwarded().has("Via", "1.1 up, 1.1 tidegate"))
+                .then(get().reused().has("Via", "1.1 up, 1.1 tidegate")),
+        ],
+    )
+    .await;
+}
+
+/// Purged while the source was asked, it is as if absent, even on error; and what confirms it is kept for
+/// nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i5_what_was_purged_while_it_was_validated_answers_nobody_else() {
+    let failing = Reply::new(503, "trouble");
+    let confirming = Reply::new(304, "").cache_control(FRESH).field("ETag", TAG);
+    for (path, answer, status) in [("/error", failing, 503), ("/304", confirming, 200)] {
+        let source = ScriptedSource::start().await;
+        let gate = Gate::closed();
+        let stale = Reply::ok("old").cache_control("max-age=0, stale-if-error=60").field("ETag", TAG);
+        let new = Reply::ok("new").cache_control(FRESH);
+        source.sequence(path, vec![stale, answer.after(Step::Wait(gate.clone())), new]);
+        let gateway = gateway_for(&source, "").await;
+        assert_eq!(gateway.get(path).await.text(), "old");
+        let (asked, ()) = tokio::join!(gateway.get(path), async {
+            source.wait_for(path, 2).await;
+            let url = format!("http://{}{path}", gateway.public);
+            let purged = gateway.admin_post("/v1/purge", &serde_json::json!({ "urls": [url] })).await;
+            assert_eq!(purged.status, 202, "{purged:?}");
+            gate.open();
+        });
+        assert_eq!(asked.status, status, "{path}: {asked:?}");
+        assert!(!asked.says("stored"), "{path}: {asked:?}");
+        assert_eq!(gateway.get(path).await.text(), "new", "{path}");
+    }
 }

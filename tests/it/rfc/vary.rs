@@ -1,6 +1,6 @@
 //! RFC 9111 4, 4.1; RFC 9110 12.5.
 
-use super::{By, Row, Turn, get, play, row};
+use super::{By, Row, Turn, ask, get, play, row};
 use crate::support::{Ask, EVERYTHING, RedisServer, Reply, ScriptedSource, Setup, eventually, gateway_for};
 
 /// Fresh whatever its Date.
@@ -340,5 +340,47 @@ async fn rfc9111_4_3_4_a_freshened_variant_reaches_the_shared_tier() {
         assert!(!is_shared || answer.field("X-Turn") == "2", "{answer:?}");
         is_shared
     })
+    .await;
+}
+
+/// What Connection names does not reach the source: so what was made without it is not what others get who
+/// send it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i8_rfc9110_7_6_1_a_field_that_connection_names_selects_nothing() {
+    let varying = |turn: u8| {
+        Reply::ok(format!("turn {turn}"))
+            .cache_control("max-age=600")
+            .field("Vary", "Origin, Accept-Language")
+            .field("Content-Location", "{path}")
+            .field("ETag", "\"1\"")
+    };
+    let hidden = |method: &'static str| {
+        ask(method)
+            .field("Connection", "close, Origin, accept-language, Content-Type")
+            .field("Origin", "https://app.example")
+            .field("Accept-Language", "de")
+            .field("Content-Type", "text/plain")
+    };
+    let open = |method: &'static str| {
+        ask(method)
+            .field("Origin", "https://app.example")
+            .field("Accept-Language", "de")
+            .field("Content-Type", "text/plain")
+    };
+    let row_of = |name: &str, first: Turn, second: Turn| {
+        row(name)
+            .source(varying(1))
+            .source(varying(2))
+            .then(first.forwarded().withholds("Origin").withholds("Accept-Language").text("turn 1"))
+            .then(second.forwarded().sends("Origin", "https://app.example").text("turn 2"))
+    };
+    play(
+        "",
+        [
+            row_of("GET", hidden("GET"), open("GET")),
+            row_of("QUERY", hidden("QUERY").body("q"), open("QUERY").body("q")),
+            row_of("POST that serves GET", hidden("POST").body("p"), open("GET")),
+        ],
+    )
     .await;
 }

@@ -111,7 +111,7 @@ fn weighted(member: &[u8], case: Case) -> Option<(Vec<u8>, u16)> {
 }
 
 /// A weight as it may be written (12.4.2): `0` or `1`, and at most three digits behind the point.
-fn thousandths(text: &[u8]) -> Option<u16> {
+pub(super) fn thousandths(text: &[u8]) -> Option<u16> {
     let (whole, digits) = match text {
         [whole] | [whole, b'.'] => (whole, &[][..]),
         [whole, b'.', digits @ ..] if digits.len() <= 3 => (whole, digits),
