@@ -268,12 +268,12 @@ fn dangling(document: &str, text: &str) -> Vec<String> {
     };
     let exists = |code: &str| {
         let mut parts = code.splitn(2, "::");
-        let (file, test) = (parts.next().unwrap_or_default(), parts.next());
+        let (file, function) = (parts.next().unwrap_or_default(), parts.next());
         let path = [root().join(file), root().join("src").join(file)].into_iter().find(|path| path.exists());
-        let has = |path: &PathBuf, test: &str| {
-            fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("fn {test}(")))
+        let has = |path: &PathBuf, name: &str| {
+            fs::read_to_string(path).is_ok_and(|written| written.contains(&format!("fn {name}(")))
         };
-        path.is_some_and(|path| test.is_none_or(|test| has(&path, test)))
+        path.is_some_and(|path| function.is_none_or(|name| has(&path, name)))
     };
     let lines = text.lines().enumerate();
     let named =

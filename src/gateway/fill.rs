@@ -23,10 +23,12 @@ use crate::cache::collapse::Lead;
 use crate::cache::growing::{Growing, Pushed};
 use crate::cache::rules::reuse::{Failure, Verdict, assess, may_use_on_failure};
 use crate::cache::rules::storable::{self, Admitted};
+use crate::cache::rules::tags;
 use crate::cache::rules::validation::{self, Asked};
 use crate::cache::rules::{Exchange, ForwardReason, NoStoreReason, RequestHead, ResponseHead};
 use crate::cache::{CacheKey, StoredResponse};
 use crate::source::SourceBody;
+use crate::telemetry::metrics as names;
 use bytes::Bytes;
 use http::header::{AGE, VIA};
 use http::{HeaderMap, Response, StatusCode, response};
@@ -156,6 +158,9 @@ impl Fill {
             Ok(_) if self.is_worse_than_stale(parts.status) => Err(NoStoreReason::Status),
             admitted => admitted,
         };
+        if let Ok(admitted) = &admitted {
+            count_dropped_tags(&parts.headers, admitted);
+        }
         let shareable = match storable::may_share(request, head, policy, &exchange) {
             // What no tier takes is nobody else's either: each reads it at its own pace.
             Ok(()) if too_large => Err(NoStoreReason::TooLarge),
@@ -241,6 +246,14 @@ impl Fill {
         }
         // Purged meanwhile: those who waited have it, nobody else will.
         drop(cache.store(&self.key, whole));
+    }
+}
+
+/// At the bounds it says so (I10): whoever purges by a tag must be able to know that it was dropped.
+fn count_dropped_tags(fields: &HeaderMap, admitted: &Admitted) {
+    let dropped = tags::dropped(fields, &admitted.head().tags);
+    if dropped > 0 {
+        metrics::counter!(names::TAGS_DROPPED).increment(dropped as u64);
     }
 }
 

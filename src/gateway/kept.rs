@@ -1,5 +1,5 @@
-//! An answer that is kept for others while one client reads it: of a POST, for later reads, and what
-//! answers a range (`ranged.rs`).
+//! An answer that is kept for others while one client reads it: a whole, for later reads, and what answers
+//! a range (`ranged.rs`).
 
 use super::ranged::Ranged;
 use crate::cache::rules::storable::Admitted;
@@ -15,31 +15,32 @@ use std::task::{Context, Poll};
 /// What is stored once its content is complete.
 #[derive(Debug)]
 pub(crate) enum Keeping {
-    /// The answer to a POST.
-    Posted(Posted),
+    /// A whole that somebody else's request brought: a POST, or a range that the source did not cut.
+    Whole(Whole),
     /// What answers a range.
     Ranged(Ranged),
 }
 
 impl Keeping {
-    fn cache(&self) -> &Cache {
+    /// The most that is copied.
+    fn bytes_max(&self) -> u64 {
         match self {
-            Self::Posted(posted) => &posted.cache,
-            Self::Ranged(ranged) => ranged.cache(),
+            Self::Whole(whole) => whole.cache.object_bytes_max(),
+            Self::Ranged(ranged) => ranged.piece.bytes(),
         }
     }
 
     fn store(self, content: Bytes) {
         match self {
-            Self::Posted(posted) => posted.store(content),
+            Self::Whole(whole) => whole.store(content),
             Self::Ranged(ranged) => ranged.store(content),
         }
     }
 }
 
-/// The answer to a POST that serves later reads.
+/// A whole answer that serves later reads.
 #[derive(Debug)]
-pub(crate) struct Posted {
+pub(crate) struct Whole {
     pub cache: Arc<Cache>,
     pub key: CacheKey,
     pub admitted: Admitted,
@@ -47,7 +48,7 @@ pub(crate) struct Posted {
     pub request_fields: HeaderMap,
 }
 
-impl Posted {
+impl Whole {
     /// Stores the whole, unless what is stored by now is younger: that was asked for later.
     fn store(self, whole: Bytes) {
         let received_at = self.admitted.head().received_at;
@@ -86,7 +87,7 @@ impl Kept {
 
     fn take(&mut self, data: &Bytes) {
         let Some(keeping) = &self.keeping else { return };
-        if (self.copy.len() + data.len()) as u64 > keeping.cache().object_bytes_max() {
+        if (self.copy.len() + data.len()) as u64 > keeping.bytes_max() {
             (self.keeping, self.copy) = (None, BytesMut::new());
             return;
         }

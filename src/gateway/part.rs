@@ -7,7 +7,7 @@ use super::cache_status::{CacheStatus, Stored};
 use super::content::Content;
 use super::forward::{self, Purpose};
 use super::forwarded;
-use super::kept::{Keeping, Kept};
+use super::kept::{Keeping, Kept, Whole};
 use super::problem::{GatewayError, SourceFailure};
 use super::ranged::Ranged;
 use super::relay;
@@ -16,13 +16,13 @@ use super::request::Request;
 use super::route::Route;
 use crate::cache::rules::partial::{self, Forwarded, Piece};
 use crate::cache::rules::reuse::{Demand, demand};
-use crate::cache::rules::{Exchange, ForwardReason, NoStoreReason, RequestHead, ResponseHead};
+use crate::cache::rules::{Exchange, ForwardReason, NoStoreReason, RequestHead, ResponseHead, storable};
 use crate::cache::{CacheKey, Found};
 use crate::clock::Timestamp;
 use crate::rate_limit::Stage;
 use crate::source::SourceBody;
-use http::header::VIA;
-use http::{Method, Response};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, VIA};
+use http::{Method, Response, StatusCode};
 use http_body::Body as _;
 use std::sync::Arc;
 
@@ -80,6 +80,8 @@ async fn fetch(
     forwarded::append(&mut parts.headers, &VIA, "1.1 tidegate");
     let head = ResponseHead { status: parts.status, fields: &parts.headers };
     let piece = admit(gateway, route, &request, head, &body, &exchange);
+    let uncut = matches!(piece, Err(NoStoreReason::Partial));
+    let whole = uncut.then(|| whole(gateway, route, key, &request, head, &exchange)).flatten();
     forward::end_to_end(&mut parts.headers);
     let place = piece.as_ref().ok().and_then(|piece| gateway.room.place(piece.bytes()));
     let (body, stored) = match (piece, place) {
@@ -90,6 +92,9 @@ async fn fetch(
             (Body::Kept(Box::new(Kept::new(body, Keeping::Ranged(ranged)))), Stored::Yes)
         }
         (Ok(_), None) => (Body::forwarded(body), Stored::No(NoStoreReason::TooLarge)),
+        (Err(NoStoreReason::Partial), _) if let Some(whole) = whole => {
+            (Body::Kept(Box::new(Kept::new(body, Keeping::Whole(whole)))), Stored::Yes)
+        }
         (Err(why), _) => (Body::forwarded(body), Stored::No(why)),
     };
     let status = CacheStatus::Forwarded { reason, status: parts.status, stored };
@@ -108,11 +113,33 @@ fn admit(
 ) -> Result<Piece, NoStoreReason> {
     let request = RequestHead { method: &request.method, fields: &request.fields };
     let piece = partial::admit(Forwarded { request, policy: &route.settings.cache, exchange }, response)?;
-    if body.size_hint().exact() != Some(piece.bytes()) {
+    // What does not say its length is compared when it has ended.
+    if body.size_hint().exact().is_some_and(|length| length != piece.bytes()) {
         return Err(NoStoreReason::Partial);
     }
     if piece.bytes() > gateway.cache.object_bytes_max() {
         return Err(NoStoreReason::TooLarge);
     }
     Ok(piece)
+}
+
+/// What is kept of a 200 that does not say its length: the source did not cut it, and it is complete when
+/// it ends. Its coding is the one that this client asked for, so it must have none.
+fn whole(
+    gateway: &Gateway,
+    route: &Route,
+    key: &CacheKey,
+    request: &Request,
+    response: ResponseHead<'_>,
+    exchange: &Exchange,
+) -> Option<Whole> {
+    let fields = response.fields;
+    let is_plain = !fields.contains_key(CONTENT_LENGTH) && !fields.contains_key(CONTENT_ENCODING);
+    if response.status != StatusCode::OK || !is_plain {
+        return None;
+    }
+    let head = RequestHead { method: &request.method, fields: &request.fields };
+    let admitted = storable::admit(head, response, &route.settings.cache, exchange).ok()?;
+    let (cache, key, request_fields) = (Arc::clone(&gateway.cache), key.clone(), request.fields.clone());
+    Some(Whole { cache, key, admitted, request_fields })
 }

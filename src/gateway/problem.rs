@@ -34,6 +34,9 @@ pub(crate) enum GatewayError {
     Content(#[from] ContentFault),
     #[error("{0}")]
     Source(SourceFailure, ForwardReason),
+    /// What is stored must be validated first, and the source cannot be reached (RFC 9111 5.2.2.2).
+    #[error("{0}, and what is stored must be validated")]
+    Unvalidated(SourceFailure),
     #[error(transparent)]
     Record(#[from] RecordError),
     /// The request wants what is stored or nothing (RFC 9111 5.2.1.7), and nothing stored may be used.
@@ -183,7 +186,7 @@ impl GatewayError {
             Self::Content(ContentFault::TooSlow) => StatusCode::REQUEST_TIMEOUT,
             Self::Content(ContentFault::Broken) => StatusCode::BAD_REQUEST,
             Self::Source(failure, _) => failure.status(),
-            Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
+            Self::Unvalidated(_) | Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
             Self::Record(RecordError::Full) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Record(RecordError::Unavailable | RecordError::KeyBusy) | Self::Overloaded => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -197,6 +200,7 @@ impl GatewayError {
         match self {
             Self::Source(SourceFailure::Busy | SourceFailure::Open(_), _) => CacheStatus::Own,
             Self::Source(_, reason) => CacheStatus::Failed { reason: *reason },
+            Self::Unvalidated(_) => CacheStatus::Failed { reason: ForwardReason::Stale },
             _ => CacheStatus::Own,
         }
     }
@@ -208,7 +212,7 @@ impl GatewayError {
             Self::NoRoute => "destination_not_found",
             Self::Loop => "proxy_loop_detected",
             Self::Quota(_) => "http_request_denied",
-            Self::Source(failure, _) => failure.as_str(),
+            Self::Source(failure, _) | Self::Unvalidated(failure) => failure.as_str(),
             Self::OnlyIfCached | Self::Overloaded | Self::Record(RecordError::KeyBusy) => {
                 "proxy_internal_response"
             }
@@ -236,7 +240,7 @@ impl GatewayError {
             Self::Loop => "this request has passed through here before".into(),
             Self::Quota(denied) => format!("the quota {} is used up", denied.violated.join(", ")),
             Self::Content(fault) => fault.to_string(),
-            Self::Source(failure, _) => match failure {
+            Self::Source(failure, _) | Self::Unvalidated(failure) => match failure {
                 SourceFailure::Busy => "too many requests toward the source are under way".into(),
                 SourceFailure::Open(_) => "the source has failed repeatedly; it is asked again soon".into(),
                 SourceFailure::Timeout => "the source did not answer in time".into(),

@@ -2,9 +2,9 @@
 
 use super::Gateway;
 use super::route::Route;
+use crate::cache::CacheKey;
 use crate::cache::rules::partial::{Forwarded, Piece};
 use crate::cache::rules::{Exchange, RequestHead};
-use crate::cache::{Cache, CacheKey};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use std::sync::Arc;
@@ -53,10 +53,6 @@ pub(crate) struct Ranged {
 }
 
 impl Ranged {
-    pub(super) fn cache(&self) -> &Cache {
-        &self.gateway.cache
-    }
-
     /// Stores the content, if it is as long as Content-Range says.
     pub(super) fn store(self, content: Bytes) {
         if content.len() as u64 != self.piece.bytes() {

@@ -1,5 +1,6 @@
 //! The way of a read: what is stored, else what somebody's forward brings, else the source.
 
+mod asked;
 mod head;
 
 use super::Gateway;
@@ -18,9 +19,11 @@ use crate::cache::collapse::{Follower, Joined, Lead, Role};
 use crate::cache::rules::cache_control::{Directives, Flag};
 use crate::cache::rules::reuse::{Demand, Failure, Verdict, assess, demand, insists, may_use_on_failure};
 use crate::cache::rules::{ForwardReason, preconditions, vary};
+use crate::cache::stored::Reuse;
 use crate::cache::{Cache, CacheKey, Fence, Found, Lookup, Standing, StoredResponse};
 use crate::clock::Timestamp;
 use crate::rate_limit::{Fields, Stage};
+use asked::{Asked, accepted, as_asked};
 use http::{Method, StatusCode};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -124,38 +127,6 @@ async fn for_the_source(
         return wanted.forwarded_head().await;
     }
     relay::alone(route, request, reason, now).await
-}
-
-/// What is stored, as the request's own directives see it (RFC 9111 5.2.1).
-enum Asked {
-    /// As if they were not there; what does not suit them has to be validated.
-    Found(Lookup),
-    /// It is stale, and within the request's `max-stale`.
-    StaleAccepted(Found),
-}
-
-fn as_asked(lookup: Lookup, asked: &Directives, now: Timestamp) -> Result<Asked, GatewayError> {
-    let suited = match lookup {
-        Lookup::Fresh(found) | Lookup::StaleUsable(found)
-            if demand(&found.stored, asked, now) == Demand::Validate =>
-        {
-            Lookup::MustValidate(found, ForwardReason::Request)
-        }
-        Lookup::MustValidate(found, _) if demand(&found.stored, asked, now) == Demand::StaleIsFine => {
-            return Ok(Asked::StaleAccepted(found));
-        }
-        lookup => lookup,
-    };
-    let needs_the_source = matches!(suited, Lookup::MustValidate(..) | Lookup::Forward(_));
-    if needs_the_source && asked.has(Flag::OnlyIfCached) {
-        return Err(GatewayError::OnlyIfCached);
-    }
-    Ok(Asked::Found(suited))
-}
-
-fn accepted(found: &Found, request: &Request, now: Timestamp) -> Option<Answer> {
-    let ttl = found.stored.ttl_seconds(now).min(0);
-    reply::stored(&found.stored, request, now, CacheStatus::HitStale { ttl, by: StaleBy::MaxStale })
 }
 
 fn hit(found: &Found, request: &Request, now: Timestamp) -> Option<Answer> {
@@ -332,9 +303,17 @@ impl Wanted<'_> {
     }
 
     fn failed(&self, failure: SourceFailure) -> Result<Outcome, GatewayError> {
-        self.stale_or(kind(failure), Trouble::NoAnswer(failure), || {
-            GatewayError::Source(failure, self.reason)
-        })
+        self.stale_or(kind(failure), Trouble::NoAnswer(failure), || self.no_answer(failure))
+    }
+
+    /// The error where there is no answer: its own where what is stored may only be used validated
+    /// (RFC 9111 5.2.2.2).
+    fn no_answer(&self, failure: SourceFailure) -> GatewayError {
+        let must_validate = |stored: &Arc<StoredResponse>| stored.reuse == Reuse::WhileFresh;
+        if self.stale.as_ref().is_some_and(must_validate) && failure.is_disconnect() {
+            return GatewayError::Unvalidated(failure);
+        }
+        GatewayError::Source(failure, self.reason)
     }
 
     fn stale_or(

@@ -68,6 +68,27 @@ pub(crate) fn stored(
     Some(Answer { response, status, quota: None })
 }
 
+/// Answers a HEAD with what an earlier one was told; its content is not known.
+pub(crate) fn head(
+    stored: &StoredResponse,
+    request: &Request,
+    now: Timestamp,
+    status: CacheStatus,
+) -> Answer {
+    let mut response = match evaluated(stored, request) {
+        Precondition::NotModified => response(
+            StatusCode::NOT_MODIFIED,
+            preconditions::not_modified_fields(&stored.fields),
+            Body::Empty,
+        ),
+        Precondition::Send | Precondition::Forward => {
+            response(stored.status, stored.fields.clone(), Body::Empty)
+        }
+    };
+    response.headers_mut().insert(AGE, stored.current_age(now).as_secs().into());
+    Answer { response, status, quota: None }
+}
+
 /// A part of a stored response (RFC 9110 14, 15.3.7, 15.5.17).
 fn partial(stored: &StoredResponse, request: &Request, answer: RangeAnswer) -> Response<Body> {
     let (whole, length) = (&stored.body, stored.body.len() as u64);

@@ -6,7 +6,7 @@ use super::body::Body;
 use super::cache_status::{CacheStatus, Stored};
 use super::forward::{self, Head};
 use super::forwarded::{self, X_FORWARDED_PROTO};
-use super::kept::{Keeping, Kept, Posted};
+use super::kept::{Keeping, Kept, Whole};
 use super::made_old;
 use super::reply::Answer;
 use super::request::Request;
@@ -150,7 +150,7 @@ impl Written {
         let request = RequestHead { method: &self.method, fields: &self.request_fields };
         match post::admit(request, ResponseHead { fields: &fields, ..head }, policy, &exchange) {
             Err(reason) => Fate::Passed(Stored::No(reason)),
-            Ok(admitted) => Fate::Kept(Box::new(Keeping::Posted(Posted {
+            Ok(admitted) => Fate::Kept(Box::new(Keeping::Whole(Whole {
                 cache: Arc::clone(&gateway.cache),
                 key,
                 admitted,

@@ -17,6 +17,12 @@ enum Kind {
 const METRICS: &[(&str, Kind, Unit, &str)] = &[
     (names::TIER_UNREADABLE, Kind::Counter, Unit::Count, "Values of the shared tier that did not verify."),
     (names::VARIANTS_DROPPED, Kind::Counter, Unit::Count, "Variants dropped because a key had too many."),
+    (
+        names::TAGS_DROPPED,
+        Kind::Counter,
+        Unit::Count,
+        "Tags of stored responses beyond the bounds: a purge by them does not find the response.",
+    ),
     (names::STORES_FENCED, Kind::Counter, Unit::Count, "Responses not stored because a purge came between."),
     (names::BUILD_INFO, Kind::Gauge, Unit::Count, "Always 1; the version of this build."),
     (names::REQUESTS, Kind::Counter, Unit::Count, "Requests answered."),

@@ -56,6 +56,8 @@ pub const TIER_DROPPED: &str = "tidegate_tier_dropped_total";
 pub const TIER_UNREADABLE: &str = "tidegate_tier_unreadable_total";
 /// Variants dropped because a key had too many.
 pub const VARIANTS_DROPPED: &str = "tidegate_variants_dropped_total";
+/// Tags of stored responses that were dropped at the bounds.
+pub const TAGS_DROPPED: &str = "tidegate_tags_dropped_total";
 /// Responses not stored because a purge came between.
 pub const STORES_FENCED: &str = "tidegate_stores_fenced_total";
 /// 0 closed, 1 half-open, 2 open: the breaker toward Redis.

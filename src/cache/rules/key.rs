@@ -88,7 +88,16 @@ impl CacheKey {
     /// Where parts of what this key finds are kept: another key, covered by the same purges.
     #[must_use]
     pub fn of_parts(&self) -> Self {
-        let marker = b"parts";
+        self.beside(b"parts")
+    }
+
+    /// Where what is known by HEAD alone is kept: another key, covered by the same purges.
+    #[must_use]
+    pub fn of_head(&self) -> Self {
+        self.beside(b"head")
+    }
+
+    fn beside(&self, marker: &[u8]) -> Self {
         let length = u32::try_from(marker.len()).unwrap_or_default();
         let text = [&self.text[..], &length.to_be_bytes(), marker].concat();
         let hash = rapidhash_v3_seeded(&text, &SEED);
@@ -180,6 +189,7 @@ mod tests {
             key("http://h/ab", None),
             key("http://h:81/a?b", None),
             plain.of_parts(),
+            plain.of_head(),
             key("http://h/a?b", Some(b"parts")),
         ] {
             assert_ne!(plain, other);

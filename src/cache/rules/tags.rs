@@ -19,10 +19,25 @@ pub const TAG_BYTES_MAX: usize = 256;
 /// The tags of a response, the route's first, without repetitions.
 #[must_use]
 pub fn of_response(fields: &HeaderMap, route: &[String]) -> Vec<String> {
+    bounded(route.iter().cloned().chain(of_fields(fields)))
+}
+
+fn of_fields(fields: &HeaderMap) -> impl Iterator<Item = String> {
     let groups = groups(fields, &CACHE_GROUPS);
     let keys = words(fields, &SURROGATE_KEY, |byte| byte == ' ' || byte == '\t');
     let tags = words(fields, &CACHE_TAG, |byte| byte == ',');
-    bounded(route.iter().cloned().chain(groups).chain(keys).chain(tags))
+    groups.into_iter().chain(keys).chain(tags)
+}
+
+/// How many of a response's tags its stored form has not: beyond the bounds they are dropped, and a purge
+/// by them does not find it.
+#[must_use]
+pub fn dropped(fields: &HeaderMap, kept: &[String]) -> usize {
+    if ![CACHE_GROUPS, SURROGATE_KEY, CACHE_TAG].iter().any(|name| fields.contains_key(name)) {
+        return 0;
+    }
+    let is_dropped = |tag: &String| !tag.is_empty() && !kept.contains(tag);
+    of_fields(fields).filter(is_dropped).count()
 }
 
 /// The groups that a response to an unsafe request names as old (RFC 9875 3).
@@ -115,7 +130,10 @@ mod tests {
     fn i10_tags_are_bounded() {
         let many = (0..100).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
         assert_eq!(of_response(&fields(&[(CACHE_TAG, &many)]), &[]).len(), TAGS_MAX);
+        let many = fields(&[(CACHE_TAG, &many)]);
+        assert_eq!(dropped(&many, &of_response(&many, &[])), 100 - TAGS_MAX);
         let long = "x".repeat(TAG_BYTES_MAX + 1);
+        assert_eq!(dropped(&fields(&[(SURROGATE_KEY, &long), (CACHE_TAG, "a")]), &["a".to_owned()]), 1);
         assert_eq!(of_response(&fields(&[(CACHE_TAG, &long)]), &[]), Vec::<String>::new());
         assert_eq!(of_response(&fields(&[(CACHE_TAG, long.get(1..).unwrap())]), &[]).len(), 1);
     }

@@ -9,8 +9,9 @@ use crate::cache::policy::Policy;
 use crate::cache::stored::{Reuse, StoredResponse};
 use crate::clock::Timestamp;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, COOKIE, DATE, ETAG, IF_MATCH, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE,
+    DATE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
+    RANGE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::sync::Arc;
@@ -19,18 +20,8 @@ use std::time::Duration;
 /// Bytes of entity tags sent in one request; the variants that no longer fit are not asked about.
 pub const TAGS_BYTES_MAX: usize = 4096;
 
-/// Fields of what the stored bytes are, and of the bytes of one message.
-const OF_THE_CONTENT: [&str; 9] = [
-    "content-length",
-    "content-encoding",
-    "content-type",
-    "content-range",
-    "content-location",
-    "content-language",
-    "content-disposition",
-    "content-md5",
-    "content-digest",
-];
+/// Fields by which the stored bytes are read, and of the bytes of one message.
+const OF_THE_BYTES: [HeaderName; 4] = [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_TYPE, CONTENT_RANGE];
 
 /// The client's own conditions and range.
 const CONDITIONS: [HeaderName; 6] =
@@ -301,11 +292,11 @@ fn made_stale(stored: &StoredResponse, now: Timestamp) -> StoredResponse {
 
 /// Whether a 304, or the response to a HEAD, changes a stored field of this name (3.2).
 ///
-/// The stored bytes stay, so what describes them stays too: a source that sends such a field with another
-/// value speaks of other bytes, or of the empty content of its own message. Beginning with `Content-` is
-/// no sign of that: a new Content-Security-Policy, say, must replace the old one.
+/// The stored bytes stay, so what they are read by stays too: a source that sends such a field with another
+/// value speaks of other bytes, or of the empty content of its own message. Beginning with `Content-` is no
+/// sign of that.
 fn is_updated(name: &HeaderName) -> bool {
-    !OF_THE_CONTENT.contains(&name.as_str())
+    !OF_THE_BYTES.contains(name)
 }
 
 /// The stored fields with those of the 304 in the place of their namesakes (3.2). A Date that is not in

@@ -21,8 +21,15 @@ fn covered(name: &str, control: &str, status: u16) -> Row {
 
 /// The client sees the failure.
 fn exposed(name: &str, control: &str, status: u16) -> Row {
-    // RFC 9110 15.6.3: no valid answer from the source.
-    begun(name, control, status).then(get().status(if status == 0 { 502 } else { status }).lacks("Warning"))
+    let seen = match status {
+        // RFC 9111 5.2.2.2: what must be validated cannot be.
+        0 if control.contains("revalidate,") || control.ends_with("revalidate") => 504,
+        0 if control.ends_with("revalidate=x") => 504,
+        // RFC 9110 15.6.3: no valid answer from the source.
+        0 => 502,
+        status => status,
+    };
+    begun(name, control, status).then(get().status(seen).lacks("Warning"))
 }
 
 const FAILURES: [u16; 5] = [500, 502, 503, 504, 0];

@@ -201,11 +201,11 @@ async fn rfc9111_3_2_which_fields_a_304_updates() {
             replaced("Content-Security-Policy-Report-Only"),
             replaced("Surrogate-Control"),
             kept("Content-Type"),
-            kept("Content-Location"),
-            kept("Content-Language"),
-            kept("Content-Disposition"),
-            kept("Content-MD5"),
-            kept("Content-Digest"),
+            replaced("Content-Location"),
+            replaced("Content-Language"),
+            replaced("Content-Disposition"),
+            replaced("Content-MD5"),
+            replaced("Content-Digest"),
             kept("Content-Encoding"),
             updated("Last-Modified", MODIFIED, last, Some(last)),
             updated("Keep-Alive", "timeout=1", "timeout=2", None),
@@ -500,6 +500,53 @@ async fn rfc9111_4_3_5_head_freshens_or_makes_stale() {
             .then(get().forwarded().withholds("If-None-Match").text("whole")),
             by_head("not found says nothing", stale("ETag", TAG), Reply::new(404, "none"))
                 .then(get().forwarded().sends("If-None-Match", TAG)),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc9111_4_what_a_head_was_told_answers_the_next() {
+    let told = || Reply::ok("body").cache_control(FRESH).field("ETag", TAG);
+    let known = |name: &str, reply: Reply| row(format!("4 {name}")).source(reply).then(head().forwarded());
+    play(
+        "",
+        [
+            known("fresh", told())
+                .then(head().reused().status(200).text(EMPTY).has("Content-Length", "4").says("hit"))
+                .then(head().field("If-None-Match", TAG).reused().status(304))
+                .then(get().forwarded().text("body"))
+                .then(head().reused()),
+            known("chunked", Reply::chunks([Step::Bytes(b"body".to_vec())]).cache_control(FRESH))
+                .then(head().reused().lacks("Content-Length")),
+            known("stale", told().cache_control("max-age=0")).then(head().forwarded()),
+            known("private", told().cache_control("private")).then(head().forwarded().says("detail=private")),
+            known("another variant", told().field("Vary", "X")).then(head().field("X", "1").forwarded()),
+            known("invalidated", told()).then(ask("PUT").body("x").forwarded()).then(head().forwarded()),
+        ],
+    )
+    .await;
+}
+
+/// RFC 9111 5.2.2.2: disconnected, it is a 504 rather than what may only be used validated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc9111_5_2_2_2_who_must_validate_and_cannot_gets_504() {
+    let gone = |control: &str| {
+        let stored = Reply::ok("old").cache_control(control).field("ETag", TAG);
+        row(format!("5.2.2.2 {control}")).filled(stored).source(Reply::none(Step::Cut))
+    };
+    let must = |control: &str| {
+        let error = get().status(504).has("Proxy-Status", "tidegate; error=connection_terminated");
+        gone(control).then(error.says("fwd=stale"))
+    };
+    let zero = "[route.cache]\nstale_if_error = \"0s\"\n";
+    play(
+        zero,
+        [
+            must("max-age=0, must-revalidate"),
+            must("max-age=0, proxy-revalidate"),
+            gone("no-cache").then(get().status(502)),
+            gone("max-age=0").then(get().status(502)),
         ],
     )
     .await;

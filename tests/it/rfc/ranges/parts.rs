@@ -2,7 +2,7 @@
 
 use super::super::{Turn, ask, get, play, row};
 use super::{digits, part, ranged};
-use crate::support::Reply;
+use crate::support::{Reply, Step};
 
 /// A fresh part with a strong validator.
 fn fresh_part(range: &str, text: &str) -> Reply {
@@ -248,6 +248,45 @@ async fn rfc9111_5_2_1_a_part_suits_the_request_or_is_not_used() {
                 .source(fresh_part("bytes 2-5/10", "2345"))
                 .then(asked("no-store").forwarded())
                 .then(ranged("bytes=2-5").forwarded()),
+        ],
+    )
+    .await;
+}
+
+/// What does not say its length is as long as Content-Range says, or is not stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc9111_3_3_parts_and_wholes_in_chunks() {
+    let chunked = |status: u16, text: &str| {
+        let steps = text.as_bytes().chunks(3).map(|chunk| Step::Bytes(chunk.to_vec()));
+        let mut reply = Reply::chunks(steps.collect::<Vec<_>>());
+        reply.status = status;
+        reply.cache_control("max-age=60").field("ETag", "\"a\"")
+    };
+    let part = |text: &str| chunked(206, text).field("Content-Range", "bytes 2-5/10");
+    play(
+        "",
+        [
+            row("3.3 a part")
+                .source(part("2345"))
+                .then(ranged("bytes=2-5").forwarded().status(206).text("2345").says("stored"))
+                .then(ranged("bytes=3-4").reused().status(206).text("34")),
+            row("3.3 a part that is shorter than it says")
+                .source(part("234"))
+                .then(ranged("bytes=2-5").forwarded().status(206))
+                .then(ranged("bytes=3-4").forwarded()),
+            row("3.3 a part that is longer than it says")
+                .source(part("23456"))
+                .then(ranged("bytes=2-5").forwarded().status(206))
+                .then(ranged("bytes=3-4").forwarded()),
+            row("3 a whole that the source did not cut")
+                .source(chunked(200, "0123456789"))
+                .then(ranged("bytes=2-5").forwarded().status(200).text("0123456789").says("stored"))
+                .then(get().reused().text("0123456789"))
+                .then(ranged("bytes=2-5").reused().status(206).text("2345")),
+            row("3 one in a coding that this client asked for")
+                .source(chunked(200, "0123456789").field("Content-Encoding", "gzip"))
+                .then(ranged("bytes=2-5").forwarded().status(200))
+                .then(get().forwarded()),
         ],
     )
     .await;
