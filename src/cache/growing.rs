@@ -1,17 +1,34 @@
 //! A body that grows while many read it.
 //!
-//! One writer (the fill), any number of readers, each at its own pace. While everything fits into
-//! `kept_bytes_max` all of it is kept, so that late readers begin at the beginning and the whole can
-//! be stored. Beyond that only a window of that size is kept: the fastest reader sets the pace, and
-//! a reader that falls out of the window is cut, visibly. Memory is bounded either way (I10).
+//! One writer (the fill), any number of readers, each at its own pace. While everything fits into what a
+//! tier takes, all of it is kept: late readers begin at the beginning, slow ones hold nobody up, and once
+//! it is complete everybody reads on from the bytes that were stored. What outgrows that is not stored, and
+//! only [`WINDOW_BYTES`] of it are kept: the fastest reader sets the pace, the others are waited for
+//! [`HOLD_MAX`] in all, and who then falls out of the window is cut, visibly. Memory is bounded either
+//! way (I10).
+
+mod reader;
+
+pub use reader::Reader;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
+use metrics::Gauge;
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
+use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// How much is kept of a body that is too large to be stored: so far a reader may be behind the fastest.
+pub const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How long a fill waits, all its life together, for readers that would fall out of the window.
+pub const HOLD_MAX: Duration = Duration::from_secs(1);
+
+/// The most that a reader is handed at once: until it comes for more it is at work, not idle.
+const PART_BYTES: usize = 64 * 1024;
 
 /// Why a body ends before it is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,11 +41,20 @@ pub enum Cut {
     TooSlow,
 }
 
+/// What is kept of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// All of it.
+    Whole,
+    /// A window: it is too large to be stored.
+    Window,
+}
+
 /// What became of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
     /// It is there to be read.
-    Kept,
+    Done(Kept),
     /// Nobody reads any more.
     Abandoned,
 }
@@ -39,24 +65,41 @@ pub struct Growing {
     inner: Mutex<Inner>,
     /// Told when a reader has moved on or left.
     moved: Notify,
-    kept_bytes_max: u64,
+    whole_bytes_max: u64,
+    /// The bytes that all growing bodies hold.
+    held: Gauge,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
-    chunks: VecDeque<Bytes>,
-    /// Index of the first chunk that is kept.
-    first: u64,
-    kept_bytes: u64,
+    chunks: VecDeque<Chunk>,
+    /// Where the first byte that is kept lies.
+    start: u64,
+    /// How much has come so far.
+    received: u64,
+    kept: Kept,
+    /// How long slow readers were waited for.
+    waited: Duration,
     end: End,
     /// What came behind the content; it is not stored (RFC 9111 3.1).
     trailers: Option<HeaderMap>,
     readers: Vec<Option<ReaderState>>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
+struct Chunk {
+    start: u64,
+    bytes: Bytes,
+}
+
+impl Chunk {
+    fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    #[default]
     Open,
     Complete,
     Aborted,
@@ -69,10 +112,29 @@ struct ReaderState {
 }
 
 impl Growing {
-    /// An empty body of which at most so many bytes are kept.
+    /// An empty body, kept whole up to so many bytes; 0: it is known that it cannot be stored. What it
+    /// holds is counted in `held`.
     #[must_use]
-    pub fn new(kept_bytes_max: u64) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::default(), moved: Notify::new(), kept_bytes_max })
+    pub fn new(whole_bytes_max: u64, held: Gauge) -> Arc<Self> {
+        let inner = Inner {
+            chunks: VecDeque::new(),
+            start: 0,
+            received: 0,
+            kept: if whole_bytes_max == 0 { Kept::Window } else { Kept::Whole },
+            waited: Duration::ZERO,
+            end: End::Open,
+            trailers: None,
+            readers: Vec::new(),
+        };
+        Arc::new(Self { inner: Mutex::new(inner), moved: Notify::new(), whole_bytes_max, held })
+    }
+
+    /// A body without content, complete.
+    #[must_use]
+    pub fn nothing() -> Arc<Self> {
+        let body = Self::new(0, Gauge::noop());
+        body.lock().end = End::Complete;
+        body
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -80,28 +142,32 @@ impl Growing {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is kept of it.
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        self.lock().kept
+    }
+
     /// A reader from the beginning; `None` once the beginning is gone or the body is aborted.
     #[must_use]
     pub fn reader(self: &Arc<Self>) -> Option<Reader> {
         let mut inner = self.lock();
-        if inner.first > 0 || inner.end == End::Aborted {
+        if inner.start > 0 || inner.end == End::Aborted {
             return None;
         }
-        let state = Some(ReaderState { next: 0, waker: None });
-        let slot = inner.readers.iter().position(Option::is_none).unwrap_or(inner.readers.len());
-        match inner.readers.get_mut(slot) {
-            Some(free) => *free = state,
-            None => inner.readers.push(state),
-        }
-        Some(Reader { body: Arc::clone(self), slot, trailers: Trailers::Unread })
+        let slot = inner.take_slot();
+        Some(Reader::new(self, slot))
     }
 
-    /// Adds a chunk; waits for the fastest reader where the window is full.
+    /// Adds a chunk; where the window is full, waits for the fastest reader, and a little for the others.
     pub async fn push(&self, chunk: Bytes) -> Pushed {
         let wakers = {
             let mut inner = self.lock();
-            inner.kept_bytes += chunk.len() as u64;
-            inner.chunks.push_back(chunk);
+            self.held.increment(bytes_of(chunk.len() as u64));
+            inner.append(chunk);
+            if inner.received > self.whole_bytes_max {
+                inner.kept = Kept::Window;
+            }
             inner.take_wakers()
         };
         wakers.into_iter().for_each(Waker::wake);
@@ -110,16 +176,38 @@ impl Growing {
             tokio::pin!(moved);
             // Registered before the look, so that no move is missed.
             moved.as_mut().enable();
-            match self.lock().make_room(self.kept_bytes_max) {
-                Room::Made(cut) => {
-                    cut.into_iter().for_each(Waker::wake);
-                    return Pushed::Kept;
+            let (room, left) = {
+                let mut inner = self.lock();
+                let (room, freed) = inner.make_room();
+                self.held.decrement(bytes_of(freed));
+                if room == Room::Made {
+                    return Pushed::Done(inner.kept);
                 }
+                (room, HOLD_MAX.saturating_sub(inner.waited))
+            };
+            match room {
                 Room::Abandoned => return Pushed::Abandoned,
-                Room::Full => {}
+                Room::Behind if left.is_zero() => self.cut_behind(),
+                Room::Behind => {
+                    let since = Instant::now();
+                    // Whether they moved or not is looked at again.
+                    drop(tokio::time::timeout(left, moved).await);
+                    self.lock().waited += since.elapsed();
+                }
+                Room::Full | Room::Made => moved.await,
             }
-            moved.await;
         }
+    }
+
+    /// Makes room at the cost of those who are behind.
+    fn cut_behind(&self) {
+        let wakers = {
+            let mut inner = self.lock();
+            let freed = inner.drop_read_by_the_fastest();
+            self.held.decrement(bytes_of(freed));
+            inner.take_wakers()
+        };
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Keeps the trailers, for readers that come to the end.
@@ -132,17 +220,21 @@ impl Growing {
         self.complete_with(Bytes::new(), store);
     }
 
-    /// Ends it well with a last chunk, which no reader sees before the whole has gone to `store`.
+    /// Ends it well with a last chunk, which no reader sees before the whole has gone to `store`. From then
+    /// on readers read what was stored.
     pub fn complete_with(&self, last: Bytes, store: impl FnOnce(Bytes)) {
-        let whole = self.lock().whole_with(&last);
-        if let Some(whole) = whole {
-            store(whole);
+        let parts = self.lock().parts_with(&last, self.whole_bytes_max);
+        // Joined without the lock: nobody waits for the copy, and there is no other writer.
+        let whole = parts.map(joined);
+        if let Some(whole) = &whole {
+            store(whole.clone());
         }
         let wakers = {
             let mut inner = self.lock();
-            if !last.is_empty() {
-                inner.kept_bytes += last.len() as u64;
-                inner.chunks.push_back(last);
+            self.held.increment(bytes_of(last.len() as u64));
+            inner.append(last);
+            if let Some(whole) = whole {
+                inner.chunks = VecDeque::from([Chunk { start: 0, bytes: whole }]);
             }
             inner.end = End::Complete;
             inner.take_wakers()
@@ -163,186 +255,129 @@ impl Growing {
     }
 }
 
+impl Drop for Growing {
+    fn drop(&mut self) {
+        let left = self.lock().held_bytes();
+        self.held.decrement(bytes_of(left));
+    }
+}
+
+/// A gauge counts in floating point; bodies in flight are far below where that is inexact.
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 bytes")]
+const fn bytes_of(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+fn joined(parts: Vec<Bytes>) -> Bytes {
+    if let [] | [_] = parts.as_slice() {
+        return parts.into_iter().next().unwrap_or_default();
+    }
+    let mut whole = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+    for part in parts {
+        whole.extend_from_slice(&part);
+    }
+    whole.freeze()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
-    Made(Vec<Waker>),
+    Made,
+    /// Nobody has read what would have to go.
     Full,
+    /// The fastest has, others have not.
+    Behind,
     Abandoned,
 }
 
 impl Inner {
+    fn append(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            let start = self.received;
+            self.received += bytes.len() as u64;
+            self.chunks.push_back(Chunk { start, bytes });
+        }
+    }
+
+    /// A place for a new reader.
+    fn take_slot(&mut self) -> usize {
+        let state = Some(ReaderState { next: 0, waker: None });
+        let slot = self.readers.iter().position(Option::is_none).unwrap_or(self.readers.len());
+        match self.readers.get_mut(slot) {
+            Some(free) => *free = state,
+            None => self.readers.push(state),
+        }
+        slot
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.received - self.start
+    }
+
     fn take_wakers(&mut self) -> Vec<Waker> {
         self.readers.iter_mut().flatten().filter_map(|reader| reader.waker.take()).collect()
     }
 
-    /// All that was kept and a last chunk; `None` where the beginning is gone.
-    fn whole_with(&self, last: &Bytes) -> Option<Bytes> {
-        if self.first > 0 {
+    /// All that was kept and a last chunk; `None` where it cannot be the whole, or is too large.
+    fn parts_with(&self, last: &Bytes, whole_bytes_max: u64) -> Option<Vec<Bytes>> {
+        let bytes = self.received + last.len() as u64;
+        if bytes > whole_bytes_max || self.start > 0 {
             return None;
         }
-        let parts: Vec<&Bytes> = self.chunks.iter().chain([last]).filter(|part| !part.is_empty()).collect();
-        if let [] | [_] = parts.as_slice() {
-            return Some(parts.first().copied().cloned().unwrap_or_default());
-        }
-        let bytes = parts.iter().map(|part| part.len()).sum();
-        let mut whole = BytesMut::with_capacity(bytes);
-        for part in parts {
-            whole.extend_from_slice(part);
-        }
-        Some(whole.freeze())
+        let kept = self.chunks.iter().map(|chunk| &chunk.bytes);
+        Some(kept.chain([last]).filter(|part| !part.is_empty()).cloned().collect())
     }
 
-    /// Drops from the front what exceeds `kept_bytes_max` and the fastest reader has read.
-    fn make_room(&mut self, kept_bytes_max: u64) -> Room {
-        let mut cut = Vec::new();
-        while self.kept_bytes > kept_bytes_max {
-            let Some(fastest) = self.readers.iter().flatten().map(|reader| reader.next).max() else {
-                return Room::Abandoned;
+    /// Positions of those readers that are still in the window.
+    fn positions(&self) -> impl Iterator<Item = u64> {
+        self.readers.iter().flatten().map(|reader| reader.next).filter(|next| *next >= self.start)
+    }
+
+    /// Whether there is room, and how many bytes were dropped for it: only what everybody has read.
+    fn make_room(&mut self) -> (Room, u64) {
+        let mut freed = 0;
+        while self.kept == Kept::Window && self.held_bytes() > WINDOW_BYTES {
+            let Some(first_end) = self.chunks.front().map(Chunk::end) else { break };
+            let (Some(slowest), Some(fastest)) = (self.positions().min(), self.positions().max()) else {
+                return (Room::Abandoned, freed);
             };
-            if fastest <= self.first {
-                return Room::Full;
+            if fastest < first_end {
+                return (Room::Full, freed);
             }
-            let Some(dropped) = self.chunks.pop_front() else { break };
-            self.kept_bytes -= dropped.len() as u64;
-            self.first += 1;
-            let first = self.first;
-            let behind = self.readers.iter_mut().flatten().filter(|reader| reader.next < first);
-            cut.extend(behind.filter_map(|reader| reader.waker.take()));
-        }
-        Room::Made(cut)
-    }
-}
-
-/// One reader of a growing body.
-#[derive(Debug)]
-pub struct Reader {
-    body: Arc<Growing>,
-    slot: usize,
-    trailers: Trailers,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trailers {
-    Unread,
-    Read,
-}
-
-impl Reader {
-    /// The next chunk; `None` at the end of a complete body.
-    pub fn poll_chunk(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
-        let mut guard = self.body.lock();
-        let inner = &mut *guard;
-        let Some(Some(reader)) = inner.readers.get_mut(self.slot) else { return Poll::Ready(None) };
-        let Some(offset) = reader.next.checked_sub(inner.first) else {
-            return Poll::Ready(Some(Err(Cut::TooSlow)));
-        };
-        let chunk = usize::try_from(offset).ok().and_then(|offset| inner.chunks.get(offset));
-        match (chunk, inner.end) {
-            (Some(chunk), _) => {
-                let chunk = chunk.clone();
-                reader.next += 1;
-                drop(guard);
-                self.body.moved.notify_waiters();
-                Poll::Ready(Some(Ok(chunk)))
+            if slowest < first_end {
+                return (Room::Behind, freed);
             }
-            (None, End::Complete) => Poll::Ready(None),
-            (None, End::Aborted) => Poll::Ready(Some(Err(Cut::Aborted))),
-            (None, End::Open) => {
-                reader.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
+            freed += self.drop_first();
         }
+        (Room::Made, freed)
     }
-}
 
-impl Reader {
-    /// The trailers, once, where the body is complete and there are some.
-    pub fn trailers(&mut self) -> Option<HeaderMap> {
-        match std::mem::replace(&mut self.trailers, Trailers::Read) {
-            Trailers::Unread => self.body.lock().trailers.clone(),
-            Trailers::Read => None,
+    /// Drops what the fastest has read, as far as room is wanted; how many bytes.
+    fn drop_read_by_the_fastest(&mut self) -> u64 {
+        let fastest = self.positions().max().unwrap_or_default();
+        let mut freed = 0;
+        while self.held_bytes() > WINDOW_BYTES
+            && self.chunks.front().is_some_and(|first| first.end() <= fastest)
+        {
+            freed += self.drop_first();
         }
+        freed
     }
-}
 
-impl Drop for Reader {
-    fn drop(&mut self) {
-        if let Some(reader) = self.body.lock().readers.get_mut(self.slot) {
-            *reader = None;
-        }
-        self.body.moved.notify_waiters();
+    fn drop_first(&mut self) -> u64 {
+        let Some(first) = self.chunks.pop_front() else { return 0 };
+        self.start = first.end();
+        first.bytes.len() as u64
+    }
+
+    /// The bytes from an offset on, as far as one chunk has them.
+    fn at(&self, offset: u64) -> Option<Bytes> {
+        let index = self.chunks.partition_point(|chunk| chunk.end() <= offset);
+        let chunk = self.chunks.get(index)?;
+        let begin = usize::try_from(offset.checked_sub(chunk.start)?).ok()?;
+        let end = chunk.bytes.len().min(begin.saturating_add(PART_BYTES));
+        Some(chunk.bytes.slice(begin..end))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::future::poll_fn;
-
-    async fn next(reader: &mut Reader) -> Option<Result<Bytes, Cut>> {
-        poll_fn(|context| Pin::new(&mut *reader).poll_chunk(context)).await
-    }
-
-    #[tokio::test]
-    async fn readers_read_what_is_there_while_it_grows() {
-        let body = Growing::new(100);
-        let mut early = body.reader().unwrap();
-        assert_eq!(body.push(Bytes::from_static(b"ab")).await, Pushed::Kept);
-        assert_eq!(next(&mut early).await, Some(Ok(Bytes::from_static(b"ab"))));
-        let waiting = tokio::spawn(async move { next(&mut early).await });
-        tokio::task::yield_now().await;
-        assert_eq!(body.push(Bytes::from_static(b"cd")).await, Pushed::Kept);
-        assert_eq!(waiting.await.unwrap(), Some(Ok(Bytes::from_static(b"cd"))));
-        let mut late = body.reader().unwrap();
-        let mut stored = None;
-        body.complete_with(Bytes::from_static(b"e"), |whole| stored = Some(whole));
-        assert_eq!(stored, Some(Bytes::from_static(b"abcde")));
-        assert_eq!(next(&mut late).await, Some(Ok(Bytes::from_static(b"ab"))));
-        assert_eq!(next(&mut late).await, Some(Ok(Bytes::from_static(b"cd"))));
-        assert_eq!(next(&mut late).await, Some(Ok(Bytes::from_static(b"e"))));
-        assert_eq!(next(&mut late).await, None);
-    }
-
-    #[tokio::test]
-    async fn an_abort_never_looks_complete() {
-        let body = Growing::new(100);
-        let mut reader = body.reader().unwrap();
-        body.push(Bytes::from_static(b"ab")).await;
-        body.abort();
-        assert_eq!(next(&mut reader).await, Some(Ok(Bytes::from_static(b"ab"))));
-        assert_eq!(next(&mut reader).await, Some(Err(Cut::Aborted)));
-    }
-
-    #[tokio::test]
-    async fn i10_beyond_its_bound_the_fastest_reader_sets_the_pace() {
-        let body = Growing::new(4);
-        let mut fast = body.reader().unwrap();
-        let mut slow = body.reader().unwrap();
-        body.push(Bytes::from_static(b"abc")).await;
-        let writer = tokio::spawn({
-            let body = Arc::clone(&body);
-            async move { body.push(Bytes::from_static(b"def")).await }
-        });
-        tokio::task::yield_now().await;
-        assert!(!writer.is_finished(), "nobody has read: the fill waits");
-        assert_eq!(next(&mut fast).await, Some(Ok(Bytes::from_static(b"abc"))));
-        assert_eq!(writer.await.unwrap(), Pushed::Kept);
-        assert_eq!(next(&mut slow).await, Some(Err(Cut::TooSlow)));
-        assert_eq!(next(&mut fast).await, Some(Ok(Bytes::from_static(b"def"))));
-        assert!(body.reader().is_none(), "the beginning is gone");
-        body.complete(|_| panic!("a body without its beginning is not stored"));
-    }
-
-    #[tokio::test]
-    async fn a_body_that_nobody_reads_is_abandoned() {
-        let body = Growing::new(1);
-        let reader = body.reader().unwrap();
-        let writer = tokio::spawn({
-            let body = Arc::clone(&body);
-            async move { body.push(Bytes::from_static(b"too much")).await }
-        });
-        tokio::task::yield_now().await;
-        assert!(!writer.is_finished(), "the reader may still come");
-        drop(reader);
-        assert_eq!(writer.await.unwrap(), Pushed::Abandoned);
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use super::landing::Landing;
 use super::read;
 use super::request::Request;
 use super::route::Route;
-use crate::cache::collapse::Role;
+use crate::cache::collapse::{Landed, Lane, Role};
 use crate::cache::rules::ForwardReason;
 use crate::cache::{CacheKey, StoredResponse};
 use std::sync::Arc;
@@ -50,7 +50,8 @@ pub(crate) fn validate(
     }
     let Ok(place) = Arc::clone(&gateway.background.places).try_acquire_owned() else { return };
     let cache = &gateway.cache;
-    let role = gateway.flights.join(key, cache.fence(), |fence| read::is_joinable(cache, key, fence));
+    let role =
+        gateway.flights.join(key, Lane::Any, cache.fence(), |fence| read::is_joinable(cache, key, fence));
     let Role::Lead(lead) = role else { return };
     let mut fill = read::fill(gateway, route, key, request, Some(stale), ForwardReason::Stale);
     // The request that began it has its final response.
@@ -61,7 +62,7 @@ pub(crate) fn validate(
         // Somebody who waits: so the fill is finished although no client reads it.
         let mut interest = lead.follow();
         fill.run(lead, None).await;
-        if let Some(Landing::Failed(_)) = interest.landed().await {
+        if let Some(Landed { landing: Landing::Failed(_), .. }) = interest.landed().await {
             gateway.background.resting.insert(key, ());
         }
         drop(place);

@@ -25,8 +25,29 @@ pub(crate) enum CacheStatus {
     StaleIfError { trouble: Trouble, ttl: i64 },
     /// The forward gave no answer.
     Failed { reason: ForwardReason },
+    /// By Tidegate itself: another request's forward was waited for, to no avail.
+    Unwaited(Unwaited),
     /// By Tidegate itself, without asking anybody.
     Own,
+}
+
+/// Why a request did not get what another request's forward brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unwaited {
+    /// It did not come until the request's deadline.
+    Timeout,
+    /// As many wait already as may.
+    Crowded,
+}
+
+impl Unwaited {
+    /// The word for field, log and metric.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "wait-timeout",
+            Self::Crowded => "follower-limit",
+        }
+    }
 }
 
 /// What a stale response stands in for.
@@ -36,8 +57,8 @@ pub(crate) enum Trouble {
     Answered(StatusCode),
     /// The source gave no answer.
     NoAnswer(SourceFailure),
-    /// Too many wait for its answer already.
-    Crowded,
+    /// Its answer to another request could not be waited for.
+    Unwaited(Unwaited),
 }
 
 /// What allowed a stale response to be used without asking the source.
@@ -77,7 +98,7 @@ impl CacheStatus {
             Self::HitStale { .. } => 1,
             Self::Collapsed { .. } => 2,
             Self::StaleIfError { .. } => 3,
-            Self::Own => 4,
+            Self::Own | Self::Unwaited(_) => 4,
             Self::Forwarded { reason, .. } | Self::Failed { reason } => 5 + reason as usize,
         }
     }
@@ -114,6 +135,7 @@ impl CacheStatus {
                 write!(out, "; ttl={ttl}; detail=stale-if-error")
             }
             Self::Failed { reason } => write!(out, "; fwd={}", reason.as_str()),
+            Self::Unwaited(why) => write!(out, "; detail={}", why.as_str()),
             Self::Own => Ok(()),
         }
     }
@@ -180,6 +202,8 @@ mod tests {
                 "tidegate; fwd=stale; fwd-status=503; ttl=-30; detail=stale-if-error",
             ),
             (CacheStatus::Own, "tidegate"),
+            (CacheStatus::Unwaited(Unwaited::Timeout), "tidegate; detail=wait-timeout"),
+            (CacheStatus::Unwaited(Unwaited::Crowded), "tidegate; detail=follower-limit"),
         ] {
             assert_eq!(shown(status), text);
         }

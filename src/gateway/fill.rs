@@ -1,11 +1,13 @@
 //! A fill: one forward for everybody who waits for its key, in a task that no client owns.
 //!
 //! ```text
-//! send -> no answer            land Failed
+//! send -> no answer            land Failed, unless the flight's other leader may still have one
+//!      -> the other lands      drop the forward; go on for the own client where that landing is not for it
 //!      -> 304 to a validation  freshen, store, land Validated; it names something else: send once more,
 //!      |                       without conditions
 //!      -> head may be shared   land Shared, then pump the body: complete -> store, close
 //!      |                                                        broken   -> abort, close
+//!      |                                                        outgrown -> close, go on for who reads
 //!      |                                                        nobody reads, far from done -> drop
 //!      -> head may not         close; the leader gets the answer for itself, stored where it may be
 //! ```
@@ -15,12 +17,13 @@ use super::cache_status::Stored;
 use super::forward::{self, Head};
 use super::forwarded;
 use super::freshening::Freshening;
-use super::landing::{Landing, Shared};
+use super::landing::{Audience, Landing, Shared};
 use super::problem::SourceFailure;
 use super::route::Route;
 use super::trailers;
 use crate::cache::collapse::Lead;
-use crate::cache::growing::{Growing, Pushed};
+use crate::cache::growing::{Growing, Kept, Pushed};
+use crate::cache::rules::incremental;
 use crate::cache::rules::reuse::{Failure, Verdict, assess, may_use_on_failure};
 use crate::cache::rules::storable::{self, Admitted};
 use crate::cache::rules::tags;
@@ -35,10 +38,14 @@ use http::{HeaderMap, Response, StatusCode, response};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// A fill without readers goes on if at most so many bytes are missing (or half is done).
 const MISSING_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How long a fill without readers goes on whose end is not known: it may have none.
+const LONELY_MAX: Duration = Duration::from_secs(10);
 
 /// How many 304s that do not fit what is stored are put up with.
 const MISFITS_MAX: u32 = 1;
@@ -57,17 +64,8 @@ pub(crate) struct Fill {
     pub reason: ForwardReason,
 }
 
-/// An answer that only the leader may have.
-pub(crate) type Private = (Response<SourceBody>, NoStoreReason);
-
-/// Who may have an answer that is being stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Audience {
-    /// Everybody who waited.
-    All,
-    /// The one whose request it was.
-    Leader,
-}
+/// An answer that only the leader may have, and why.
+pub(crate) type Private = (Response<SourceBody>, Stored);
 
 /// A head that has arrived, and when.
 struct Arrived {
@@ -76,18 +74,37 @@ struct Arrived {
     exchange: Exchange,
 }
 
+/// What became of a forward.
+enum Forwarded {
+    Arrived(Box<Arrived>),
+    Failed(SourceFailure),
+    /// The flight's other leader was faster: nobody needs this one.
+    Outrun,
+}
+
+/// Hands over an answer that came second: its own client may have it, nobody else.
+fn to_own_client(arrived: Arrived, private: Option<oneshot::Sender<Private>>) {
+    let Arrived { mut parts, body, .. } = arrived;
+    if let Some(private) = private {
+        forward::pass_on(&mut parts.headers);
+        // A client that has what the other one landed, or has left, has no use for it.
+        drop(private.send((Response::from_parts(parts, body), Stored::NotConsidered)));
+    }
+}
+
 impl Fill {
     /// Runs to its end, whoever waits.
     pub(crate) async fn run(self, lead: Lead<Landing>, private: Option<oneshot::Sender<Private>>) {
         let (mut asked, mut misfits) = (self.asked(), 0);
         loop {
             let arrived = match self.forward(&lead, &asked).await {
-                Ok(arrived) => arrived,
-                Err(failure) => {
-                    lead.close();
-                    return lead.land(Landing::Failed(failure));
-                }
+                Forwarded::Arrived(arrived) => *arrived,
+                Forwarded::Failed(failure) => return lead.fail(Landing::Failed(failure)),
+                Forwarded::Outrun => return,
             };
+            if !lead.claim() {
+                return to_own_client(arrived, private);
+            }
             let mut arrived = arrived;
             forwarded::append(&mut arrived.parts.headers, &VIA, "1.1 tidegate");
             let about = std::mem::take(&mut asked);
@@ -119,18 +136,27 @@ impl Fill {
         }
     }
 
-    async fn forward(&self, lead: &Lead<Landing>, asked: &Asked) -> Result<Arrived, SourceFailure> {
+    async fn forward(&self, lead: &Lead<Landing>, asked: &Asked) -> Forwarded {
         let mut head = self.head.clone();
         validation::add_conditions(asked, &mut head.fields);
         let requested_at = self.gateway.clock.now();
         let body = crate::source::full(head.held.clone().unwrap_or_default());
-        let response = forward::send(&self.route, head, body, None, self.reason)
-            .await
-            .map_err(|error| SourceFailure::from(&error))?;
+        let sending = forward::send(&self.route, head, body, None, self.reason);
+        tokio::pin!(sending);
+        let outcome = tokio::select! {
+            outcome = &mut sending => outcome,
+            landing = lead.outrun() => match landing.audience() {
+                Audience::All => return Forwarded::Outrun,
+                // What the other one brought is not for this one's client: this is.
+                Audience::Leader => sending.await,
+            },
+        };
         let received_at = self.gateway.clock.now();
         let exchange = Exchange { requested_at, received_at, fence: lead.fence(), jitter: fastrand::f64() };
-        let (parts, body) = response.into_parts();
-        Ok(Arrived { parts, body, exchange })
+        match outcome.map(Response::into_parts) {
+            Ok((parts, body)) => Forwarded::Arrived(Box::new(Arrived { parts, body, exchange })),
+            Err(error) => Forwarded::Failed(SourceFailure::from(&error)),
+        }
     }
 
     /// What a 304 lands; `None` where it speaks of something else.
@@ -154,18 +180,15 @@ impl Fill {
         let object_bytes_max = self.gateway.cache.object_bytes_max();
         let too_large = body.size_hint().exact().is_some_and(|length| length > object_bytes_max);
         let admitted = match storable::admit(request, head, policy, &exchange) {
-            Ok(_) if too_large => Err(NoStoreReason::TooLarge),
+            // What is read as it goes on may never end.
+            Ok(_) if too_large || incremental::is_sent(&parts.headers) => Err(NoStoreReason::TooLarge),
             Ok(_) if self.is_worse_than_stale(parts.status) => Err(NoStoreReason::Status),
             admitted => admitted,
         };
         if let Ok(admitted) = &admitted {
             count_dropped_tags(&parts.headers, admitted);
         }
-        let shareable = match storable::may_share(request, head, policy, &exchange) {
-            // What no tier takes is nobody else's either: each reads it at its own pace.
-            Ok(()) if too_large => Err(NoStoreReason::TooLarge),
-            shareable => shareable,
-        };
+        let shareable = storable::may_share(request, head, policy, &exchange);
         match (shareable, admitted) {
             (Ok(()), admitted) => {
                 self.share(lead, Arrived { parts, body, exchange }, admitted, Audience::All).await;
@@ -181,7 +204,7 @@ impl Fill {
                 if let Some(private) = private {
                     forward::end_to_end(&mut parts.headers);
                     // A leader whose client has left has no use for it.
-                    drop(private.send((Response::from_parts(parts, body), reason)));
+                    drop(private.send((Response::from_parts(parts, body), Stored::No(reason))));
                 }
             }
         }
@@ -208,7 +231,9 @@ impl Fill {
         let response = ResponseHead { status: parts.status, fields: &parts.headers };
         let length = body.size_hint().exact();
         let stored = admitted.as_ref().map_or_else(|reason| Stored::No(*reason), |_| Stored::Yes);
-        let growing = Growing::new(self.gateway.cache.object_bytes_max());
+        // What is not stored needs no more than a window for those who read along.
+        let whole_bytes_max = admitted.as_ref().map_or(0, |_| self.gateway.cache.object_bytes_max());
+        let growing = Growing::new(whole_bytes_max, self.gateway.fill_bytes.clone());
         let head = match &admitted {
             Ok(admitted) => admitted.head().clone(),
             Err(_) => storable::unstored(request, response, &exchange),
@@ -262,11 +287,15 @@ fn count_dropped_tags(fields: &HeaderMap, admitted: &Admitted) {
 /// nobody reads far from its end, is aborted.
 async fn pump(lead: &Lead<Landing>, mut body: SourceBody, growing: &Growing, store: impl FnOnce(Bytes)) {
     let mut received = 0u64;
+    let mut kept = growing.kept();
     let length = body.size_hint().exact();
+    let lonely = lonely(lead);
+    tokio::pin!(lonely);
     loop {
         let frame = tokio::select! {
             frame = body.frame() => frame,
-            () = lead.abandoned(), if !worth_finishing(received, length) => {
+            () = &mut lonely, if length.is_none() => return growing.abort(),
+            () = lead.abandoned(), if !worth_finishing(received, length, kept) => {
                 if lead.close_if_abandoned() {
                     return growing.abort();
                 }
@@ -293,24 +322,44 @@ async fn pump(lead: &Lead<Landing>, mut body: SourceBody, growing: &Growing, sto
                 if length == Some(received) {
                     return growing.complete_with(data, store);
                 }
-                // Too large to be stored, and nobody reads it: whoever is about to finds it aborted.
-                if growing.push(data).await == Pushed::Abandoned {
-                    lead.close();
-                    return growing.abort();
+                match growing.push(data).await {
+                    Pushed::Done(now) if now == kept => {}
+                    // It has outgrown every tier: whoever comes now leads a flight of their own.
+                    Pushed::Done(now) => {
+                        lead.close();
+                        kept = now;
+                    }
+                    // Nobody reads it, and it is not stored: whoever is about to finds it aborted.
+                    Pushed::Abandoned => {
+                        lead.close();
+                        return growing.abort();
+                    }
                 }
             }
         }
     }
 }
 
-/// Whether a fill that nobody waits for is so far on that it is finished all the same. Of a body that
-/// does not say its length, as much as may be missing is awaited.
-const fn worth_finishing(received: u64, length: Option<u64>) -> bool {
-    match length {
-        Some(length) => {
-            length.saturating_sub(received) <= MISSING_BYTES_MAX || received.saturating_mul(2) >= length
+/// Resolves when nobody has followed for [`LONELY_MAX`]; then the flight is closed.
+async fn lonely(lead: &Lead<Landing>) {
+    loop {
+        lead.abandoned().await;
+        tokio::time::sleep(LONELY_MAX).await;
+        if lead.close_if_abandoned() {
+            return;
         }
-        None => received <= MISSING_BYTES_MAX,
+    }
+}
+
+/// Whether a fill that nobody waits for is so far on that it is finished all the same: to be stored, or
+/// because its end is as near as a new connection. Of a body that does not say its length, as much as may
+/// be missing is awaited.
+const fn worth_finishing(received: u64, length: Option<u64>, kept: Kept) -> bool {
+    match (length, kept) {
+        (Some(length), _) if length.saturating_sub(received) <= MISSING_BYTES_MAX => true,
+        (Some(length), Kept::Whole) => received.saturating_mul(2) >= length,
+        (None, Kept::Whole) => received <= MISSING_BYTES_MAX,
+        (_, Kept::Window) => false,
     }
 }
 
@@ -321,16 +370,23 @@ mod tests {
     #[test]
     fn fills_without_readers_are_finished_when_little_is_missing_or_half_is_done() {
         const MIB: u64 = 1024 * 1024;
-        for (received, length, finished) in [
-            (0, Some(MIB), true),
-            (0, Some(MIB + 1), false),
-            (4 * MIB, Some(8 * MIB), true),
-            (3 * MIB, Some(8 * MIB), false),
-            (7 * MIB, Some(8 * MIB), true),
-            (MIB, None, true),
-            (MIB + 1, None, false),
+        for (received, length, kept, finished) in [
+            (0, Some(MIB), Kept::Whole, true),
+            (0, Some(MIB + 1), Kept::Whole, false),
+            (4 * MIB, Some(8 * MIB), Kept::Whole, true),
+            (3 * MIB, Some(8 * MIB), Kept::Whole, false),
+            (7 * MIB, Some(8 * MIB), Kept::Whole, true),
+            (MIB, None, Kept::Whole, true),
+            (MIB + 1, None, Kept::Whole, false),
+            (6 * MIB, Some(8 * MIB), Kept::Window, false),
+            (7 * MIB, Some(8 * MIB), Kept::Window, true),
+            (0, None, Kept::Window, false),
         ] {
-            assert_eq!(worth_finishing(received, length), finished, "{received} of {length:?}");
+            assert_eq!(
+                worth_finishing(received, length, kept),
+                finished,
+                "{received} of {length:?}, {kept:?}"
+            );
         }
     }
 }

@@ -25,6 +25,25 @@ pub(crate) enum Landing {
     Failed(SourceFailure),
 }
 
+/// Whom a landing answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Everybody who waited.
+    All,
+    /// The one whose forward it was; the others forward for themselves.
+    Leader,
+}
+
+impl Landing {
+    /// Whom it answers.
+    pub(crate) const fn audience(&self) -> Audience {
+        match self {
+            Self::Shared(_) | Self::Validated(_) | Self::Failed(_) => Audience::All,
+            Self::SharedOnce(_) | Self::ValidatedOnce(..) | Self::Alone => Audience::Leader,
+        }
+    }
+}
+
 /// An answer that several get.
 #[derive(Debug)]
 pub(crate) struct Shared {

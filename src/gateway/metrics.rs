@@ -1,6 +1,6 @@
 //! A route's metric handles, made once: a request adds to them and looks nothing up.
 
-use super::cache_status::{CacheStatus, LABELS};
+use super::cache_status::{CacheStatus, LABELS, Unwaited};
 use crate::cache::rules::ForwardReason;
 use crate::telemetry::metrics as names;
 use metrics::{Counter, counter};
@@ -22,6 +22,9 @@ pub(crate) struct RouteMetrics {
     answered: [Counter; LABELS.len()],
     forwarded: [Counter; REASONS.len()],
     collapsed: Counter,
+    timed_out: Counter,
+    crowded: Counter,
+    extra_leaders: Counter,
 }
 
 impl RouteMetrics {
@@ -34,7 +37,10 @@ impl RouteMetrics {
             forwarded: REASONS.map(|reason| {
                 counter!(names::SOURCE_REQUESTS, "source" => source.clone(), "reason" => reason.as_str())
             }),
-            collapsed: counter!(names::COLLAPSED, "route" => route),
+            collapsed: counter!(names::COLLAPSED, "route" => route.clone()),
+            timed_out: unwaited(&route, Unwaited::Timeout),
+            crowded: unwaited(&route, Unwaited::Crowded),
+            extra_leaders: counter!(names::EXTRA_LEADERS, "source" => source.clone()),
         }
     }
 
@@ -48,12 +54,29 @@ impl RouteMetrics {
         }
     }
 
+    /// Somebody did not get what they waited for.
+    pub(crate) fn unwaited(&self, why: Unwaited) {
+        match why {
+            Unwaited::Timeout => self.timed_out.increment(1),
+            Unwaited::Crowded => self.crowded.increment(1),
+        }
+    }
+
+    /// A follower stepped in.
+    pub(crate) fn stepped_in(&self) {
+        self.extra_leaders.increment(1);
+    }
+
     /// The source was asked.
     pub(crate) fn forwarded(&self, reason: ForwardReason) {
         if let Some(counter) = self.forwarded.get(reason as usize) {
             counter.increment(1);
         }
     }
+}
+
+fn unwaited(route: &str, why: Unwaited) -> Counter {
+    counter!(names::UNWAITED, "route" => route.to_owned(), "reason" => why.as_str())
 }
 
 impl std::fmt::Debug for RouteMetrics {

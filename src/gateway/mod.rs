@@ -67,6 +67,8 @@ pub struct Gateway {
     flights: Arc<Flights<Landing>>,
     background: Background,
     room: ranged::Room,
+    /// What fills hold for those who read along, in bytes.
+    fill_bytes: ::metrics::Gauge,
     /// Fills and writes: work that no client owns.
     tasks: TaskTracker,
     open_connections: OpenConnections,
@@ -112,6 +114,7 @@ impl Gateway {
             flights: Flights::new(),
             background: Background::new(),
             room: ranged::Room::new(),
+            fill_bytes: ::metrics::gauge!(names::FILL_BYTES),
             tasks: TaskTracker::new(),
             open_connections: OpenConnections(::metrics::gauge!(names::CONNECTIONS)),
             settings,

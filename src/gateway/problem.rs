@@ -1,7 +1,7 @@
 //! The only place where an error becomes a response (RFC 9457).
 
 use super::body::Body;
-use super::cache_status::CacheStatus;
+use super::cache_status::{CacheStatus, Unwaited};
 use super::content::ContentFault;
 use super::proxy_status;
 use super::strict::Refusal;
@@ -42,9 +42,12 @@ pub(crate) enum GatewayError {
     /// The request wants what is stored or nothing (RFC 9111 5.2.1.7), and nothing stored may be used.
     #[error("only-if-cached")]
     OnlyIfCached,
-    /// Too many wait, or what was waited for did not come in time.
+    /// What was waited for did not come in time.
     #[error("overloaded")]
     Overloaded,
+    /// Another request's forward was waited for, to no avail.
+    #[error("{}", .0.as_str())]
+    Unwaited(Unwaited),
     #[error("a fault of the gateway's own")]
     Panicked,
 }
@@ -188,9 +191,9 @@ impl GatewayError {
             Self::Source(failure, _) => failure.status(),
             Self::Unvalidated(_) | Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
             Self::Record(RecordError::Full) => StatusCode::INSUFFICIENT_STORAGE,
-            Self::Record(RecordError::Unavailable | RecordError::KeyBusy) | Self::Overloaded => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Record(RecordError::Unavailable | RecordError::KeyBusy)
+            | Self::Overloaded
+            | Self::Unwaited(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Record(RecordError::Undecided) | Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -201,6 +204,7 @@ impl GatewayError {
             Self::Source(SourceFailure::Busy | SourceFailure::Open(_), _) => CacheStatus::Own,
             Self::Source(_, reason) => CacheStatus::Failed { reason: *reason },
             Self::Unvalidated(_) => CacheStatus::Failed { reason: ForwardReason::Stale },
+            Self::Unwaited(why) => CacheStatus::Unwaited(*why),
             _ => CacheStatus::Own,
         }
     }
@@ -213,9 +217,10 @@ impl GatewayError {
             Self::Loop => "proxy_loop_detected",
             Self::Quota(_) => "http_request_denied",
             Self::Source(failure, _) | Self::Unvalidated(failure) => failure.as_str(),
-            Self::OnlyIfCached | Self::Overloaded | Self::Record(RecordError::KeyBusy) => {
-                "proxy_internal_response"
-            }
+            Self::OnlyIfCached
+            | Self::Overloaded
+            | Self::Unwaited(_)
+            | Self::Record(RecordError::KeyBusy) => "proxy_internal_response",
             Self::Record(RecordError::Full | RecordError::Unavailable | RecordError::Undecided)
             | Self::Panicked => "proxy_internal_error",
         }
@@ -225,6 +230,7 @@ impl GatewayError {
         match self {
             Self::Quota(_) => "https://iana.org/assignments/http-problem-types#quota-exceeded",
             Self::Overloaded
+            | Self::Unwaited(_)
             | Self::Source(SourceFailure::Busy | SourceFailure::Open(_), _)
             | Self::Record(RecordError::KeyBusy) => {
                 "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
@@ -250,7 +256,9 @@ impl GatewayError {
             },
             Self::Record(error) => error.to_string(),
             Self::OnlyIfCached => "nothing is stored that this request may be answered with".into(),
-            Self::Overloaded => "too many requests are waiting for this; try again".into(),
+            Self::Overloaded => "this waited for too long; try again".into(),
+            Self::Unwaited(Unwaited::Timeout) => "another request's forward of this takes too long".into(),
+            Self::Unwaited(Unwaited::Crowded) => "too many requests are waiting for this; try again".into(),
             Self::Panicked => "the gateway met a fault of its own; the log tells more".into(),
         }
     }
@@ -261,6 +269,7 @@ impl GatewayError {
             Self::Record(RecordError::Undecided) => None,
             Self::Record(_)
             | Self::Overloaded
+            | Self::Unwaited(_)
             | Self::Source(SourceFailure::Busy | SourceFailure::Open(_), _)
             | Self::Refused(Refusal::Connections) => Some(RETRY_AFTER_SECONDS),
             _ => None,

@@ -17,10 +17,11 @@ pub(crate) fn forwarded(status: CacheStatus, fields: &mut HeaderMap) {
         CacheStatus::StaleIfError { trouble: Trouble::NoAnswer(failure), .. } => {
             failed(failure.as_str(), fields);
         }
-        CacheStatus::StaleIfError { trouble: Trouble::Crowded, .. }
+        CacheStatus::StaleIfError { trouble: Trouble::Unwaited(_), .. }
         | CacheStatus::Hit { .. }
         | CacheStatus::HitStale { .. }
         | CacheStatus::Failed { .. }
+        | CacheStatus::Unwaited(_)
         | CacheStatus::Own => {}
     }
 }

@@ -1,32 +1,30 @@
 //! The way of a read: what is stored, else what somebody's forward brings, else the source.
 
 mod asked;
+mod collapsed;
 mod head;
 
 use super::Gateway;
-use super::body::Body;
-use super::cache_status::{CacheStatus, StaleBy, Stored, Trouble};
-use super::fill::{Fill, Private};
+use super::cache_status::{CacheStatus, StaleBy, Trouble};
+use super::fill::Fill;
 use super::forward::{self, Purpose};
-use super::landing::{Landing, Shared};
 use super::part;
 use super::problem::{GatewayError, SourceFailure};
 use super::relay;
 use super::reply::{self, Answer};
 use super::request::Request;
 use super::route::{Route, is_partial};
-use crate::cache::collapse::{Follower, Joined, Lead, Role};
+use crate::cache::collapse::Lane;
 use crate::cache::rules::cache_control::{Directives, Flag};
-use crate::cache::rules::reuse::{Demand, Failure, Verdict, assess, demand, insists, may_use_on_failure};
-use crate::cache::rules::{ForwardReason, preconditions, vary};
+use crate::cache::rules::reuse::{Failure, may_use_on_failure};
+use crate::cache::rules::{ForwardReason, incremental, preconditions};
 use crate::cache::stored::Reuse;
 use crate::cache::{Cache, CacheKey, Fence, Found, Lookup, Standing, StoredResponse};
 use crate::clock::Timestamp;
-use crate::rate_limit::{Fields, Stage};
 use asked::{Asked, accepted, as_asked};
-use http::{Method, StatusCode};
+use collapsed::Outcome;
+use http::Method;
 use std::sync::Arc;
-use tokio::sync::oneshot;
 
 /// How often a read looks again after a flight brought another variant than it needs; then it
 /// forwards for itself.
@@ -58,7 +56,7 @@ pub(crate) async fn answer_by(
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {
     let asked = route.directives(&request);
-    let mut reason = ForwardReason::Miss;
+    let (mut reason, mut lane) = (ForwardReason::Miss, Lane::Any);
     if preconditions::are_for_the_source(&request.fields) {
         return for_the_source(gateway, route, key, request, now).await;
     }
@@ -92,18 +90,20 @@ pub(crate) async fn answer_by(
         let no_store = asked.is_some_and(|asked| asked.has(Flag::NoStore));
         let asked = asked.unwrap_or_default();
         let wanted = Wanted { gateway, route, key, request: &request, asked, stale, reason, now };
+        let alone = no_store || incremental::is_asked_for(&request.fields);
         if request.method == Method::HEAD {
-            return wanted.forwarded_head().await;
+            return if alone { wanted.forwarded_head(None).await } else { wanted.head().await };
         }
-        if no_store {
+        if alone {
             break;
         }
         if wanted.stale.is_none() && is_partial(&request) {
             return part::answer(gateway, route, key, request, reason, now).await;
         }
-        match wanted.collapsed().await? {
+        match wanted.collapsed(lane).await? {
             Outcome::Answered(answer) => return Ok(*answer),
-            Outcome::OtherVariant => {}
+            Outcome::OtherVariant(own) => lane = own,
+            Outcome::Gone => {}
             Outcome::Alone => break,
         }
     }
@@ -124,7 +124,7 @@ async fn for_the_source(
     }
     if request.method == Method::HEAD {
         let wanted = Wanted { gateway, route, key, request: &request, asked, stale: None, reason, now };
-        return wanted.forwarded_head().await;
+        return wanted.forwarded_head(None).await;
     }
     relay::alone(route, request, reason, now).await
 }
@@ -138,15 +138,6 @@ fn stale_hit(found: &Found, request: &Request, now: Timestamp) -> Option<Answer>
     let ttl = found.stored.ttl_seconds(now).min(0);
     let status = CacheStatus::HitStale { ttl, by: StaleBy::WhileRevalidate };
     reply::stored(&found.stored, request, now, status)
-}
-
-/// What became of a collapsed forward for one of those who waited.
-enum Outcome {
-    Answered(Box<Answer>),
-    /// It brought a variant that this request does not select.
-    OtherVariant,
-    /// It may not be shared: this request forwards for itself.
-    Alone,
 }
 
 /// What a request waits for.
@@ -163,145 +154,7 @@ struct Wanted<'a> {
     now: Timestamp,
 }
 
-/// Whose forward it is.
-enum Part {
-    Leader(Leader),
-    Follower,
-}
-
-/// What the one whose forward it is has of it.
-struct Leader {
-    private: oneshot::Receiver<Private>,
-    quota: Fields,
-}
-
-impl Part {
-    /// The leader's answer tells of the quotas that its forward was charged to.
-    fn told(&self, answer: Answer) -> Answer {
-        match self {
-            Self::Leader(leader) => Answer { quota: Some(leader.quota.clone()), ..answer },
-            Self::Follower => answer,
-        }
-    }
-}
-
 impl Wanted<'_> {
-    async fn collapsed(&self) -> Result<Outcome, GatewayError> {
-        let cache = &self.gateway.cache;
-        // Who wants nothing that the source said earlier does not join what began earlier.
-        let joins = !insists(&self.asked);
-        let role = self
-            .gateway
-            .flights
-            .join(self.key, cache.fence(), |fence| joins && is_joinable(cache, self.key, fence));
-        let (mut follower, part) = match role {
-            Role::Lead(lead) => {
-                // Between the look and the flight somebody else's may have landed and been stored.
-                let looked = cache.lookup_memory(self.key, &self.request.fields, self.now);
-                if let Lookup::Fresh(found) = looked
-                    && demand(&found.stored, &self.asked, self.now) == Demand::AsUsual
-                {
-                    lead.close();
-                    lead.land(Landing::Validated(Arc::clone(&found.stored)));
-                    let answer = hit(&found, self.request, self.now);
-                    return Ok(answer.map_or(Outcome::Alone, |answer| Outcome::Answered(Box::new(answer))));
-                }
-                self.lead(lead)?
-            }
-            Role::Follow(follower) => (follower, Part::Follower),
-            Role::Full => {
-                return self.stale_or(Failure::NoGoodAnswer, Trouble::Crowded, || GatewayError::Overloaded);
-            }
-        };
-        match tokio::time::timeout_at(self.request.deadline, follower.landed()).await {
-            Err(_) => self.failed(SourceFailure::Timeout),
-            Ok(None) => Err(GatewayError::Panicked),
-            Ok(Some(Landing::Failed(failure))) => self.failed(failure),
-            Ok(Some(Landing::Validated(stored))) => Ok(self.validated(&stored, Stored::Yes, &part)),
-            Ok(Some(Landing::ValidatedOnce(stored, why))) => match part {
-                Part::Leader(_) => Ok(self.validated(&stored, Stored::No(why), &part)),
-                Part::Follower => Ok(Outcome::Alone),
-            },
-            Ok(Some(Landing::SharedOnce(shared))) => match part {
-                Part::Leader(_) => Ok(self.shared(&shared, follower, &part)),
-                Part::Follower => Ok(Outcome::Alone),
-            },
-            Ok(Some(Landing::Shared(shared))) => Ok(self.shared(&shared, follower, &part)),
-            Ok(Some(Landing::Alone)) => match part {
-                Part::Leader(leader) => Ok(self.private(leader).await),
-                Part::Follower => Ok(Outcome::Alone),
-            },
-        }
-    }
-
-    /// Begins the forward in a task of its own.
-    fn lead(&self, lead: Lead<Landing>) -> Result<(Follower<Landing>, Part), GatewayError> {
-        let follower = lead.follow();
-        let quota = self.route.admit(Stage::Source, self.request, self.now).inspect_err(|_| {
-            // A denied leader does not deny its followers: each is judged by its own quota.
-            lead.close();
-            lead.land(Landing::Alone);
-        })?;
-        let fill = fill(self.gateway, self.route, self.key, self.request, self.stale.clone(), self.reason);
-        let (private, receiver) = oneshot::channel();
-        self.gateway.tasks.spawn(fill.run(lead, Some(private)));
-        Ok((follower, Part::Leader(Leader { private: receiver, quota })))
-    }
-
-    fn validated(&self, stored: &StoredResponse, kept: Stored, part: &Part) -> Outcome {
-        if !vary::matches(&stored.selecting_fields, &self.request.fields) {
-            return Outcome::OtherVariant;
-        }
-        let status = self.forwarded_status(StatusCode::NOT_MODIFIED, kept, part);
-        let now = self.gateway.clock.now();
-        let answer = reply::stored(stored, self.request, now, status);
-        answer.map_or(Outcome::Alone, |answer| Outcome::Answered(Box::new(part.told(answer))))
-    }
-
-    fn shared(&self, shared: &Shared, interest: Follower<Landing>, part: &Part) -> Outcome {
-        if !vary::matches(&shared.head.selecting_fields, &self.request.fields) {
-            return Outcome::OtherVariant;
-        }
-        let now = self.gateway.clock.now();
-        if interest.joined() == Joined::AfterLanding && assess(&shared.head, now) != Verdict::Fresh {
-            return Outcome::Alone;
-        }
-        if let Some(failure) = Failure::of_status(shared.head.status)
-            && let Some(answer) = self.stale_answer(failure, Trouble::Answered(shared.head.status))
-        {
-            return Outcome::Answered(Box::new(answer));
-        }
-        let status = self.forwarded_status(shared.head.status, shared.stored, part);
-        // A reader that comes when the beginning is gone already forwards for itself.
-        let Some(reader) = shared.body.reader() else { return Outcome::Alone };
-        let body = Body::growing(reader, shared.length, interest);
-        Outcome::Answered(Box::new(part.told(reply::growing(shared, self.request, body, now, status))))
-    }
-
-    async fn private(&self, leader: Leader) -> Outcome {
-        let Ok((response, why)) = leader.private.await else { return Outcome::Alone };
-        if let Some(failure) = Failure::of_status(response.status())
-            && let Some(answer) = self.stale_answer(failure, Trouble::Answered(response.status()))
-        {
-            return Outcome::Answered(Box::new(answer));
-        }
-        let status = CacheStatus::Forwarded {
-            reason: self.reason,
-            status: response.status(),
-            stored: Stored::No(why),
-        };
-        let quota = Some(leader.quota);
-        let response = reply::private(response, self.request, self.gateway.clock.now());
-        Outcome::Answered(Box::new(Answer { response, status, quota }))
-    }
-
-    fn forwarded_status(&self, status: StatusCode, stored: Stored, part: &Part) -> CacheStatus {
-        match part {
-            Part::Leader(_) => CacheStatus::Forwarded { reason: self.reason, status, stored },
-            Part::Follower => CacheStatus::Collapsed { reason: self.reason, status },
-        }
-    }
-
     fn failed(&self, failure: SourceFailure) -> Result<Outcome, GatewayError> {
         self.stale_or(kind(failure), Trouble::NoAnswer(failure), || self.no_answer(failure))
     }

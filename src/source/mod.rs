@@ -22,6 +22,7 @@ mod places;
 mod retry;
 mod settings;
 mod strictness;
+mod usual;
 
 pub use body::{BodyError, RequestBody, SourceBody, Upload, empty, full};
 pub use draft::Held;
@@ -49,7 +50,9 @@ use metrics::{Counter, counter};
 use places::Places;
 use retry::{Budget, Next, Spending};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
+use usual::Usual;
 
 /// A source that can be asked. One owner of its addresses, its pool and its places.
 #[derive(Debug)]
@@ -60,6 +63,7 @@ pub struct Source {
     places: Places,
     budget: Budget,
     counted: Counted,
+    usual: Usual,
     clock: Clock,
 }
 
@@ -116,6 +120,7 @@ impl Source {
             places: Places::new(&settings.name, settings.concurrency),
             budget: Budget::default(),
             counted: Counted::new(&settings.name),
+            usual: Usual::default(),
             settings,
             clock,
         })
@@ -125,6 +130,18 @@ impl Source {
     #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// After how long a head is overdue: the larger of 1 s and 3 times what is usual.
+    #[must_use]
+    pub fn overdue_after(&self) -> Duration {
+        self.usual.overdue_after()
+    }
+
+    /// Whether a request would find a place at once.
+    #[must_use]
+    pub fn has_place(&self) -> bool {
+        self.places.active() < self.settings.concurrency
     }
 
     /// The active checks that are configured, one for each address: each runs until it is dropped.
@@ -195,7 +212,9 @@ impl Source {
         let sent_at = self.clock.now();
         let patience = Patience { deadline, timeout: self.settings.timeout };
         let (response, load) = self.tried(&Draft::new(request), upload, patience).await?;
-        self.counted.head_seconds.record(self.clock.now().since(sent_at));
+        let took = self.clock.now().since(sent_at);
+        self.counted.head_seconds.record(took);
+        self.usual.observe(took);
         Ok(response.map(|incoming| SourceBody::new(incoming, self.settings.body_idle, (place, load))))
     }
 

@@ -63,6 +63,21 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
     (names::SOURCE_SECONDS, Kind::Histogram, Unit::Seconds, "Time until the head of a source's answer."),
     (names::COLLAPSED, Kind::Counter, Unit::Count, "Requests answered by another request's forward."),
     (
+        names::UNWAITED,
+        Kind::Counter,
+        Unit::Count,
+        "Requests that waited too long for another's forward (wait-timeout), or of too many (follower-limit).",
+    ),
+    (
+        names::EXTRA_LEADERS,
+        Kind::Counter,
+        Unit::Count,
+        "Second forwards for what others wait for, because no head had come for long.",
+    ),
+    (names::FILLS, Kind::Gauge, Unit::Count, "Fills under way."),
+    (names::FOLLOWERS, Kind::Gauge, Unit::Count, "Clients that wait for fills or read along."),
+    (names::FILL_BYTES, Kind::Gauge, Unit::Bytes, "Bytes that fills hold for those who read along."),
+    (
         names::QUOTA_DENIED,
         Kind::Counter,
         Unit::Count,

@@ -30,6 +30,16 @@ pub const SOURCE_BREAKER: &str = "tidegate_source_breaker_state";
 pub const SOURCE_CHECKS: &str = "tidegate_source_health_checks_total";
 /// Followers answered by somebody else's forward, by `route`.
 pub const COLLAPSED: &str = "tidegate_collapsed_total";
+/// Requests that did not get what they waited for, by `route` and `reason`.
+pub const UNWAITED: &str = "tidegate_collapse_refused_total";
+/// Fills of which a second forward was begun, because no head came, by `source`.
+pub const EXTRA_LEADERS: &str = "tidegate_extra_leaders_total";
+/// Fills under way.
+pub const FILLS: &str = "tidegate_fills";
+/// Clients that wait for fills or read along.
+pub const FOLLOWERS: &str = "tidegate_followers";
+/// Bytes that fills hold for those who read along.
+pub const FILL_BYTES: &str = "tidegate_fill_bytes";
 /// Requests that a quota denied, by `route` and `limit`.
 pub const QUOTA_DENIED: &str = "tidegate_quota_denied_total";
 /// Connections open on public listeners.

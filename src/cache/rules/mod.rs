@@ -12,6 +12,7 @@ pub mod date;
 pub mod entity_tag;
 pub mod freshness;
 pub mod hop_by_hop;
+pub mod incremental;
 pub mod invalidation;
 pub mod key;
 #[cfg(test)]

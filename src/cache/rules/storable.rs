@@ -4,12 +4,13 @@
 use super::cache_control::{Directives, Flag};
 use super::freshness::{self, Lifetime};
 use super::vary::{self, Vary};
-use super::{Exchange, NoStoreReason, RequestHead, ResponseHead, reuse, stored_fields, tags};
+use super::{Exchange, NoStoreReason, RequestHead, ResponseHead};
+use super::{incremental, reuse, stored_fields, tags};
 use crate::cache::policy::{Policy, RequestDirectives, SetCookie, Storing};
 use crate::cache::stored::{Reuse, StoredResponse};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, LAST_MODIFIED, SET_COOKIE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::header::{AUTHORIZATION, ETAG, LAST_MODIFIED, SET_COOKIE};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use std::time::Duration;
 
 /// A response that may be stored as soon as its body is complete.
@@ -98,19 +99,10 @@ pub fn may_share(
     let lifetime = freshness::lifetime(response, &directives, policy, exchange.received_at);
     // A source in trouble is not asked once more for everyone who waited for its trouble.
     let in_trouble = response.status.is_server_error();
-    if is_endless(response.fields) {
+    if incremental::is_sent(response.fields) {
         return Err(NoStoreReason::TooLarge);
     }
     if in_trouble || lifetime.is_some() { Ok(()) } else { Err(NoStoreReason::NoFreshness) }
-}
-
-/// Event streams never end: each client has its own.
-fn is_endless(fields: &HeaderMap) -> bool {
-    let is_event_stream = |value: &HeaderValue| {
-        let media_type = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-        media_type.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
-    };
-    fields.get(CONTENT_TYPE).is_some_and(is_event_stream)
 }
 
 /// The head of a response that is shared but not stored: never to be reused.
