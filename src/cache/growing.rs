@@ -148,15 +148,20 @@ impl Growing {
         self.lock().kept
     }
 
-    /// A reader from the beginning; `None` once the beginning is gone or the body is aborted.
-    #[must_use]
-    pub fn reader(self: &Arc<Self>) -> Option<Reader> {
+    /// A reader from the beginning.
+    ///
+    /// # Errors
+    /// [`Cut`]: the body is aborted, or its beginning is gone.
+    pub fn reader(self: &Arc<Self>) -> Result<Reader, Cut> {
         let mut inner = self.lock();
-        if inner.start > 0 || inner.end == End::Aborted {
-            return None;
+        if inner.end == End::Aborted {
+            return Err(Cut::Aborted);
+        }
+        if inner.start > 0 {
+            return Err(Cut::TooSlow);
         }
         let slot = inner.take_slot();
-        Some(Reader::new(self, slot))
+        Ok(Reader::new(self, slot))
     }
 
     /// Adds a chunk; where the window is full, waits for the fastest reader, and a little for the others.

@@ -2,13 +2,14 @@
 
 use super::{Wanted, fill, hit, is_joinable};
 use crate::cache::collapse::{Follower, Joined, Landed, Lane, Lead, Role, Turn};
+use crate::cache::growing::Cut;
 use crate::cache::rules::reuse::{Demand, Failure, Verdict, assess, demand, insists};
 use crate::cache::rules::vary;
 use crate::cache::{Lookup, StoredResponse};
 use crate::gateway::body::Body;
 use crate::gateway::cache_status::{CacheStatus, Stored, Trouble, Unwaited};
 use crate::gateway::fill::Private;
-use crate::gateway::landing::{Landing, Shared};
+use crate::gateway::landing::{Audience, Landing, Shared};
 use crate::gateway::problem::{GatewayError, SourceFailure};
 use crate::gateway::reply::{self, Answer};
 use crate::rate_limit::{Fields, Stage};
@@ -46,14 +47,6 @@ impl Part {
         match self {
             Self::Leader(leader) => Answer { quota: Some(leader.quota.clone()), ..answer },
             Self::Follower => answer,
-        }
-    }
-
-    /// A leader whose flight the other leader landed has followed, as everyone else.
-    fn of_landing(self, by: Turn) -> Self {
-        match self {
-            Self::Leader(leader) if leader.turn == by => Self::Leader(leader),
-            Self::Leader(_) | Self::Follower => Self::Follower,
         }
     }
 }
@@ -126,20 +119,37 @@ impl Wanted<'_> {
         part: Part,
         follower: Follower<Landing>,
     ) -> Result<Outcome, GatewayError> {
-        match (landed.landing, part.of_landing(landed.by)) {
-            (Landing::Failed(failure), _) => self.failed(failure),
-            (Landing::Validated(stored), part) => Ok(self.validated(&stored, Stored::Yes, &part)),
-            (Landing::Shared(shared), part) => Ok(self.shared(&shared, follower, &part)),
+        let landing = match (landed.landing, part) {
+            // What the other leader brought is for its own client alone: this one's is on its way.
+            (landing, Part::Leader(leader)) if leader.turn != landed.by => {
+                return match landing.audience() {
+                    Audience::All => self.for_all(landing, &Part::Follower, follower),
+                    Audience::Leader => Ok(self.private(leader).await),
+                };
+            }
+            (Landing::Alone, Part::Leader(leader)) => return Ok(self.private(leader).await),
             (Landing::ValidatedOnce(stored, why), part @ Part::Leader(_)) => {
-                Ok(self.validated(&stored, Stored::No(why), &part))
+                return Ok(self.validated(&stored, Stored::No(why), &part));
             }
             (Landing::SharedOnce(shared), part @ Part::Leader(_)) => {
-                Ok(self.shared(&shared, follower, &part))
+                return self.shared(&shared, follower, &part);
             }
-            (Landing::Alone, Part::Leader(leader)) => Ok(self.private(leader).await),
-            (Landing::ValidatedOnce(..) | Landing::SharedOnce(_) | Landing::Alone, Part::Follower) => {
-                Ok(Outcome::Alone)
-            }
+            (landing, part) => (landing, part),
+        };
+        self.for_all(landing.0, &landing.1, follower)
+    }
+
+    fn for_all(
+        &self,
+        landing: Landing,
+        part: &Part,
+        follower: Follower<Landing>,
+    ) -> Result<Outcome, GatewayError> {
+        match landing {
+            Landing::Failed(failure) => self.failed(failure),
+            Landing::Validated(stored) => Ok(self.validated(&stored, Stored::Yes, part)),
+            Landing::Shared(shared) => self.shared(&shared, follower, part),
+            Landing::ValidatedOnce(..) | Landing::SharedOnce(_) | Landing::Alone => Ok(Outcome::Alone),
         }
     }
 
@@ -188,24 +198,35 @@ impl Wanted<'_> {
         answer.map_or(Outcome::Alone, |answer| Outcome::Answered(Box::new(part.told(answer))))
     }
 
-    fn shared(&self, shared: &Shared, interest: Follower<Landing>, part: &Part) -> Outcome {
+    fn shared(
+        &self,
+        shared: &Shared,
+        interest: Follower<Landing>,
+        part: &Part,
+    ) -> Result<Outcome, GatewayError> {
         if !vary::matches(&shared.head.selecting_fields, &self.request.fields) {
-            return self.own_lane(&shared.head);
+            return Ok(self.own_lane(&shared.head));
         }
         let now = self.gateway.clock.now();
         if interest.joined() == Joined::AfterLanding && assess(&shared.head, now) != Verdict::Fresh {
-            return Outcome::Alone;
+            return Ok(Outcome::Alone);
         }
         if let Some(failure) = Failure::of_status(shared.head.status)
             && let Some(answer) = self.stale_answer(failure, Trouble::Answered(shared.head.status))
         {
-            return Outcome::Answered(Box::new(answer));
+            return Ok(Outcome::Answered(Box::new(answer)));
         }
         let status = self.forwarded_status(shared.head.status, shared.stored, part);
-        // It came when the beginning was gone, or the fill had broken off: the next look finds another flight.
-        let Some(reader) = shared.body.reader() else { return Outcome::Gone };
+        let reader = match (shared.body.reader(), interest.joined()) {
+            (Ok(reader), _) => reader,
+            // The source had begun to answer: it is not asked again for those who waited for that.
+            (Err(Cut::Aborted), Joined::BeforeLanding) => return self.failed(SourceFailure::Terminated),
+            // Who came late, or too late for the beginning, finds another flight.
+            (Err(Cut::Aborted | Cut::TooSlow), _) => return Ok(Outcome::Gone),
+        };
         let body = Body::growing(reader, shared.length, interest);
-        Outcome::Answered(Box::new(part.told(reply::growing(shared, self.request, body, now, status))))
+        let answer = reply::growing(shared, self.request, body, now, status);
+        Ok(Outcome::Answered(Box::new(part.told(answer))))
     }
 
     async fn private(&self, leader: Leader) -> Outcome {

@@ -240,13 +240,13 @@ async fn rfc9111_3_3_incomplete_responses_are_never_stored() {
         let whole = Reply::ok("whole").cache_control("max-age=60");
         source.sequence(path, vec![incomplete.cache_control("max-age=60"), whole]);
         let first = Ask::get(path).send(gateway.public).await;
-        // Cut before a byte of it was passed on, it may have been asked for once more.
-        assert!(first.as_ref().map_or(true, |answer| answer.text() == "whole"), "{name}: {first:?}");
-        let before = source.count(path);
+        // Broken before a byte of it was passed on, it may be told by a status.
+        assert!(first.as_ref().map_or(true, |answer| answer.status == 502), "{name}: {first:?}");
+        assert_eq!(source.count(path), 1, "{name}: what the source has begun to answer is not asked again");
         for _ in 0..2 {
             let next = gateway.get(path).await;
             assert_eq!((next.status, next.text().as_str()), (200, "whole"), "{name}");
         }
-        assert_eq!(source.count(path), before + 1, "{name}: the whole is stored");
+        assert_eq!(source.count(path), 2, "{name}: the whole is stored");
     }
 }

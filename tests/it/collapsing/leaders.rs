@@ -1,0 +1,236 @@
+//! Who leads, who follows, and how long: the extra leader, deadlines, clients that leave.
+
+use super::{followers, gated, nothing_is_left, open};
+use crate::support::{
+    Answer, Ask, EVERYTHING, Gate, Gateway, Reply, ScriptedSource, Setup, Step, gateway_for, within,
+};
+use futures_util::future::join_all;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Answers the n-th request as `reply` says, once the n-th gate is open; without a gate at once.
+fn in_turn(source: &ScriptedSource, path: &str, gates: &[Gate], reply: fn(usize) -> Reply) {
+    let (gates, number) = (gates.to_vec(), AtomicUsize::new(0));
+    source.on(path, move |_| {
+        let turn = number.fetch_add(1, Ordering::SeqCst);
+        match gates.get(turn) {
+            Some(gate) => reply(turn).after(Step::Wait(gate.clone())),
+            None => reply(turn),
+        }
+    });
+}
+
+fn numbered(turn: usize) -> Reply {
+    Reply::ok(format!("answer {turn}")).cache_control("max-age=60")
+}
+
+async fn asked(gateway: &Gateway, clients: usize) -> Vec<Answer> {
+    join_all((0..clients).map(|_| gateway.get("/a"))).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_no_head_comes_for_long_one_follower_leads_too_and_serves_everybody() {
+    let (source, never) = (ScriptedSource::start().await, Gate::closed());
+    in_turn(&source, "/a", &[never], numbered);
+    let gateway = gateway_for(&source, "").await;
+    let answers = asked(&gateway, 20).await;
+    assert!(answers.iter().all(|answer| (answer.status, answer.text().as_str()) == (200, "answer 1")));
+    assert_eq!(source.count("/a"), 2);
+    let collapsed = answers.iter().filter(|answer| answer.says("collapsed")).count();
+    assert_eq!(collapsed, 19, "the first leader follows the extra one");
+    assert!(gateway.get("/a").await.is_hit());
+    // The first forward was dropped: its source has never answered.
+    nothing_is_left(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_are_never_more_than_two_leaders_and_the_first_may_still_be_faster() {
+    let (source, first, extra) = (ScriptedSource::start().await, Gate::closed(), Gate::closed());
+    in_turn(&source, "/a", &[first.clone(), extra], numbered);
+    let gateway = gateway_for(&source, "").await;
+    let (answers, late, ()) = tokio::join!(
+        asked(&gateway, 20),
+        async {
+            source.wait_for("/a", 2).await;
+            // The head is overdue when they come: a third leader would step in at once.
+            let late = tokio::spawn(Ask::get("/a").send(gateway.public));
+            followers(&gateway, 21).await;
+            late
+        },
+        async {
+            source.wait_for("/a", 2).await;
+            followers(&gateway, 21).await;
+            first.open();
+        }
+    );
+    assert!(answers.iter().all(|answer| answer.text() == "answer 0"));
+    assert_eq!(late.await.expect("it has ended").expect("an answer").text(), "answer 0");
+    assert_eq!(source.count("/a"), 2);
+    nothing_is_left(&gateway).await;
+}
+
+/// Of two answers that may not be shared each goes to the one whose forward brought it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i7_an_extra_leaders_own_answer_is_its_own() {
+    let (source, first) = (ScriptedSource::start().await, Gate::closed());
+    in_turn(&source, "/a", std::slice::from_ref(&first), |turn| {
+        Reply::ok(format!("answer {turn}")).cache_control("private")
+    });
+    let gateway = gateway_for(&source, "").await;
+    let (answers, ()) = tokio::join!(asked(&gateway, 3), async {
+        // The extra leader's answer has released the third, which forwards for itself.
+        source.wait_for("/a", 3).await;
+        first.open();
+    });
+    let mut texts: Vec<String> = answers.iter().map(Answer::text).collect();
+    texts.sort();
+    assert_eq!(texts, ["answer 0", "answer 1", "answer 2"]);
+    assert_eq!(source.count("/a"), 3, "the first leader has its own answer");
+    nothing_is_left(&gateway).await;
+}
+
+async fn impatient(source: &ScriptedSource) -> Gateway {
+    let text = format!("{}{EVERYTHING}", source.table());
+    Setup::new(text).server("request_timeout = \"1500ms\"").start().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i10_a_follower_waits_no_longer_than_its_own_deadline() {
+    let (source, gate) = (ScriptedSource::start().await, Gate::closed());
+    in_turn(&source, "/a", &[gate.clone(), gate.clone()], numbered);
+    let gateway = impatient(&source).await;
+    let answers = asked(&gateway, 5).await;
+    let led = answers.iter().filter(|answer| answer.status == 504).count();
+    assert_eq!(led, 2, "the leader and the extra one");
+    for answer in answers.iter().filter(|answer| answer.status != 504) {
+        answer.assert_problem(503);
+        assert_eq!(answer.field("Retry-After"), "1");
+        assert_eq!(answer.cache_status(), ["detail=wait-timeout"]);
+    }
+    let refused = super::metric(&gateway, "tidegate_collapse_refused_total", "wait-timeout").await;
+    assert_eq!(refused as u64, 3);
+    gate.open();
+    nothing_is_left(&gateway).await;
+    assert!(gateway.get("/a").await.is_hit(), "the fill went on without clients");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waited_too_long_gets_what_is_stale_if_that_may_be() {
+    let (source, gate) = (ScriptedSource::start().await, Gate::closed());
+    let (held, number) = (gate.clone(), AtomicUsize::new(0));
+    source.on("/a", move |_| match number.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::ok("stale").cache_control("max-age=0, stale-if-error=600"),
+        _ => Reply::ok("late").cache_control("max-age=60").after(Step::Wait(held.clone())),
+    });
+    let gateway = impatient(&source).await;
+    assert_eq!(gateway.get("/a").await.text(), "stale");
+    for answer in asked(&gateway, 5).await {
+        assert_eq!((answer.status, answer.text().as_str()), (200, "stale"));
+        assert!(answer.says("detail=stale-if-error"), "{answer:?}");
+    }
+    gate.open();
+    nothing_is_left(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_leaves_frees_its_place_at_once() {
+    let (source, gate) = (ScriptedSource::start().await, Gate::closed());
+    source.always("/a", Reply::ok("whole").cache_control("max-age=60").after(Step::Wait(gate.clone())));
+    let gateway = gateway_for(&source, "").await;
+    let clients: Vec<_> = (0..50).map(|_| tokio::spawn(Ask::get("/a").send(gateway.public))).collect();
+    followers(&gateway, 50).await;
+    clients.iter().skip(10).for_each(tokio::task::JoinHandle::abort);
+    followers(&gateway, 10).await;
+    clients.iter().for_each(tokio::task::JoinHandle::abort);
+    followers(&gateway, 0).await;
+    gate.open();
+    nothing_is_left(&gateway).await;
+    assert!(gateway.get("/a").await.is_hit(), "little was missing: the fill went on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fill_that_everybody_has_left_is_dropped_where_much_is_missing() {
+    let (source, gate) = (ScriptedSource::start().await, Gate::closed());
+    let steps = || [Step::Bytes(b"first".to_vec()), Step::Wait(gate.clone())];
+    source.always("/a", Reply::promising(4 * 1024 * 1024, steps()).cache_control("max-age=60"));
+    let text = format!("{}{EVERYTHING}[cache]\nmemory_object = \"8MiB\"\n", source.table());
+    let gateway = Setup::new(text).start().await;
+    let readers = join_all((0..10).map(|_| open(&gateway, "/a"))).await;
+    followers(&gateway, 10).await;
+    drop(readers);
+    // The source has not gone on: it is the fill that has let go.
+    nothing_is_left(&gateway).await;
+    assert_eq!(source.count("/a"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_validations_are_one() {
+    let (source, gate) = (ScriptedSource::start().await, Gate::closed());
+    let (held, number) = (gate.clone(), AtomicUsize::new(0));
+    source.on("/a", move |_| match number.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::ok("content").field("ETag", "\"1\"").cache_control("max-age=0"),
+        _ => Reply::new(304, "").field("ETag", "\"1\"").after(Step::Wait(held.clone())),
+    });
+    let gateway = gateway_for(&source, "").await;
+    gateway.get("/a").await;
+    let (answers, ()) = tokio::join!(asked(&gateway, 500), async {
+        followers(&gateway, 500).await;
+        gate.open();
+    });
+    assert!(answers.iter().all(|answer| (answer.status, answer.text().as_str()) == (200, "content")));
+    // On a slow machine the head may have been overdue.
+    let extra = super::metric(&gateway, "tidegate_extra_leaders_total", "").await as usize;
+    assert!(source.count("/a") == 2 + extra && extra <= 1, "{extra} extra leaders");
+    nothing_is_left(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_is_answered_by_a_get_under_way_and_heads_by_one_head() {
+    let source = ScriptedSource::start().await;
+    let (get, head) = (Gate::closed(), Gate::closed());
+    source.always("/get", gated(&get, Step::Bytes(b" rest".to_vec())));
+    let held = head.clone();
+    source.on("/head", move |request| {
+        let reply = Reply::ok("content").cache_control("max-age=60");
+        if request.method == "HEAD" { reply.after(Step::Wait(held.clone())) } else { reply }
+    });
+    let gateway = gateway_for(&source, "").await;
+
+    let reader = open(&gateway, "/get").await;
+    let answer = gateway.send(Ask::new("HEAD", "/get")).await;
+    assert_eq!((answer.status, answer.body.len()), (200, 0));
+    assert!(answer.says("collapsed"), "{answer:?}");
+    assert_eq!(source.count("/get"), 1);
+    get.open();
+    drop(reader);
+
+    let heads = (0..50).map(|_| gateway.send(Ask::new("HEAD", "/head")));
+    let (answers, ()) = tokio::join!(join_all(heads), async {
+        followers(&gateway, 49).await;
+        assert_eq!(gateway.get("/head").await.text(), "content", "a GET waits for no HEAD");
+        head.open();
+    });
+    assert!(answers.iter().all(|answer| answer.status == 200 && answer.field("Content-Length") == "7"));
+    let methods: Vec<String> = source.received("/head").into_iter().map(|received| received.method).collect();
+    assert_eq!(methods, ["HEAD", "GET"]);
+    nothing_is_left(&gateway).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_beside_a_fill_is_forwarded_as_a_range_and_harms_nobody() {
+    let (source, gate) = (ScriptedSource::start().await, Gate::closed());
+    let held = gate.clone();
+    source.on("/a", move |request| match request.fields.get("Range") {
+        Some(_) => Reply::new(206, "ir").field("Content-Range", "bytes 1-2/10").cache_control("max-age=60"),
+        None => gated(&held, Step::Bytes(b" rest".to_vec())),
+    });
+    let gateway = gateway_for(&source, "").await;
+    let mut reader = open(&gateway, "/a").await;
+    let part = gateway.send(Ask::get("/a").field("Range", "bytes=1-2")).await;
+    assert_eq!((part.status, part.text().as_str()), (206, "ir"));
+    gate.open();
+    assert_eq!(within("the whole", reader.rest()).await.expect("the whole"), b"first rest");
+    assert_eq!(source.count("/a"), 2);
+    let part = gateway.send(Ask::get("/a").field("Range", "bytes=6-9")).await;
+    assert_eq!((part.status, part.text().as_str(), part.is_hit()), (206, "rest", true));
+    nothing_is_left(&gateway).await;
+}
