@@ -16,23 +16,23 @@ fn gated(gate: &Gate, end: Step) -> Reply {
         .cache_control("max-age=60")
 }
 
-/// The sum of a metric's values, of those lines that have `label`.
-async fn metric(gateway: &Gateway, name: &str, label: &str) -> f64 {
+/// The sum of a metric's whole values, of those lines that have `label`.
+async fn metric(gateway: &Gateway, name: &str, label: &str) -> usize {
     let text = gateway.admin_get("/metrics").await.text();
     let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
-    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    lines.filter_map(|line| line.rsplit(' ').next()?.split('.').next()?.parse::<usize>().ok()).sum()
 }
 
 /// Waits until so many clients wait for fills or read along.
 async fn followers(gateway: &Gateway, clients: usize) {
-    eventually("so many follow", async || metric(gateway, "tidegate_followers", "").await == clients as f64)
-        .await;
+    eventually("so many follow", async || metric(gateway, "tidegate_followers", "").await == clients).await;
 }
 
 /// Nothing leaks: no fill, follower, buffer or request to the source is left.
 async fn nothing_is_left(gateway: &Gateway) {
     for name in ["tidegate_followers", "tidegate_fills", "tidegate_fill_bytes", "tidegate_source_in_flight"] {
-        eventually(&format!("{name} is 0"), async || metric(gateway, name, "").await == 0.0).await;
+        assert!(gateway.admin_get("/metrics").await.text().contains(&format!("\n{name}")), "no {name}");
+        eventually(&format!("{name} is 0"), async || metric(gateway, name, "").await == 0).await;
     }
 }
 

@@ -73,7 +73,7 @@ impl Course {
         }
     }
 
-    fn awaits_another(&self, turn: Turn) -> bool {
+    fn awaits_another(self, turn: Turn) -> bool {
         let other = match turn {
             Turn::First => self.extra,
             Turn::Extra => self.first,

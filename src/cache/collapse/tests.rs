@@ -246,7 +246,7 @@ impl World {
                     landings.push((flight, landed.landing));
                 }
                 (None, Err(_)) => {
-                    assert_eq!(follower.flight.strong_count(), 0, "{history:?}: released early")
+                    assert_eq!(follower.flight.strong_count(), 0, "{history:?}: released early");
                 }
                 (None, Ok(_)) => assert!(!is_over, "{history:?}: nobody will ever wake this one"),
             }

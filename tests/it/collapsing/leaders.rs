@@ -47,23 +47,17 @@ async fn there_are_never_more_than_two_leaders_and_the_first_may_still_be_faster
     let (source, first, extra) = (ScriptedSource::start().await, Gate::closed(), Gate::closed());
     in_turn(&source, "/a", &[first.clone(), extra], numbered);
     let gateway = gateway_for(&source, "").await;
-    let (answers, late, ()) = tokio::join!(
-        asked(&gateway, 20),
-        async {
-            source.wait_for("/a", 2).await;
-            // The head is overdue when they come: a third leader would step in at once.
-            let late = tokio::spawn(Ask::get("/a").send(gateway.public));
-            followers(&gateway, 21).await;
-            late
-        },
-        async {
-            source.wait_for("/a", 2).await;
-            followers(&gateway, 21).await;
-            first.open();
-        }
-    );
+    let address = gateway.public;
+    let (answers, late) = tokio::join!(asked(&gateway, 20), async {
+        source.wait_for("/a", 2).await;
+        // The head is overdue when it comes: a third leader would step in at once.
+        let late = tokio::spawn(Ask::get("/a").send(address));
+        followers(&gateway, 21).await;
+        first.open();
+        late.await
+    });
     assert!(answers.iter().all(|answer| answer.text() == "answer 0"));
-    assert_eq!(late.await.expect("it has ended").expect("an answer").text(), "answer 0");
+    assert_eq!(late.expect("it has ended").expect("an answer").text(), "answer 0");
     assert_eq!(source.count("/a"), 2);
     nothing_is_left(&gateway).await;
 }
@@ -107,7 +101,7 @@ async fn i10_a_follower_waits_no_longer_than_its_own_deadline() {
         assert_eq!(answer.cache_status(), ["detail=wait-timeout"]);
     }
     let refused = super::metric(&gateway, "tidegate_collapse_refused_total", "wait-timeout").await;
-    assert_eq!(refused as u64, 3);
+    assert_eq!(refused, 3);
     gate.open();
     nothing_is_left(&gateway).await;
     assert!(gateway.get("/a").await.is_hit(), "the fill went on without clients");
@@ -178,7 +172,7 @@ async fn five_hundred_validations_are_one() {
     });
     assert!(answers.iter().all(|answer| (answer.status, answer.text().as_str()) == (200, "content")));
     // On a slow machine the head may have been overdue.
-    let extra = super::metric(&gateway, "tidegate_extra_leaders_total", "").await as usize;
+    let extra = super::metric(&gateway, "tidegate_extra_leaders_total", "").await;
     assert!(source.count("/a") == 2 + extra && extra <= 1, "{extra} extra leaders");
     nothing_is_left(&gateway).await;
 }
@@ -186,9 +180,9 @@ async fn five_hundred_validations_are_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_is_answered_by_a_get_under_way_and_heads_by_one_head() {
     let source = ScriptedSource::start().await;
-    let (get, head) = (Gate::closed(), Gate::closed());
+    let (get, asked) = (Gate::closed(), Gate::closed());
     source.always("/get", gated(&get, Step::Bytes(b" rest".to_vec())));
-    let held = head.clone();
+    let held = asked.clone();
     source.on("/head", move |request| {
         let reply = Reply::ok("content").cache_control("max-age=60");
         if request.method == "HEAD" { reply.after(Step::Wait(held.clone())) } else { reply }
@@ -207,7 +201,7 @@ async fn a_head_is_answered_by_a_get_under_way_and_heads_by_one_head() {
     let (answers, ()) = tokio::join!(join_all(heads), async {
         followers(&gateway, 49).await;
         assert_eq!(gateway.get("/head").await.text(), "content", "a GET waits for no HEAD");
-        head.open();
+        asked.open();
     });
     assert!(answers.iter().all(|answer| answer.status == 200 && answer.field("Content-Length") == "7"));
     let methods: Vec<String> = source.received("/head").into_iter().map(|received| received.method).collect();
