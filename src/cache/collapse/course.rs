@@ -51,10 +51,11 @@ impl Course {
         *self.lands.get_or_insert(turn) == turn
     }
 
-    /// As a claim, of one that has only a failure to land: it lands if no other is awaited.
+    /// As a claim, of one that has only a failure to land: it lands if no other is awaited, or if this one
+    /// had claimed before, for an answer that turned out to be none.
     pub(super) fn claim_failed(&mut self, turn: Turn) -> bool {
         *self.forward(turn) = Forward::Over;
-        !self.awaits_another(turn) && self.claim(turn)
+        (self.lands == Some(turn) || !self.awaits_another(turn)) && self.claim(turn)
     }
 
     /// One has ended; whether newcomers are taken no more.
