@@ -161,10 +161,13 @@ impl Growing {
             return Err(Cut::TooSlow);
         }
         let slot = inner.take_slot();
+        drop(inner);
+        self.moved.notify_waiters();
         Ok(Reader::new(self, slot))
     }
 
     /// Adds a chunk; where the window is full, waits for the fastest reader, and a little for the others.
+    /// Dropped while it waits, it has added the chunk all the same.
     pub async fn push(&self, chunk: Bytes) -> Pushed {
         let wakers = {
             let mut inner = self.lock();
@@ -191,9 +194,10 @@ impl Growing {
                 (room, HOLD_MAX.saturating_sub(inner.waited))
             };
             match room {
-                Room::Abandoned => return Pushed::Abandoned,
+                Room::Abandoned if left.is_zero() => return Pushed::Abandoned,
                 Room::Behind if left.is_zero() => self.cut_behind(),
-                Room::Behind => {
+                // Those who were told of it a moment ago may not read yet.
+                Room::Behind | Room::Abandoned => {
                     let since = Instant::now();
                     // Whether they moved or not is looked at again.
                     drop(tokio::time::timeout(left, moved).await);
@@ -291,6 +295,7 @@ enum Room {
     Full,
     /// The fastest has, others have not.
     Behind,
+    /// Nobody reads.
     Abandoned,
 }
 

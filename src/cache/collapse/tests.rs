@@ -308,3 +308,16 @@ async fn i5_i10_every_order_of_events_leaves_everybody_answered_or_waiting_for_s
     }
     assert!(tried > 5_000, "only {tried} histories were possible");
 }
+
+/// A 304 that speaks of nothing is claimed with, and may end in no answer when the whole is asked for.
+#[tokio::test]
+async fn who_has_claimed_and_then_fails_lands_the_failure() {
+    let flights = Flights::<u32>::new();
+    let first = lead(join(&flights, 1));
+    let mut waiting = follower(join(&flights, 1));
+    let extra = flights.step_in(&waiting, Fence(1)).unwrap();
+    assert!(first.claim() && !extra.claim());
+    first.fail(0);
+    assert_eq!(landed(&mut waiting).await, Some(0));
+    assert!(flights.is_empty());
+}

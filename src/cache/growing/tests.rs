@@ -121,7 +121,7 @@ async fn those_behind_are_waited_for_once_not_for_each_chunk() {
     assert_eq!(next(&mut stalled).await, Some(Err(Cut::TooSlow)));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_that_nobody_reads_is_abandoned() {
     let body = body(0);
     let reader = body.reader().unwrap();
@@ -129,6 +129,17 @@ async fn a_body_that_nobody_reads_is_abandoned() {
     assert!(!writer.is_finished(), "the reader may still come");
     drop(reader);
     assert_eq!(writer.await.unwrap(), Pushed::Abandoned);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_begins_when_the_window_is_full_already_misses_nothing() {
+    let body = body(0);
+    let writer = overfull(&body).await;
+    let mut reader = body.reader().unwrap();
+    tokio::time::sleep(HOLD_MAX * 100).await;
+    assert!(!writer.is_finished());
+    read(&mut reader, WINDOW_BYTES).await;
+    assert_eq!(writer.await.unwrap(), Pushed::Done(Kept::Window));
 }
 
 #[tokio::test]
