@@ -21,6 +21,7 @@ use super::route::Route;
 use super::trailers;
 use crate::cache::collapse::Lead;
 use crate::cache::growing::{Growing, Pushed};
+use crate::cache::rules::early;
 use crate::cache::rules::reuse::{Failure, Verdict, assess, may_use_on_failure};
 use crate::cache::rules::storable::{self, Admitted};
 use crate::cache::rules::tags;
@@ -55,6 +56,16 @@ pub(crate) struct Fill {
     /// What is stored and stale.
     pub stale: Option<Arc<StoredResponse>>,
     pub reason: ForwardReason,
+    pub began_by: BeganBy,
+}
+
+/// Who began a fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BeganBy {
+    /// A request that waits for it.
+    Request,
+    /// A hit, which is answered already.
+    Hit,
 }
 
 /// An answer that only the leader may have.
@@ -155,7 +166,7 @@ impl Fill {
         let too_large = body.size_hint().exact().is_some_and(|length| length > object_bytes_max);
         let admitted = match storable::admit(request, head, policy, &exchange) {
             Ok(_) if too_large => Err(NoStoreReason::TooLarge),
-            Ok(_) if self.is_worse_than_stale(parts.status) => Err(NoStoreReason::Status),
+            Ok(_) if self.is_worse_than_stored(parts.status) => Err(NoStoreReason::Status),
             admitted => admitted,
         };
         if let Ok(admitted) = &admitted {
@@ -175,7 +186,8 @@ impl Fill {
                 let arrived = Arrived { parts, body, exchange };
                 self.share(lead, arrived, Ok(admitted), Audience::Leader).await;
             }
-            (Err(reason), Err(_)) => {
+            (Err(reason), Err(not_stored)) => {
+                self.not_storable(not_stored, parts.status, &exchange);
                 lead.close();
                 lead.land(Landing::Alone);
                 if let Some(private) = private {
@@ -187,9 +199,21 @@ impl Fill {
         }
     }
 
+    /// What an answer that may not be stored leaves behind: a marker, and nothing of what was asked about.
+    fn not_storable(&self, reason: NoStoreReason, status: StatusCode, exchange: &Exchange) {
+        let cache = &self.gateway.cache;
+        if let Some(stale) = self.stale.as_ref().filter(|_| storable::supersedes(reason, status)) {
+            cache.discard(&self.key, stale);
+        }
+        cache.mark(&self.key, reason, status, exchange);
+    }
+
     /// Whether an error came although what is stored may still be used in its place: then it is not
-    /// stored over it, whatever freshness it claims (RFC 9111 4.3.3).
-    fn is_worse_than_stale(&self, status: StatusCode) -> bool {
+    /// stored over it, whatever freshness it claims (RFC 9111 4.3.3). In the background no error is.
+    fn is_worse_than_stored(&self, status: StatusCode) -> bool {
+        if self.began_by == BeganBy::Hit && status.is_server_error() {
+            return true;
+        }
         let now = self.gateway.clock.now();
         Failure::of_status(status).is_some_and(|failure| {
             self.stale.as_deref().is_some_and(|stale| may_use_on_failure(stale, now, failure))
@@ -244,6 +268,10 @@ impl Fill {
         {
             cache.discard(&self.key, stale);
         }
+        let whole = match &self.stale {
+            Some(stale) => early::smoothed(whole, stale),
+            None => whole,
+        };
         // Purged meanwhile: those who waited have it, nobody else will.
         drop(cache.store(&self.key, whole));
     }

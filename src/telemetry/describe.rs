@@ -63,6 +63,19 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
     (names::SOURCE_SECONDS, Kind::Histogram, Unit::Seconds, "Time until the head of a source's answer."),
     (names::COLLAPSED, Kind::Counter, Unit::Count, "Requests answered by another request's forward."),
     (
+        names::MARKERS,
+        Kind::Gauge,
+        Unit::Count,
+        "Keys whose answers may not be stored, so that nobody waits for them (hit-for-miss).",
+    ),
+    (names::MARKERS_MADE, Kind::Counter, Unit::Count, "Hit-for-miss markers made, by why not stored."),
+    (
+        names::VALIDATIONS,
+        Kind::Counter,
+        Unit::Count,
+        "Validations of stored responses in the background, by cause and what came of them.",
+    ),
+    (
         names::QUOTA_DENIED,
         Kind::Counter,
         Unit::Count,

@@ -30,6 +30,12 @@ pub const SOURCE_BREAKER: &str = "tidegate_source_breaker_state";
 pub const SOURCE_CHECKS: &str = "tidegate_source_health_checks_total";
 /// Followers answered by somebody else's forward, by `route`.
 pub const COLLAPSED: &str = "tidegate_collapsed_total";
+/// Keys whose answers may not be stored, so that nobody waits for them (hit-for-miss).
+pub const MARKERS: &str = "tidegate_hit_for_miss_markers";
+/// Markers made, by `reason`.
+pub const MARKERS_MADE: &str = "tidegate_hit_for_miss_total";
+/// Validations in the background, by `cause` and `result`.
+pub const VALIDATIONS: &str = "tidegate_background_validations_total";
 /// Requests that a quota denied, by `route` and `limit`.
 pub const QUOTA_DENIED: &str = "tidegate_quota_denied_total";
 /// Connections open on public listeners.
