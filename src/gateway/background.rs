@@ -138,7 +138,7 @@ pub(crate) fn validate(
 }
 
 /// Validates a fresh response if this hit is the one that draws it, and its source has room.
-pub(crate) fn refresh_early(
+pub(crate) fn validate_early(
     gateway: &Arc<Gateway>,
     route: &Arc<Route>,
     key: &CacheKey,

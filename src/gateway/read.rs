@@ -78,7 +78,7 @@ pub(crate) async fn answer_by(
         let (stale, why) = match lookup {
             Lookup::Fresh(found) => match hit(&found, &request, now) {
                 Some(answer) => {
-                    super::background::refresh_early(gateway, route, key, &request, &found.stored, now);
+                    super::background::validate_early(gateway, route, key, &request, &found.stored, now);
                     return Ok(answer);
                 }
                 None => return relay::alone(route, request, ForwardReason::Request, now).await,

@@ -23,7 +23,7 @@ fn new(text: &str) -> Reply {
 /// How many validations in the background came to this.
 async fn counted(gateway: &Gateway, cause: &str, result: &str) -> u64 {
     let labels = format!("{{cause=\"{cause}\",result=\"{result}\"}}");
-    metric(gateway, &format!("tidegate_background_validations_total{labels}")).await
+    gateway.metric(&format!("tidegate_background_validations_total{labels}")).await
 }
 
 /// Asks once, and waits until the validation that this hit began has come to `result`.
@@ -162,42 +162,20 @@ async fn the_shared_tier_is_looked_at_before_the_source() {
     let text = format!("{}{}{EVERYTHING}", redis.table(), source.table());
     let (one, two) = (Setup::new(text.clone()).start().await, Setup::new(text).start().await);
     source.on("*", |_| new("warm"));
-    for (number, gateway) in [&one, &two].into_iter().enumerate() {
-        let mut asked = 0_u32;
-        eventually("the gateway has found Redis", async || {
-            asked += 1;
-            gateway.get(&format!("/warm/{number}/{asked}")).await;
-            metric(gateway, "tidegate_stored_total{tier=\"shared\"}").await > 0
-        })
-        .await;
-    }
+    one.uses_redis().await;
+    two.uses_redis().await;
     // Of one host: they share the key.
     let text_of =
         async |gateway: &Gateway| gateway.send(Ask::get("/a").field("Host", "shared.test")).await.text();
     text_of(&one).await;
-    eventually("it is shared", async || has_written(&one).await).await;
+    one.has_written().await;
     assert_eq!(text_of(&two).await, "kept", "the second has it from there");
     eventually("the second has validated it", async || text_of(&two).await == "new").await;
-    eventually("and shared it", async || has_written(&two).await).await;
+    two.has_written().await;
     assert_eq!(text_of(&one).await, "kept", "the first has not heard of it");
     eventually("the first takes it", async || text_of(&one).await == "new").await;
     assert_eq!(source.count("/a"), 2, "one gateway asked for both");
     assert_eq!(counted(&one, "stale", "found").await, 1);
-}
-
-/// Whether everything that a gateway has stored has been written to the shared tier, or dropped.
-async fn has_written(gateway: &Gateway) -> bool {
-    let stored = metric(gateway, "tidegate_stored_total{tier=\"memory\"}").await;
-    let shared = metric(gateway, "tidegate_stored_total{tier=\"shared\"}").await;
-    stored == shared + metric(gateway, "tidegate_tier_dropped_total").await
-}
-
-/// The sum of all that a metric counts whose name and labels begin so.
-async fn metric(gateway: &Gateway, name: &str) -> u64 {
-    let text = gateway.admin_get("/metrics").await.text();
-    let values =
-        text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
-    values.map(|value| value.parse::<u64>().expect("a count")).sum()
 }
 
 /// Fills `/hot` with what is fresh for some seconds more and took the source a while.

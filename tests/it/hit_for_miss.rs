@@ -18,10 +18,8 @@ fn held_after_the_first(source: &ScriptedSource, gate: &Gate, control: &'static 
     });
 }
 
-async fn markers(gateway: &Gateway) -> String {
-    let text = gateway.admin_get("/metrics").await.text();
-    let line = text.lines().find(|line| line.starts_with("tidegate_hit_for_miss_markers "));
-    line.and_then(|line| line.split(' ').nth(1)).unwrap_or_default().to_owned()
+async fn markers(gateway: &Gateway) -> u64 {
+    gateway.metric("tidegate_hit_for_miss_markers").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -34,7 +32,7 @@ async fn a_key_that_is_never_storable_does_not_serialise_its_clients() {
             !gateway.get("/own").await.says("detail=hit-for-miss"),
             "{control}: the first leaves the marker"
         );
-        assert_eq!(markers(&gateway).await, "1", "{control}");
+        assert_eq!(markers(&gateway).await, 1, "{control}");
         let asked = (0..CLIENTS).map(|_| gateway.get("/own"));
         let (answers, ()) = tokio::join!(join_all(asked), async {
             // All of them are at the source before any has its answer.
@@ -48,7 +46,7 @@ async fn a_key_that_is_never_storable_does_not_serialise_its_clients() {
         assert_eq!(texts.len(), CLIENTS, "{control}: each has an answer of its own");
         source.always("/own", Reply::ok("for all").cache_control("max-age=60"));
         assert!(gateway.get("/own").await.says("stored"), "{control}: what may be stored is");
-        assert_eq!(markers(&gateway).await, "0", "{control}: and ends the marker");
+        assert_eq!(markers(&gateway).await, 0, "{control}: and ends the marker");
         let next = gateway.get("/own").await;
         assert!(next.is_hit() && next.text() == "for all", "{control}: {next:?}");
     }
@@ -108,7 +106,7 @@ async fn trouble_and_size_leave_no_marker() {
             assert!(!answer.says("detail=hit-for-miss"), "{path}: {answer:?}");
         }
     }
-    assert_eq!(markers(&gateway).await, "0");
+    assert_eq!(markers(&gateway).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
