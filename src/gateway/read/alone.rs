@@ -41,8 +41,8 @@ impl Wanted<'_> {
         let (response, exchange) = match self.asked_alone().await {
             Ok(answered) => answered,
             Err(failure) => {
-                let error = || GatewayError::Source(failure, self.reason);
-                return self.stale_answer(kind(failure), Trouble::NoAnswer(failure)).ok_or_else(error);
+                let stale = self.stale_answer(kind(failure), Trouble::NoAnswer(failure));
+                return stale.ok_or_else(|| self.no_answer(failure));
             }
         };
         let (mut parts, body) = response.into_parts();

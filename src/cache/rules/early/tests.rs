@@ -76,7 +76,7 @@ proptest! {
     ) {
         prop_assume!(age < lifetime);
         let stored = stored(millis(forward), millis(lifetime));
-        let left = (lifetime - age) as f64 / 1000.0;
+        let left = millis(lifetime - age).as_secs_f64();
         let due = millis(forward).as_secs_f64() * -draw.ln() >= left;
         prop_assert_eq!(is_due(&stored, RECEIVED.plus(millis(age)), draw), due);
     }
