@@ -247,6 +247,8 @@ async fn rfc9111_3_3_incomplete_responses_are_never_stored() {
             let next = gateway.get(path).await;
             assert_eq!((next.status, next.text().as_str()), (200, "whole"), "{name}");
         }
-        assert_eq!(source.count(path), before + 1, "{name}: the whole is stored");
+        // Who asked once more has stored the whole already.
+        let missing = usize::from(first.is_err());
+        assert_eq!(source.count(path), before + missing, "{name}: the whole is stored");
     }
 }
