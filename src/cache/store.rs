@@ -3,6 +3,7 @@
 //! Whatever a tier has is judged against the purges since its fence at each lookup (I5); so a store
 //! or a promotion that loses a race against a purge is harmless.
 
+mod markers;
 mod parts;
 
 use super::purge::log::Log;
@@ -21,6 +22,7 @@ use crate::target::{Authority, Scheme, Target};
 use crate::telemetry::metrics;
 use ::metrics::Counter;
 use http::HeaderMap;
+use markers::Markers;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -34,6 +36,8 @@ pub struct Cache {
     counters: Counters,
     /// Whether a part was ever stored: until then nobody looks for one.
     has_parts: AtomicBool,
+    /// The keys whose answers may not be stored.
+    markers: Markers,
 }
 
 #[derive(Debug)]
@@ -75,6 +79,7 @@ impl Cache {
             clock,
             counters: Counters::new(),
             has_parts: AtomicBool::new(false),
+            markers: Markers::new(),
         })
     }
 
@@ -110,6 +115,27 @@ impl Cache {
     #[must_use]
     pub fn lookup_memory(&self, key: &CacheKey, request: &HeaderMap, now: Timestamp) -> Lookup {
         self.look_in_memory(key, request, now)
+    }
+
+    /// Whether a tier has what is fresh for a request and came later than a stored response: memory is
+    /// asked, then the shared tier, from which it goes into memory.
+    pub async fn has_newer(&self, key: &CacheKey, request: &HeaderMap, than: &StoredResponse) -> bool {
+        let now = self.clock.now();
+        let is_newer = |lookup: &Lookup| matches!(lookup, Lookup::Fresh(found) if found.stored.received_at > than.received_at);
+        if is_newer(&self.look_in_memory(key, request, now)) {
+            return true;
+        }
+        let Some(shared) = &self.shared else { return false };
+        match shared.tier.find(key, request).await {
+            SharedFound::Response(stored) if stored.received_at > than.received_at => {
+                is_newer(&self.promote(key, *stored, now))
+            }
+            SharedFound::Response(_) | SharedFound::OtherVariants | SharedFound::Nothing => false,
+            SharedFound::Unavailable => {
+                self.counters.shared_unavailable.increment(1);
+                false
+            }
+        }
     }
 
     /// What memory has of a key, whatever selects it, in the order in which requests choose; as purges
@@ -209,6 +235,7 @@ impl Cache {
         let stored = Arc::new(stored);
         self.memory.insert(key, &stored, self.clock.now());
         self.forget_parts(key);
+        self.markers.remove(key);
         ::metrics::counter!(metrics::STORED, "tier" => "memory").increment(1);
         if let Some(shared) = &self.shared {
             shared.tier.store(key, &stored);
@@ -247,6 +274,7 @@ impl Cache {
     /// Sets the gauges; called when they are read.
     pub fn observe(&self) {
         self.memory.observe();
+        self.markers.observe();
         if let Some(shared) = &self.shared {
             ::metrics::gauge!(metrics::REDIS_BREAKER).set(shared.redis.state().as_gauge());
         }

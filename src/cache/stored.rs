@@ -2,6 +2,7 @@
 //! a hit parses nothing.
 
 use super::purge::Fence;
+use super::rules::early::Early;
 use crate::clock::Timestamp;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -30,6 +31,8 @@ pub struct StoredResponse {
     pub tags: Vec<String>,
     /// What had been purged before its forward began (I5).
     pub fence: Fence,
+    /// When it is validated although it is fresh.
+    pub early: Early,
 }
 
 /// How a stored response may be reused (RFC 9111 4.2.4, 5.2.2; RFC 5861).

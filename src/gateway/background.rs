@@ -1,38 +1,127 @@
-//! Bounded work after the answer: validation of what was served stale.
+//! Work that a hit begins and nobody waits for: the validation of what was served stale (RFC 5861 3), or
+//! is about to become stale (`cache/rules/early.rs`).
+//!
+//! ```text
+//! claim -> somebody validates it, or did a moment ago: nothing to do
+//!       -> another gateway has put a newer one into the shared tier: use that
+//!       -> the key's flight is somebody's: wait for what it lands, look again
+//!       -> a fill of its own
+//! ```
+//! Whatever comes of it, the stored response that it was about rests for [`REST`]: a hit that was under way
+//! meanwhile does not begin again, and a source in trouble is not hammered.
+
+mod claims;
 
 use super::Gateway;
+use super::fill::{BeganBy, Fill};
 use super::landing::Landing;
 use super::read;
 use super::request::Request;
 use super::route::Route;
-use crate::cache::collapse::{Landed, Lane, Role};
-use crate::cache::rules::ForwardReason;
+use crate::cache::collapse::{Lane, Role};
+use crate::cache::rules::{ForwardReason, early};
 use crate::cache::{CacheKey, StoredResponse};
+use crate::clock::Timestamp;
+use crate::telemetry::metrics as names;
+use claims::{Claim, Claims, Refused};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
-/// The most that is validated at once; beyond it the next hit tries again.
+/// The most that is validated at once; beyond it a later hit tries again.
 const VALIDATIONS_MAX: usize = 256;
 
-/// How long a key rests after a validation that got no answer: hits do not hammer a source in trouble.
+/// How long a stored response rests after its validation has ended.
 const REST: Duration = Duration::from_secs(1);
 
-/// The most keys that rest; beyond them some are tried again earlier.
+/// The most that rest; beyond them some are validated again earlier.
 const RESTING_MAX: u64 = 10_000;
 
-/// The bounds of background work.
+/// How often a validation waits for somebody else's forward of its key; then a later hit tries again.
+const ROUNDS_MAX: usize = 3;
+
+/// Per cent of a source's `concurrency` in use beyond which nothing is validated early.
+const EARLY_LOAD_PERCENT_MAX: usize = 80;
+
+/// What is validated, or was a moment ago.
 #[derive(Debug)]
 pub(crate) struct Background {
-    places: Arc<Semaphore>,
-    resting: moka::sync::Cache<CacheKey, ()>,
+    claims: Arc<Claims>,
 }
 
 impl Background {
     pub(crate) fn new() -> Self {
-        Self {
-            places: Arc::new(Semaphore::new(VALIDATIONS_MAX)),
-            resting: moka::sync::Cache::builder().max_capacity(RESTING_MAX).time_to_live(REST).build(),
+        Self { claims: Claims::new() }
+    }
+}
+
+/// Why something is validated in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// It was served stale.
+    Stale,
+    /// It will soon be stale.
+    Early,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// The source confirmed what is stored.
+    Validated,
+    /// The source had another response.
+    Replaced,
+    /// The source's answer may not be stored.
+    NotStorable,
+    /// There was no good answer: what is stored stays.
+    Failed,
+    /// A tier had a newer one by then.
+    Found,
+    /// Others were forwarding for the key all the time.
+    Crowded,
+    /// [`VALIDATIONS_MAX`] are under way.
+    NoPlace,
+    /// The source is busy with more than [`EARLY_LOAD_PERCENT_MAX`].
+    SourceBusy,
+}
+
+impl Cause {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stale => "stale",
+            Self::Early => "early",
+        }
+    }
+
+    fn count(self, outcome: Outcome) {
+        let labels = [("cause", self.as_str()), ("result", outcome.as_str())];
+        metrics::counter!(names::VALIDATIONS, &labels).increment(1);
+    }
+}
+
+impl Outcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Validated => "validated",
+            Self::Replaced => "replaced",
+            Self::NotStorable => "not-storable",
+            Self::Failed => "failed",
+            Self::Found => "found",
+            Self::Crowded => "crowded",
+            Self::NoPlace => "no-place",
+            Self::SourceBusy => "source-busy",
+        }
+    }
+
+    fn of(landing: Option<&Landing>) -> Self {
+        match landing {
+            Some(Landing::Validated(_)) => Self::Validated,
+            Some(Landing::Shared(shared) | Landing::SharedOnce(shared))
+                if !shared.head.status.is_server_error() =>
+            {
+                Self::Replaced
+            }
+            Some(Landing::ValidatedOnce(..) | Landing::Alone) => Self::NotStorable,
+            Some(Landing::Shared(_) | Landing::SharedOnce(_) | Landing::Failed(_)) | None => Self::Failed,
         }
     }
 }
@@ -43,28 +132,78 @@ pub(crate) fn validate(
     route: &Arc<Route>,
     key: &CacheKey,
     request: &Request,
-    stale: Arc<StoredResponse>,
+    stored: &Arc<StoredResponse>,
 ) {
-    if gateway.background.resting.contains_key(key) {
+    begin(Cause::Stale, gateway, route, (key, request), stored);
+}
+
+/// Validates a fresh response if this hit is the one that draws it, and its source has room.
+pub(crate) fn validate_early(
+    gateway: &Arc<Gateway>,
+    route: &Arc<Route>,
+    key: &CacheKey,
+    request: &Request,
+    stored: &Arc<StoredResponse>,
+    now: Timestamp,
+) {
+    // Almost every hit ends here.
+    if !early::draws(stored, now) {
         return;
     }
-    let Ok(place) = Arc::clone(&gateway.background.places).try_acquire_owned() else { return };
-    let cache = &gateway.cache;
-    let role =
-        gateway.flights.join(key, Lane::Any, cache.fence(), |fence| read::is_joinable(cache, key, fence));
-    let Role::Lead(lead) = role else { return };
-    let mut fill = read::fill(gateway, route, key, request, Some(stale), ForwardReason::Stale);
+    // Uniform in (0, 1].
+    let draw = 1.0 - fastrand::f64();
+    if !early::is_due(stored, now, draw) {
+        return;
+    }
+    if route.source.load_percent() > EARLY_LOAD_PERCENT_MAX {
+        return Cause::Early.count(Outcome::SourceBusy);
+    }
+    begin(Cause::Early, gateway, route, (key, request), stored);
+}
+
+fn begin(
+    cause: Cause,
+    gateway: &Arc<Gateway>,
+    route: &Arc<Route>,
+    (key, request): (&CacheKey, &Request),
+    stored: &Arc<StoredResponse>,
+) {
+    let claim = match gateway.background.claims.claim(key, stored, &gateway.clock) {
+        Ok(claim) => claim,
+        Err(Refused::Taken) => return,
+        Err(Refused::NoPlace) => return cause.count(Outcome::NoPlace),
+    };
+    let mut fill = read::fill(gateway, route, key, request, Some(Arc::clone(stored)), ForwardReason::Stale);
     // The request that began it has its final response.
     fill.head.interim = None;
-    let (gateway, key) = (Arc::clone(gateway), key.clone());
-    let tasks = gateway.tasks.clone();
-    tasks.spawn(async move {
-        // Somebody who waits: so the fill is finished although no client reads it.
-        let mut interest = lead.follow();
-        fill.run(lead, None).await;
-        if let Some(Landed { landing: Landing::Failed(_), .. }) = interest.landed().await {
-            gateway.background.resting.insert(key, ());
+    fill.began_by = BeganBy::Hit;
+    gateway.tasks.spawn(run(cause, fill, Arc::clone(stored), claim));
+}
+
+async fn run(cause: Cause, fill: Fill, stored: Arc<StoredResponse>, claim: Claim) {
+    let outcome = outcome(fill, &stored).await;
+    cause.count(outcome);
+    drop(claim);
+}
+
+async fn outcome(fill: Fill, stored: &StoredResponse) -> Outcome {
+    let gateway = Arc::clone(&fill.gateway);
+    let (cache, key) = (&gateway.cache, fill.key.clone());
+    for _ in 0..ROUNDS_MAX {
+        if cache.has_newer(&key, &fill.request_fields, stored).await {
+            return Outcome::Found;
         }
-        drop(place);
-    });
+        let holds = |fence| read::is_joinable(cache, &key, fence);
+        match gateway.flights.join(&key, Lane::Any, cache.fence(), holds) {
+            Role::Lead(lead) => {
+                // Somebody who waits: so the fill is finished although no client reads it.
+                let mut interest = lead.follow();
+                fill.run(lead, None).await;
+                return Outcome::of(interest.landed().await.map(|landed| landed.landing).as_ref());
+            }
+            Role::Follow(mut follower) => drop(follower.landed().await),
+            Role::Full => return Outcome::Crowded,
+        }
+    }
+    Outcome::Crowded
 }

@@ -25,12 +25,12 @@ use super::route::Route;
 use super::trailers;
 use crate::cache::collapse::Lead;
 use crate::cache::growing::Growing;
-use crate::cache::rules::incremental;
 use crate::cache::rules::reuse::{Failure, Verdict, assess, may_use_on_failure};
 use crate::cache::rules::storable::{self, Admitted};
 use crate::cache::rules::tags;
 use crate::cache::rules::validation::{self, Asked};
 use crate::cache::rules::{Exchange, ForwardReason, NoStoreReason, RequestHead, ResponseHead};
+use crate::cache::rules::{early, incremental};
 use crate::cache::{CacheKey, StoredResponse};
 use crate::source::SourceBody;
 use crate::telemetry::metrics as names;
@@ -56,6 +56,16 @@ pub(crate) struct Fill {
     /// What is stored and stale.
     pub stale: Option<Arc<StoredResponse>>,
     pub reason: ForwardReason,
+    pub began_by: BeganBy,
+}
+
+/// Who began a fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BeganBy {
+    /// A request that waits for it.
+    Request,
+    /// A hit, which is answered already.
+    Hit,
 }
 
 /// An answer that only the leader may have, and why.
@@ -176,7 +186,7 @@ impl Fill {
         let admitted = match storable::admit(request, head, policy, &exchange) {
             // What is read as it goes on may never end.
             Ok(_) if too_large || incremental::is_sent(&parts.headers) => Err(NoStoreReason::TooLarge),
-            Ok(_) if self.is_worse_than_stale(parts.status) => Err(NoStoreReason::Status),
+            Ok(_) if self.is_worse_than_stored(parts.status) => Err(NoStoreReason::Status),
             admitted => admitted,
         };
         if let Ok(admitted) = &admitted {
@@ -192,7 +202,8 @@ impl Fill {
                 let arrived = Arrived { parts, body, exchange };
                 self.share(lead, arrived, Ok(admitted), Audience::Leader).await;
             }
-            (Err(reason), Err(_)) => {
+            (Err(reason), Err(not_stored)) => {
+                self.not_storable(not_stored, parts.status, &exchange);
                 lead.close();
                 lead.land(Landing::Alone);
                 if let Some(private) = private {
@@ -204,9 +215,21 @@ impl Fill {
         }
     }
 
+    /// What an answer that may not be stored leaves behind: a marker, and nothing of what was asked about.
+    fn not_storable(&self, reason: NoStoreReason, status: StatusCode, exchange: &Exchange) {
+        let cache = &self.gateway.cache;
+        if let Some(stale) = self.stale.as_ref().filter(|_| storable::supersedes(reason, status)) {
+            cache.discard(&self.key, stale);
+        }
+        cache.mark(&self.key, reason, status, exchange);
+    }
+
     /// Whether an error came although what is stored may still be used in its place: then it is not
-    /// stored over it, whatever freshness it claims (RFC 9111 4.3.3).
-    fn is_worse_than_stale(&self, status: StatusCode) -> bool {
+    /// stored over it, whatever freshness it claims (RFC 9111 4.3.3). In the background no error is.
+    fn is_worse_than_stored(&self, status: StatusCode) -> bool {
+        if self.began_by == BeganBy::Hit && status.is_server_error() {
+            return true;
+        }
         let now = self.gateway.clock.now();
         Failure::of_status(status).is_some_and(|failure| {
             self.stale.as_deref().is_some_and(|stale| may_use_on_failure(stale, now, failure))
@@ -263,6 +286,10 @@ impl Fill {
         {
             cache.discard(&self.key, stale);
         }
+        let whole = match &self.stale {
+            Some(stale) => early::smoothed(whole, stale),
+            None => whole,
+        };
         // Purged meanwhile: those who waited have it, nobody else will.
         drop(cache.store(&self.key, whole));
     }

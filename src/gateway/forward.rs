@@ -27,6 +27,9 @@ pub(crate) enum Purpose {
     Relay,
     /// To fill the cache: a whole representation, whatever the client has of it.
     Fill,
+    /// The client's own request, whose answer is kept where it may be: only the codings are what a fill would
+    /// ask for.
+    Alone,
     /// A client's HEAD, whose answer also speaks of what is stored: the client's own request, but for the
     /// codings, which are what a GET would ask for.
     Head,
@@ -54,7 +57,9 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
     let mut fields = request.fields.clone();
     // What a fill brings is for many, and stored without its trailers.
     let (trailers, announced) = match purpose {
-        Purpose::Relay => (Welcome::of(request.version, &fields), trailers::announced(&fields)),
+        Purpose::Relay | Purpose::Alone => {
+            (Welcome::of(request.version, &fields), trailers::announced(&fields))
+        }
         Purpose::Fill | Purpose::Head => (Welcome::No, None),
     };
     hop_by_hop::remove(&mut fields);
@@ -82,7 +87,7 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
     let method = match (purpose, &request.method) {
         // What HEAD asks for is filled by GET.
         (Purpose::Fill, &Method::HEAD) => Method::GET,
-        (Purpose::Fill | Purpose::Relay | Purpose::Head, method) => method.clone(),
+        (Purpose::Fill | Purpose::Relay | Purpose::Alone | Purpose::Head, method) => method.clone(),
     };
     Head {
         method,

@@ -1,7 +1,7 @@
 //! An answer that is kept for others while one client reads it: a whole, for later reads, and what answers
 //! a range (`ranged.rs`).
 
-use super::ranged::Ranged;
+use super::ranged::{Place, Ranged};
 use crate::cache::rules::storable::Admitted;
 use crate::cache::{Cache, CacheKey, Lookup};
 use crate::source::{BodyError, SourceBody};
@@ -17,6 +17,8 @@ use std::task::{Context, Poll};
 pub(crate) enum Keeping {
     /// A whole that somebody else's request brought: a POST, or a range that the source did not cut.
     Whole(Whole),
+    /// The answer to a read that went alone, and room for it.
+    Alone(Whole, Place),
     /// What answers a range.
     Ranged(Ranged),
 }
@@ -25,7 +27,7 @@ impl Keeping {
     /// The most that is copied.
     fn bytes_max(&self) -> u64 {
         match self {
-            Self::Whole(whole) => whole.cache.object_bytes_max(),
+            Self::Whole(whole) | Self::Alone(whole, _) => whole.cache.object_bytes_max(),
             Self::Ranged(ranged) => ranged.piece.bytes(),
         }
     }
@@ -33,6 +35,10 @@ impl Keeping {
     fn store(self, content: Bytes) {
         match self {
             Self::Whole(whole) => whole.store(content),
+            Self::Alone(whole, place) => {
+                whole.store(content);
+                drop(place);
+            }
             Self::Ranged(ranged) => ranged.store(content),
         }
     }

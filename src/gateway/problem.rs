@@ -143,13 +143,18 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
     let mut next = Some(error);
     std::iter::from_fn(move || {
         let current = next?;
-        next = current.source();
+        // What an io::Error is made of is not its source, but it tells more.
+        let made_of = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = made_of.map(|error| error as &(dyn Error + 'static)).or_else(|| current.source());
         Some(current)
     })
 }
 
 fn io_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
-    chain(error).filter_map(|error| error.downcast_ref::<std::io::Error>()).map(std::io::Error::kind).next()
+    chain(error)
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .map(std::io::Error::kind)
+        .find(|kind| *kind != ErrorKind::Other)
 }
 
 fn of_connect(error: &(dyn Error + 'static)) -> SourceFailure {

@@ -1,12 +1,13 @@
 //! The way of a read: what is stored, else what somebody's forward brings, else the source.
 
+mod alone;
 mod asked;
 mod collapsed;
 mod head;
 
 use super::Gateway;
 use super::cache_status::{CacheStatus, StaleBy, Trouble};
-use super::fill::Fill;
+use super::fill::{BeganBy, Fill};
 use super::forward::{self, Purpose};
 use super::part;
 use super::problem::{GatewayError, SourceFailure};
@@ -21,6 +22,7 @@ use crate::cache::rules::{ForwardReason, incremental, preconditions};
 use crate::cache::stored::Reuse;
 use crate::cache::{Cache, CacheKey, Fence, Found, Lookup, Standing, StoredResponse};
 use crate::clock::Timestamp;
+use alone::Because;
 use asked::{Asked, accepted, as_asked};
 use collapsed::Outcome;
 use http::Method;
@@ -73,12 +75,15 @@ pub(crate) async fn answer_by(
         }
         let (stale, why) = match lookup {
             Lookup::Fresh(found) => match hit(&found, &request, now) {
-                Some(answer) => return Ok(answer),
+                Some(answer) => {
+                    super::background::validate_early(gateway, route, key, &request, &found.stored, now);
+                    return Ok(answer);
+                }
                 None => return relay::alone(route, request, ForwardReason::Request, now).await,
             },
             Lookup::StaleUsable(found) => match stale_hit(&found, &request, now) {
                 Some(answer) => {
-                    super::background::validate(gateway, route, key, &request, found.stored);
+                    super::background::validate(gateway, route, key, &request, &found.stored);
                     return Ok(answer);
                 }
                 None => return relay::alone(route, request, ForwardReason::Request, now).await,
@@ -100,11 +105,14 @@ pub(crate) async fn answer_by(
         if wanted.stale.is_none() && is_partial(&request) {
             return part::answer(gateway, route, key, request, reason, now).await;
         }
+        if gateway.cache.is_marked(key, now) {
+            return wanted.forwarded_alone(Because::Marked).await;
+        }
         match wanted.collapsed(lane).await? {
             Outcome::Answered(answer) => return Ok(*answer),
             Outcome::OtherVariant(own) => lane = own,
             Outcome::Gone => {}
-            Outcome::Alone => break,
+            Outcome::Alone => return wanted.forwarded_alone(Because::Released).await,
         }
     }
     relay::alone(route, request, reason, now).await
@@ -222,5 +230,6 @@ pub(crate) fn fill(
         request_fields: request.fields.clone(),
         stale,
         reason,
+        began_by: BeganBy::Request,
     }
 }

@@ -149,6 +149,12 @@ impl Source {
         Check::of(self).into_iter().map(Check::run)
     }
 
+    /// How many per cent of its `concurrency` are in use.
+    #[must_use]
+    pub fn load_percent(&self) -> usize {
+        self.places.active().saturating_mul(100) / self.settings.concurrency.max(1)
+    }
+
     /// A canonical path and query as the URI of a request; `None` where no URI can say it.
     #[must_use]
     pub fn uri(&self, path_and_query: &str) -> Option<Uri> {

@@ -78,6 +78,19 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
     (names::FOLLOWERS, Kind::Gauge, Unit::Count, "Clients that wait for fills or read along."),
     (names::FILL_BYTES, Kind::Gauge, Unit::Bytes, "Bytes that fills hold for those who read along."),
     (
+        names::MARKERS,
+        Kind::Gauge,
+        Unit::Count,
+        "Keys whose answers may not be stored, so that nobody waits for them (hit-for-miss).",
+    ),
+    (names::MARKERS_MADE, Kind::Counter, Unit::Count, "Hit-for-miss markers made, by why not stored."),
+    (
+        names::VALIDATIONS,
+        Kind::Counter,
+        Unit::Count,
+        "Validations of stored responses in the background, by cause and what came of them.",
+    ),
+    (
         names::QUOTA_DENIED,
         Kind::Counter,
         Unit::Count,

@@ -40,6 +40,12 @@ pub const FILLS: &str = "tidegate_fills";
 pub const FOLLOWERS: &str = "tidegate_followers";
 /// Bytes that fills hold for those who read along.
 pub const FILL_BYTES: &str = "tidegate_fill_bytes";
+/// Keys whose answers may not be stored, so that nobody waits for them (hit-for-miss).
+pub const MARKERS: &str = "tidegate_hit_for_miss_markers";
+/// Markers made, by `reason`.
+pub const MARKERS_MADE: &str = "tidegate_hit_for_miss_total";
+/// Validations in the background, by `cause` and `result`.
+pub const VALIDATIONS: &str = "tidegate_background_validations_total";
 /// Requests that a quota denied, by `route` and `limit`.
 pub const QUOTA_DENIED: &str = "tidegate_quota_denied_total";
 /// Connections open on public listeners.

@@ -12,12 +12,14 @@
 )]
 
 mod admin;
+mod background;
 mod collapsing;
 mod crash;
 mod deliveries;
 mod demo;
 mod doubt;
 mod forwarding;
+mod hit_for_miss;
 mod lifecycle;
 mod limits;
 mod quotas;

@@ -8,6 +8,7 @@ pub mod ranges;
 pub mod vary;
 
 use crate::cache::purge::Fence;
+use crate::cache::rules::early::Early;
 use crate::cache::stored::{Reuse, StoredResponse};
 use crate::clock::Timestamp;
 use bytes::Bytes;
@@ -40,6 +41,7 @@ fn stored(body: Bytes) -> StoredResponse {
         selecting_fields: Vec::new(),
         tags: Vec::new(),
         fence: Fence::default(),
+        early: Early::NEVER,
     }
 }
 

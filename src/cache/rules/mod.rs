@@ -2,13 +2,14 @@
 //!
 //! A head arrives: [`storable::may_share`] for who waited, [`storable::admit`] for who comes later,
 //! [`partial::admit`] for parts. A stored response is found by [`key`] and [`vary`]; [`reuse::assess`]
-//! says what may be done with it, [`preconditions`] and [`range`] how much of it is sent, [`validation`]
-//! how the source is asked about it. [`invalidation`] says what a write makes old, [`post`] what of its
+//! says what may be done with it, [`early`] when a fresh one is validated all the same, [`preconditions`]
+//! and [`range`] how much of it is sent, [`validation`] how the source is asked about it. [`invalidation`] says what a write makes old, [`post`] what of its
 //! answer may serve reads.
 
 pub mod cache_control;
 pub mod content_range;
 pub mod date;
+pub mod early;
 pub mod entity_tag;
 pub mod freshness;
 pub mod hop_by_hop;
@@ -133,6 +134,8 @@ pub enum NoStoreReason {
     /// It answers a range, and is neither known to be a whole nor a part that may be used for others
     /// (RFC 9111 3.3).
     Partial,
+    /// The one before could not be stored: nobody waited for this one, and it cannot be stored either.
+    HitForMiss,
 }
 
 impl NoStoreReason {
@@ -153,6 +156,7 @@ impl NoStoreReason {
             Self::Bypass => "bypass",
             Self::ClientNoStore => "client-no-store",
             Self::Partial => "partial",
+            Self::HitForMiss => "hit-for-miss",
         }
     }
 }

@@ -2,6 +2,7 @@
 //! may have it too (RFC 9111 4, I7). Everything that can be decided now is decided now.
 
 use super::cache_control::{Directives, Flag};
+use super::early::Early;
 use super::freshness::{self, Lifetime};
 use super::vary::{self, Vary};
 use super::{Exchange, NoStoreReason, RequestHead, ResponseHead};
@@ -64,17 +65,21 @@ pub fn admit(
         return Err(NoStoreReason::NoFreshness);
     }
     let lifetime = lifetime.map(|lifetime| lifetime.jittered(exchange.jitter));
+    let duration = lifetime.map_or(Duration::ZERO, |lifetime| lifetime.duration);
+    let reuse = reuse::decide(&directives, lifetime, policy);
+    let took = exchange.received_at.since(exchange.requested_at);
     let stored = StoredResponse {
         status: response.status,
         fields: stored_fields::of_response(response.fields, exchange),
         body: Bytes::new(),
         received_at: exchange.received_at,
         initial_age: freshness::initial_age(response.fields, exchange),
-        freshness_lifetime: lifetime.map_or(Duration::ZERO, |lifetime| lifetime.duration),
-        reuse: reuse::decide(&directives, lifetime, policy),
+        freshness_lifetime: duration,
+        reuse,
         selecting_fields: vary::selecting_fields(selecting_names, request.fields),
         tags: tags::of_response(response.fields, &policy.tags),
         fence: exchange.fence,
+        early: Early::decide(took, duration, reuse),
     };
     Ok(Admitted { stored, lifetime })
 }
@@ -123,7 +128,46 @@ pub fn unstored(request: RequestHead<'_>, response: ResponseHead<'_>, exchange: 
         selecting_fields: vary::selecting_fields(names, request.fields),
         tags: Vec::new(),
         fence: exchange.fence,
+        early: Early::NEVER,
     }
+}
+
+/// Whether an answer that may not be stored tells that the next ones for its key will not be either, so
+/// that nobody should wait for them. Trouble passes, a body's size may be another tomorrow, and what lies
+/// in the request or the route says nothing of the response.
+#[must_use]
+pub fn leaves_marker(reason: NoStoreReason, status: StatusCode) -> bool {
+    // The answer to one client's condition or range, where there was one.
+    let is_of_one_request = matches!(status.as_u16(), 206 | 304 | 412 | 416);
+    if status.is_server_error() || is_of_one_request {
+        return false;
+    }
+    match reason {
+        NoStoreReason::Private
+        | NoStoreReason::NoStore
+        | NoStoreReason::SetCookie
+        | NoStoreReason::Authorization
+        | NoStoreReason::VaryStar
+        | NoStoreReason::Status
+        | NoStoreReason::NoFreshness => true,
+        NoStoreReason::TooLarge
+        | NoStoreReason::Purged
+        | NoStoreReason::Method
+        | NoStoreReason::Bypass
+        | NoStoreReason::ClientNoStore
+        | NoStoreReason::Partial
+        | NoStoreReason::HitForMiss => false,
+    }
+}
+
+/// Whether the answer to a question about a stored response takes that one away, although it cannot take
+/// its place (RFC 9111 4.3.3: what was asked about is not suitable any more). Only where it says what the
+/// resource is now, whoever asked.
+#[must_use]
+pub fn supersedes(reason: NoStoreReason, status: StatusCode) -> bool {
+    let says = status.is_success() || status.is_redirection() || matches!(status.as_u16(), 404 | 410);
+    let is_of_the_response = !matches!(reason, NoStoreReason::Authorization);
+    says && is_of_the_response && leaves_marker(reason, status)
 }
 
 /// Whether a response can be validated at all (RFC 9110 8.8).

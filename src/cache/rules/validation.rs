@@ -4,7 +4,7 @@ use super::cache_control::Directives;
 use super::entity_tag::EntityTag;
 use super::storable::{self, admit};
 use super::vary;
-use super::{Exchange, NoStoreReason, RequestHead, ResponseHead, date, hop_by_hop, tags};
+use super::{Exchange, NoStoreReason, RequestHead, ResponseHead, date, early, hop_by_hop, tags};
 use crate::cache::policy::Policy;
 use crate::cache::stored::{Reuse, StoredResponse};
 use crate::clock::Timestamp;
@@ -213,7 +213,7 @@ pub fn freshen(
     };
     match admitted {
         Ok(admitted) => {
-            let fresh = admitted.into_stored(stored.body.clone());
+            let fresh = early::smoothed(admitted.into_stored(stored.body.clone()), stored);
             let named = fresh.tags.into_iter().chain(stored.tags.iter().cloned());
             // The fields that named the old ones were not stored, so nothing says that they no longer hold.
             Freshened::Kept(StoredResponse { tags: tags::bounded(named), ..fresh })

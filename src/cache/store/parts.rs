@@ -46,6 +46,7 @@ impl Cache {
             Combined::Whole(whole) => drop(self.store(key, whole)),
             Combined::Part(part) if self.purged.judge(key, &part.tags, part.fence) == Standing::Valid => {
                 self.has_parts.store(true, Ordering::Relaxed);
+                self.markers.remove(key);
                 self.memory.insert(&key.of_parts(), &Arc::new(part), now);
                 ::metrics::counter!(metrics::STORED, "tier" => "memory").increment(1);
             }

@@ -5,6 +5,7 @@
 
 use crate::cache::purge::Fence;
 use crate::cache::purge::log::Stamp;
+use crate::cache::rules::early::Early;
 use crate::cache::stored::{Reuse, StoredResponse};
 use crate::clock::Timestamp;
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 const MAGIC: [u8; 4] = *b"TdGt";
 /// Raised with every change of the layout or of [`Meta`]; other versions are misses.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// No flag has a meaning yet; a reader that does not know one must not guess.
 const FLAGS: u8 = 0;
 const HEAD_BYTES: usize = MAGIC.len() + 2 + 4 + 4;
@@ -71,6 +72,7 @@ struct ResponseMeta {
     selecting_fields: Vec<(String, Option<Vec<u8>>)>,
     tags: Vec<String>,
     stamp: Stamp,
+    forward_millis: u64,
 }
 
 /// The bytes of a response; `None` where a length does not fit the envelope.
@@ -89,6 +91,7 @@ pub(crate) fn encode_response(key: &[u8], stored: &StoredResponse, stamp: Stamp)
             .collect(),
         tags: stored.tags.clone(),
         stamp,
+        forward_millis: millis(stored.early.forward_time()),
     });
     envelope(key, &meta, &stored.body)
 }
@@ -169,17 +172,20 @@ fn from_meta(meta: Meta, body: Bytes) -> Option<Value> {
         };
         Some((name.parse().ok()?, value))
     });
+    let freshness_lifetime = Duration::from_millis(meta.freshness_lifetime_millis);
+    let early = Early::decide(Duration::from_millis(meta.forward_millis), freshness_lifetime, meta.reuse);
     let stored = StoredResponse {
         status: StatusCode::from_u16(meta.status).ok()?,
         fields,
         body,
         received_at: meta.received_at,
         initial_age: Duration::from_millis(meta.initial_age_millis),
-        freshness_lifetime: Duration::from_millis(meta.freshness_lifetime_millis),
+        freshness_lifetime,
         reuse: meta.reuse,
         selecting_fields: selecting.collect::<Option<_>>()?,
         tags: meta.tags,
         fence: Fence::default(),
+        early,
     };
     Some(Value::Response(Box::new(stored), meta.stamp))
 }
@@ -202,6 +208,7 @@ mod tests {
         let mut stored = varying("de", "body", Timestamp::from_millis(7));
         stored.fields.append("x-binary", HeaderValue::from_bytes(b"\xff").unwrap());
         stored.tags = vec!["t".into()];
+        stored.early = Early::decide(Duration::from_millis(250), stored.freshness_lifetime, stored.reuse);
         stored
     }
 

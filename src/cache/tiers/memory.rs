@@ -19,7 +19,7 @@ use std::time::Duration;
 const VARIANTS_MAX: usize = 32;
 /// Bytes that a stored response costs beside its texts and its body: its own parts, its place in the
 /// tier's tables, and what allocations round up.
-const RESPONSE_OVERHEAD: usize = 640;
+const RESPONSE_OVERHEAD: usize = 672;
 /// Bytes that a field costs beside its texts.
 const FIELD_OVERHEAD: usize = 96;
 

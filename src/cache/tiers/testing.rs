@@ -1,6 +1,7 @@
 //! Stored responses for the tests of the cache.
 
 use crate::cache::purge::Fence;
+use crate::cache::rules::early::Early;
 use crate::cache::stored::Reuse;
 use crate::cache::{CacheKey, StoredResponse};
 use crate::clock::Timestamp;
@@ -29,6 +30,7 @@ pub(crate) fn response(body: &str, now: Timestamp) -> StoredResponse {
         selecting_fields: Vec::new(),
         tags: Vec::new(),
         fence: Fence::default(),
+        early: Early::NEVER,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::testing::{asking_for, key, response, varying};
 use crate::breaker::State;
 use crate::cache::rules::ForwardReason;
+use crate::cache::rules::reuse::{Failure, may_use_on_failure};
 use crate::cache::{Cache, CacheKey, Fence, Lookup, Purge, PurgeMode, PurgeScope, Settings, SharedSettings};
 use crate::cache::{StoredResponse, Tier};
 use crate::clock::{Clock, Timestamp};
@@ -157,7 +158,7 @@ async fn a_soft_purge_ends_freshness_where_it_happened() {
     let mut stored = response("old", gateway.clock.now());
     stored.reuse = crate::cache::stored::Reuse::WithStale {
         while_revalidate: Duration::from_secs(10),
-        if_error: Duration::ZERO,
+        if_error: Duration::from_secs(20),
         on_disconnect: Duration::ZERO,
         on_request: Duration::ZERO,
     };
@@ -165,8 +166,21 @@ async fn a_soft_purge_ends_freshness_where_it_happened() {
     gateway.clock.advance(Duration::from_secs(5));
     gateway.cache.purge(vec![Purge::All], PurgeMode::Soft).await;
     assert_eq!(gateway.lookup(&key).await, Seen::StaleUsable);
-    gateway.clock.advance(Duration::from_secs(11));
+    gateway.clock.advance(Duration::from_millis(9_999));
+    assert_eq!(gateway.lookup(&key).await, Seen::StaleUsable, "within ten seconds of the purge");
+    gateway.clock.advance(Duration::from_millis(1));
     assert_eq!(gateway.lookup(&key).await, Seen::MustValidate("old".into()));
+    let usable = || {
+        let now = gateway.clock.now();
+        let Lookup::MustValidate(found, _) = gateway.cache.lookup_memory(&key, &HeaderMap::new(), now) else {
+            panic!("it is stale");
+        };
+        may_use_on_failure(&found.stored, now, Failure::NoGoodAnswer)
+    };
+    gateway.clock.advance(Duration::from_millis(9_999));
+    assert!(usable(), "within twenty seconds of the purge");
+    gateway.clock.advance(Duration::from_millis(1));
+    assert!(!usable());
 }
 
 #[tokio::test]

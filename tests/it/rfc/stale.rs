@@ -1,7 +1,11 @@
 //! RFC 9111 4.2.4 serving stale; RFC 5861.
 
 use super::{Row, get, play, row};
-use crate::support::{Reply, Step};
+use crate::support::source::table;
+use crate::support::{Ask, EVERYTHING, Gate, RedisServer, Reply, ScriptedSource, Setup, Step, eventually};
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 /// A source in trouble: a status, or (0) a connection that closes without an answer.
 fn failure(status: u16) -> Reply {
@@ -134,4 +138,91 @@ async fn rfc5861_3_served_while_it_is_validated() {
         ],
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc5861_3_the_window_begins_where_freshness_ends() {
+    let aged = |control: &str, age: &str| {
+        row(format!("5861 3: {control}, {age} s old"))
+            .source(answered(control).field("Age", age))
+            .source(Reply::ok("new"))
+            .then(get())
+    };
+    let hit = || get().status(200).text("kept").says("detail=stale-while-revalidate");
+    let window = "max-age=10, stale-while-revalidate=3600";
+    play(
+        "",
+        [
+            aged(window, "10").then(hit()),
+            aged(window, "3000").then(hit()),
+            aged(window, "3610").then(get().status(200).text("new").says("fwd=stale")),
+            aged("max-age=100, stale-while-revalidate=60", "160").then(get().text("new").says("fwd=stale")),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc5861_4_a_source_that_cannot_be_reached() {
+    let (source, redis) = (ScriptedSource::start().await, RedisServer::start().await);
+    source.always("/a", answered("max-age=0, stale-if-error=60"));
+    source.on("*", |_| Reply::ok("warm").cache_control("max-age=60"));
+    let ask = || Ask::get("/a").field("Host", "shared.test");
+    let one = Setup::new(format!("{}{}{EVERYTHING}", redis.table(), source.table())).start().await;
+    one.uses_redis().await;
+    assert_eq!(one.send(ask()).await.text(), "kept");
+    one.has_written().await;
+    let no_tls = no_tls().await;
+    let nobody = crate::support::redis::free_port().await;
+    for (error, url) in [
+        ("connection_refused", format!("http://127.0.0.1:{nobody}")),
+        ("tls_protocol_error", format!("https://{no_tls}")),
+        ("dns_error", "http://nobody.invalid".to_owned()),
+    ] {
+        let text = format!("{}{}{EVERYTHING}", redis.table(), table(&url));
+        let gateway = Setup::new(text).start().await;
+        eventually(&format!("{error}: found in Redis"), async || gateway.send(ask()).await.status == 200)
+            .await;
+        let answer = gateway.send(ask()).await;
+        assert!(answer.text() == "kept" && answer.says("detail=stale-if-error"), "{error}: {answer:?}");
+        let proxy_status = answer.field("Proxy-Status");
+        assert_eq!(proxy_status, format!("tidegate; error={error}"));
+    }
+}
+
+/// A server that answers whatever begins with what is no TLS.
+async fn no_tls() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("port 0 can be bound");
+    let address = listener.local_addr().expect("a bound listener has an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // Who has closed already has its failure too.
+            drop(stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await);
+            drop(stream.read_to_end(&mut Vec::new()).await);
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc5861_4_a_source_that_is_late_or_resets() {
+    let (source, gate) = (ScriptedSource::start().await, Gate::closed());
+    for (path, trouble, status) in [
+        ("/late", Reply::none(Step::Wait(gate.clone())), 504),
+        ("/reset", Reply::none(Step::Reset), 502),
+        ("/cut-head", Reply::none(Step::Bytes(b"HTTP/1.1 200 O".to_vec())).after(Step::Cut), 502),
+        ("/no-http", Reply::none(Step::Bytes(b"nonsense\r\n\r\n".to_vec())).after(Step::Cut), 502),
+    ] {
+        source.sequence(path, vec![answered("max-age=0, stale-if-error=60"), trouble.clone()]);
+        source.sequence(&format!("{path}/exposed"), vec![answered("max-age=0"), trouble]);
+        let text = format!("{}timeout = \"300ms\"\n{EVERYTHING}", source.table());
+        let gateway = Setup::new(format!("{text}[route.cache]\nstale_if_error = \"0s\"\n")).start().await;
+        assert_eq!(gateway.get(path).await.text(), "kept");
+        let stale = gateway.get(path).await;
+        assert!(stale.text() == "kept" && stale.says("detail=stale-if-error"), "{path}: {stale:?}");
+        let exposed = format!("{path}/exposed");
+        assert_eq!(gateway.get(&exposed).await.text(), "kept");
+        assert_eq!(gateway.get(&exposed).await.status, status, "{path}");
+    }
+    gate.open();
 }

@@ -1,7 +1,7 @@
 //! The real binary as a child process, with a configuration and a folder of its own.
 
 use super::client::{Answer, Ask};
-use super::wait::{lock, within, within_time};
+use super::wait::{eventually, lock, within, within_time};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -161,6 +161,35 @@ impl Gateway {
     pub(crate) async fn admin_post(&self, target: &str, body: &Value) -> Answer {
         let ask = Ask::post(target, body.to_string()).field("Content-Type", "application/json");
         self.operate(ask).await
+    }
+
+    /// The sum of all that a metric counts whose name and labels begin so.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let text = self.admin_get("/metrics").await.text();
+        let values =
+            text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
+        values.map(|value| value.parse::<u64>().expect("a count")).sum()
+    }
+
+    /// Asks for what its source lets it store, `/warm/..`, until it uses the shared tier.
+    pub(crate) async fn uses_redis(&self) {
+        let mut asked = 0_u32;
+        eventually("the gateway uses Redis", async || {
+            asked += 1;
+            self.get(&format!("/warm/{asked}")).await;
+            self.metric("tidegate_stored_total{tier=\"shared\"}").await > 0
+        })
+        .await;
+    }
+
+    /// Waits until everything that it has stored has been written to the shared tier, or dropped.
+    pub(crate) async fn has_written(&self) {
+        eventually("all is written to Redis", async || {
+            let stored = self.metric("tidegate_stored_total{tier=\"memory\"}").await;
+            let shared = self.metric("tidegate_stored_total{tier=\"shared\"}").await;
+            stored == shared + self.metric("tidegate_tier_dropped_total").await
+        })
+        .await;
     }
 
     /// One destination as `GET /v1/destinations` shows it.

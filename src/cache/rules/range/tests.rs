@@ -1,5 +1,6 @@
 use super::*;
 use crate::cache::purge::Fence;
+use crate::cache::rules::early::Early;
 use crate::cache::stored::Reuse;
 use crate::clock::Timestamp;
 use http::HeaderName;
@@ -25,6 +26,7 @@ fn stored(length: usize, lines: &[(&str, &str)]) -> StoredResponse {
         selecting_fields: Vec::new(),
         tags: Vec::new(),
         fence: Fence(0),
+        early: Early::NEVER,
     }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::cache::purge::Fence;
+use crate::cache::rules::early::Early;
 use crate::cache::rules::freshness::LifetimeSource;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -34,6 +35,7 @@ fn stored(reuse: Reuse) -> StoredResponse {
         selecting_fields: Vec::new(),
         tags: Vec::new(),
         fence: Fence(0),
+        early: Early::NEVER,
     }
 }
 

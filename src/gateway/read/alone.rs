@@ -1,0 +1,110 @@
+//! The way of a read that nobody else waits for: its key is marked (hit-for-miss), or the answer that it
+//! waited for may not be shared. It goes with the client's own conditions and ranges. What comes is stored
+//! where it may be, which ends the marker; else it makes the marker last.
+
+use super::{Wanted, kind};
+use crate::cache::rules::reuse::Failure;
+use crate::cache::rules::storable::{self, Admitted};
+use crate::cache::rules::{Exchange, NoStoreReason, RequestHead, ResponseHead};
+use crate::gateway::body::Body;
+use crate::gateway::cache_status::{CacheStatus, Stored, Trouble};
+use crate::gateway::forward::{self, Purpose};
+use crate::gateway::forwarded;
+use crate::gateway::kept::{Keeping, Kept, Whole};
+use crate::gateway::problem::{GatewayError, SourceFailure};
+use crate::gateway::ranged::Place;
+use crate::gateway::reply::Answer;
+use crate::rate_limit::Stage;
+use crate::source::SourceBody;
+use http::header::VIA;
+use http::{Response, StatusCode};
+use http_body::Body as _;
+use std::sync::Arc;
+
+/// Why a read goes alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Because {
+    /// Its key is marked.
+    Marked,
+    /// What it waited for is nobody else's.
+    Released,
+}
+
+impl Wanted<'_> {
+    /// Forwards the request for its client alone; where there is no good answer, a stale response answers
+    /// if it may.
+    ///
+    /// # Errors
+    /// [`GatewayError`]
+    pub(super) async fn forwarded_alone(&self, because: Because) -> Result<Answer, GatewayError> {
+        let quota = self.route.admit(Stage::Source, self.request, self.now)?;
+        let (response, exchange) = match self.asked_alone().await {
+            Ok(answered) => answered,
+            Err(failure) => {
+                let stale = self.stale_answer(kind(failure), Trouble::NoAnswer(failure));
+                return stale.ok_or_else(|| self.no_answer(failure));
+            }
+        };
+        let (mut parts, body) = response.into_parts();
+        if let Some(failure) = Failure::of_status(parts.status)
+            && let Some(answer) = self.stale_answer(failure, Trouble::Answered(parts.status))
+        {
+            return Ok(answer);
+        }
+        forwarded::append(&mut parts.headers, &VIA, "1.1 tidegate");
+        let head = ResponseHead { status: parts.status, fields: &parts.headers };
+        let (body, stored) = match self.kept(head, &body, &exchange) {
+            Ok((admitted, place)) => {
+                let whole = Whole {
+                    cache: Arc::clone(&self.gateway.cache),
+                    key: self.key.clone(),
+                    admitted,
+                    request_fields: self.request.fields.clone(),
+                };
+                (Body::Kept(Box::new(Kept::new(body, Keeping::Alone(whole, place)))), Stored::Yes)
+            }
+            Err(why) => {
+                self.gateway.cache.mark(self.key, why, parts.status, &exchange);
+                let why = if because == Because::Marked { NoStoreReason::HitForMiss } else { why };
+                (Body::forwarded(body), Stored::No(why))
+            }
+        };
+        forward::end_to_end(&mut parts.headers);
+        let status = CacheStatus::Forwarded { reason: self.reason, status: parts.status, stored };
+        Ok(Answer { response: Response::from_parts(parts, body), status, quota: Some(quota) })
+    }
+
+    async fn asked_alone(&self) -> Result<(Response<SourceBody>, Exchange), SourceFailure> {
+        // Before the forward begins, so that a purge meanwhile counts (I5).
+        let fence = self.gateway.cache.fence();
+        let head = forward::head(self.route, self.request, Purpose::Alone);
+        let content = crate::source::full(head.held.clone().unwrap_or_default());
+        let requested_at = self.gateway.clock.now();
+        let sending = forward::send(self.route, head, content, None, self.reason);
+        let outcome = tokio::time::timeout_at(self.request.deadline, sending).await;
+        let response =
+            outcome.map_err(|_| SourceFailure::Timeout)?.map_err(|error| SourceFailure::from(&error))?;
+        let received_at = self.gateway.clock.now();
+        Ok((response, Exchange { requested_at, received_at, fence, jitter: fastrand::f64() }))
+    }
+
+    /// What an answer would be stored as, and room for it until it is complete.
+    fn kept(
+        &self,
+        response: ResponseHead<'_>,
+        body: &SourceBody,
+        exchange: &Exchange,
+    ) -> Result<(Admitted, Place), NoStoreReason> {
+        // They may be the answer to this client's own condition or range; 206 and 304 are never stored.
+        if matches!(response.status, StatusCode::PRECONDITION_FAILED | StatusCode::RANGE_NOT_SATISFIABLE) {
+            return Err(NoStoreReason::Status);
+        }
+        let request = RequestHead { method: &self.request.method, fields: &self.request.fields };
+        let admitted = storable::admit(request, response, &self.route.settings.cache, exchange)?;
+        let bytes_max = self.gateway.cache.object_bytes_max();
+        // Of what does not say its length, as much as is kept at most.
+        let bytes = body.size_hint().exact().unwrap_or(bytes_max);
+        let place = if bytes > bytes_max { None } else { self.gateway.room.place(bytes) };
+        Ok((admitted, place.ok_or(NoStoreReason::TooLarge)?))
+    }
+}
