@@ -148,22 +148,23 @@ impl Growing {
         self.lock().kept
     }
 
-    /// A reader from the beginning.
-    ///
-    /// # Errors
-    /// [`Cut`]: the body is aborted, or its beginning is gone.
-    pub fn reader(self: &Arc<Self>) -> Result<Reader, Cut> {
+    /// A reader from the beginning; `None` once that is gone. Of an aborted body it reads that it is broken.
+    #[must_use]
+    pub fn reader(self: &Arc<Self>) -> Option<Reader> {
         let mut inner = self.lock();
-        if inner.end == End::Aborted {
-            return Err(Cut::Aborted);
-        }
         if inner.start > 0 {
-            return Err(Cut::TooSlow);
+            return None;
         }
         let slot = inner.take_slot();
         drop(inner);
         self.moved.notify_waiters();
-        Ok(Reader::new(self, slot))
+        Some(Reader::new(self, slot))
+    }
+
+    /// Whether it is broken: for those who waited for it, and nobody else.
+    #[must_use]
+    pub fn is_aborted(&self) -> bool {
+        self.lock().end == End::Aborted
     }
 
     /// Adds a chunk; where the window is full, waits for the fastest reader, and a little for the others.

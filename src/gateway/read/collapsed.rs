@@ -2,7 +2,6 @@
 
 use super::{Wanted, fill, hit, is_joinable};
 use crate::cache::collapse::{Follower, Joined, Landed, Lane, Lead, Role, Turn};
-use crate::cache::growing::Cut;
 use crate::cache::rules::reuse::{Demand, Failure, Verdict, assess, demand, insists};
 use crate::cache::rules::vary;
 use crate::cache::{Lookup, StoredResponse};
@@ -132,7 +131,7 @@ impl Wanted<'_> {
                 return Ok(self.validated(&stored, Stored::No(why), &part));
             }
             (Landing::SharedOnce(shared), part @ Part::Leader(_)) => {
-                return self.shared(&shared, follower, &part);
+                return Ok(self.shared(&shared, follower, &part));
             }
             (landing, part) => (landing, part),
         };
@@ -148,7 +147,7 @@ impl Wanted<'_> {
         match landing {
             Landing::Failed(failure) => self.failed(failure),
             Landing::Validated(stored) => Ok(self.validated(&stored, Stored::Yes, part)),
-            Landing::Shared(shared) => self.shared(&shared, follower, part),
+            Landing::Shared(shared) => Ok(self.shared(&shared, follower, part)),
             Landing::ValidatedOnce(..) | Landing::SharedOnce(_) | Landing::Alone => Ok(Outcome::Alone),
         }
     }
@@ -198,35 +197,29 @@ impl Wanted<'_> {
         answer.map_or(Outcome::Alone, |answer| Outcome::Answered(Box::new(part.told(answer))))
     }
 
-    fn shared(
-        &self,
-        shared: &Shared,
-        interest: Follower<Landing>,
-        part: &Part,
-    ) -> Result<Outcome, GatewayError> {
+    fn shared(&self, shared: &Shared, interest: Follower<Landing>, part: &Part) -> Outcome {
         if !vary::matches(&shared.head.selecting_fields, &self.request.fields) {
-            return Ok(self.own_lane(&shared.head));
+            return self.own_lane(&shared.head);
         }
         let now = self.gateway.clock.now();
         if interest.joined() == Joined::AfterLanding && assess(&shared.head, now) != Verdict::Fresh {
-            return Ok(Outcome::Alone);
+            return Outcome::Alone;
         }
         if let Some(failure) = Failure::of_status(shared.head.status)
             && let Some(answer) = self.stale_answer(failure, Trouble::Answered(shared.head.status))
         {
-            return Ok(Outcome::Answered(Box::new(answer)));
+            return Outcome::Answered(Box::new(answer));
         }
         let status = self.forwarded_status(shared.head.status, shared.stored, part);
-        let reader = match (shared.body.reader(), interest.joined()) {
-            (Ok(reader), _) => reader,
-            // The source had begun to answer: it is not asked again for those who waited for that.
-            (Err(Cut::Aborted), Joined::BeforeLanding) => return self.failed(SourceFailure::Terminated),
-            // Who came late, or too late for the beginning, finds another flight.
-            (Err(Cut::Aborted | Cut::TooSlow), _) => return Ok(Outcome::Gone),
-        };
+        // Who waited for it is told that it broke off; who came late, or too late for the beginning, finds
+        // another flight.
+        if interest.joined() == Joined::AfterLanding && shared.body.is_aborted() {
+            return Outcome::Gone;
+        }
+        let Some(reader) = shared.body.reader() else { return Outcome::Gone };
         let body = Body::growing(reader, shared.length, interest);
         let answer = reply::growing(shared, self.request, body, now, status);
-        Ok(Outcome::Answered(Box::new(part.told(answer))))
+        Outcome::Answered(Box::new(part.told(answer)))
     }
 
     async fn private(&self, leader: Leader) -> Outcome {

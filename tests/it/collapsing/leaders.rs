@@ -31,7 +31,9 @@ async fn asked(gateway: &Gateway, clients: usize) -> Vec<Answer> {
 async fn where_no_head_comes_for_long_one_follower_leads_too_and_serves_everybody() {
     let (source, never) = (ScriptedSource::start().await, Gate::closed());
     in_turn(&source, "/a", &[never], numbered);
-    let gateway = gateway_for(&source, "").await;
+    // So long that it is not the source's deadline that ends the first forward.
+    let text = format!("{}timeout = \"50s\"\n{EVERYTHING}", source.table());
+    let gateway = Setup::new(text).start().await;
     let answers = asked(&gateway, 20).await;
     assert!(answers.iter().all(|answer| (answer.status, answer.text().as_str()) == (200, "answer 1")));
     assert_eq!(source.count("/a"), 2);
