@@ -108,6 +108,13 @@ impl Transport {
         Arc::clone(&self.interims)
     }
 
+    /// The socket, and what has come on it behind the request whose answer switched to another protocol:
+    /// from here on there is no gate. `None` where not all of that request and its answer has passed.
+    pub(crate) fn into_tunnel(self) -> Option<(TcpStream, Bytes)> {
+        let is_between = self.passed == 0 && self.unfinished.is_empty();
+        is_between.then(|| (self.stream, self.arrived.freeze()))
+    }
+
     /// Bytes have come on an idle connection: a head begins.
     fn head_begins(&mut self) {
         if self.phase == Phase::Idle && self.gate.is_some() {
