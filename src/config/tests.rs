@@ -58,6 +58,8 @@ host = "API.example.com:80"
 methods = ["GET", "POST"]
 strip = "/%61pi"
 body = "1GiB"
+upgrade = ["WebSocket"]
+timeout = "90s"
 invalidates = ["/items", "/lists/*", "tag:items"]
 [route.cache]
 ttl = "60s"
@@ -92,6 +94,11 @@ hosts = ["Gateway.example"]
     assert_eq!(route.methods, Some(vec![http::Method::GET, http::Method::POST]));
     assert_eq!(route.strip.as_deref(), Some("/api"));
     assert_eq!(route.body_bytes, Some(1 << 30));
+    assert_eq!(route.upgrade, [crate::source::Protocol::parse("websocket").unwrap()]);
+    assert_eq!(
+        (route.timeout, settings.sources[0].timeout),
+        (Some(Duration::from_secs(90)), Duration::from_secs(15))
+    );
     let [path, prefix, tag] = route.invalidates.as_slice() else { panic!("{:?}", route.invalidates) };
     assert_eq!(*path, gateway::Invalidates::Path("/items".into()));
     assert_eq!(*prefix, gateway::Invalidates::Prefix("/lists/".into()));

@@ -3,33 +3,29 @@
 use super::nothing_is_left;
 use crate::support::{EVERYTHING, Gate, Reply, ScriptedSource, Setup, Step};
 
+/// A gateway's tables: the source's timeout, and that of the route for `/own`.
+fn tables(source: &ScriptedSource, timeout: &str, own: &str) -> String {
+    let route = "[[route]]\nname = \"own\"\npath = \"/own\"\nsource = \"inventory\"";
+    format!("{}timeout = \"{timeout}\"\n{route}\ntimeout = \"{own}\"\n{EVERYTHING}", source.table())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_routes_own_timeout_counts_instead_of_its_sources() {
-    let source = ScriptedSource::start().await;
-    let gate = Gate::closed();
-    for path in ["/long", "/short", "/own"] {
-        source.always(path, Reply::ok("late").after(Step::Wait(gate.clone())));
-    }
-    let route = |name: &str, timeout: &str| {
-        format!(
-            "[[route]]\nname = \"{name}\"\npath = \"/{name}\"\nsource = \"inventory\"\ntimeout = \"{timeout}\"\n"
-        )
-    };
-    let text = format!(
-        "{}timeout = \"1s\"\n{}{}{EVERYTHING}",
-        source.table(),
-        route("long", "30s"),
-        route("short", "100ms")
-    );
-    let gateway = Setup::new(text).start().await;
-    let (long, own) = tokio::join!(gateway.get("/long"), async {
-        // The order of the two tells which time counted.
-        let (short, own) = tokio::join!(gateway.get("/short"), gateway.get("/own"));
-        short.assert_problem(504);
-        gate.open();
-        own
-    });
-    own.assert_problem(504);
-    assert_eq!((long.status, long.text().as_str()), (200, "late"));
+    let (source, gate) = (ScriptedSource::start().await, Gate::closed());
+    source.always("*", Reply::ok("late").after(Step::Wait(gate.clone())));
+
+    // A shorter one: the test would not wait for the source's.
+    let gateway = Setup::new(tables(&source, "60s", "100ms")).start().await;
+    gateway.get("/own").await.assert_problem(504);
+    nothing_is_left(&gateway).await;
+
+    // A longer one: it outlasts the source's.
+    let gateway = Setup::new(tables(&source, "100ms", "30s")).start().await;
+    let own = tokio::spawn(crate::support::Ask::get("/own").send(gateway.public));
+    source.wait_for("/own", 2).await;
+    gateway.get("/other").await.assert_problem(504);
+    gate.open();
+    let own = own.await.expect("done").expect("an answer");
+    assert_eq!((own.status, own.text().as_str()), (200, "late"));
     nothing_is_left(&gateway).await;
 }
