@@ -439,9 +439,12 @@ mod tests {
         transport.arrived = BytesMut::from(
             &b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nGET /early HTTP/1.1\r\n\r\n"[..],
         );
-        let under_way = transport.activity().begin();
+        let activity = transport.activity();
+        let under_way = activity.begin();
         let (upgrades, mut upgrade) = tokio::sync::mpsc::channel(1);
         let service = hyper::service::service_fn(move |mut request| {
+            // The answer's own part, which ends as soon as hyper has it.
+            drop(activity.begin());
             upgrades.try_send(hyper::upgrade::on(&mut request)).unwrap();
             let mut answer = http::Response::new(body::Body::Empty);
             *answer.status_mut() = http::StatusCode::SWITCHING_PROTOCOLS;

@@ -53,8 +53,8 @@ fn longest_timeout(
     source: &crate::source::Settings,
     routes: &[gateway::RouteSettings],
 ) -> (String, Duration) {
-    let routed = routes.iter().filter(|route| route.source == source.name);
-    let longest = routed.filter_map(|route| route.timeout).max().unwrap_or_default();
+    let own = routes.iter().filter(|route| route.source == source.name);
+    let longest = own.filter_map(|route| route.timeout).max().unwrap_or_default();
     (source.name.clone(), longest.max(source.timeout))
 }
 
