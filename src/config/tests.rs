@@ -58,6 +58,8 @@ host = "API.example.com:80"
 methods = ["GET", "POST"]
 strip = "/%61pi"
 body = "1GiB"
+upgrade = ["WebSocket"]
+timeout = "90s"
 invalidates = ["/items", "/lists/*", "tag:items"]
 [route.cache]
 ttl = "60s"
@@ -92,6 +94,11 @@ hosts = ["Gateway.example"]
     assert_eq!(route.methods, Some(vec![http::Method::GET, http::Method::POST]));
     assert_eq!(route.strip.as_deref(), Some("/api"));
     assert_eq!(route.body_bytes, Some(1 << 30));
+    assert_eq!(route.upgrade, [crate::source::Protocol::parse("websocket").unwrap()]);
+    assert_eq!(
+        (route.timeout, settings.sources[0].timeout),
+        (Some(Duration::from_secs(90)), Duration::from_secs(15))
+    );
     let [path, prefix, tag] = route.invalidates.as_slice() else { panic!("{:?}", route.invalidates) };
     assert_eq!(*path, gateway::Invalidates::Path("/items".into()));
     assert_eq!(*prefix, gateway::Invalidates::Prefix("/lists/".into()));
@@ -298,7 +305,11 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ("[[route]]", "methods = [\"get\"]", "route[0].methods[0]", "capital"),
     ("[[route]]", "methods = [\"A B\"]", "route[0].methods[0]", "no method"),
     ("[[route]]", "methods = [\"TRACE\"]", "route[0].methods[0]", "never forwarded"),
-    ("[[route]]", "upgrade = [\"websocket\"]", "route[0].upgrade[0]", "not supported yet"),
+    ("[[route]]", "upgrade = [\"web socket\"]", "route[0].upgrade[0]", "no name of a protocol"),
+    ("[[route]]", "upgrade = [\"a\", \"h2c\"]", "route[0].upgrade[1]", "past the gateway"),
+    ("[[route]]", "upgrade = [\"a\", \"A\"]", "route[0].upgrade[1]", "there twice"),
+    ("[[route]]", "timeout = \"0s\"", "route[0].timeout", "longer than zero"),
+    ("[[route]]", "timeout = 5", "route[0].timeout", "text in quotes"),
     ("[[route]]", "strip = \"api\"", "route[0].strip", "single /"),
     ("[[route]]", "body = \"x\"", "route[0].body", "no size"),
     ("[[route]]", "invalidates = [\"items\"]", "route[0].invalidates[0]", "single /"),

@@ -108,6 +108,13 @@ impl Transport {
         Arc::clone(&self.interims)
     }
 
+    /// The socket, and what has come on it behind the request whose answer switched to another protocol:
+    /// from here on there is no gate. `None` where not all of that request and its answer has passed.
+    pub(crate) fn into_tunnel(self) -> Option<(TcpStream, Bytes)> {
+        let is_between = self.passed == 0 && self.unfinished.is_empty();
+        is_between.then(|| (self.stream, self.arrived.freeze()))
+    }
+
     /// Bytes have come on an idle connection: a head begins.
     fn head_begins(&mut self) {
         if self.phase == Phase::Idle && self.gate.is_some() {
@@ -397,6 +404,9 @@ mod tests {
         assert_eq!(problem["status"], 408);
     }
 
+    const FILL: &str = "...................................................................................................\
+                        ...................................................................................................";
+
     /// A connection whose client has small buffers, and the client's end of it.
     async fn narrow() -> (Transport, TcpStream) {
         let listening = TcpSocket::new_v4().unwrap();
@@ -419,6 +429,52 @@ mod tests {
         let arrived = BytesMut::from(&b"GET"[..]);
         let transport = Transport::new(stream, arrived, Protocol::Http1, limits, Instant::now());
         (transport, listener.accept().await.unwrap().0)
+    }
+
+    /// While a request counts as under way, nothing behind it is read as HTTP, though its 101 is with the
+    /// system in part only; then the bytes are the other protocol's.
+    #[tokio::test]
+    async fn rfc9110_7_8_what_is_behind_an_upgrade_never_passes_the_gate() {
+        let (mut transport, mut client) = narrow().await;
+        transport.arrived = BytesMut::from(
+            &b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nGET /early HTTP/1.1\r\n\r\n"[..],
+        );
+        let activity = transport.activity();
+        let under_way = activity.begin();
+        let (upgrades, mut upgrade) = tokio::sync::mpsc::channel(1);
+        let service = hyper::service::service_fn(move |mut request| {
+            // The answer's own part, which ends as soon as hyper has it.
+            drop(activity.begin());
+            upgrades.try_send(hyper::upgrade::on(&mut request)).unwrap();
+            let mut answer = http::Response::new(body::Body::Empty);
+            *answer.status_mut() = http::StatusCode::SWITCHING_PROTOCOLS;
+            for _ in 0..100 {
+                answer.headers_mut().append("fill", http::HeaderValue::from_static(FILL));
+            }
+            std::future::ready(Ok::<_, std::convert::Infallible>(answer))
+        });
+        let io = hyper_util::rt::TokioIo::new(transport);
+        let mut serving = Box::pin(
+            hyper::server::conn::http1::Builder::new().serve_connection(io, service).with_upgrades(),
+        );
+        for _ in 0..10 {
+            assert!(serving.as_mut().now_or_never().is_none(), "the client takes nothing");
+            tokio::task::yield_now().await;
+        }
+        let reading = tokio::spawn(async move {
+            let mut all = String::new();
+            client.read_to_string(&mut all).await.map(|_| all)
+        });
+        serving.await.unwrap();
+        let parts = upgrade.recv().await.unwrap().await.unwrap();
+        let parts = parts.downcast::<hyper_util::rt::TokioIo<Transport>>().unwrap();
+        assert_eq!(parts.read_buf, "");
+        let (stream, first) = parts.io.into_inner().into_tunnel().unwrap();
+        assert_eq!(first, "GET /early HTTP/1.1\r\n\r\n");
+        drop((stream, under_way));
+        let all = reading.await.unwrap().unwrap();
+        assert_eq!((all.matches("HTTP/1.1").count(), all.matches(FILL).count()), (1, 100));
+        assert!(all.ends_with("\r\n\r\n"));
     }
 
     /// Nothing that hyper writes comes into the middle of an interim response, however little the client takes.

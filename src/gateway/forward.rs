@@ -10,10 +10,12 @@ use super::trailers::{self, Welcome};
 use crate::cache::rules::hop_by_hop::{self, CDN_LOOP};
 use crate::cache::rules::vary::folded_accept_encoding;
 use crate::cache::rules::{ForwardReason, tags, validation};
-use crate::source::{Held, HostSent, OnInterim, RequestBody, Source, SourceBody, SourceError, Upload};
+use crate::source::{
+    Asks, Held, HostSent, OnInterim, Protocol, RequestBody, Source, SourceBody, SourceError, Timeout, Upload,
+};
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, VIA,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, Version};
 
@@ -50,6 +52,8 @@ pub(crate) struct Head {
     pub announced: Option<HeaderValue>,
     /// The content, where all of it is held.
     pub held: Option<Bytes>,
+    /// What the connection is asked to be switched to.
+    pub upgrade: Option<Protocol>,
 }
 
 /// Builds the head that a source gets for a client's request.
@@ -97,6 +101,7 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
         trailers,
         announced,
         held: request.content.held(),
+        upgrade: None,
     }
 }
 
@@ -171,7 +176,15 @@ pub(crate) async fn send(
     }
     if head.trailers == Welcome::Yes {
         request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
-        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("te"));
+        request.headers_mut().append(CONNECTION, HeaderValue::from_static("te"));
+    }
+    if let Some(protocol) = head.upgrade {
+        request.headers_mut().append(CONNECTION, HeaderValue::from_static("upgrade"));
+        request.headers_mut().insert(UPGRADE, protocol.value());
+        request.extensions_mut().insert(Asks(protocol));
+    }
+    if let Some(timeout) = route.settings.timeout {
+        request.extensions_mut().insert(Timeout(timeout));
     }
     if let Some(interim) = head.interim {
         let told = OnInterim::new(move |status, fields| interim.tell(status, fields));

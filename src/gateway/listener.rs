@@ -1,16 +1,21 @@
 //! The accept loop: which protocol is spoken, how many connections there may be, and how they end.
 
-use super::activity::Answering;
+use super::activity::{Activity, Answering};
+use super::body::Body;
+use super::cache_status::CacheStatus;
 use super::connection::{Protocol, Transport, raw_answer};
 use super::pipeline;
+use super::problem::GatewayError;
 use super::request::Peer;
 use super::strict::Refusal;
+use super::tunnel::{Follows, Opened};
 use super::{Gateway, Limits};
 use bytes::BytesMut;
-use http::HeaderValue;
 use http::header::CONNECTION;
+use http::{HeaderValue, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
@@ -126,21 +131,24 @@ async fn connection(
     let Some((protocol, read_ahead)) = sniffed else { return Ok(()) };
     let transport = Transport::new(stream, read_ahead, protocol, limits, accepted_at);
     let (activity, interims) = (transport.activity(), transport.interims());
+    let follows = Follows::default();
     let service = service_fn({
-        let (activity, stopping) = (Arc::clone(&activity), stop.clone());
-        move |request: http::Request<Incoming>| {
+        let (activity, stopping, follows) = (Arc::clone(&activity), stop.clone(), follows.clone());
+        move |mut request: http::Request<Incoming>| {
             let under_way = activity.begin();
+            let client = hyper::upgrade::on(&mut request);
             let interim = (protocol == Protocol::Http1).then(|| interims.begin(activity.begun()));
             let answer = pipeline::answer(Arc::clone(&gateway), peer, request, interim.clone());
-            let stopping = stopping.clone();
+            let (activity, stopping, follows) = (Arc::clone(&activity), stopping.clone(), follows.clone());
             async move {
                 let mut answer = answer.await;
                 if let Some(interim) = interim {
                     interim.finish().await;
                 }
                 if protocol == Protocol::Http1 && stopping.is_cancelled() {
-                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    answer = last(answer);
                 }
+                leave_tunnel(&mut answer, client, &activity, &follows);
                 Ok::<_, Infallible>(answer.map(|body| Answering::new(body, under_way)))
             }
         }
@@ -154,12 +162,16 @@ async fn connection(
     };
     match protocol {
         Protocol::Http1 => {
-            let mut serving = pin!(http1(&limits).serve_connection(io, service));
+            let mut serving = pin!(http1(&limits).serve_connection(io, service).with_upgrades());
             tokio::select! {
-                ended = serving.as_mut() => return Ok(ended?),
-                () = ending => serving.as_mut().graceful_shutdown(),
+                ended = serving.as_mut() => ended?,
+                () = ending => {
+                    serving.as_mut().graceful_shutdown();
+                    serving.await?;
+                }
             }
-            Ok(serving.await?)
+            follows.relay().await;
+            Ok(())
         }
         Protocol::Http2 => {
             let mut serving = pin!(http2(&limits).serve_connection(io, service));
@@ -172,6 +184,24 @@ async fn connection(
             serving.as_mut().graceful_shutdown();
             Ok(serving.await?)
         }
+    }
+}
+
+/// The last answer of a connection; a tunnel would not last.
+fn last(mut answer: Response<Body>) -> Response<Body> {
+    if Opened::of(&mut answer).is_some() {
+        answer = GatewayError::Stopping.into_response();
+        CacheStatus::Own.append_to(answer.headers_mut());
+    }
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+/// Leaves the tunnel that an answer opens to its connection. Its request stays under way: until the answer
+/// is written, nothing behind it passes the gate.
+fn leave_tunnel(answer: &mut Response<Body>, client: OnUpgrade, activity: &Arc<Activity>, follows: &Follows) {
+    if let Some(source) = Opened::of(answer) {
+        follows.set(client, source, activity.begin());
     }
 }
 

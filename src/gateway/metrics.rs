@@ -1,9 +1,10 @@
 //! A route's metric handles, made once: a request adds to them and looks nothing up.
 
 use super::cache_status::{CacheStatus, LABELS, Unwaited};
+use super::tunnel::End;
 use crate::cache::rules::ForwardReason;
 use crate::telemetry::metrics as names;
-use metrics::{Counter, counter};
+use metrics::{Counter, Gauge, counter, gauge};
 
 /// Every reason to forward, in the order of the enum.
 const REASONS: [ForwardReason; 8] = [
@@ -25,6 +26,8 @@ pub(crate) struct RouteMetrics {
     timed_out: Counter,
     crowded: Counter,
     extra_leaders: Counter,
+    tunnels: Gauge,
+    tunnels_ended: [Counter; End::ALL.len()],
 }
 
 impl RouteMetrics {
@@ -41,6 +44,9 @@ impl RouteMetrics {
             timed_out: unwaited(&route, Unwaited::Timeout),
             crowded: unwaited(&route, Unwaited::Crowded),
             extra_leaders: counter!(names::EXTRA_LEADERS, "source" => source.clone()),
+            tunnels: gauge!(names::TUNNELS, "route" => route.clone()),
+            tunnels_ended: End::ALL
+                .map(|end| counter!(names::TUNNELS_ENDED, "route" => route.clone(), "end" => end.as_str())),
         }
     }
 
@@ -65,6 +71,19 @@ impl RouteMetrics {
     /// A follower stepped in.
     pub(crate) fn stepped_in(&self) {
         self.extra_leaders.increment(1);
+    }
+
+    /// A tunnel opens.
+    pub(crate) fn tunnel_opens(&self) {
+        self.tunnels.increment(1.0);
+    }
+
+    /// A tunnel has ended.
+    pub(crate) fn tunnel_ends(&self, end: End) {
+        self.tunnels.decrement(1.0);
+        if let Some(counter) = self.tunnels_ended.get(end as usize) {
+            counter.increment(1);
+        }
     }
 
     /// The source was asked.

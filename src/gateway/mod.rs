@@ -33,6 +33,8 @@ mod settings;
 mod state;
 mod strict;
 mod trailers;
+mod tunnel;
+mod upgrade;
 mod write;
 mod written;
 

@@ -9,7 +9,7 @@ use super::reply::Answer;
 use super::request::{Peer, Request, RequestId, X_REQUEST_ID};
 use super::route::{Action, Route};
 use super::trailers::Welcome;
-use super::{Gateway, forward, proxy_status, query, read, relay, strict, write};
+use super::{Gateway, forward, proxy_status, query, read, relay, strict, upgrade, write};
 use crate::clock::Timestamp;
 use crate::rate_limit::{Fields, Stage};
 use crate::telemetry::metrics as names;
@@ -69,6 +69,7 @@ async fn way(
         return Ok(max_forwards::answer(route.settings.methods.as_deref()));
     }
     match route.action(&request) {
+        Action::Upgrade(protocol) => upgrade::answer(route, request, protocol, now).await,
         Action::Reuse => read::answer(gateway, route, request, now).await,
         Action::Query => query::answer(gateway, route, request, now).await,
         Action::Relay(reason) => relay::alone(route, request, reason, now).await,

@@ -48,6 +48,9 @@ pub(crate) enum GatewayError {
     /// Another request's forward was waited for, to no avail.
     #[error("{}", .0.as_str())]
     Unwaited(Unwaited),
+    /// The gateway stops: a tunnel would not last.
+    #[error("stopping")]
+    Stopping,
     #[error("a fault of the gateway's own")]
     Panicked,
 }
@@ -198,7 +201,8 @@ impl GatewayError {
             Self::Record(RecordError::Full) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Record(RecordError::Unavailable | RecordError::KeyBusy)
             | Self::Overloaded
-            | Self::Unwaited(_) => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::Unwaited(_)
+            | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::Record(RecordError::Undecided) | Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -225,6 +229,7 @@ impl GatewayError {
             Self::OnlyIfCached
             | Self::Overloaded
             | Self::Unwaited(_)
+            | Self::Stopping
             | Self::Record(RecordError::KeyBusy) => "proxy_internal_response",
             Self::Record(RecordError::Full | RecordError::Unavailable | RecordError::Undecided)
             | Self::Panicked => "proxy_internal_error",
@@ -236,6 +241,7 @@ impl GatewayError {
             Self::Quota(_) => "https://iana.org/assignments/http-problem-types#quota-exceeded",
             Self::Overloaded
             | Self::Unwaited(_)
+            | Self::Stopping
             | Self::Source(SourceFailure::Busy | SourceFailure::Open(_), _)
             | Self::Record(RecordError::KeyBusy) => {
                 "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
@@ -264,6 +270,7 @@ impl GatewayError {
             Self::Overloaded => "this waited for too long; try again".into(),
             Self::Unwaited(Unwaited::Timeout) => "another request's forward of this takes too long".into(),
             Self::Unwaited(Unwaited::Crowded) => "too many requests are waiting for this; try again".into(),
+            Self::Stopping => "this gateway stops; try again".into(),
             Self::Panicked => "the gateway met a fault of its own; the log tells more".into(),
         }
     }
@@ -275,6 +282,7 @@ impl GatewayError {
             Self::Record(_)
             | Self::Overloaded
             | Self::Unwaited(_)
+            | Self::Stopping
             | Self::Source(SourceFailure::Busy | SourceFailure::Open(_), _)
             | Self::Refused(Refusal::Connections) => Some(RETRY_AFTER_SECONDS),
             _ => None,

@@ -1,6 +1,7 @@
 //! What the public side is built from.
 
 use super::route::PathPattern;
+use crate::source::Protocol;
 use crate::{cache, rate_limit, sync};
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -55,6 +56,10 @@ pub struct RouteSettings {
     pub path: PathPattern,
     /// Its methods; `None`: all.
     pub methods: Option<Vec<http::Method>>,
+    /// Upgrades that are passed on.
+    pub upgrade: Vec<Protocol>,
+    /// Until the head of the answer; `None`: the source's `timeout`.
+    pub timeout: Option<Duration>,
     /// Taken off the path before it is forwarded.
     pub strip: Option<String>,
     /// The largest body; `None`: the server's bound.

@@ -48,12 +48,17 @@ pub struct SourceBody {
     /// Set while a part is waited for.
     deadline: Option<Pin<Box<Sleep>>>,
     /// Until it has ended, the request is under way.
-    _place: (Place, Load),
+    place: (Place, Load),
 }
 
 impl SourceBody {
     pub(super) fn new(incoming: Incoming, idle: Duration, place: (Place, Load)) -> Self {
-        Self { incoming, idle, deadline: None, _place: place }
+        Self { incoming, idle, deadline: None, place }
+    }
+
+    /// What a connection holds on whose 101 this is the body: how long it may stand still, and its place.
+    pub(super) fn into_place(self) -> (Duration, (Place, Load)) {
+        (self.idle, self.place)
     }
 }
 

@@ -5,6 +5,7 @@ use super::body::{RequestBody, empty, full};
 use super::ejection::Risk;
 use super::retry::Kind;
 use super::settings::HostSent;
+use super::switch::Asks;
 use bytes::Bytes;
 use http::header::HOST;
 use http::uri::PathAndQuery;
@@ -26,6 +27,15 @@ pub(super) struct Draft {
     fields: HeaderMap,
     extensions: Extensions,
     content: Content,
+}
+
+/// Which connection a request goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// Any that is free: it is free for others afterwards.
+    Shared,
+    /// One of its own, from which others get nothing: another protocol may be spoken on it.
+    Own,
 }
 
 enum Content {
@@ -56,13 +66,18 @@ impl Draft {
 
     /// What may be done with it now.
     pub(super) fn kind(&self) -> Kind {
-        let is_safe = matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::QUERY);
+        let is_safe = self.line() == Line::Shared
+            && matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::QUERY);
         match &self.content {
             Content::None | Content::Held(_) if is_safe => Kind::Safe,
             Content::None | Content::Held(_) => Kind::Untouched,
             Content::Streams(slot) if is_there(slot) => Kind::Untouched,
             Content::Streams(_) => Kind::Spent,
         }
+    }
+
+    pub(super) fn line(&self) -> Line {
+        if self.extensions.get::<Asks>().is_some() { Line::Own } else { Line::Shared }
     }
 
     pub(super) fn risk(&self) -> Risk {
@@ -171,6 +186,14 @@ mod tests {
         ] {
             assert_eq!(draft(method.clone(), body, held).kind(), kind, "{method} {held:?}");
         }
+    }
+
+    #[test]
+    fn what_asks_for_another_protocol_is_never_repeated_and_goes_on_its_own_connection() {
+        let mut request = Request::new(empty());
+        request.extensions_mut().insert(Asks(crate::source::Protocol::parse("websocket").unwrap()));
+        let draft = Draft::new(request);
+        assert_eq!((draft.kind(), draft.line()), (Kind::Untouched, Line::Own));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::ejection::{Outage, Report};
 use super::error::SourceError;
 use super::retry::Progress;
 use super::strictness;
+use super::switch::Asks;
 use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -109,6 +110,7 @@ pub(super) async fn exchange(
     patience: Patience,
 ) -> Result<Response<Incoming>, Failed> {
     let flood = bound_interim(&mut request);
+    let asks = request.extensions_mut().remove::<Asks>();
     let answer = client.request(request);
     tokio::pin!(answer);
     let mut deadline = patience.deadline;
@@ -121,7 +123,7 @@ pub(super) async fn exchange(
             Ok(Ok(mut response)) => {
                 let uses = response.extensions_mut().remove::<Uses>().unwrap_or_default();
                 uses.count();
-                return match strictness::check(&response) {
+                return match strictness::check(&response, asks.as_ref()) {
                     Ok(()) => Ok(response),
                     Err(error) => {
                         // Before the answer is dropped: its connection could be idle at once.

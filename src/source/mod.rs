@@ -22,6 +22,7 @@ mod places;
 mod retry;
 mod settings;
 mod strictness;
+mod switch;
 mod usual;
 
 pub use body::{BodyError, RequestBody, SourceBody, Upload, empty, full};
@@ -30,6 +31,7 @@ pub use ejection::{ADDRESSES_MAX, Outage};
 pub use error::SourceError;
 pub use exchange::OnInterim;
 pub use settings::{HealthSettings, HostSent, Settings};
+pub use switch::{Asks, Protocol, ProtocolError, Tunnel};
 
 use crate::clock::Clock;
 use crate::target::{Scheme, Target};
@@ -37,7 +39,7 @@ use crate::telemetry::metrics as names;
 use address::Load;
 use addresses::Addresses;
 use connector::Connector;
-use draft::Draft;
+use draft::{Draft, Line};
 use ejection::{Set, Then};
 use exchange::{Failed, Patience};
 use health::Check;
@@ -60,12 +62,19 @@ pub struct Source {
     settings: Settings,
     addresses: Addresses,
     client: Client<Connector, RequestBody>,
+    /// Connects anew for each request, and keeps no connection.
+    unpooled: Client<Connector, RequestBody>,
     places: Places,
     budget: Budget,
     counted: Counted,
     usual: Usual,
     clock: Clock,
 }
+
+/// How long a request may take until the head of its answer, instead of the source's `timeout`: an
+/// extension of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeout(pub Duration);
 
 /// Metric handles, made once.
 #[derive(Debug)]
@@ -105,18 +114,21 @@ impl Source {
     /// Prepares a source; connects to nothing yet.
     #[must_use]
     pub fn new(settings: Settings, clock: Clock) -> Arc<Self> {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(settings.idle_timeout)
-            .pool_max_idle_per_host(settings.concurrency)
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .http1_max_buf_size(strictness::HEAD_BYTES_MAX)
-            .http1_max_headers(strictness::FIELDS_MAX)
-            .set_host(false)
-            .build(Connector::new(settings.connect_timeout));
+        let client = |idle_connections_max: usize| {
+            Client::builder(TokioExecutor::new())
+                .pool_idle_timeout(settings.idle_timeout)
+                .pool_max_idle_per_host(idle_connections_max)
+                .pool_timer(TokioTimer::new())
+                .timer(TokioTimer::new())
+                .http1_max_buf_size(strictness::HEAD_BYTES_MAX)
+                .http1_max_headers(strictness::FIELDS_MAX)
+                .set_host(false)
+                .build(Connector::new(settings.connect_timeout))
+        };
         Arc::new(Self {
             addresses: Addresses::new(&settings.name, &settings.urls, clock.clone()),
-            client,
+            client: client(settings.concurrency),
+            unpooled: client(0),
             places: Places::new(&settings.name, settings.concurrency),
             budget: Budget::default(),
             counted: Counted::new(&settings.name),
@@ -196,8 +208,8 @@ impl Source {
         addresses.map(|address| (address.scheme(), address.authority().to_owned()))
     }
 
-    /// Sends a request and waits for the head of the answer, all within the source's `timeout`: for a
-    /// place, a connection, retries and the head; while content still moves toward the source the time
+    /// Sends a request and waits for the head of the answer, all within the source's `timeout` or the
+    /// request's own ([`Timeout`]): for a place, a connection, retries and the head; while content still moves toward the source the time
     /// begins anew. The request's URI is a path and query ([`Source::uri`]). A safe request whose
     /// pooled connection closes before any byte of an answer is sent once more (RFC 9110 9.2.2,
     /// RFC 9112 9.3.1); beyond that `retry` says what is sent again.
@@ -209,14 +221,16 @@ impl Source {
         request: Request<RequestBody>,
         upload: Option<&Upload>,
     ) -> Result<Response<SourceBody>, SourceError> {
-        let deadline = Instant::now() + self.settings.timeout;
+        let own = request.extensions().get::<Timeout>();
+        let timeout = own.map_or(self.settings.timeout, |Timeout(own)| *own);
+        let deadline = Instant::now() + timeout;
         if let Some(outage) = self.addresses.refusal() {
             self.counted.open.increment(1);
             return Err(SourceError::Open(outage));
         }
         let place = self.places.take(deadline).await.inspect_err(|_| self.counted.busy.increment(1))?;
         let sent_at = self.clock.now();
-        let patience = Patience { deadline, timeout: self.settings.timeout };
+        let patience = Patience { deadline, timeout };
         let (response, load) = self.tried(&Draft::new(request), upload, patience).await?;
         let took = self.clock.now().since(sent_at);
         self.counted.head_seconds.record(took);
@@ -242,7 +256,11 @@ impl Source {
             let request = draft.request(&visit.address, &self.settings.host);
             let request = request.ok_or(SourceError::Unsayable)?;
             tries.addresses = tries.addresses.with(visit.number);
-            match exchange::exchange(&self.client, request, upload, patience).await {
+            let client = match draft.line() {
+                Line::Shared => &self.client,
+                Line::Own => &self.unpooled,
+            };
+            match exchange::exchange(client, request, upload, patience).await {
                 Ok(response) => {
                     let load = visit.ended(exchange::report(response.status()), Then::Over);
                     return Ok((response, load));

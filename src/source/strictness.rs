@@ -2,6 +2,7 @@
 //! another way (RFC 9112 6.3).
 
 use super::error::SourceError;
+use super::switch::Asks;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
@@ -11,23 +12,32 @@ pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// The most field lines of an answer.
 pub(super) const FIELDS_MAX: usize = 200;
 
-/// Whether a head may be used.
+/// Whether a head may be used as the answer to a request that asked so.
 ///
 /// # Errors
 /// [`SourceError::Switched`], [`SourceError::HeadTooLarge`], [`SourceError::Framing`]
-pub(super) fn check<B>(response: &Response<B>) -> Result<(), SourceError> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+pub(super) fn check<B>(response: &Response<B>, asks: Option<&Asks>) -> Result<(), SourceError> {
+    let fields = response.headers();
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let as_asked = |Asks(protocol): &Asks| protocol.is_switched_to(response.version(), fields);
+    if switches && !asks.is_some_and(as_asked) {
         return Err(SourceError::Switched);
     }
-    if head_bytes(response.headers()) > HEAD_BYTES_MAX {
+    if head_bytes(fields) > HEAD_BYTES_MAX {
         return Err(SourceError::HeadTooLarge);
     }
-    if is_framed_one_way(response.headers()) { Ok(()) } else { Err(SourceError::Framing) }
+    // A 101 has no content (RFC 9110 8.6, RFC 9112 6.1): what stands behind it belongs to the other protocol.
+    let is_sound = if switches { is_unframed(fields) } else { is_framed_one_way(fields) };
+    if is_sound { Ok(()) } else { Err(SourceError::Framing) }
 }
 
 /// About the bytes of an answer's fields: hyper bounds its buffer, not what it finds in it.
 fn head_bytes(fields: &HeaderMap) -> usize {
     fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+}
+
+fn is_unframed(fields: &HeaderMap) -> bool {
+    !fields.contains_key(CONTENT_LENGTH) && !fields.contains_key(TRANSFER_ENCODING)
 }
 
 /// At most one length, or `chunked` alone.
@@ -73,7 +83,25 @@ mod tests {
             for (name, value) in fields {
                 response.headers_mut().append(*name, HeaderValue::from_static(value));
             }
-            assert_eq!(check(&response).is_ok(), sound, "{fields:?}");
+            assert_eq!(check(&response, None).is_ok(), sound, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn rfc9110_15_2_2_a_101_is_the_answer_to_what_was_asked_and_has_no_content() {
+        let asks = Asks(crate::source::Protocol::parse("websocket").unwrap());
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        for (name, value) in [("connection", "upgrade"), ("upgrade", "websocket")] {
+            assert!(matches!(check(&response, Some(&asks)), Err(SourceError::Switched)));
+            response.headers_mut().append(name, HeaderValue::from_static(value));
+        }
+        assert!(check(&response, Some(&asks)).is_ok());
+        assert!(matches!(check(&response, None), Err(SourceError::Switched)));
+        for (name, value) in [("content-length", "5"), ("transfer-encoding", "chunked")] {
+            let mut framed = response.clone();
+            framed.headers_mut().append(name, HeaderValue::from_static(value));
+            assert!(matches!(check(&framed, Some(&asks)), Err(SourceError::Framing)), "{name}");
         }
     }
 
@@ -83,6 +111,6 @@ mod tests {
         response
             .headers_mut()
             .insert("x-long", HeaderValue::from_bytes(&vec![b'a'; HEAD_BYTES_MAX]).unwrap());
-        assert!(matches!(check(&response), Err(SourceError::HeadTooLarge)));
+        assert!(matches!(check(&response, None), Err(SourceError::HeadTooLarge)));
     }
 }

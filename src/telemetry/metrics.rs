@@ -50,6 +50,10 @@ pub const VALIDATIONS: &str = "tidegate_background_validations_total";
 pub const QUOTA_DENIED: &str = "tidegate_quota_denied_total";
 /// Connections open on public listeners.
 pub const CONNECTIONS: &str = "tidegate_connections";
+/// Tunnels open, by `route`.
+pub const TUNNELS: &str = "tidegate_tunnels";
+/// Tunnels that ended, by `route` and `end` (closed, broken, idle, cut).
+pub const TUNNELS_ENDED: &str = "tidegate_tunnels_ended_total";
 /// Requests refused before routing, by `reason`.
 pub const REFUSED: &str = "tidegate_refused_total";
 /// Interim responses (1xx) of sources that their client was not sent: over a bound, or it did not read.

@@ -27,5 +27,6 @@ mod reads;
 mod rfc;
 mod source;
 mod support;
+mod upgrade;
 mod validation;
 mod writes;

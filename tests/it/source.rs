@@ -5,6 +5,7 @@ mod addresses;
 mod breaker;
 mod health;
 mod lies;
+mod timeouts;
 
 use crate::support::{EVERYTHING, Gateway, ScriptedSource, Setup, eventually};
 

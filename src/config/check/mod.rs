@@ -16,6 +16,7 @@ use crate::{cache, gateway, sync};
 use scalar::Bound;
 use std::collections::HashSet;
 use std::path::Path;
+use std::time::Duration;
 
 /// Settings of a file; `None` where a fault left nothing to build from.
 pub(super) fn settings(file: &File, base: &Path, report: &mut Report<'_>) -> Option<Settings> {
@@ -35,16 +36,26 @@ pub(super) fn settings(file: &File, base: &Path, report: &mut Report<'_>) -> Opt
     let journal = check.journal();
     let gateway = check.gateway(listen);
     // Every check has run: from here on what is missing has its fault.
-    let (sources, destinations) = (sources?, destinations?);
+    let (sources, destinations, routes) = (sources?, destinations?, routes?);
     let is_synced = file.route.iter().any(|route| route.sync.is_some());
     let sync = is_synced.then(|| sync::Settings {
-        source_timeouts: sources.iter().map(|source| (source.name.clone(), source.timeout)).collect(),
+        source_timeouts: sources.iter().map(|source| longest_timeout(source, &routes)).collect(),
         destinations,
         ..journal
     });
-    let gateway = gateway::Settings { routes: routes?, ..gateway };
+    let gateway = gateway::Settings { routes, ..gateway };
     let redacted = serde_json::to_value(file).ok()?;
     Some(Settings { threads, gateway, admin: admin?, cache, sources, sync, redacted })
+}
+
+/// A source's name, and how long it may act at most on a request of any route.
+fn longest_timeout(
+    source: &crate::source::Settings,
+    routes: &[gateway::RouteSettings],
+) -> (String, Duration) {
+    let own = routes.iter().filter(|route| route.source == source.name);
+    let longest = own.filter_map(|route| route.timeout).max().unwrap_or_default();
+    (source.name.clone(), longest.max(source.timeout))
 }
 
 /// Checks every element, so that the faults of all are found, and gives them if all are sound.

@@ -8,6 +8,7 @@ use crate::config::given::Given;
 use crate::gateway::route::PathPattern;
 use crate::gateway::{Invalidates, RouteSettings};
 use crate::rate_limit::{Mode, QuotaKey, QuotaSettings, Stage};
+use crate::source::Protocol;
 use crate::sync::{self, KeyTemplate};
 use http::{Method, StatusCode};
 use std::num::NonZeroU32;
@@ -22,13 +23,12 @@ impl Check<'_, '_> {
         let invalidates = given.invalidates.iter().map(|given| self.invalidates(given)).collect();
         let names: Vec<&Given<String>> = self.file.source.iter().map(|source| &source.name).collect();
         self.known_name(&given.source, &names, "source");
-        for upgrade in given.upgrade.iter() {
-            self.unsupported(&upgrade.span, "upgrades", "leave upgrade out");
-        }
+        let upgrade = self.upgrade(&given.upgrade);
         self.unique(given.limit.iter().map(|limit| &limit.name), "limit");
         let limits = each(&given.limit, |limit| self.limit(limit));
         let host = given.host.as_ref().map(|host| self.authority(host));
         let methods = given.methods.as_ref().map(|methods| self.methods(methods));
+        let timeout = given.timeout.as_ref().map(|timeout| self.duration(timeout, Bound::Positive));
         let strip = given.strip.as_ref().map(|strip| self.path(strip));
         let body_bytes = given.body.as_ref().map(|body| self.size(body, Bound::ZeroAllowed));
         let cache = self.policy(&given.cache);
@@ -37,6 +37,8 @@ impl Check<'_, '_> {
             name: given.name.to_string(),
             host,
             methods,
+            upgrade,
+            timeout,
             strip,
             body_bytes,
             invalidates,
@@ -95,6 +97,22 @@ impl Check<'_, '_> {
             }
         }
         methods
+    }
+
+    fn upgrade(&mut self, given: &file::Texts) -> Vec<Protocol> {
+        let mut protocols = Vec::with_capacity(given.len());
+        for text in given.iter() {
+            match Protocol::parse(text) {
+                Ok(protocol) if protocols.contains(&protocol) => {
+                    self.report.fault(&text.span, "is there twice", "leave one of them out");
+                }
+                Ok(protocol) => protocols.push(protocol),
+                Err(cause) => {
+                    self.report.fault(&text.span, cause.to_string(), "write one such as \"websocket\"");
+                }
+            }
+        }
+        protocols
     }
 
     fn invalidates(&mut self, given: &Given<String>) -> Invalidates {

@@ -22,6 +22,8 @@ pub(in crate::config) struct Route {
     pub(in crate::config) methods: Option<Texts>,
     /// Upgrades that are passed on; others are forwarded without the upgrade.
     pub(in crate::config) upgrade: Texts,
+    /// Until the head of the answer; left out: the source's timeout.
+    pub(in crate::config) timeout: Option<Text>,
     /// Prefix taken off before forwarding; left out: the path is never rewritten.
     pub(in crate::config) strip: Option<Text>,
     /// The largest body; left out: the server's bound.

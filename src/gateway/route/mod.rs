@@ -11,6 +11,7 @@ use super::metrics::RouteMetrics;
 use super::problem::GatewayError;
 use super::request::Request;
 use super::strict::Refusal;
+use super::upgrade;
 use crate::cache::CacheKey;
 use crate::cache::policy::{RequestDirectives, Storing};
 use crate::cache::rules::cache_control::Directives;
@@ -18,7 +19,7 @@ use crate::cache::rules::key::QueryDigest;
 use crate::cache::rules::{ForwardReason, invalidation, preconditions};
 use crate::clock::Timestamp;
 use crate::rate_limit::{Caller, Fields, Quotas, Stage, Verdict};
-use crate::source::Source;
+use crate::source::{Protocol, Source};
 use crate::target::{Target, TargetError};
 use http::Method;
 use http::header::RANGE;
@@ -37,8 +38,10 @@ pub(crate) struct Route {
 }
 
 /// What becomes of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
+    /// Sent to the source with the upgrade that it asks for.
+    Upgrade(Protocol),
     /// Answered from what is stored, or by a collapsed forward.
     Reuse,
     /// As [`Action::Reuse`], by what its content asks (RFC 10008 2.7).
@@ -54,6 +57,9 @@ pub(crate) enum Action {
 impl Route {
     /// What becomes of a request on this route.
     pub(crate) fn action(&self, request: &Request) -> Action {
+        if let Some(protocol) = upgrade::asked(self, request) {
+            return Action::Upgrade(protocol);
+        }
         let storing = self.settings.cache.storing == Storing::Enabled;
         match request.method {
             Method::GET | Method::HEAD if !storing || !request.content.is_none() => {
