@@ -6,6 +6,7 @@ mod collapsed;
 mod head;
 
 use super::Gateway;
+use super::background;
 use super::cache_status::{CacheStatus, StaleBy, Trouble};
 use super::fill::{BeganBy, Fill};
 use super::forward::{self, Purpose};
@@ -66,28 +67,19 @@ pub(crate) async fn answer_by(
         let mut lookup = gateway.cache.lookup(key, &request.fields, now).await;
         if let Some(asked) = &asked {
             lookup = match as_asked(lookup, asked, now)? {
-                Asked::StaleAccepted(found) => match accepted(&found, &request, now) {
-                    Some(answer) => return Ok(answer),
-                    None => return relay::alone(route, request, ForwardReason::Request, now).await,
-                },
+                Asked::StaleAccepted(found) => return Ok(accepted(&found, &request, now)),
                 Asked::Found(lookup) => lookup,
             };
         }
         let (stale, why) = match lookup {
-            Lookup::Fresh(found) => match hit(&found, &request, now) {
-                Some(answer) => {
-                    super::background::validate_early(gateway, route, key, &request, &found.stored, now);
-                    return Ok(answer);
-                }
-                None => return relay::alone(route, request, ForwardReason::Request, now).await,
-            },
-            Lookup::StaleUsable(found) => match stale_hit(&found, &request, now) {
-                Some(answer) => {
-                    super::background::validate(gateway, route, key, &request, &found.stored);
-                    return Ok(answer);
-                }
-                None => return relay::alone(route, request, ForwardReason::Request, now).await,
-            },
+            Lookup::Fresh(found) => {
+                background::validate_early(gateway, route, key, &request, &found.stored, now);
+                return Ok(hit(&found, &request, now));
+            }
+            Lookup::StaleUsable(found) => {
+                background::validate(gateway, route, key, &request, &found.stored);
+                return Ok(stale_hit(&found, &request, now));
+            }
             Lookup::MustValidate(found, why) => (Some(found.stored), why),
             Lookup::Forward(why) => (None, why),
         };
@@ -137,12 +129,12 @@ async fn for_the_source(
     relay::alone(route, request, reason, now).await
 }
 
-fn hit(found: &Found, request: &Request, now: Timestamp) -> Option<Answer> {
+fn hit(found: &Found, request: &Request, now: Timestamp) -> Answer {
     let status = CacheStatus::Hit { ttl: found.stored.ttl_seconds(now), tier: found.tier };
     reply::stored(&found.stored, request, now, status)
 }
 
-fn stale_hit(found: &Found, request: &Request, now: Timestamp) -> Option<Answer> {
+fn stale_hit(found: &Found, request: &Request, now: Timestamp) -> Answer {
     let ttl = found.stored.ttl_seconds(now).min(0);
     let status = CacheStatus::HitStale { ttl, by: StaleBy::WhileRevalidate };
     reply::stored(&found.stored, request, now, status)
@@ -198,7 +190,7 @@ impl Wanted<'_> {
             return None;
         }
         let status = CacheStatus::StaleIfError { trouble, ttl: stored.ttl_seconds(now).min(0) };
-        reply::stored(stored, self.request, now, status)
+        Some(reply::stored(stored, self.request, now, status))
     }
 }
 

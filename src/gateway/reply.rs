@@ -37,17 +37,15 @@ fn evaluated(stored: &StoredResponse, request: &Request) -> Precondition {
     preconditions::evaluate(&request.fields, head, stored.received_at)
 }
 
-/// Answers with a stored response; `None` where the client's conditions are the source's to decide
-/// (RFC 9110 13.1.1, 13.1.4).
+/// Answers with a stored response. Conditions that only the source can decide on never come here.
 pub(crate) fn stored(
     stored: &StoredResponse,
     request: &Request,
     now: Timestamp,
     status: CacheStatus,
-) -> Option<Answer> {
+) -> Answer {
     let age = stored.current_age(now).as_secs();
     let mut response = match evaluated(stored, request) {
-        Precondition::Forward => return None,
         Precondition::NotModified => response(
             StatusCode::NOT_MODIFIED,
             preconditions::not_modified_fields(&stored.fields),
@@ -65,7 +63,7 @@ pub(crate) fn stored(
         }
     };
     response.headers_mut().insert(AGE, age.into());
-    Some(Answer { response, status, quota: None })
+    Answer { response, status, quota: None }
 }
 
 /// Answers a HEAD with what an earlier one was told; its content is not known.
@@ -81,9 +79,7 @@ pub(crate) fn head(
             preconditions::not_modified_fields(&stored.fields),
             Body::Empty,
         ),
-        Precondition::Send | Precondition::Forward => {
-            response(stored.status, stored.fields.clone(), Body::Empty)
-        }
+        Precondition::Send => response(stored.status, stored.fields.clone(), Body::Empty),
     };
     response.headers_mut().insert(AGE, stored.current_age(now).as_secs().into());
     Answer { response, status, quota: None }
@@ -114,8 +110,7 @@ fn partial(stored: &StoredResponse, request: &Request, answer: RangeAnswer) -> R
     }
 }
 
-/// Answers with a stored part; `None` where it does not have all that is asked for, or the client's
-/// conditions are the source's to decide.
+/// Answers with a stored part; `None` where it does not have all that is asked for.
 pub(crate) fn of_part(
     stored: &StoredResponse,
     request: &Request,
@@ -125,7 +120,6 @@ pub(crate) fn of_part(
     let head = RequestHead { method: &request.method, fields: &request.fields };
     let slice = partial::answer(head, stored)?;
     let mut response = match evaluated(stored, request) {
-        Precondition::Forward => return None,
         Precondition::NotModified => response(
             StatusCode::NOT_MODIFIED,
             preconditions::not_modified_fields(&stored.fields),
@@ -166,14 +160,14 @@ pub(crate) fn growing(
             preconditions::not_modified_fields(&shared.fields),
             Body::Empty,
         ),
-        Precondition::Send | Precondition::Forward if request.method == Method::HEAD => {
+        Precondition::Send if request.method == Method::HEAD => {
             let mut fields = shared.fields.clone();
             if let Some(length) = head.length {
                 fields.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
             }
             response(shared.status, fields, Body::Empty)
         }
-        Precondition::Send | Precondition::Forward => {
+        Precondition::Send => {
             let mut fields = shared.fields.clone();
             fields.extend(head.announced.clone().map(|names| (TRAILER, names)));
             response(shared.status, fields, body)
@@ -200,6 +194,6 @@ pub(crate) fn private(
             let fields = preconditions::not_modified_fields_for_one(answer.headers());
             response(StatusCode::NOT_MODIFIED, fields, Body::Empty)
         }
-        Precondition::Send | Precondition::Forward => answer.map(Body::forwarded),
+        Precondition::Send => answer.map(Body::forwarded),
     }
 }

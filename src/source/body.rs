@@ -4,6 +4,8 @@
 use super::address::Load;
 use super::places::Place;
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -38,6 +40,22 @@ pub enum BodyError {
     /// Nothing came for `body_idle`.
     #[error("the source's answer stood still")]
     Idle,
+}
+
+/// How long an event stream may say nothing.
+const EVENT_STREAM_IDLE: Duration = Duration::from_hours(1);
+
+/// How long the body of an answer may stand still.
+pub(super) fn idle_of(fields: &HeaderMap, body_idle: Duration) -> Duration {
+    let is_event_stream = |value: &HeaderValue| {
+        let media_type = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        media_type.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    };
+    if fields.get(CONTENT_TYPE).is_some_and(is_event_stream) {
+        body_idle.max(EVENT_STREAM_IDLE)
+    } else {
+        body_idle
+    }
 }
 
 /// The body of a source's answer.
@@ -107,5 +125,27 @@ impl Upload {
 
     pub(super) fn moved_at(&self) -> Option<Instant> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_streams_may_stand_still_for_an_hour() {
+        let idle = |content_type: &'static str, seconds| {
+            let fields = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+            idle_of(&fields, Duration::from_secs(seconds)).as_secs()
+        };
+        for (content_type, configured, seconds) in [
+            ("text/event-stream", 60, 3600),
+            ("Text/Event-Stream ; charset=utf-8", 60, 3600),
+            ("text/event-stream", 7200, 7200),
+            ("text/plain", 60, 60),
+            ("text/event-streams", 60, 60),
+        ] {
+            assert_eq!(idle(content_type, configured), seconds, "{content_type}");
+        }
     }
 }

@@ -235,7 +235,8 @@ impl Source {
         let took = self.clock.now().since(sent_at);
         self.counted.head_seconds.record(took);
         self.usual.observe(took);
-        Ok(response.map(|incoming| SourceBody::new(incoming, self.settings.body_idle, (place, load))))
+        let idle = body::idle_of(response.headers(), self.settings.body_idle);
+        Ok(response.map(|incoming| SourceBody::new(incoming, idle, (place, load))))
     }
 
     /// Tries until there is a head, or nothing more to try.

@@ -23,8 +23,6 @@ pub enum Answer {
     Send,
     /// 304 instead.
     NotModified,
-    /// The condition is the source's to decide (If-Match, If-Unmodified-Since).
-    Forward,
 }
 
 /// Whether a request has a condition that only the source can decide on: a cache does not evaluate
@@ -34,12 +32,9 @@ pub fn are_for_the_source(request: &HeaderMap) -> bool {
     request.contains_key(IF_MATCH) || request.contains_key(IF_UNMODIFIED_SINCE)
 }
 
-/// Evaluates the conditions of a GET or HEAD request. `received_at` is when the response arrived.
+/// Evaluates the conditions of a GET or HEAD request that are not for the source. `received_at` is when the response arrived.
 #[must_use]
 pub fn evaluate(request: &HeaderMap, response: ResponseHead<'_>, received_at: Timestamp) -> Answer {
-    if are_for_the_source(request) {
-        return Answer::Forward;
-    }
     // RFC 9110 13.2.1: conditions count only where the answer would be successful without them.
     if !response.status.is_success() {
         return Answer::Send;

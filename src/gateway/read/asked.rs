@@ -37,7 +37,7 @@ pub(super) fn as_asked(lookup: Lookup, asked: &Directives, now: Timestamp) -> Re
     Ok(Asked::Found(suited))
 }
 
-pub(super) fn accepted(found: &Found, request: &Request, now: Timestamp) -> Option<Answer> {
+pub(super) fn accepted(found: &Found, request: &Request, now: Timestamp) -> Answer {
     let ttl = found.stored.ttl_seconds(now).min(0);
     reply::stored(&found.stored, request, now, CacheStatus::HitStale { ttl, by: StaleBy::MaxStale })
 }

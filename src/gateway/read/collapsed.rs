@@ -69,8 +69,7 @@ impl Wanted<'_> {
                 {
                     lead.close();
                     lead.land(Landing::Validated(Arc::clone(&found.stored)));
-                    let answer = hit(&found, self.request, self.now);
-                    return Ok(answer.map_or(Outcome::Alone, |answer| Outcome::Answered(Box::new(answer))));
+                    return Ok(Outcome::Answered(Box::new(hit(&found, self.request, self.now))));
                 }
                 let follower = lead.follow();
                 let quota = self.route.admit(Stage::Source, self.request, self.now).inspect_err(|_| {
@@ -194,7 +193,7 @@ impl Wanted<'_> {
         let status = self.forwarded_status(StatusCode::NOT_MODIFIED, kept, part);
         let now = self.gateway.clock.now();
         let answer = reply::stored(stored, self.request, now, status);
-        answer.map_or(Outcome::Alone, |answer| Outcome::Answered(Box::new(part.told(answer))))
+        Outcome::Answered(Box::new(part.told(answer)))
     }
 
     fn shared(&self, shared: &Shared, interest: Follower<Landing>, part: &Part) -> Outcome {

@@ -18,7 +18,7 @@ const THEN: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
 #[test]
 fn rfc9110_13_2_2_order_and_outcome() {
-    use Answer::{Forward, NotModified, Send};
+    use Answer::{NotModified, Send};
     let both: Lines<'_> = &[("etag", "\"a\""), ("last-modified", THEN), ("date", THEN)];
     let weak: Lines<'_> = &[("etag", "W/\"a\"")];
     let dated: Lines<'_> = &[("date", THEN)];
@@ -47,8 +47,6 @@ fn rfc9110_13_2_2_order_and_outcome() {
         ("9111 4.3.2: Date", dated, &[(since, THEN)], NotModified),
         ("9111 4.3.2: Date, earlier", dated, &[(since, EARLIER)], Send),
         ("9111 4.3.2: arrival", weak, &[(since, THEN)], NotModified),
-        ("13.1.1: the source's", both, &[("if-match", "\"a\""), ("if-none-match", "\"a\"")], Forward),
-        ("13.1.4: the source's", both, &[("if-unmodified-since", THEN)], Forward),
     ] {
         assert_eq!(outcome(StatusCode::OK, kept, request), answer, "{section}");
     }
