@@ -3,8 +3,8 @@
 //! One writer (the fill), any number of readers, each at its own pace. While everything fits into what a
 //! tier takes, all of it is kept: late readers begin at the beginning, slow ones hold nobody up, and once
 //! it is complete everybody reads on from the bytes that were stored. What outgrows that is not stored, and
-//! only [`WINDOW_BYTES`] of it are kept: the fastest reader sets the pace, the others are waited for
-//! [`HOLD_MAX`] in all, and who then falls out of the window is cut, visibly. Memory is bounded either
+//! only [`WINDOW_BYTES`] of it are kept: the fastest reader sets the pace, those that move on are waited for,
+//! and who stands still for [`HOLD_MAX`] and falls out of the window is cut, visibly. Memory is bounded either
 //! way (I10).
 
 mod reader;
@@ -24,8 +24,11 @@ use tokio::time::Instant;
 /// How much is kept of a body that is too large to be stored: so far a reader may be behind the fastest.
 pub const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
 
-/// How long a fill waits, all its life together, for readers that would fall out of the window.
+/// How long a fill waits for readers that would fall out of the window and do not move on.
 pub const HOLD_MAX: Duration = Duration::from_secs(1);
+
+/// How far the slowest must come on within [`HOLD_MAX`] to be waited for anew: nobody holds the others to less.
+const FORGIVEN_BYTES: u64 = 1024 * 1024;
 
 /// The most that a reader is handed at once: until it comes for more it is at work, not idle.
 const PART_BYTES: usize = 64 * 1024;
@@ -78,8 +81,10 @@ struct Inner {
     /// How much has come so far.
     received: u64,
     kept: Kept,
-    /// How long slow readers were waited for.
+    /// How long slow readers were waited for since the slowest had come on by [`FORGIVEN_BYTES`].
     waited: Duration,
+    /// Where the slowest was then.
+    waited_from: u64,
     end: End,
     /// What came behind the content; it is not stored (RFC 9111 3.1).
     trailers: Option<HeaderMap>,
@@ -122,6 +127,7 @@ impl Growing {
             received: 0,
             kept: if whole_bytes_max == 0 { Kept::Window } else { Kept::Whole },
             waited: Duration::ZERO,
+            waited_from: 0,
             end: End::Open,
             trailers: None,
             readers: Vec::new(),
@@ -202,7 +208,7 @@ impl Growing {
                     let since = Instant::now();
                     // Whether they moved or not is looked at again.
                     drop(tokio::time::timeout(left, moved).await);
-                    self.lock().waited += since.elapsed();
+                    self.lock().has_waited(since.elapsed());
                 }
                 Room::Full | Room::Made => moved.await,
             }
@@ -344,6 +350,15 @@ impl Inner {
     }
 
     /// Whether there is room, and how many bytes were dropped for it: only what everybody has read.
+    /// Counts a wait; one during which the slowest came on is forgiven.
+    fn has_waited(&mut self, time: Duration) {
+        self.waited += time;
+        let slowest = self.positions().min().unwrap_or_default();
+        if slowest >= self.waited_from + FORGIVEN_BYTES {
+            (self.waited, self.waited_from) = (Duration::ZERO, slowest);
+        }
+    }
+
     fn make_room(&mut self) -> (Room, u64) {
         let mut freed = 0;
         while self.kept == Kept::Window && self.held_bytes() > WINDOW_BYTES {

@@ -98,7 +98,8 @@ impl Cache {
         if matches!(near, Lookup::Fresh(_) | Lookup::StaleUsable(_)) {
             return near;
         }
-        let far = match shared.tier.find(key, request).await {
+        // Boxed: a hit in memory moves none of it.
+        let far = match Box::pin(shared.tier.find(key, request)).await {
             SharedFound::Response(stored) => self.promote(key, *stored, now),
             SharedFound::OtherVariants => Lookup::Forward(ForwardReason::VaryMiss),
             SharedFound::Nothing => Lookup::Forward(ForwardReason::UriMiss),

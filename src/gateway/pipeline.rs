@@ -68,13 +68,14 @@ async fn way(
     if Forwards::of(&request.method, &request.fields) == Forwards::Last {
         return Ok(max_forwards::answer(route.settings.methods.as_deref()));
     }
+    // What asks the source is boxed: a hit is moved with what it needs, not with what a write would.
     match route.action(&request) {
-        Action::Upgrade(protocol) => upgrade::answer(route, request, protocol, now).await,
         Action::Reuse => read::answer(gateway, route, request, now).await,
-        Action::Query => query::answer(gateway, route, request, now).await,
-        Action::Relay(reason) => relay::alone(route, request, reason, now).await,
-        Action::Write => write::forward(gateway, route, request, now).await,
-        Action::Record => write::record(gateway, route, request, now).await,
+        Action::Upgrade(protocol) => Box::pin(upgrade::answer(route, request, protocol, now)).await,
+        Action::Query => Box::pin(query::answer(gateway, route, request, now)).await,
+        Action::Relay(reason) => Box::pin(relay::alone(route, request, reason, now)).await,
+        Action::Write => Box::pin(write::forward(gateway, route, request, now)).await,
+        Action::Record => Box::pin(write::record(gateway, route, request, now)).await,
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) async fn answer(
     answer_by(gateway, route, &key, request, now).await
 }
 
-/// Answers a request by what is stored, or will be, under a key.
+/// Answers a request by what is stored, or will be, under a key. What waits is boxed: a hit moves none of it.
 ///
 /// # Errors
 /// [`GatewayError`]
@@ -61,7 +61,7 @@ pub(crate) async fn answer_by(
     let asked = route.directives(&request);
     let (mut reason, mut lane) = (ForwardReason::Miss, Lane::Any);
     if preconditions::are_for_the_source(&request.fields) {
-        return for_the_source(gateway, route, key, request, now).await;
+        return Box::pin(for_the_source(gateway, route, key, request, now)).await;
     }
     for _ in 0..ROUNDS_MAX {
         let mut lookup = gateway.cache.lookup(key, &request.fields, now).await;
@@ -89,25 +89,29 @@ pub(crate) async fn answer_by(
         let wanted = Wanted { gateway, route, key, request: &request, asked, stale, reason, now };
         let alone = no_store || incremental::is_asked_for(&request.fields);
         if request.method == Method::HEAD {
-            return if alone { wanted.forwarded_head(None).await } else { wanted.head().await };
+            return if alone {
+                Box::pin(wanted.forwarded_head(None)).await
+            } else {
+                Box::pin(wanted.head()).await
+            };
         }
         if alone {
             break;
         }
         if wanted.stale.is_none() && is_partial(&request) {
-            return part::answer(gateway, route, key, request, reason, now).await;
+            return Box::pin(part::answer(gateway, route, key, request, reason, now)).await;
         }
         if gateway.cache.is_marked(key, now) {
-            return wanted.forwarded_alone(Because::Marked).await;
+            return Box::pin(wanted.forwarded_alone(Because::Marked)).await;
         }
-        match wanted.collapsed(lane).await? {
+        match Box::pin(wanted.collapsed(lane)).await? {
             Outcome::Answered(answer) => return Ok(*answer),
             Outcome::OtherVariant(own) => lane = own,
             Outcome::Gone => {}
-            Outcome::Alone => return wanted.forwarded_alone(Because::Released).await,
+            Outcome::Alone => return Box::pin(wanted.forwarded_alone(Because::Released)).await,
         }
     }
-    relay::alone(route, request, reason, now).await
+    Box::pin(relay::alone(route, request, reason, now)).await
 }
 
 /// Forwards a request whose conditions only the source can decide on.

@@ -48,16 +48,31 @@ pub(super) struct Patience {
 pub(super) struct Failed {
     pub(super) error: SourceError,
     pub(super) progress: Progress,
+    /// Whether the source had the time that it is given.
+    pub(super) time: Time,
+}
+
+/// How much of its time a source had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Time {
+    /// At least half of it.
+    Enough,
+    /// The rest was spent waiting for a place, or on other addresses: a timeout says nothing of this one.
+    Short,
 }
 
 impl Failed {
     fn begun(error: SourceError) -> Self {
-        Self { error, progress: Progress::Begun }
+        Self { error, progress: Progress::Begun, time: Time::Enough }
     }
 
     fn of(error: hyper_util::client::legacy::Error) -> Self {
         if error.is_connect() {
-            return Self { error: SourceError::Connect(error), progress: Progress::Unsent };
+            return Self {
+                error: SourceError::Connect(error),
+                progress: Progress::Unsent,
+                time: Time::Enough,
+            };
         }
         let progress = match error.connect_info().and_then(uses) {
             Some(uses) if uses.heard() => Progress::Begun,
@@ -65,12 +80,13 @@ impl Failed {
             Some(_) => Progress::Unheard,
             None => Progress::Begun,
         };
-        Self { error: SourceError::Closed(error), progress }
+        Self { error: SourceError::Closed(error), progress, time: Time::Enough }
     }
 
     /// What it tells of the address.
     pub(super) fn report(&self) -> Report {
         match (&self.error, self.progress) {
+            (SourceError::Timeout, _) if self.time == Time::Short => Report::Nothing,
             (SourceError::Timeout, _) => Report::Missing(Outage::Silent),
             (SourceError::Connect(_), _) | (SourceError::Closed(_), Progress::Unheard) => {
                 Report::Missing(Outage::Disconnected)
@@ -114,6 +130,8 @@ pub(super) async fn exchange(
     let answer = client.request(request);
     tokio::pin!(answer);
     let mut deadline = patience.deadline;
+    let had = deadline.saturating_duration_since(Instant::now());
+    let time = if had * 2 >= patience.timeout { Time::Enough } else { Time::Short };
     loop {
         let waited = tokio::select! {
             waited = tokio::time::timeout_at(deadline, &mut answer) => waited,
@@ -137,7 +155,7 @@ pub(super) async fn exchange(
             Err(_) => {
                 let moved_at = upload.and_then(Upload::moved_at);
                 let later = moved_at.map(|at| at + patience.timeout).filter(|later| *later > deadline);
-                deadline = later.ok_or_else(|| Failed::begun(SourceError::Timeout))?;
+                deadline = later.ok_or_else(|| Failed { time, ..Failed::begun(SourceError::Timeout) })?;
             }
         }
     }

@@ -53,9 +53,10 @@ impl Places {
         let _waiting = Waiting(self);
         let permit = tokio::time::timeout_at(deadline, Arc::clone(&self.permits).acquire_owned());
         match permit.await {
-            Ok(Ok(permit)) => Ok(self.taken(permit)),
+            // One that comes at the last moment leaves the source no time to answer.
+            Ok(Ok(permit)) if Instant::now() < deadline => Ok(self.taken(permit)),
             // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => Err(SourceError::Busy),
+            Ok(_) | Err(_) => Err(SourceError::Busy),
         }
     }
 

