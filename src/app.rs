@@ -5,6 +5,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::gateway::{self, Gateway, RouteSettings};
+use crate::in_flight::InFlight;
 use crate::redis::Redis;
 use crate::source::Source;
 use crate::sync::{self, Engine, Ports, ReadSource, SourceState};
@@ -103,11 +104,12 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let cache = Cache::new(&settings.cache, clock.clone(), redis.clone());
     let sources: Vec<Arc<Source>> =
         settings.sources.into_iter().map(|source| Source::new(source, clock.clone())).collect();
+    let in_flight = InFlight::new(settings.gateway.limits.in_flight_bytes);
     let fenced_by = settings.gateway.routes.as_slice().into();
     let engine = match settings.sync {
-        Some(settings) => {
-            Some(Engine::start(settings, clock.clone(), ports(&sources, &cache, fenced_by)).await?)
-        }
+        Some(settings) => Some(
+            Engine::start(settings, clock.clone(), ports(&sources, &cache, &in_flight, fenced_by)).await?,
+        ),
         None => None,
     };
     let mut checks = JoinSet::new();
@@ -115,7 +117,8 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         checks.spawn(check);
     }
     let grace = settings.gateway.shutdown_grace;
-    let parts = gateway::Parts { cache: Arc::clone(&cache), engine: engine.clone(), sources, clock };
+    let parts =
+        gateway::Parts { cache: Arc::clone(&cache), engine: engine.clone(), sources, in_flight, clock };
     let gateway = Gateway::new(settings.gateway, parts);
     let readiness = Arc::new(Readiness::default());
     let router = admin::router(
@@ -161,15 +164,21 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartE
 }
 
 /// How the sync engine reaches sources and stored responses, which lie on its own floor.
-fn ports(sources: &[Arc<Source>], cache: &Arc<Cache>, routes: Arc<[RouteSettings]>) -> Ports {
-    let sources = sources.to_vec();
+fn ports(
+    sources: &[Arc<Source>],
+    cache: &Arc<Cache>,
+    in_flight: &Arc<InFlight>,
+    routes: Arc<[RouteSettings]>,
+) -> Ports {
+    let (sources, in_flight) = (sources.to_vec(), Arc::clone(in_flight));
     let cache = Arc::clone(cache);
     Ports {
         read_source: Box::new(move |read: ReadSource| {
             let source = sources.iter().find(|source| source.settings().name == read.source).cloned();
+            let in_flight = Arc::clone(&in_flight);
             Box::pin(async move {
                 match source {
-                    Some(source) => gateway::read_state(&source, read).await,
+                    Some(source) => gateway::read_state(&source, &in_flight, read).await,
                     // A source that was taken out of the configuration cannot be read any more.
                     None => SourceState::Unreadable,
                 }

@@ -13,7 +13,7 @@
 //!     config                             a file -> Settings, or every fault of it at once
 //!       gateway, admin                   what happens to one request; the operators' listener
 //!         cache, sync, rate_limit, source   stored responses; changes; quotas; who is asked
-//!           redis                        ground floor, three steps: connections,
+//!           redis, in_flight             ground floor, three steps: connections and bytes held,
 //!             breaker, secret, target, telemetry                    values and rules,
 //!               clock                                               and time
 //! ```
@@ -28,6 +28,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod gateway;
+pub mod in_flight;
 pub mod rate_limit;
 pub mod redis;
 pub mod secret;

@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
     &["config"],
     &["gateway", "admin"],
     &["cache", "sync", "rate_limit", "source"],
-    &["redis"],
+    &["redis", "in_flight"],
     &["breaker", "secret", "target", "telemetry"],
     &["clock"],
 ];

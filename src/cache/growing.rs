@@ -5,15 +5,18 @@
 //! it is complete everybody reads on from the bytes that were stored. What outgrows that is not stored, and
 //! only [`WINDOW_BYTES`] of it are kept: the fastest reader sets the pace, those that move on are waited for,
 //! and who stands still for [`HOLD_MAX`] and falls out of the window is cut, visibly. Memory is bounded either
-//! way (I10).
+//! way (I10), and all bodies together by what may be in flight: where that is full, a body is kept no further
+//! for the store, and holds no more than it did.
 
 mod reader;
+mod room;
 
 pub use reader::Reader;
 
+use crate::in_flight::Share;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use metrics::Gauge;
+use room::{Room, Window};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -49,7 +52,7 @@ pub enum Cut {
 pub enum Kept {
     /// All of it.
     Whole,
-    /// A window: it is too large to be stored.
+    /// A window: it is too large to be stored, or there is no room to hold it until then.
     Window,
 }
 
@@ -69,13 +72,13 @@ pub struct Growing {
     /// Told when a reader has moved on or left.
     moved: Notify,
     whole_bytes_max: u64,
-    /// The bytes that all growing bodies hold.
-    held: Gauge,
 }
 
 #[derive(Debug)]
 struct Inner {
     chunks: VecDeque<Chunk>,
+    /// What the chunks hold of what may be in flight.
+    share: Share,
     /// Where the first byte that is kept lies.
     start: u64,
     /// How much has come so far.
@@ -117,12 +120,13 @@ struct ReaderState {
 }
 
 impl Growing {
-    /// An empty body, kept whole up to so many bytes; 0: it is known that it cannot be stored. What it
-    /// holds is counted in `held`.
+    /// An empty body, kept whole up to so many bytes; 0: it is known that it will not be stored. What
+    /// it holds is counted in `share`.
     #[must_use]
-    pub fn new(whole_bytes_max: u64, held: Gauge) -> Arc<Self> {
+    pub fn new(whole_bytes_max: u64, share: Share) -> Arc<Self> {
         let inner = Inner {
             chunks: VecDeque::new(),
+            share,
             start: 0,
             received: 0,
             kept: if whole_bytes_max == 0 { Kept::Window } else { Kept::Whole },
@@ -132,13 +136,13 @@ impl Growing {
             trailers: None,
             readers: Vec::new(),
         };
-        Arc::new(Self { inner: Mutex::new(inner), moved: Notify::new(), whole_bytes_max, held })
+        Arc::new(Self { inner: Mutex::new(inner), moved: Notify::new(), whole_bytes_max })
     }
 
     /// A body without content, complete.
     #[must_use]
-    pub fn nothing() -> Arc<Self> {
-        let body = Self::new(0, Gauge::noop());
+    pub fn nothing(share: Share) -> Arc<Self> {
+        let body = Self::new(0, share);
         body.lock().end = End::Complete;
         body
     }
@@ -176,14 +180,10 @@ impl Growing {
     /// Adds a chunk; where the window is full, waits for the fastest reader, and a little for the others.
     /// Dropped while it waits, it has added the chunk all the same.
     pub async fn push(&self, chunk: Bytes) -> Pushed {
-        let wakers = {
+        let (wakers, window) = {
             let mut inner = self.lock();
-            self.held.increment(bytes_of(chunk.len() as u64));
-            inner.append(chunk);
-            if inner.received > self.whole_bytes_max {
-                inner.kept = Kept::Window;
-            }
-            inner.take_wakers()
+            let window = inner.take_in(chunk, self.whole_bytes_max);
+            (inner.take_wakers(), window)
         };
         wakers.into_iter().for_each(Waker::wake);
         loop {
@@ -193,8 +193,7 @@ impl Growing {
             moved.as_mut().enable();
             let (room, left) = {
                 let mut inner = self.lock();
-                let (room, freed) = inner.make_room();
-                self.held.decrement(bytes_of(freed));
+                let room = inner.make_room(window);
                 if room == Room::Made {
                     return Pushed::Done(inner.kept);
                 }
@@ -202,7 +201,7 @@ impl Growing {
             };
             match room {
                 Room::Abandoned if left.is_zero() => return Pushed::Abandoned,
-                Room::Behind if left.is_zero() => self.cut_behind(),
+                Room::Behind if left.is_zero() => self.cut_behind(window),
                 // Those who were told of it a moment ago may not read yet.
                 Room::Behind | Room::Abandoned => {
                     let since = Instant::now();
@@ -216,11 +215,10 @@ impl Growing {
     }
 
     /// Makes room at the cost of those who are behind.
-    fn cut_behind(&self) {
+    fn cut_behind(&self, window: Window) {
         let wakers = {
             let mut inner = self.lock();
-            let freed = inner.drop_read_by_the_fastest();
-            self.held.decrement(bytes_of(freed));
+            inner.drop_read_by_the_fastest(window);
             inner.take_wakers()
         };
         wakers.into_iter().for_each(Waker::wake);
@@ -247,9 +245,11 @@ impl Growing {
         }
         let wakers = {
             let mut inner = self.lock();
-            self.held.increment(bytes_of(last.len() as u64));
+            inner.share.add(last.len() as u64);
             inner.append(last);
             if let Some(whole) = whole {
+                // From here on these are bytes of the store.
+                inner.share.give_all_back();
                 inner.chunks = VecDeque::from([Chunk { start: 0, bytes: whole }]);
             }
             inner.end = End::Complete;
@@ -271,19 +271,6 @@ impl Growing {
     }
 }
 
-impl Drop for Growing {
-    fn drop(&mut self) {
-        let left = self.lock().held_bytes();
-        self.held.decrement(bytes_of(left));
-    }
-}
-
-/// A gauge counts in floating point; bodies in flight are far below where that is inexact.
-#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 bytes")]
-const fn bytes_of(bytes: u64) -> f64 {
-    bytes as f64
-}
-
 fn joined(parts: Vec<Bytes>) -> Bytes {
     if let [] | [_] = parts.as_slice() {
         return parts.into_iter().next().unwrap_or_default();
@@ -295,18 +282,26 @@ fn joined(parts: Vec<Bytes>) -> Bytes {
     whole.freeze()
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
-    Made,
-    /// Nobody has read what would have to go.
-    Full,
-    /// The fastest has, others have not.
-    Behind,
-    /// Nobody reads.
-    Abandoned,
-}
-
 impl Inner {
+    /// Appends a chunk, which is counted in any case: it is in memory. How much may be held before the next.
+    fn take_in(&mut self, chunk: Bytes, whole_bytes_max: u64) -> Window {
+        let (held_bytes, bytes) = (self.held_bytes(), chunk.len() as u64);
+        let grown = self.share.grow(bytes);
+        self.append(chunk);
+        if self.received > whole_bytes_max {
+            self.kept = Kept::Window;
+        }
+        if grown.is_ok() {
+            return Window::Open;
+        }
+        self.share.add(bytes);
+        if self.kept == Kept::Whole {
+            self.share.count_shed();
+            self.kept = Kept::Window;
+        }
+        Window::Shut(held_bytes)
+    }
+
     fn append(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
             let start = self.received;
@@ -342,57 +337,6 @@ impl Inner {
         }
         let kept = self.chunks.iter().map(|chunk| &chunk.bytes);
         Some(kept.chain([last]).filter(|part| !part.is_empty()).cloned().collect())
-    }
-
-    /// Positions of those readers that are still in the window.
-    fn positions(&self) -> impl Iterator<Item = u64> {
-        self.readers.iter().flatten().map(|reader| reader.next).filter(|next| *next >= self.start)
-    }
-
-    /// Whether there is room, and how many bytes were dropped for it: only what everybody has read.
-    /// Counts a wait; one during which the slowest came on is forgiven.
-    fn has_waited(&mut self, time: Duration) {
-        self.waited += time;
-        let slowest = self.positions().min().unwrap_or_default();
-        if slowest >= self.waited_from + FORGIVEN_BYTES {
-            (self.waited, self.waited_from) = (Duration::ZERO, slowest);
-        }
-    }
-
-    fn make_room(&mut self) -> (Room, u64) {
-        let mut freed = 0;
-        while self.kept == Kept::Window && self.held_bytes() > WINDOW_BYTES {
-            let Some(first_end) = self.chunks.front().map(Chunk::end) else { break };
-            let (Some(slowest), Some(fastest)) = (self.positions().min(), self.positions().max()) else {
-                return (Room::Abandoned, freed);
-            };
-            if fastest < first_end {
-                return (Room::Full, freed);
-            }
-            if slowest < first_end {
-                return (Room::Behind, freed);
-            }
-            freed += self.drop_first();
-        }
-        (Room::Made, freed)
-    }
-
-    /// Drops what the fastest has read, as far as room is wanted; how many bytes.
-    fn drop_read_by_the_fastest(&mut self) -> u64 {
-        let fastest = self.positions().max().unwrap_or_default();
-        let mut freed = 0;
-        while self.held_bytes() > WINDOW_BYTES
-            && self.chunks.front().is_some_and(|first| first.end() <= fastest)
-        {
-            freed += self.drop_first();
-        }
-        freed
-    }
-
-    fn drop_first(&mut self) -> u64 {
-        let Some(first) = self.chunks.pop_front() else { return 0 };
-        self.start = first.end();
-        first.bytes.len() as u64
     }
 
     /// The bytes from an offset on, as far as one chunk has them.

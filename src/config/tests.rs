@@ -31,6 +31,7 @@ fn the_shortest_file_has_every_default() {
     assert_eq!(settings.gateway.request_timeout, Duration::from_mins(1));
     assert_eq!(settings.gateway.limits.head_bytes, 32 << 10);
     assert_eq!(settings.gateway.limits.body_bytes, None);
+    assert_eq!(settings.gateway.limits.in_flight_bytes, 256 << 20);
     assert_eq!(settings.admin.listen, "127.0.0.1:9090".parse().unwrap());
     assert!(settings.admin.token.is_none());
     assert_eq!(settings.cache.memory_bytes, 256 << 20);
@@ -221,6 +222,8 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ("[server.limits]", "head = \"64\"", "server.limits.head", "no size with a unit"),
     ("[server.limits]", "head = \"2MiB\"", "server.limits.head", "at most"),
     ("[server.limits]", "fields = 0", "server.limits.fields", "must be from 1"),
+    ("[server.limits]", "in_flight = \"64KiB\"", "server.limits.in_flight", "at least"),
+    ("[server.limits]", "in_flight = \"0B\"", "server.limits.in_flight", "larger than zero"),
     ("[server.limits]", "body_rate = \"2KiB\"", "server.limits.body_rate", "not supported yet"),
     ("[admin]", "listen = \"0.0.0.0:9\"", "admin.token", "missing"),
     ("[admin]", "hosts = [\"a b\"]", "admin.hosts[0]", "host[:port]"),

@@ -82,6 +82,8 @@ enum Outcome {
     NoPlace,
     /// The source is busy with more than [`EARLY_LOAD_PERCENT_MAX`].
     SourceBusy,
+    /// Too much is in flight.
+    NoRoom,
 }
 
 impl Cause {
@@ -109,6 +111,7 @@ impl Outcome {
             Self::Crowded => "crowded",
             Self::NoPlace => "no-place",
             Self::SourceBusy => "source-busy",
+            Self::NoRoom => "no-room",
         }
     }
 
@@ -168,6 +171,10 @@ fn begin(
     (key, request): (&CacheKey, &Request),
     stored: &Arc<StoredResponse>,
 ) {
+    // What is gained by it is load on the source and bytes in flight, and somebody waits for those.
+    if !gateway.in_flight.admits_background() {
+        return cause.count(Outcome::NoRoom);
+    }
     let claim = match gateway.background.claims.claim(key, stored, &gateway.clock) {
         Ok(claim) => claim,
         Err(Refused::Taken) => return,

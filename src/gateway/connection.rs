@@ -422,6 +422,7 @@ mod tests {
             target_bytes: 100,
             body_bytes: None,
             connections: 1,
+            in_flight_bytes: 1 << 20,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(10),
             body_rate_bytes: 1,

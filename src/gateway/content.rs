@@ -2,6 +2,7 @@
 
 use super::pace::{Pace, TooSlow};
 use super::trailers;
+use crate::in_flight::{Full, Share};
 use crate::source::{RequestBody, Upload};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
@@ -11,7 +12,8 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
-/// What is wrong with a request's content. It is the client's fault, never the source's.
+/// Why a request's content is not taken. It is the client's fault, or Tidegate's own load, never the
+/// source's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ContentFault {
     /// Over the bound: 413.
@@ -23,6 +25,9 @@ pub(crate) enum ContentFault {
     /// Bad framing, or the client left: 400.
     #[error("the content broke off or is badly framed")]
     Broken,
+    /// It must be held, and there is no room for it: 503.
+    #[error("too many bytes are in flight to hold the content; try again")]
+    NoRoom,
 }
 
 /// Bounds of a request's content.
@@ -90,11 +95,11 @@ impl Content {
         }
     }
 
-    /// Reads all of it into memory.
+    /// Reads all of it into memory. It holds its share as long as anybody has the bytes.
     ///
     /// # Errors
     /// [`ContentFault`]
-    pub(crate) async fn collect(self, bounds: Bounds) -> Result<Bytes, ContentFault> {
+    pub(crate) async fn collect(self, bounds: Bounds, mut share: Share) -> Result<Bytes, ContentFault> {
         self.within(bounds)?;
         let mut body = match self {
             Self::None => return Ok(Bytes::new()),
@@ -106,6 +111,10 @@ impl Content {
         let mut rest = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame?.into_data() else { continue };
+            share.grow(data.len() as u64).map_err(|Full| {
+                share.count_shed();
+                ContentFault::NoRoom
+            })?;
             if first.is_empty() && rest.is_empty() {
                 first = data;
                 continue;
@@ -115,15 +124,20 @@ impl Content {
             }
             rest.extend_from_slice(&data);
         }
-        Ok(if rest.is_empty() { first } else { rest.freeze() })
+        Ok(HeldContent::bytes(if rest.is_empty() { first } else { rest.freeze() }, share))
     }
 
-    /// Reads it into memory where it is at most `held_bytes_max` long; a longer one is left to be
-    /// streamed, and where it says so beforehand nothing of it is read.
+    /// Reads it into memory where it is at most `held_bytes_max` long and there is room for it; another is
+    /// left to be streamed, and where it says its length beforehand nothing of it is read.
     ///
     /// # Errors
     /// [`ContentFault`]
-    pub(crate) async fn hold(self, bounds: Bounds, held_bytes_max: u64) -> Result<Self, ContentFault> {
+    pub(crate) async fn hold(
+        self,
+        bounds: Bounds,
+        held_bytes_max: u64,
+        mut share: Share,
+    ) -> Result<Self, ContentFault> {
         self.within(bounds)?;
         if self.declared().is_some_and(|declared| declared > held_bytes_max) {
             return Ok(self);
@@ -134,12 +148,13 @@ impl Content {
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame?.into_data() else { continue };
             held.extend_from_slice(&data);
-            if held.len() as u64 > held_bytes_max {
+            let has_room = share.grow(data.len() as u64).is_ok();
+            if !has_room || held.len() as u64 > held_bytes_max {
                 body.read = held.freeze();
                 return Ok(Self::Begun(Box::new(body)));
             }
         }
-        Ok(Self::Held(held.freeze()))
+        Ok(Self::Held(HeldContent::bytes(held.freeze(), share)))
     }
 
     /// Hands it on as it comes.
@@ -150,6 +165,24 @@ impl Content {
             Self::Some(incoming) => Stream::metered(Metered::new(incoming, bounds)),
             Self::Begun(begun) => Stream::metered(*begun),
         }
+    }
+}
+
+/// Held content and its share, which is given back with the last of the bytes.
+struct HeldContent {
+    content: Bytes,
+    _share: Share,
+}
+
+impl HeldContent {
+    fn bytes(content: Bytes, share: Share) -> Bytes {
+        if content.is_empty() { content } else { Bytes::from_owner(Self { content, _share: share }) }
+    }
+}
+
+impl AsRef<[u8]> for HeldContent {
+    fn as_ref(&self) -> &[u8] {
+        &self.content
     }
 }
 

@@ -32,6 +32,7 @@ use crate::cache::rules::validation::{self, Asked};
 use crate::cache::rules::{Exchange, ForwardReason, NoStoreReason, RequestHead, ResponseHead};
 use crate::cache::rules::{early, incremental};
 use crate::cache::{CacheKey, StoredResponse};
+use crate::in_flight::Work;
 use crate::source::SourceBody;
 use crate::telemetry::metrics as names;
 use bytes::Bytes;
@@ -182,11 +183,15 @@ impl Fill {
         let request = RequestHead { method: &self.head.method, fields: &self.request_fields };
         let head = ResponseHead { status: parts.status, fields: &parts.headers };
         let object_bytes_max = self.gateway.cache.object_bytes_max();
-        let too_large = body.size_hint().exact().is_some_and(|length| length > object_bytes_max);
+        let length = body.size_hint().exact();
+        let too_large = length.is_some_and(|length| length > object_bytes_max);
         let admitted = match storable::admit(request, head, policy, &exchange) {
             // What is read as it goes on may never end.
             Ok(_) if too_large || incremental::is_sent(&parts.headers) => Err(NoStoreReason::TooLarge),
             Ok(_) if self.is_worse_than_stored(parts.status) => Err(NoStoreReason::Status),
+            Ok(_) if !self.gateway.in_flight.admits_copy(length.unwrap_or_default()) => {
+                Err(NoStoreReason::Overload)
+            }
             admitted => admitted,
         };
         if let Ok(admitted) = &admitted {
@@ -250,7 +255,7 @@ impl Fill {
         let stored = admitted.as_ref().map_or_else(|reason| Stored::No(*reason), |_| Stored::Yes);
         // What is not stored needs no more than a window for those who read along.
         let whole_bytes_max = admitted.as_ref().map_or(0, |_| self.gateway.cache.object_bytes_max());
-        let growing = Growing::new(whole_bytes_max, self.gateway.fill_bytes.clone());
+        let growing = Growing::new(whole_bytes_max, self.gateway.in_flight.share(Work::Copy));
         let head = match &admitted {
             Ok(admitted) => admitted.head().clone(),
             Err(_) => storable::unstored(request, response, &exchange),

@@ -10,6 +10,7 @@ use super::trailers::{self, Welcome};
 use crate::cache::rules::hop_by_hop::{self, CDN_LOOP};
 use crate::cache::rules::vary::folded_accept_encoding;
 use crate::cache::rules::{ForwardReason, tags, validation};
+use crate::in_flight::Full;
 use crate::source::{
     Asks, Held, HostSent, OnInterim, Protocol, RequestBody, Source, SourceBody, SourceError, Timeout, Upload,
 };
@@ -139,7 +140,7 @@ fn via(version: Version) -> &'static str {
     }
 }
 
-/// Sends a head with its content; counts why.
+/// Sends a head with its content, if there is room for what is then in flight; counts why.
 ///
 /// # Errors
 /// [`SourceError`]
@@ -150,6 +151,7 @@ pub(crate) async fn send(
     upload: Option<&Upload>,
     reason: ForwardReason,
 ) -> Result<Response<SourceBody>, SourceError> {
+    let share = route.in_flight.forward().map_err(|Full| SourceError::Full)?;
     route.metrics.forwarded(reason);
     let uri = route.source.uri(&head.path_and_query).ok_or(SourceError::Unsayable)?;
     // Some servers want to be told that there is no content where there could be (RFC 9110 8.6).
@@ -204,7 +206,7 @@ pub(crate) async fn send(
             "no answer"
         );
     }
-    outcome
+    Ok(outcome?.map(|body| body.holding(share)))
 }
 
 /// The innermost cause, in words.

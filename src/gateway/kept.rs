@@ -1,9 +1,10 @@
 //! An answer that is kept for others while one client reads it: a whole, for later reads, and what answers
 //! a range (`ranged.rs`).
 
-use super::ranged::{Place, Ranged};
+use super::ranged::Ranged;
 use crate::cache::rules::storable::Admitted;
 use crate::cache::{Cache, CacheKey, Lookup};
+use crate::in_flight::Share;
 use crate::source::{BodyError, SourceBody};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -15,10 +16,8 @@ use std::task::{Context, Poll};
 /// What is stored once its content is complete.
 #[derive(Debug)]
 pub(crate) enum Keeping {
-    /// A whole that somebody else's request brought: a POST, or a range that the source did not cut.
+    /// A whole that a read which went alone brought, a POST, or a range that the source did not cut.
     Whole(Whole),
-    /// The answer to a read that went alone, and room for it.
-    Alone(Whole, Place),
     /// What answers a range.
     Ranged(Ranged),
 }
@@ -27,18 +26,21 @@ impl Keeping {
     /// The most that is copied.
     fn bytes_max(&self) -> u64 {
         match self {
-            Self::Whole(whole) | Self::Alone(whole, _) => whole.cache.object_bytes_max(),
+            Self::Whole(whole) => whole.cache.object_bytes_max(),
             Self::Ranged(ranged) => ranged.piece.bytes(),
+        }
+    }
+
+    fn share(&mut self) -> &mut Share {
+        match self {
+            Self::Whole(whole) => &mut whole.share,
+            Self::Ranged(ranged) => &mut ranged.share,
         }
     }
 
     fn store(self, content: Bytes) {
         match self {
             Self::Whole(whole) => whole.store(content),
-            Self::Alone(whole, place) => {
-                whole.store(content);
-                drop(place);
-            }
             Self::Ranged(ranged) => ranged.store(content),
         }
     }
@@ -52,6 +54,8 @@ pub(crate) struct Whole {
     pub admitted: Admitted,
     /// The fields of the request, which select the variant.
     pub request_fields: HeaderMap,
+    /// What the copy holds of what may be in flight.
+    pub share: Share,
 }
 
 impl Whole {
@@ -77,7 +81,7 @@ pub(crate) struct Kept {
     body: SourceBody,
     length: Option<u64>,
     copy: BytesMut,
-    /// Gone once it is stored, or too large.
+    /// Gone once it is stored, or too large, or there is no room for more.
     keeping: Option<Keeping>,
 }
 
@@ -92,8 +96,12 @@ impl Kept {
     }
 
     fn take(&mut self, data: &Bytes) {
-        let Some(keeping) = &self.keeping else { return };
-        if (self.copy.len() + data.len()) as u64 > keeping.bytes_max() {
+        let Some(keeping) = &mut self.keeping else { return };
+        let is_too_large = (self.copy.len() + data.len()) as u64 > keeping.bytes_max();
+        if is_too_large || keeping.share().grow(data.len() as u64).is_err() {
+            if !is_too_large {
+                keeping.share().count_shed();
+            }
             (self.keeping, self.copy) = (None, BytesMut::new());
             return;
         }

@@ -44,6 +44,7 @@ pub use state::read_state;
 use crate::cache::collapse::Flights;
 use crate::cache::{Cache, Purge, PurgeMode};
 use crate::clock::Clock;
+use crate::in_flight::InFlight;
 use crate::rate_limit::Quotas;
 use crate::source::Source;
 use crate::sync::{Engine, Fenced};
@@ -68,9 +69,7 @@ pub struct Gateway {
     clock: Clock,
     flights: Arc<Flights<Landing>>,
     background: Background,
-    room: ranged::Room,
-    /// What fills hold for those who read along, in bytes.
-    fill_bytes: ::metrics::Gauge,
+    in_flight: Arc<InFlight>,
     /// Fills and writes: work that no client owns.
     tasks: TaskTracker,
     open_connections: OpenConnections,
@@ -85,6 +84,8 @@ pub struct Parts {
     pub engine: Option<Arc<Engine>>,
     /// Who has the data.
     pub sources: Vec<Arc<Source>>,
+    /// What bodies may hold.
+    pub in_flight: Arc<InFlight>,
     /// Where "now" comes from.
     pub clock: Clock,
 }
@@ -101,6 +102,7 @@ impl Gateway {
                 source: Arc::clone(source),
                 quotas: Quotas::new(&route.name, &route.limits),
                 metrics: RouteMetrics::new(&route.name, &route.source),
+                in_flight: Arc::clone(&parts.in_flight),
                 content_bounds: content::Bounds {
                     bytes_max: route.body_bytes.or(settings.limits.body_bytes),
                     rate_bytes: settings.limits.body_rate_bytes,
@@ -115,8 +117,7 @@ impl Gateway {
             clock: parts.clock,
             flights: Flights::new(),
             background: Background::new(),
-            room: ranged::Room::new(),
-            fill_bytes: ::metrics::gauge!(names::FILL_BYTES),
+            in_flight: parts.in_flight,
             tasks: TaskTracker::new(),
             open_connections: OpenConnections(::metrics::gauge!(names::CONNECTIONS)),
             settings,

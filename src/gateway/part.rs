@@ -19,6 +19,7 @@ use crate::cache::rules::reuse::{Demand, demand};
 use crate::cache::rules::{Exchange, ForwardReason, NoStoreReason, RequestHead, ResponseHead, storable};
 use crate::cache::{CacheKey, Found};
 use crate::clock::Timestamp;
+use crate::in_flight::Work;
 use crate::rate_limit::Stage;
 use crate::source::SourceBody;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, VIA};
@@ -83,26 +84,25 @@ async fn fetch(
     let uncut = matches!(piece, Err(NoStoreReason::Partial));
     let whole = uncut.then(|| whole(gateway, route, key, &request, head, &exchange)).flatten();
     forward::end_to_end(&mut parts.headers);
-    let place = piece.as_ref().ok().and_then(|piece| gateway.room.place(piece.bytes()));
-    let (body, stored) = match (piece, place) {
-        (Ok(piece), Some(place)) => {
+    let share = gateway.in_flight.share(Work::Copy);
+    let (body, stored) = match piece {
+        Ok(piece) => {
             let (gateway, route, key) = (Arc::clone(gateway), Arc::clone(route), key.clone());
             let fields = request.fields;
-            let ranged = Ranged { gateway, route, key, request_fields: fields, exchange, piece, place };
+            let ranged = Ranged { gateway, route, key, request_fields: fields, exchange, piece, share };
             (Body::Kept(Box::new(Kept::new(body, Keeping::Ranged(ranged)))), Stored::Yes)
         }
-        (Ok(_), None) => (Body::forwarded(body), Stored::No(NoStoreReason::TooLarge)),
-        (Err(NoStoreReason::Partial), _) if let Some(whole) = whole => {
+        Err(NoStoreReason::Partial) if let Some(whole) = whole => {
             (Body::Kept(Box::new(Kept::new(body, Keeping::Whole(whole)))), Stored::Yes)
         }
-        (Err(why), _) => (Body::forwarded(body), Stored::No(why)),
+        Err(why) => (Body::forwarded(body), Stored::No(why)),
     };
     let status = CacheStatus::Forwarded { reason, status: parts.status, stored };
     Ok(Answer { response: Response::from_parts(parts, body), status, quota: Some(quota) })
 }
 
 /// Whether an answer may be kept: where the rules allow it, its framing says what Content-Range does,
-/// and a tier has room for it.
+/// a tier has room for it, and there is room to hold it until it is complete.
 fn admit(
     gateway: &Gateway,
     route: &Route,
@@ -119,6 +119,9 @@ fn admit(
     }
     if piece.bytes() > gateway.cache.object_bytes_max() {
         return Err(NoStoreReason::TooLarge);
+    }
+    if !gateway.in_flight.admits_copy(piece.bytes()) {
+        return Err(NoStoreReason::Overload);
     }
     Ok(piece)
 }
@@ -141,5 +144,6 @@ fn whole(
     let head = RequestHead { method: &request.method, fields: &request.fields };
     let admitted = storable::admit(head, response, &route.settings.cache, exchange).ok()?;
     let (cache, key, request_fields) = (Arc::clone(&gateway.cache), key.clone(), request.fields.clone());
-    Some(Whole { cache, key, admitted, request_fields })
+    let share = gateway.in_flight.share(Work::Copy);
+    Some(Whole { cache, key, admitted, request_fields, share })
 }

@@ -18,6 +18,9 @@ use std::io::ErrorKind;
 /// What clients are told to wait where nothing better is known, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
+/// The type of problems of load.
+const REDUCED_CAPACITY: &str = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
+
 /// Why a request got no answer of a source's.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GatewayError {
@@ -59,6 +62,8 @@ pub(crate) enum GatewayError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SourceFailure {
     Busy,
+    /// It was not asked: Tidegate holds as much for others as it may.
+    Overloaded,
     /// It is left alone: its breaker is open.
     Open(Outage),
     Refused,
@@ -76,6 +81,7 @@ impl SourceFailure {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Busy => "connection_limit_reached",
+            Self::Overloaded => "proxy_internal_response",
             Self::Open(_) => "destination_unavailable",
             Self::Refused => "connection_refused",
             Self::ConnectTimeout => "connection_timeout",
@@ -91,7 +97,7 @@ impl SourceFailure {
     /// The status of the answer.
     pub(crate) const fn status(self) -> StatusCode {
         match self {
-            Self::Busy | Self::Open(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Overloaded | Self::Open(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Refused
             | Self::ConnectTimeout
@@ -101,6 +107,11 @@ impl SourceFailure {
             | Self::Terminated
             | Self::Protocol => StatusCode::BAD_GATEWAY,
         }
+    }
+
+    /// Whether the source was not asked, to spare it or Tidegate itself.
+    pub(crate) const fn is_refusal(self) -> bool {
+        matches!(self, Self::Busy | Self::Overloaded | Self::Open(_))
     }
 
     /// Whether the source could not be reached or closed without an answer.
@@ -113,7 +124,9 @@ impl SourceFailure {
             | Self::Unreachable
             | Self::Terminated
             | Self::Open(Outage::Disconnected) => true,
-            Self::Busy | Self::Open(Outage::Silent) | Self::Timeout | Self::Protocol => false,
+            Self::Busy | Self::Overloaded | Self::Open(Outage::Silent) | Self::Timeout | Self::Protocol => {
+                false
+            }
         }
     }
 }
@@ -128,6 +141,7 @@ impl From<&SourceError> for SourceFailure {
     fn from(error: &SourceError) -> Self {
         match error {
             SourceError::Busy => Self::Busy,
+            SourceError::Full => Self::Overloaded,
             SourceError::Timeout => Self::Timeout,
             SourceError::Connect(cause) => of_connect(cause),
             SourceError::Closed(cause) => of_exchange(cause),
@@ -200,6 +214,7 @@ impl GatewayError {
             Self::Unvalidated(_) | Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
             Self::Record(RecordError::Full) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Record(RecordError::Unavailable | RecordError::KeyBusy)
+            | Self::Content(ContentFault::NoRoom)
             | Self::Overloaded
             | Self::Unwaited(_)
             | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
@@ -210,7 +225,7 @@ impl GatewayError {
     /// What Cache-Status tells: whether the request went forward.
     pub(crate) const fn cache_status(&self) -> CacheStatus {
         match self {
-            Self::Source(SourceFailure::Busy | SourceFailure::Open(_), _) => CacheStatus::Own,
+            Self::Source(failure, _) if failure.is_refusal() => CacheStatus::Own,
             Self::Source(_, reason) => CacheStatus::Failed { reason: *reason },
             Self::Unvalidated(_) => CacheStatus::Failed { reason: ForwardReason::Stale },
             Self::Unwaited(why) => CacheStatus::Unwaited(*why),
@@ -221,12 +236,16 @@ impl GatewayError {
     /// What went wrong, in the words of RFC 9209 2.3.
     const fn error_type(&self) -> &'static str {
         match self {
-            Self::Refused(_) | Self::Content(_) => "http_request_error",
+            Self::Refused(_)
+            | Self::Content(ContentFault::TooLarge | ContentFault::TooSlow | ContentFault::Broken) => {
+                "http_request_error"
+            }
             Self::NoRoute => "destination_not_found",
             Self::Loop => "proxy_loop_detected",
             Self::Quota(_) => "http_request_denied",
             Self::Source(failure, _) | Self::Unvalidated(failure) => failure.as_str(),
             Self::OnlyIfCached
+            | Self::Content(ContentFault::NoRoom)
             | Self::Overloaded
             | Self::Unwaited(_)
             | Self::Stopping
@@ -242,10 +261,9 @@ impl GatewayError {
             Self::Overloaded
             | Self::Unwaited(_)
             | Self::Stopping
-            | Self::Source(SourceFailure::Busy | SourceFailure::Open(_), _)
-            | Self::Record(RecordError::KeyBusy) => {
-                "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
-            }
+            | Self::Content(ContentFault::NoRoom)
+            | Self::Record(RecordError::KeyBusy) => REDUCED_CAPACITY,
+            Self::Source(failure, _) if failure.is_refusal() => REDUCED_CAPACITY,
             _ => "about:blank",
         }
     }
@@ -259,6 +277,7 @@ impl GatewayError {
             Self::Content(fault) => fault.to_string(),
             Self::Source(failure, _) | Self::Unvalidated(failure) => match failure {
                 SourceFailure::Busy => "too many requests toward the source are under way".into(),
+                SourceFailure::Overloaded => "too many bytes are in flight; try again".into(),
                 SourceFailure::Open(_) => "the source has failed repeatedly; it is asked again soon".into(),
                 SourceFailure::Timeout => "the source did not answer in time".into(),
                 SourceFailure::Terminated => "the source closed without an answer".into(),
@@ -283,8 +302,9 @@ impl GatewayError {
             | Self::Overloaded
             | Self::Unwaited(_)
             | Self::Stopping
-            | Self::Source(SourceFailure::Busy | SourceFailure::Open(_), _)
+            | Self::Content(ContentFault::NoRoom)
             | Self::Refused(Refusal::Connections) => Some(RETRY_AFTER_SECONDS),
+            Self::Source(failure, _) if failure.is_refusal() => Some(RETRY_AFTER_SECONDS),
             _ => None,
         }
     }

@@ -10,6 +10,7 @@ use super::{read, relay};
 use crate::cache::rules::ForwardReason;
 use crate::cache::rules::key::QueryDigest;
 use crate::clock::Timestamp;
+use crate::in_flight::Work;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -25,7 +26,8 @@ pub(crate) async fn answer(
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {
     let content = std::mem::replace(&mut request.content, Content::None);
-    request.content = content.hold(route.content_bounds, QUERY_BYTES_MAX).await?;
+    let share = gateway.in_flight.share(Work::Forward);
+    request.content = content.hold(route.content_bounds, QUERY_BYTES_MAX, share).await?;
     let Some(content) = request.content.held() else {
         return relay::alone(route, request, ForwardReason::Bypass, now).await;
     };

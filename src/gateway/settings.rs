@@ -37,6 +37,8 @@ pub struct Limits {
     pub body_bytes: Option<u64>,
     /// Connections at once.
     pub connections: usize,
+    /// Bytes of bodies in flight that are held at once; 503.
+    pub in_flight_bytes: u64,
     /// Until a head is complete; 408.
     pub header_timeout: Duration,
     /// Between two requests.

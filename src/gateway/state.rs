@@ -1,17 +1,19 @@
 //! Reading the state that a source has now, past every cache: for changes in doubt.
 
+use crate::in_flight::{InFlight, Work};
 use crate::source::{HostSent, Source};
 use crate::sync::{ReadSource, SourceState};
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, ETAG, HOST, VIA};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
+use std::sync::Arc;
 
 /// The largest representation that is read to resolve a doubt, in bytes.
 const STATE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Asks `source` what it has.
-pub async fn read_state(source: &Source, read: ReadSource) -> SourceState {
+/// Asks `source` what it has. Where there is no room to hold that, it is asked again later.
+pub async fn read_state(source: &Source, in_flight: &Arc<InFlight>, read: ReadSource) -> SourceState {
     let Some(uri) = source.uri(&read.path_and_query) else { return SourceState::Unreadable };
     let mut request = Request::new(crate::source::empty());
     *request.uri_mut() = uri;
@@ -36,11 +38,15 @@ pub async fn read_state(source: &Source, read: ReadSource) -> SourceState {
         status if status.is_success() => {}
         _ => return SourceState::Unreadable,
     }
-    let mut whole = BytesMut::new();
+    let (mut whole, mut share) = (BytesMut::new(), in_flight.share(Work::Background));
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return SourceState::Unreadable };
         let Ok(data) = frame.into_data() else { continue };
         if whole.len() + data.len() > STATE_BYTES_MAX {
+            return SourceState::Unreadable;
+        }
+        if share.grow(data.len() as u64).is_err() {
+            share.count_shed();
             return SourceState::Unreadable;
         }
         whole.extend_from_slice(&data);

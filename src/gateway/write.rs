@@ -16,6 +16,7 @@ use super::written::Written;
 use crate::cache::Lookup;
 use crate::cache::rules::ForwardReason;
 use crate::clock::Timestamp;
+use crate::in_flight::Work;
 use crate::rate_limit::Stage;
 use crate::source::SourceBody;
 use crate::sync::{Draft, Intent, KeySource, RecordError, RouteSync, Version};
@@ -72,7 +73,8 @@ pub(crate) async fn record(
     let bounds = route.content_bounds;
     let bytes_max = bounds.bytes_max.map_or(sync.body_bytes_max, |bytes| bytes.min(sync.body_bytes_max));
     let content = std::mem::replace(&mut request.content, super::content::Content::None);
-    let body = content.collect(Bounds { bytes_max: Some(bytes_max), ..bounds }).await?;
+    let share = gateway.in_flight.share(Work::Forward);
+    let body = content.collect(Bounds { bytes_max: Some(bytes_max), ..bounds }, share).await?;
     let draft = draft(route, sync, &request, &head, body.clone());
     let recorded = engine.begin(draft, async { known_etag(gateway, route, &request) });
     let waited = tokio::time::timeout(gateway.settings.request_timeout, recorded);

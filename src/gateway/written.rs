@@ -16,6 +16,7 @@ use crate::cache::rules::{
 };
 use crate::cache::{Fence, Purge, PurgeMode, Standing};
 use crate::clock::Timestamp;
+use crate::in_flight::Work;
 use crate::source::{HostSent, SourceBody};
 use crate::target::{Authority, Scheme, Target};
 use http::header::{CONTENT_LOCATION, HOST, LOCATION, VIA};
@@ -138,9 +139,8 @@ impl Written {
         if standing != Standing::Valid || own != Fence(before.0 + 1) {
             return Fate::Passed(Stored::No(NoStoreReason::Purged));
         }
-        let too_large =
-            response.body().size_hint().exact().is_some_and(|bytes| bytes > gateway.cache.object_bytes_max());
-        if too_large {
+        let bytes = response.body().size_hint().exact().unwrap_or_default();
+        if bytes > gateway.cache.object_bytes_max() {
             return Fate::Passed(Stored::No(NoStoreReason::TooLarge));
         }
         let mut fields = head.fields.clone();
@@ -150,11 +150,15 @@ impl Written {
         let request = RequestHead { method: &self.method, fields: &self.request_fields };
         match post::admit(request, ResponseHead { fields: &fields, ..head }, policy, &exchange) {
             Err(reason) => Fate::Passed(Stored::No(reason)),
+            Ok(_) if !gateway.in_flight.admits_copy(bytes) => {
+                Fate::Passed(Stored::No(NoStoreReason::Overload))
+            }
             Ok(admitted) => Fate::Kept(Box::new(Keeping::Whole(Whole {
                 cache: Arc::clone(&gateway.cache),
                 key,
                 admitted,
                 request_fields: self.request_fields.clone(),
+                share: gateway.in_flight.share(Work::Copy),
             }))),
         }
     }

@@ -3,6 +3,7 @@
 
 use super::address::Load;
 use super::places::Place;
+use crate::in_flight::Share;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
@@ -65,18 +66,25 @@ pub struct SourceBody {
     idle: Duration,
     /// Set while a part is waited for.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// Until it has ended, the request is under way.
-    place: (Place, Load),
+    /// Until it has ended, the request is under way, and counts toward what may be in flight.
+    place: (Place, Load, Option<Share>),
 }
 
 impl SourceBody {
-    pub(super) fn new(incoming: Incoming, idle: Duration, place: (Place, Load)) -> Self {
-        Self { incoming, idle, deadline: None, place }
+    pub(super) fn new(incoming: Incoming, idle: Duration, (place, load): (Place, Load)) -> Self {
+        Self { incoming, idle, deadline: None, place: (place, load, None) }
     }
 
     /// What a connection holds on whose 101 this is the body: how long it may stand still, and its place.
-    pub(super) fn into_place(self) -> (Duration, (Place, Load)) {
+    pub(super) fn into_place(self) -> (Duration, (Place, Load, Option<Share>)) {
         (self.idle, self.place)
+    }
+
+    /// The same, with its share of what may be in flight.
+    #[must_use]
+    pub fn holding(mut self, share: Share) -> Self {
+        self.place.2 = Some(share);
+        self
     }
 }
 

@@ -8,6 +8,9 @@ pub enum SourceError {
     /// No place toward it became free in time: nothing was sent.
     #[error("too many requests toward the source are under way")]
     Busy,
+    /// Tidegate holds as many bytes for others as it may: nothing was sent.
+    #[error("as many bytes are in flight as may be")]
+    Full,
     /// Its breaker is open: nothing was sent.
     #[error("the source has given no answer several times in a row and is left alone for a moment")]
     Open(Outage),
@@ -42,7 +45,7 @@ impl SourceError {
     #[must_use]
     pub const fn never_sent(&self) -> bool {
         match self {
-            Self::Busy | Self::Open(_) | Self::Unsayable | Self::Connect(_) => true,
+            Self::Busy | Self::Full | Self::Open(_) | Self::Unsayable | Self::Connect(_) => true,
             Self::Timeout
             | Self::Closed(_)
             | Self::Switched

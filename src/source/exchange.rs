@@ -93,7 +93,9 @@ impl Failed {
             }
             // A worn connection had most likely been closed before the request came.
             (SourceError::Closed(_), Progress::Worn)
-            | (SourceError::Busy | SourceError::Open(_) | SourceError::Unsayable, _) => Report::Nothing,
+            | (SourceError::Busy | SourceError::Full | SourceError::Open(_) | SourceError::Unsayable, _) => {
+                Report::Nothing
+            }
             // It did answer, though nothing that can be used.
             (
                 SourceError::Closed(_)

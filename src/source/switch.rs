@@ -4,6 +4,7 @@
 use super::address::Load;
 use super::body::SourceBody;
 use super::places::Place;
+use crate::in_flight::Share;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
 use hyper::upgrade::Upgraded;
@@ -100,7 +101,7 @@ pub struct Tunnel {
     pub io: TokioIo<Upgraded>,
     /// The source's `body_idle`.
     pub body_idle: Duration,
-    _place: (Place, Load),
+    _place: (Place, Load, Option<Share>),
 }
 
 impl Tunnel {

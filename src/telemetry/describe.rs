@@ -76,7 +76,18 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
     ),
     (names::FILLS, Kind::Gauge, Unit::Count, "Fills under way."),
     (names::FOLLOWERS, Kind::Gauge, Unit::Count, "Clients that wait for fills or read along."),
-    (names::FILL_BYTES, Kind::Gauge, Unit::Bytes, "Bytes that fills hold for those who read along."),
+    (
+        names::IN_FLIGHT_BYTES,
+        Kind::Gauge,
+        Unit::Bytes,
+        "Bytes of bodies in flight: copies that fills hold, request contents, 64 KiB for each forward.",
+    ),
+    (
+        names::SHED,
+        Kind::Counter,
+        Unit::Count,
+        "Given up near server.limits.in_flight: background work, copies (not stored), forwards (503).",
+    ),
     (
         names::MARKERS,
         Kind::Gauge,

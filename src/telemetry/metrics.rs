@@ -38,14 +38,16 @@ pub const EXTRA_LEADERS: &str = "tidegate_extra_leaders_total";
 pub const FILLS: &str = "tidegate_fills";
 /// Clients that wait for fills or read along.
 pub const FOLLOWERS: &str = "tidegate_followers";
-/// Bytes that fills hold for those who read along.
-pub const FILL_BYTES: &str = "tidegate_fill_bytes";
 /// Keys whose answers may not be stored, so that nobody waits for them (hit-for-miss).
 pub const MARKERS: &str = "tidegate_hit_for_miss_markers";
 /// Markers made, by `reason`.
 pub const MARKERS_MADE: &str = "tidegate_hit_for_miss_total";
 /// Validations in the background, by `cause` and `result`.
 pub const VALIDATIONS: &str = "tidegate_background_validations_total";
+/// Bytes of bodies in flight that are held.
+pub const IN_FLIGHT_BYTES: &str = "tidegate_in_flight_bytes";
+/// What was given up near the bound of bodies in flight, by `work` (background, copy, forward).
+pub const SHED: &str = "tidegate_shed_total";
 /// Requests that a quota denied, by `route` and `limit`.
 pub const QUOTA_DENIED: &str = "tidegate_quota_denied_total";
 /// Connections open on public listeners.

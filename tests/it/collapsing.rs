@@ -30,7 +30,9 @@ async fn followers(gateway: &Gateway, clients: usize) {
 
 /// Nothing leaks: no fill, follower, buffer or request to the source is left.
 async fn nothing_is_left(gateway: &Gateway) {
-    for name in ["tidegate_followers", "tidegate_fills", "tidegate_fill_bytes", "tidegate_source_in_flight"] {
+    for name in
+        ["tidegate_followers", "tidegate_fills", "tidegate_in_flight_bytes", "tidegate_source_in_flight"]
+    {
         assert!(gateway.admin_get("/metrics").await.text().contains(&format!("\n{name}")), "no {name}");
         eventually(&format!("{name} is 0"), async || metric(gateway, name, "").await == 0).await;
     }

@@ -22,6 +22,7 @@ mod forwarding;
 mod hit_for_miss;
 mod lifecycle;
 mod limits;
+mod overload;
 mod quotas;
 mod reads;
 mod rfc;

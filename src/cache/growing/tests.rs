@@ -1,4 +1,5 @@
 use super::*;
+use crate::in_flight::{FORWARD_BYTES, InFlight, Work};
 use std::future::poll_fn;
 use std::pin::Pin;
 
@@ -7,7 +8,7 @@ async fn next(reader: &mut Reader) -> Option<Result<Bytes, Cut>> {
 }
 
 fn body(whole_bytes_max: u64) -> Arc<Growing> {
-    Growing::new(whole_bytes_max, Gauge::noop())
+    Growing::new(whole_bytes_max, InFlight::new(u64::MAX).share(Work::Copy))
 }
 
 /// A quarter of the window, which a reader takes in several parts.
@@ -154,4 +155,91 @@ async fn what_outgrows_the_tiers_goes_on_and_is_not_stored() {
     body.complete(|_| panic!("too large"));
     read(&mut reader, 4).await;
     assert_eq!(next(&mut reader).await, None);
+}
+
+/// A chunk too large to be taken where nothing more may be held.
+fn large() -> Bytes {
+    Bytes::from(vec![b'x'; usize::try_from(FORWARD_BYTES + 1).unwrap()])
+}
+
+/// What may be in flight, and a share of all of it.
+fn full() -> (Arc<InFlight>, Share) {
+    let in_flight = InFlight::new(WINDOW_BYTES);
+    let mut others = in_flight.share(Work::Forward);
+    others.grow(WINDOW_BYTES).unwrap();
+    (in_flight, others)
+}
+
+#[tokio::test(start_paused = true)]
+async fn i10_at_the_bound_a_body_holds_one_chunk_at_a_time_and_is_not_stored() {
+    let (in_flight, others) = full();
+    let body = Growing::new(WINDOW_BYTES, in_flight.share(Work::Copy));
+    let mut reader = body.reader().unwrap();
+    for _ in 0..3 {
+        let writer = {
+            let body = Arc::clone(&body);
+            tokio::spawn(async move { body.push(large()).await })
+        };
+        tokio::time::sleep(HOLD_MAX * 100).await;
+        assert!(!writer.is_finished(), "no chunk is asked for before this one is read");
+        assert_eq!(in_flight.bytes(), WINDOW_BYTES + FORWARD_BYTES + 1, "one chunk more than the bound");
+        read(&mut reader, FORWARD_BYTES + 1).await;
+        assert_eq!(writer.await.unwrap(), Pushed::Done(Kept::Window));
+        assert_eq!(in_flight.bytes(), WINDOW_BYTES, "what was read is given back");
+    }
+    drop(others);
+    assert_eq!(body.push(large()).await, Pushed::Done(Kept::Window), "it may run ahead again");
+    body.complete(|_| panic!("its beginning is gone"));
+    read(&mut reader, FORWARD_BYTES + 1).await;
+    assert_eq!(next(&mut reader).await, None);
+    drop((reader, body));
+    assert_eq!(in_flight.bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_bound_a_body_keeps_no_more_than_it_has_and_waits_only_for_its_own_readers() {
+    let in_flight = InFlight::new(WINDOW_BYTES);
+    let body = Growing::new(WINDOW_BYTES, in_flight.share(Work::Copy));
+    let (mut fast, mut slow) = (body.reader().unwrap(), body.reader().unwrap());
+    assert_eq!(body.push(large()).await, Pushed::Done(Kept::Whole));
+    let mut others = in_flight.share(Work::Forward);
+    others.grow(WINDOW_BYTES - in_flight.bytes()).unwrap();
+    read(&mut fast, FORWARD_BYTES + 1).await;
+    let before = Instant::now();
+    assert_eq!(body.push(large()).await, Pushed::Done(Kept::Window));
+    assert_eq!(before.elapsed(), HOLD_MAX, "the slow one is waited for a little");
+    assert_eq!(next(&mut slow).await, Some(Err(Cut::TooSlow)));
+    assert_eq!(in_flight.bytes(), WINDOW_BYTES);
+    drop((fast, slow));
+    assert_eq!(body.push(large()).await, Pushed::Abandoned, "nobody reads it");
+    drop((body, others));
+    assert_eq!(in_flight.bytes(), 0);
+}
+
+#[tokio::test]
+async fn small_bodies_are_stored_at_the_bound_and_hold_nothing_then() {
+    let (in_flight, _others) = full();
+    let body = Growing::new(WINDOW_BYTES, in_flight.share(Work::Copy));
+    let mut reader = body.reader().unwrap();
+    assert_eq!(body.push(Bytes::from_static(b"ab")).await, Pushed::Done(Kept::Whole));
+    assert_eq!(in_flight.bytes(), WINDOW_BYTES + 2);
+    let mut stored = None;
+    body.complete(|whole| stored = Some(whole));
+    assert_eq!(stored, Some(Bytes::from_static(b"ab")));
+    assert_eq!(in_flight.bytes(), WINDOW_BYTES, "from here on they are bytes of the store");
+    read(&mut reader, 2).await;
+    assert_eq!(next(&mut reader).await, None);
+}
+
+#[tokio::test]
+async fn a_broken_body_gives_everything_back_with_its_last_reader() {
+    let in_flight = InFlight::new(WINDOW_BYTES);
+    let body = Growing::new(WINDOW_BYTES, in_flight.share(Work::Copy));
+    let reader = body.reader().unwrap();
+    body.push(large()).await;
+    body.abort();
+    drop(body);
+    assert_eq!(in_flight.bytes(), FORWARD_BYTES + 1, "a reader may still read what came");
+    drop(reader);
+    assert_eq!(in_flight.bytes(), 0);
 }

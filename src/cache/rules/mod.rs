@@ -119,6 +119,8 @@ pub enum NoStoreReason {
     VaryStar,
     /// Larger than every tier takes.
     TooLarge,
+    /// There is no room to hold it until it is complete.
+    Overload,
     /// A status that may not be stored.
     Status,
     /// Nothing says how long it is fresh, and it has no validator.
@@ -149,6 +151,7 @@ impl NoStoreReason {
             Self::Authorization => "authorization",
             Self::VaryStar => "vary-star",
             Self::TooLarge => "too-large",
+            Self::Overload => "overload",
             Self::Status => "status",
             Self::NoFreshness => "no-freshness",
             Self::Purged => "purged",

@@ -151,6 +151,7 @@ pub fn leaves_marker(reason: NoStoreReason, status: StatusCode) -> bool {
         | NoStoreReason::Status
         | NoStoreReason::NoFreshness => true,
         NoStoreReason::TooLarge
+        | NoStoreReason::Overload
         | NoStoreReason::Purged
         | NoStoreReason::Method
         | NoStoreReason::Bypass

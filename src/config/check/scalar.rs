@@ -87,6 +87,16 @@ impl Check<'_, '_> {
         bytes
     }
 
+    /// A size with a least value.
+    pub(super) fn size_from(&mut self, given: &Given<String>, least: u64) -> u64 {
+        let bytes = self.size(given, Bound::Positive);
+        if (1..least).contains(&bytes) {
+            let message = format!("must be at least {}KiB", least >> 10);
+            self.report.fault(&given.span, message, "write a larger size");
+        }
+        bytes
+    }
+
     /// A number within bounds.
     pub(super) fn count<T: TryFrom<i64> + Default>(
         &mut self,

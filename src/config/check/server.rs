@@ -23,6 +23,9 @@ const FIELDS_MAX: i64 = 10_000;
 /// The most connections.
 const CONNECTIONS_MAX: i64 = 1_000_000;
 
+/// The least bound of bodies in flight: with less, hardly anything could be forwarded.
+const IN_FLIGHT_BYTES_MIN: u64 = 1 << 20;
+
 impl Check<'_, '_> {
     pub(super) fn threads(&mut self) -> usize {
         match &self.file.server.threads {
@@ -100,6 +103,7 @@ impl Check<'_, '_> {
                 "none" => None,
                 _ => Some(self.size(&given.body, Bound::ZeroAllowed)),
             },
+            in_flight_bytes: self.size_from(&given.in_flight, IN_FLIGHT_BYTES_MIN),
             connections: self.count(&given.connections, 1..=CONNECTIONS_MAX),
             header_timeout: self.duration(&given.header_timeout, Bound::Positive),
             idle_timeout: self.duration(&given.idle_timeout, Bound::Positive),

@@ -98,6 +98,8 @@ pub(in crate::config) struct Limits {
     pub(in crate::config) body: Text,
     /// Connections at once.
     pub(in crate::config) connections: Given<i64>,
+    /// Bytes of bodies in flight that are held at once; beyond it nothing is forwarded (503).
+    pub(in crate::config) in_flight: Text,
     /// Until a head is complete; then 408.
     pub(in crate::config) header_timeout: Text,
     /// Between two requests.

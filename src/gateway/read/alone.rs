@@ -12,8 +12,8 @@ use crate::gateway::forward::{self, Purpose};
 use crate::gateway::forwarded;
 use crate::gateway::kept::{Keeping, Kept, Whole};
 use crate::gateway::problem::{GatewayError, SourceFailure};
-use crate::gateway::ranged::Place;
 use crate::gateway::reply::Answer;
+use crate::in_flight::Work;
 use crate::rate_limit::Stage;
 use crate::source::SourceBody;
 use http::header::VIA;
@@ -54,14 +54,15 @@ impl Wanted<'_> {
         forwarded::append(&mut parts.headers, &VIA, "1.1 tidegate");
         let head = ResponseHead { status: parts.status, fields: &parts.headers };
         let (body, stored) = match self.kept(head, &body, &exchange) {
-            Ok((admitted, place)) => {
+            Ok(admitted) => {
                 let whole = Whole {
                     cache: Arc::clone(&self.gateway.cache),
                     key: self.key.clone(),
                     admitted,
                     request_fields: self.request.fields.clone(),
+                    share: self.gateway.in_flight.share(Work::Copy),
                 };
-                (Body::Kept(Box::new(Kept::new(body, Keeping::Alone(whole, place)))), Stored::Yes)
+                (Body::Kept(Box::new(Kept::new(body, Keeping::Whole(whole)))), Stored::Yes)
             }
             Err(why) => {
                 self.gateway.cache.mark(self.key, why, parts.status, &exchange);
@@ -88,23 +89,26 @@ impl Wanted<'_> {
         Ok((response, Exchange { requested_at, received_at, fence, jitter: fastrand::f64() }))
     }
 
-    /// What an answer would be stored as, and room for it until it is complete.
+    /// What an answer would be stored as, where there is room for it until it is complete.
     fn kept(
         &self,
         response: ResponseHead<'_>,
         body: &SourceBody,
         exchange: &Exchange,
-    ) -> Result<(Admitted, Place), NoStoreReason> {
+    ) -> Result<Admitted, NoStoreReason> {
         // They may be the answer to this client's own condition or range; 206 and 304 are never stored.
         if matches!(response.status, StatusCode::PRECONDITION_FAILED | StatusCode::RANGE_NOT_SATISFIABLE) {
             return Err(NoStoreReason::Status);
         }
         let request = RequestHead { method: &self.request.method, fields: &self.request.fields };
         let admitted = storable::admit(request, response, &self.route.settings.cache, exchange)?;
-        let bytes_max = self.gateway.cache.object_bytes_max();
-        // Of what does not say its length, as much as is kept at most.
-        let bytes = body.size_hint().exact().unwrap_or(bytes_max);
-        let place = if bytes > bytes_max { None } else { self.gateway.room.place(bytes) };
-        Ok((admitted, place.ok_or(NoStoreReason::TooLarge)?))
+        let bytes = body.size_hint().exact().unwrap_or_default();
+        if bytes > self.gateway.cache.object_bytes_max() {
+            return Err(NoStoreReason::TooLarge);
+        }
+        if !self.gateway.in_flight.admits_copy(bytes) {
+            return Err(NoStoreReason::Overload);
+        }
+        Ok(admitted)
     }
 }

@@ -20,6 +20,7 @@ use crate::gateway::landing::{Landing, Shared};
 use crate::gateway::problem::{GatewayError, SourceFailure};
 use crate::gateway::reply::{self, Answer};
 use crate::gateway::route::Route;
+use crate::in_flight::Work;
 use crate::rate_limit::Stage;
 use crate::source::SourceBody;
 use bytes::Bytes;
@@ -235,7 +236,7 @@ impl HeadForward {
         let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         Landing::Shared(Arc::new(Shared {
             head: storable::unstored(request, head, exchange),
-            body: Growing::nothing(),
+            body: Growing::nothing(self.gateway.in_flight.share(Work::Copy)),
             length: length.and_then(|text| text.parse().ok()),
             stored: Stored::NotConsidered,
             age: response.headers().get_all(AGE).iter().cloned().collect(),

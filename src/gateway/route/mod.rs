@@ -18,6 +18,7 @@ use crate::cache::rules::cache_control::Directives;
 use crate::cache::rules::key::QueryDigest;
 use crate::cache::rules::{ForwardReason, invalidation, preconditions};
 use crate::clock::Timestamp;
+use crate::in_flight::InFlight;
 use crate::rate_limit::{Caller, Fields, Quotas, Stage, Verdict};
 use crate::source::{Protocol, Source};
 use crate::target::{Target, TargetError};
@@ -35,6 +36,7 @@ pub(crate) struct Route {
     pub quotas: Quotas,
     pub metrics: RouteMetrics,
     pub content_bounds: Bounds,
+    pub in_flight: Arc<InFlight>,
 }
 
 /// What becomes of a request.

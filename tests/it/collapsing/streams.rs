@@ -55,7 +55,7 @@ async fn i10_a_reader_that_stalls_is_cut_and_holds_nobody_up() {
     });
     let [mut fast, mut stalled] = <[Opened; 2]>::try_from(opened).expect("two");
     assert_eq!(within("the whole", fast.rest()).await.expect("the whole").len(), BODY + 5);
-    let held = super::metric(&gateway, "tidegate_fill_bytes", "").await;
+    let held = super::metric(&gateway, "tidegate_in_flight_bytes", "").await;
     assert!(held <= 9 * 1024 * 1024, "{held} bytes are held for one that stalls");
     let rest = within("the cut", stalled.rest()).await;
     assert!(rest.is_err(), "it must not look complete: {:?}", rest.map(|bytes| bytes.len()));
