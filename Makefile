@@ -1,6 +1,6 @@
 # Each recipe is a line that can also be typed by hand; `make` alone lists them.
 .DEFAULT_GOAL := list
-.PHONY: list check lint redis test run demo schema load-hits load-writes
+.PHONY: list check lint redis test run demo schema load-hits load-writes load-collapse load-brownout
 
 list: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -31,3 +31,10 @@ load-hits: ## open-loop load: answers from memory
 
 load-writes: ## open-loop load: 64 clients that write
 	cargo build --release && cargo run --release --example load -- writes
+
+load-collapse: ## 1,000 clients at once on what is not stored
+	cargo build --release && cargo run --release --example load -- collapse
+
+rate ?= 5000
+load-brownout: ## open-loop load while the source is ten times slower, rate=REQUESTS a second
+	cargo build --release && cargo run --release --example load -- brownout --rate $(rate)

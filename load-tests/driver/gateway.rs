@@ -1,5 +1,6 @@
 //! The gateway under load: the real binary as a child process, or one that runs already.
 
+use crate::process;
 use crate::schedule::{self, Request};
 use crate::stage::Stage;
 use anyhow::{Context, bail};
@@ -14,8 +15,6 @@ use tokio::time::{Instant, sleep};
 
 /// The longest wait for a gateway to be ready.
 const READY_WAIT_MAX: Duration = Duration::from_secs(15);
-/// What a tick of `/proc/PID/stat` stands for: Linux fixes it at 100 a second for user space.
-const TICK: Duration = Duration::from_millis(10);
 
 /// A gateway and where it answers.
 pub(crate) struct Gateway {
@@ -71,13 +70,16 @@ impl Gateway {
 
     /// Processor time that the gateway has spent; none where it is not ours.
     pub(crate) fn cpu_time(&self) -> anyhow::Result<Option<Duration>> {
-        let Some(pid) = self.child.as_ref().and_then(|(child, _)| child.id()) else { return Ok(None) };
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name, in brackets, may hold spaces; `utime` and `stime` are fields 14 and 15 of all.
-        let after_name = stat.rsplit_once(')').context("an odd /proc/PID/stat")?.1;
-        let ticks: u32 =
-            after_name.split_whitespace().skip(11).take(2).map(|field| field.parse().unwrap_or(0)).sum();
-        Ok(Some(TICK * ticks))
+        self.pid().map(|pid| process::cpu_time(&pid.to_string())).transpose()
+    }
+
+    /// A line of `/proc/PID/status` that is in KiB, as `VmHWM`; none where the gateway is not ours.
+    pub(crate) fn memory_kib(&self, name: &str) -> anyhow::Result<Option<u64>> {
+        self.pid().map(|pid| process::memory_kib(pid, name)).transpose()
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(|(child, _)| child.id())
     }
 
     /// Ends a gateway of the driver's own and removes its folder.
@@ -121,6 +123,14 @@ urls = ["http://{source}"]
 [[destination]]
 name = "destination"
 url = "http://{destination}"
+[[route]]
+name = "slow"
+path = "/slow/{{id}}"
+source = "source"
+[[route]]
+name = "stream"
+path = "/stream/{{id}}"
+source = "source"
 [[route]]
 name = "items"
 path = "/items/{{id}}"

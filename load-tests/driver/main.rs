@@ -1,10 +1,15 @@
-//! The load driver: `cargo run --release --example load -- hits` or `-- writes`.
+//! The load driver: `cargo run --release --example load -- hits`, or `writes`, `collapse`, `brownout`.
 //!
-//! Open loop: requests have fixed times, whether or not earlier ones were answered, and latency is
+//! Open loop, but for `collapse`: requests have fixed times, whether or not earlier ones were answered, and latency is
 //! measured from those times, so that a stall of the gateway is seen by every request that it
 //! delayed. Bounded in rate, time and connections; talks to the loopback only.
 
+mod answer;
+mod brownout;
+mod collapse;
+mod crowd;
 mod gateway;
+mod process;
 mod report;
 mod schedule;
 mod stage;
@@ -31,6 +36,10 @@ enum Scenario {
     Hits,
     /// Writes through the journal to source and destination.
     Writes,
+    /// Many clients at once on what is not stored.
+    Collapse,
+    /// A source that becomes ten times slower, and comes back.
+    Brownout,
 }
 
 /// Drives a release build of the gateway on this machine.
@@ -38,15 +47,21 @@ enum Scenario {
 struct Arguments {
     /// What is measured.
     scenario: Scenario,
-    /// Requests a second [default: 5000 hits, 400 writes].
+    /// Requests a second [default: 5000 hits and brownout, 400 writes].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=200_000))]
     rate: Option<u64>,
-    /// How long.
+    /// How long; for brownout each of its three phases.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=300))]
     seconds: u64,
-    /// Clients, each with one request at a time.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1024))]
-    clients: u64,
+    /// Clients, each with one request at a time [default: 1000 collapse, else 64].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    clients: Option<u64>,
+    /// How often collapse asks for something new, of each kind of source.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=20))]
+    rounds: u64,
+    /// What the source waits before it answers, in milliseconds [default: 500 collapse, 50 brownout].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=5_000))]
+    source_ms: Option<u64>,
     /// The gateway's binary [default: the one of the same build].
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -63,6 +78,8 @@ async fn main() -> anyhow::Result<()> {
             is_loopback(url),
             "{url} is not on the loopback: this driver loads only the machine it runs on"
         );
+        let plays_its_source = matches!(arguments.scenario, Scenario::Collapse | Scenario::Brownout);
+        ensure!(!plays_its_source, "this scenario needs a gateway of its own, in front of its own source");
     }
     let stage = Stage::start().await?;
     let gateway = match &arguments.url {
@@ -70,11 +87,15 @@ async fn main() -> anyhow::Result<()> {
         None => Gateway::start(arguments.binary.as_deref(), &stage).await?,
     };
     let result = match arguments.scenario {
-        Scenario::Hits => hits(&arguments, &gateway).await,
-        Scenario::Writes => writes(&arguments, &gateway, &stage).await,
+        Scenario::Hits => hits(&arguments, &gateway).await.and_then(|report| report::print(&report)),
+        Scenario::Writes => {
+            writes(&arguments, &gateway, &stage).await.and_then(|report| report::print(&report))
+        }
+        Scenario::Collapse => collapse(&arguments, &gateway, &stage).await,
+        Scenario::Brownout => brownout(&arguments, &gateway, &stage).await,
     };
     gateway.stop().await?;
-    report::print(&result?)
+    result
 }
 
 fn is_loopback(url: &url::Url) -> bool {
@@ -89,7 +110,7 @@ fn load(arguments: &Arguments, rate_default: u64) -> Load {
     Load {
         rate: arguments.rate.unwrap_or(rate_default),
         length: Duration::from_secs(arguments.seconds),
-        clients: arguments.clients,
+        clients: arguments.clients.unwrap_or(64),
     }
 }
 
@@ -139,6 +160,25 @@ async fn writes(arguments: &Arguments, gateway: &Gateway, stage: &Stage) -> anyh
         Err(_) => format!("NOT DELIVERED: {} of {}", stage.delivered(), measured.answered),
     });
     Ok(report)
+}
+
+async fn collapse(arguments: &Arguments, gateway: &Gateway, stage: &Stage) -> anyhow::Result<()> {
+    let plan = collapse::Plan {
+        clients: arguments.clients.unwrap_or(1_000),
+        rounds: arguments.rounds,
+        latency: Duration::from_millis(arguments.source_ms.unwrap_or(500)),
+    };
+    let lines = collapse::run(plan, gateway, stage).await?;
+    let title = format!("collapse: {} clients at once on a cold key, {} rounds", plan.clients, plan.rounds);
+    report::print_lines(&title, &lines)
+}
+
+async fn brownout(arguments: &Arguments, gateway: &Gateway, stage: &Stage) -> anyhow::Result<()> {
+    let load = load(arguments, 5_000);
+    let latency = Duration::from_millis(arguments.source_ms.unwrap_or(50));
+    let lines = brownout::run(brownout::Plan { load, latency }, gateway, stage).await?;
+    let title = format!("brownout: {} requests a second, 95 % of them for what is stored", load.rate);
+    report::print_lines(&title, &lines)
 }
 
 /// Microseconds of the gateway's processor time for each answer; none for a gateway that is not ours.

@@ -1,9 +1,11 @@
 //! Results as a table that can be pasted into a document: with machine and date, or they say nothing.
 
+use crate::process;
 use crate::schedule::{Load, Measured};
 use std::fmt;
 use std::fs;
 use std::io::{Write, stdout};
+use std::process::Command;
 use std::thread::available_parallelism;
 use std::time::Duration;
 use tidegate::clock::Clock;
@@ -55,7 +57,7 @@ impl Report {
 }
 
 /// The latency that `per_mille` of a thousand did not exceed.
-fn quantile(sorted: &[Duration], per_mille: usize) -> Latency {
+pub(crate) fn quantile(sorted: &[Duration], per_mille: usize) -> Latency {
     let at = (sorted.len() * per_mille).div_ceil(1000).saturating_sub(1);
     Latency(sorted.get(at).copied().unwrap_or_default())
 }
@@ -65,37 +67,56 @@ fn machine() -> String {
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown processor", |(_, model)| model);
     let cores = available_parallelism().map_or(0, usize::from);
+    let memory_mib = process::machine_memory_kib().unwrap_or_default() >> 10;
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or_default();
-    format!("{model}, {cores} cores, load average {load}")
+    format!("{model}, {cores} cores, {memory_mib} MiB, load average {load}")
 }
 
-/// Prints the run; driver, gateway, source and destination share the machine, and it says so.
-pub(crate) fn print(report: &Report) -> anyhow::Result<()> {
+fn versions() -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let commit = said_by("git", &["describe", "--always", "--dirty"]);
+    let compiler = said_by("rustc", &["--version"]);
+    format!("tidegate {} ({commit}), {compiler}, Linux {}", env!("CARGO_PKG_VERSION"), kernel.trim())
+}
+
+/// The first line that a program prints; "unknown" where it cannot be asked.
+fn said_by(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().ok();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    text.as_deref().and_then(|text| text.lines().next()).unwrap_or("unknown").to_owned()
+}
+
+/// Under `title`: date, machine, versions, `lines`. Driver, gateway, source and destination share the
+/// machine, and it says so.
+pub(crate) fn print_lines(title: &str, lines: &[String]) -> anyhow::Result<()> {
     let mut out = stdout().lock();
     let date = humantime::format_rfc3339_seconds(Clock::system().wall());
-    let per_second = f64::from(u32::try_from(report.answered)?) / report.took.as_secs_f64();
-    writeln!(
-        out,
-        "{}: {} requests a second for {:?}",
-        report.scenario, report.load.rate, report.load.length
-    )?;
-    writeln!(out, "{date}, {}", machine())?;
-    writeln!(
-        out,
-        "driver, gateway, source and destination on this one machine; {} clients\n",
-        report.load.clients
-    )?;
-    writeln!(out, "answered {}, failed {}, {per_second:.0} a second", report.answered, report.failed)?;
-    if let Some(cpu) = &report.cpu_per_request {
-        writeln!(out, "processor time of the gateway for each answer: {cpu}")?;
-    }
-    for note in &report.notes {
-        writeln!(out, "{note}")?;
-    }
-    writeln!(out, "\n| latency | from the time it was due | from the time it was sent |\n|---|---|---|")?;
-    for (name, from_due, from_sent) in &report.rows {
-        writeln!(out, "| {name} | {from_due} | {from_sent} |")?;
+    writeln!(out, "{title}\n{date}, {}\n{}", machine(), versions())?;
+    writeln!(out, "driver, gateway, source and destination on this one machine")?;
+    for line in lines {
+        writeln!(out, "{line}")?;
     }
     Ok(out.flush()?)
+}
+
+/// Prints a run of one load.
+pub(crate) fn print(report: &Report) -> anyhow::Result<()> {
+    let per_second = f64::from(u32::try_from(report.answered)?) / report.took.as_secs_f64();
+    let Load { rate, length, clients } = report.load;
+    let mut lines =
+        vec![format!("answered {}, failed {}, {per_second:.0} a second", report.answered, report.failed)];
+    if let Some(cpu) = &report.cpu_per_request {
+        lines.push(format!("processor time of the gateway for each answer: {cpu}"));
+    }
+    lines.extend(report.notes.iter().cloned());
+    lines.push(
+        "\n| latency | from the time it was due | from the time it was sent |\n|---|---|---|".to_owned(),
+    );
+    let row = |(name, from_due, from_sent): &(&str, Latency, Latency)| {
+        format!("| {name} | {from_due} | {from_sent} |")
+    };
+    lines.extend(report.rows.iter().map(row));
+    let title = format!("{}: {rate} requests a second for {length:?}, {clients} clients", report.scenario);
+    print_lines(&title, &lines)
 }

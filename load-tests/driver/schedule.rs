@@ -69,6 +69,8 @@ pub(crate) struct Measured {
     pub(crate) from_due: Vec<Duration>,
     /// From the time it was really sent, sorted.
     pub(crate) from_sent: Vec<Duration>,
+    /// From the time a request was due until it was sent, sorted: what the driver itself could not hold.
+    pub(crate) late: Vec<Duration>,
     pub(crate) answered: u64,
     pub(crate) hits: u64,
     /// Refusals, timeouts and broken connections.
@@ -80,6 +82,7 @@ impl Measured {
     fn add(&mut self, other: Self) {
         self.from_due.extend(other.from_due);
         self.from_sent.extend(other.from_sent);
+        self.late.extend(other.late);
         self.answered += other.answered;
         self.hits += other.hits;
         self.failed += other.failed;
@@ -116,7 +119,7 @@ async fn send(http: &Http, request: Request) -> anyhow::Result<Answer> {
     let hit = head
         .headers
         .get("cache-status")
-        .is_some_and(|field| field.as_bytes().windows(3).any(|w| w == b"hit"));
+        .is_some_and(|field| field.as_bytes().windows(5).any(|at| at == b"; hit"));
     Ok(match head.status {
         status if !status.is_success() => Answer::Refused(status),
         _ if hit => Answer::Hit,
@@ -139,6 +142,7 @@ pub(crate) async fn run(load: Load, request: impl Fn(u64) -> Request + Clone + S
     measured.took = begun_at.elapsed();
     measured.from_due.sort_unstable();
     measured.from_sent.sort_unstable();
+    measured.late.sort_unstable();
     measured
 }
 
@@ -158,6 +162,7 @@ async fn one_client(
         let due_at = begun_at + load.due(number);
         sleep_until(due_at).await;
         let sent_at = Instant::now();
+        measured.late.push(sent_at.saturating_duration_since(due_at));
         let answer = send(&http, request(number)).await;
         measured.from_due.push(due_at.elapsed());
         measured.from_sent.push(sent_at.elapsed());
