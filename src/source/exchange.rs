@@ -183,3 +183,18 @@ fn uses(connected: &Connected) -> Option<Uses> {
     connected.get_extras(&mut extras);
     extras.remove::<Uses>()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_had_little_time_is_not_called_silent() {
+        for (time, report) in
+            [(Time::Enough, Report::Missing(Outage::Silent)), (Time::Short, Report::Nothing)]
+        {
+            let failed = Failed { time, ..Failed::begun(SourceError::Timeout) };
+            assert_eq!(failed.report(), report, "{time:?}");
+        }
+    }
+}

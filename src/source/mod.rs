@@ -209,8 +209,8 @@ impl Source {
     }
 
     /// Sends a request and waits for the head of the answer, all within the source's `timeout` or the
-    /// request's own ([`Timeout`]): for a place, a connection, retries and the head; while content still moves toward the source the time
-    /// begins anew. The request's URI is a path and query ([`Source::uri`]). A safe request whose
+    /// request's own ([`Timeout`]): for a place, a connection, retries and the head; while content still
+    /// moves toward the source the time begins anew. The request's URI is a path and query ([`Source::uri`]). A safe request whose
     /// pooled connection closes before any byte of an answer is sent once more (RFC 9110 9.2.2,
     /// RFC 9112 9.3.1); beyond that `retry` says what is sent again.
     ///

@@ -121,6 +121,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_place_that_comes_at_the_deadline_is_none() {
+        let places = Places::new("s", 1);
+        let soon = Instant::now() + Duration::from_secs(1);
+        let first = places.take(soon).await.unwrap();
+        let mut second = pin!(places.take(soon));
+        assert!(second.as_mut().now_or_never().is_none());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        // It is handed over before the one who waits has looked at the clock.
+        drop(first);
+        assert!(matches!(second.await, Err(SourceError::Busy)), "the source would have no time to answer");
+        assert_eq!(places.active(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn i10_beyond_the_queue_the_answer_comes_at_once() {
         let places = Places::new("s", 1);
         let later = Instant::now() + Duration::from_secs(9);
