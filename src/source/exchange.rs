@@ -8,6 +8,7 @@ use super::retry::Progress;
 use super::strictness;
 use super::switch::Asks;
 use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::Connected;
@@ -143,8 +144,15 @@ pub(super) async fn exchange(
             Ok(Ok(mut response)) => {
                 let uses = response.extensions_mut().remove::<Uses>().unwrap_or_default();
                 uses.count();
-                return match strictness::check(&response, asks.as_ref()) {
-                    Ok(()) => Ok(response),
+                let has_body = !response.body().is_end_stream();
+                let sound = strictness::check(&response, asks.as_ref());
+                return match sound {
+                    Ok(()) if !(has_body && uses.is_foul()) => Ok(response),
+                    // Nothing of the answer has gone out: what is known to break is no answer.
+                    Ok(()) => {
+                        uses.condemn();
+                        Err(Failed::begun(SourceError::Framing))
+                    }
                     Err(error) => {
                         // Before the answer is dropped: its connection could be idle at once.
                         uses.condemn();

@@ -17,6 +17,7 @@ mod draft;
 mod ejection;
 mod error;
 mod exchange;
+mod first_bytes;
 mod health;
 mod places;
 mod retry;
@@ -84,6 +85,7 @@ struct Counted {
     open: Counter,
     again: Counter,
     over_budget: Counter,
+    early_ends: Arc<body::Broken>,
 }
 
 impl Counted {
@@ -96,6 +98,7 @@ impl Counted {
             open: refused("breaker"),
             again: retries("sent"),
             over_budget: retries("over-budget"),
+            early_ends: body::Broken::new(&source),
             head_seconds: metrics::histogram!(names::SOURCE_SECONDS, "source" => source.clone()),
         }
     }
@@ -236,7 +239,8 @@ impl Source {
         self.counted.head_seconds.record(took);
         self.usual.observe(took);
         let idle = body::idle_of(response.headers(), self.settings.body_idle);
-        Ok(response.map(|incoming| SourceBody::new(incoming, idle, (place, load))))
+        let early_ends = Arc::clone(&self.counted.early_ends);
+        Ok(response.map(|incoming| SourceBody::new(incoming, idle, early_ends, (place, load))))
     }
 
     /// Tries until there is a head, or nothing more to try.

@@ -52,6 +52,12 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         Unit::Count,
         "Exchanges with an address that failed: no answer, none that can be used, or 502, 503, 504.",
     ),
+    (
+        names::SOURCE_BODIES_BROKEN,
+        Kind::Counter,
+        Unit::Count,
+        "Bodies of a source's answers that broke off (broken) or stood still for body_idle (idle).",
+    ),
     (names::SOURCE_EJECTED, Kind::Gauge, Unit::Count, "1 while an address of a source is ejected."),
     (
         names::SOURCE_BREAKER,

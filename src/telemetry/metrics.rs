@@ -22,6 +22,8 @@ pub const SOURCE_REFUSED: &str = "tidegate_source_refused_total";
 pub const SOURCE_RETRIES: &str = "tidegate_source_retries_total";
 /// Exchanges that failed, by `source` and `address`.
 pub const SOURCE_FAILURES: &str = "tidegate_source_failures_total";
+/// Bodies of a source's answers that ended early, by `source` and `reason` (broken, idle).
+pub const SOURCE_BODIES_BROKEN: &str = "tidegate_source_bodies_broken_total";
 /// 1 while an address is ejected, by `source` and `address`.
 pub const SOURCE_EJECTED: &str = "tidegate_source_ejected";
 /// 0 closed, 1 half-open, 2 open: the breaker toward a source, by `source`.
