@@ -44,6 +44,13 @@ pub(super) struct Patience {
     pub(super) timeout: Duration,
 }
 
+impl Patience {
+    /// Whether at least half of the time is left at `now`: then a timeout tells something of the source.
+    pub(super) fn is_enough(&self, now: Instant) -> bool {
+        self.deadline.saturating_duration_since(now) * 2 >= self.timeout
+    }
+}
+
 /// Why an exchange brought no head.
 #[derive(Debug)]
 pub(super) struct Failed {
@@ -94,9 +101,14 @@ impl Failed {
             }
             // A worn connection had most likely been closed before the request came.
             (SourceError::Closed(_), Progress::Worn)
-            | (SourceError::Busy | SourceError::Full | SourceError::Open(_) | SourceError::Unsayable, _) => {
-                Report::Nothing
-            }
+            | (
+                SourceError::Busy
+                | SourceError::Yielded
+                | SourceError::Full
+                | SourceError::Open(_)
+                | SourceError::Unsayable,
+                _,
+            ) => Report::Nothing,
             // It did answer, though nothing that can be used.
             (
                 SourceError::Closed(_)
@@ -133,8 +145,7 @@ pub(super) async fn exchange(
     let answer = client.request(request);
     tokio::pin!(answer);
     let mut deadline = patience.deadline;
-    let had = deadline.saturating_duration_since(Instant::now());
-    let time = if had * 2 >= patience.timeout { Time::Enough } else { Time::Short };
+    let time = if patience.is_enough(Instant::now()) { Time::Enough } else { Time::Short };
     loop {
         let waited = tokio::select! {
             waited = tokio::time::timeout_at(deadline, &mut answer) => waited,

@@ -33,6 +33,12 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         "Forwards to a source, by the reason for them (RFC 9211 fwd, or an own cause).",
     ),
     (names::SOURCE_IN_FLIGHT, Kind::Gauge, Unit::Count, "Requests to a source under way."),
+    (
+        names::SOURCE_CONCURRENCY,
+        Kind::Gauge,
+        Unit::Count,
+        "The most requests that a source gets at once now.",
+    ),
     (names::SOURCE_WAITING, Kind::Gauge, Unit::Count, "Requests that wait for a place toward a source."),
     (
         names::SOURCE_REFUSED,

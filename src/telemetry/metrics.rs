@@ -12,6 +12,8 @@ pub const REQUESTS: &str = "tidegate_requests_total";
 pub const SOURCE_REQUESTS: &str = "tidegate_source_requests_total";
 /// Requests to a source under way, by `source`.
 pub const SOURCE_IN_FLIGHT: &str = "tidegate_source_in_flight";
+/// Requests that a source gets at once at most, by `source`.
+pub const SOURCE_CONCURRENCY: &str = "tidegate_source_concurrency_limit";
 /// Seconds until the head of a source's answer, by `source`.
 pub const SOURCE_SECONDS: &str = "tidegate_source_head_seconds";
 /// Requests that wait for a place toward a source, by `source`.

@@ -1,10 +1,11 @@
 //! A source that is protected, and one that lies: several addresses, retries, the breaker, active checks,
-//! and and answers that are broken in every way. After each test nothing is under way or waiting.
+//! and a limit that adapts, and answers that are broken in every way. After each test nothing is under way or waiting.
 
 mod addresses;
 mod breaker;
 mod health;
 mod lies;
+mod limit;
 mod timeouts;
 
 use crate::support::{EVERYTHING, Gateway, ScriptedSource, Setup, eventually};
