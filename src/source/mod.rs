@@ -63,7 +63,8 @@ pub struct Source {
     settings: Settings,
     addresses: Addresses,
     client: Client<Connector, RequestBody>,
-    /// Connects anew for each request, and keeps no connection.
+    /// Connects anew for each request, and keeps no connection: for other protocols, for probes, and where a
+    /// pooled connection cannot be trusted.
     unpooled: Client<Connector, RequestBody>,
     places: Places,
     budget: Budget,

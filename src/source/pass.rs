@@ -3,6 +3,7 @@
 
 use super::Source;
 use super::address::Load;
+use super::addresses::Visit;
 use super::body::{self, RequestBody, SourceBody, Upload};
 use super::draft::{Draft, Line};
 use super::ejection::{Report, Set, Then};
@@ -10,7 +11,7 @@ use super::error::SourceError;
 use super::exchange::{self, Failed, Patience};
 use super::limit::{Heard, Sample};
 use super::places::Place;
-use super::retry::{self, Next, Spending};
+use super::retry::{self, Kind, Next, Progress, Spending};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct Pass<'a> {
 struct Tries<'a> {
     addresses: Set,
     retries: u32,
+    /// On which connection it goes next.
+    line: Line,
     /// What the retry under way holds of the budget.
     spending: Option<Spending<'a>>,
 }
@@ -40,7 +43,7 @@ impl<'a> Pass<'a> {
 
     /// Sends a request and waits for the head of the answer; while content still moves toward the source the
     /// time begins anew. The request's URI is a path and query ([`Source::uri`]). A safe request whose pooled
-    /// connection closes before any byte of an answer is sent once more (RFC 9110 9.2.2,
+    /// connection closes before any byte of an answer is sent once more, on a new one (RFC 9110 9.2.2,
     /// RFC 9112 9.3.1); beyond that `retry` says what is sent again.
     ///
     /// # Errors
@@ -88,7 +91,7 @@ async fn tried(
     upload: Option<&Upload>,
     patience: Patience,
 ) -> Result<(Response<Incoming>, Load), SourceError> {
-    let mut tries = Tries { addresses: Set::default(), retries: 0, spending: None };
+    let mut tries = Tries { addresses: Set::default(), retries: 0, line: draft.line(), spending: None };
     let mut last = None;
     loop {
         let visit = match source.addresses.visit(draft.risk(), tries.addresses) {
@@ -99,7 +102,7 @@ async fn tried(
         let request = draft.request(&visit.address, &source.settings.host);
         let request = request.ok_or(SourceError::Unsayable)?;
         tries.addresses = tries.addresses.with(visit.number);
-        let client = match draft.line() {
+        let client = match line(source, draft, &tries, &visit) {
             Line::Shared => &source.client,
             Line::Own => &source.unpooled,
         };
@@ -109,6 +112,10 @@ async fn tried(
                 return Ok((response, load));
             }
             Err(failed) => {
+                if failed.progress == Progress::Worn {
+                    visit.address.wore_out(source.clock.now().plus(source.settings.idle_timeout));
+                    tries.line = Line::Own;
+                }
                 let goes_on = !visit.decides_for_all() && goes_on(source, &mut tries, draft, &failed);
                 let then = if goes_on { Then::Again } else { Then::Over };
                 drop(visit.ended(failed.report(), then));
@@ -119,6 +126,14 @@ async fn tried(
             }
         }
     }
+}
+
+/// On which connection a request goes. Not on a pooled one after a pooled one was worn, where the source has
+/// just closed others and this request could not be sent again, or to probe: whether a new connection can
+/// be made is part of the question.
+fn line(source: &Source, draft: &Draft, tries: &Tries<'_>, visit: &Visit<'_>) -> Line {
+    let is_risky = draft.kind() != Kind::Safe && visit.address.is_worn(source.clock.now());
+    if visit.is_probe() || is_risky { Line::Own } else { tries.line }
 }
 
 /// Whether a request is sent again.

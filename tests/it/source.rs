@@ -1,5 +1,5 @@
 //! A source that is protected, and one that lies: several addresses, retries, the breaker, active checks,
-//! and a limit that adapts, and answers that are broken in every way. After each test nothing is under way or waiting.
+//! and connections that wear out, a limit that adapts, and answers that are broken in every way. After each test nothing is under way or waiting.
 
 mod addresses;
 mod breaker;
@@ -7,6 +7,7 @@ mod health;
 mod lies;
 mod limit;
 mod timeouts;
+mod worn;
 
 use crate::support::{EVERYTHING, Gateway, ScriptedSource, Setup, eventually};
 
