@@ -38,6 +38,7 @@ fn the_shortest_file_has_every_default() {
     assert!(settings.cache.shared.is_none() && settings.sync.is_none());
     assert_eq!(settings.sources[0].timeout, Duration::from_secs(15));
     assert_eq!(settings.sources[0].host, source::HostSent::Client);
+    assert_eq!(settings.sources[0].concurrency_mode, source::ConcurrencyMode::Fixed);
     let route = &settings.gateway.routes[0];
     assert_eq!(route.cache.storing, Storing::Enabled);
     assert_eq!(route.cache.ttl, None);
@@ -117,6 +118,14 @@ hosts = ["Gateway.example"]
     assert_eq!(settings.gateway.trusted_proxies.len(), 2);
     assert_eq!(settings.admin.hosts, ["gateway.example"]);
     assert_eq!(settings.admin.token.unwrap().expose(), "t");
+}
+
+#[test]
+fn a_sources_concurrency_may_adapt() {
+    let text = MINIMAL.replace("[[route]]", "concurrency = 64\nconcurrency_mode = \"adaptive\"\n[[route]]");
+    let settings = read(&text).unwrap();
+    let source = &settings.sources[0];
+    assert_eq!((source.concurrency, source.concurrency_mode), (64, source::ConcurrencyMode::Adaptive));
 }
 
 #[test]
@@ -253,6 +262,7 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ("[[source]]", "urls = [\"http://a\", \"http://b\", \"http://a\"]", "source[0].urls[2]", "there twice"),
     ("[[source]]", "timeout = \"0s\"", "source[0].timeout", "longer than zero"),
     ("[[source]]", "concurrency = 0", "source[0].concurrency", "from 1"),
+    ("[[source]]", "concurrency_mode = \"vegas\"", "source[0].concurrency_mode", "fixed"),
     ("[[source]]", "host = \"a/b\"", "source[0].host", "host[:port]"),
     ("[[source]]", "headers = { \"a b\" = \"c\" }", "source[0].headers.a b", "no name of a field"),
     ("[[source]]", "headers = { host = \"c\" }", "source[0].headers.host", "sets itself"),

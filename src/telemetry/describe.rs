@@ -33,6 +33,12 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         "Forwards to a source, by the reason for them (RFC 9211 fwd, or an own cause).",
     ),
     (names::SOURCE_IN_FLIGHT, Kind::Gauge, Unit::Count, "Requests to a source under way."),
+    (
+        names::SOURCE_CONCURRENCY,
+        Kind::Gauge,
+        Unit::Count,
+        "The most requests that a source gets at once now.",
+    ),
     (names::SOURCE_WAITING, Kind::Gauge, Unit::Count, "Requests that wait for a place toward a source."),
     (
         names::SOURCE_REFUSED,
@@ -51,6 +57,12 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         Kind::Counter,
         Unit::Count,
         "Exchanges with an address that failed: no answer, none that can be used, or 502, 503, 504.",
+    ),
+    (
+        names::SOURCE_BODIES_BROKEN,
+        Kind::Counter,
+        Unit::Count,
+        "Bodies of a source's answers that broke off (broken) or stood still for body_idle (idle).",
     ),
     (names::SOURCE_EJECTED, Kind::Gauge, Unit::Count, "1 while an address of a source is ejected."),
     (

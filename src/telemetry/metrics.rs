@@ -12,6 +12,8 @@ pub const REQUESTS: &str = "tidegate_requests_total";
 pub const SOURCE_REQUESTS: &str = "tidegate_source_requests_total";
 /// Requests to a source under way, by `source`.
 pub const SOURCE_IN_FLIGHT: &str = "tidegate_source_in_flight";
+/// Requests that a source gets at once at most, by `source`.
+pub const SOURCE_CONCURRENCY: &str = "tidegate_source_concurrency_limit";
 /// Seconds until the head of a source's answer, by `source`.
 pub const SOURCE_SECONDS: &str = "tidegate_source_head_seconds";
 /// Requests that wait for a place toward a source, by `source`.
@@ -22,6 +24,8 @@ pub const SOURCE_REFUSED: &str = "tidegate_source_refused_total";
 pub const SOURCE_RETRIES: &str = "tidegate_source_retries_total";
 /// Exchanges that failed, by `source` and `address`.
 pub const SOURCE_FAILURES: &str = "tidegate_source_failures_total";
+/// Bodies of a source's answers that ended early, by `source` and `reason` (broken, idle).
+pub const SOURCE_BODIES_BROKEN: &str = "tidegate_source_bodies_broken_total";
 /// 1 while an address is ejected, by `source` and `address`.
 pub const SOURCE_EJECTED: &str = "tidegate_source_ejected";
 /// 0 closed, 1 half-open, 2 open: the breaker toward a source, by `source`.

@@ -2,7 +2,7 @@
 
 use super::Check;
 use super::scalar::{Bound, HeaderSide};
-use crate::config::file::{Health, Source};
+use crate::config::file::{self, Health, Source};
 use crate::config::given::{Address, Given};
 use crate::secret::Endpoint;
 use crate::source;
@@ -27,6 +27,10 @@ impl Check<'_, '_> {
             timeout: self.duration(&given.timeout, Bound::Positive),
             body_idle: self.duration(&given.body_idle, Bound::Positive),
             concurrency: self.count(&given.concurrency, 1..=CONCURRENCY_MAX),
+            concurrency_mode: match *given.concurrency_mode {
+                file::ConcurrencyMode::Fixed => source::ConcurrencyMode::Fixed,
+                file::ConcurrencyMode::Adaptive => source::ConcurrencyMode::Adaptive,
+            },
             idle_timeout: self.duration(&given.idle_timeout, Bound::ZeroAllowed),
             host: match given.host.as_str() {
                 "client" => source::HostSent::Client,

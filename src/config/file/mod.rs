@@ -181,6 +181,8 @@ pub(in crate::config) struct Source {
     pub(in crate::config) body_idle: Text,
     /// Requests at once, all causes together.
     pub(in crate::config) concurrency: Given<i64>,
+    /// Whether that many are let through, or as many as it answers without getting slower.
+    pub(in crate::config) concurrency_mode: Given<ConcurrencyMode>,
     /// How long an unused connection is kept.
     pub(in crate::config) idle_timeout: Text,
     /// The Host sent to it: client, source, or a name.
@@ -192,6 +194,14 @@ pub(in crate::config) struct Source {
     pub(in crate::config) idempotent: Given<bool>,
     /// An active check.
     pub(in crate::config) health: Option<Given<Health>>,
+}
+
+/// How many requests a source gets at once: fixed, or adaptive up to `concurrency`.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum ConcurrencyMode {
+    Fixed,
+    Adaptive,
 }
 
 /// An active check of a source.
