@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cache::policy::Storing;
+use crate::sync::{Allow, Class, Format};
 use std::time::Duration;
 
 const MINIMAL: &str = r#"
@@ -126,6 +127,40 @@ fn a_sources_concurrency_may_adapt() {
     let settings = read(&text).unwrap();
     let source = &settings.sources[0];
     assert_eq!((source.concurrency, source.concurrency_mode), (64, source::ConcurrencyMode::Adaptive));
+}
+
+#[test]
+fn a_destination_says_what_it_gets_and_how() {
+    let text = MINIMAL.to_owned()
+        + r#"
+[route.sync]
+destinations = ["d", "e"]
+[[destination]]
+name = "d"
+url = "http://h/hook"
+format = "cloudevents"
+rate = { requests = 3, per = "2s" }
+secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", ""]
+allow = ["10.0.0.0/8", "fd00::1"]
+outcome = { "409" = "superseded", "404" = "absent", "202" = "retry" }
+[[destination]]
+name = "e"
+url = "http://h"
+allow = "public"
+"#;
+    let destinations = read(&text).unwrap().sync.unwrap().destinations;
+    let [d, e] = destinations.as_slice() else { panic!("{destinations:?}") };
+    assert_eq!((d.format, e.format), (Format::CloudEvents, Format::Replay));
+    assert_eq!((&d.allow, &e.allow), (&networks(&["10.0.0.0/8", "fd00::1/128"]), &Allow::Public));
+    assert_eq!(d.rate.map(|rate| (rate.requests.get(), rate.per)), Some((3, Duration::from_secs(2))));
+    assert_eq!((d.secrets.len(), e.secrets.len()), (1, 0), "an empty secret counts as left out");
+    let classes = [(202, Class::Retry), (404, Class::Absent), (409, Class::Superseded)];
+    assert_eq!(d.outcome, std::collections::BTreeMap::from(classes));
+    assert!(e.rate.is_none() && e.outcome.is_empty());
+}
+
+fn networks(list: &[&str]) -> Allow {
+    Allow::Networks(list.iter().map(|text| text.parse().unwrap()).collect())
 }
 
 #[test]
@@ -288,22 +323,31 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "[[destination]]",
-        "rate = { requests = 1, per = \"1s\" }",
-        "destination[0].rate",
-        "not supported yet",
+        "rate = { requests = 1, per = \"0s\" }",
+        "destination[0].rate.per",
+        "longer than zero",
     ),
-    ("[[destination]]", "secrets = [\"x\"]", "destination[0].secrets[0]", "whsec_"),
-    ("[[destination]]", "secrets = [\"whsec_x\"]", "destination[0].secrets[0]", "not supported yet"),
-    ("[[destination]]", "allow = \"public\"", "destination[0].allow", "not supported yet"),
-    ("[[destination]]", "allow = [\"x\"]", "destination[0].allow", "CIDR"),
-    ("[[destination]]", "allow = 1", "destination[0].allow", "must be a text in quotes"),
-    ("[[destination]]", "outcome = { \"x\" = \"retry\" }", "destination[0].outcome.x", "no status"),
+    ("[[destination]]", "rate = { requests = 1 }", "destination[0].rate.per", "missing"),
+    ("[[destination]]", "secrets = [\"x\"]", "destination[0].secrets[0]", "does not begin with whsec_"),
+    ("[[destination]]", "secrets = [\"whsec_!\"]", "destination[0].secrets[0]", "no base64"),
+    ("[[destination]]", "secrets = [\"whsec_c2hvcnQ=\"]", "destination[0].secrets[0]", "24 to 64 bytes"),
     (
         "[[destination]]",
-        "outcome = { \"409\" = \"retry\" }",
-        "destination[0].outcome.409",
-        "not supported",
+        "secrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\", \"\", \"whsec_AfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\", \"whsec_BfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]",
+        "destination[0].secrets[3]",
+        "one too many",
     ),
+    ("[[destination]]", "allow = \"private\"", "destination[0].allow", "must be one of any, public"),
+    ("[[destination]]", "allow = [\"x\"]", "destination[0].allow", "CIDR"),
+    ("[[destination]]", "allow = []", "destination[0].allow", "no address"),
+    ("[[destination]]", "allow = [\"::ffff:10.0.0.0/104\"]", "destination[0].allow", "stands for IPv4"),
+    ("[[destination]]", "allow = 1", "destination[0].allow", "must be a text in quotes"),
+    ("[[destination]]", "outcome = { \"x\" = \"retry\" }", "destination[0].outcome.x", "no status"),
+    ("[[destination]]", "outcome = { \"99\" = \"retry\" }", "destination[0].outcome.99", "no status"),
+    ("[[destination]]", "outcome = { \"103\" = \"retry\" }", "destination[0].outcome.103", "no status"),
+    ("[[destination]]", "outcome = { \"600\" = \"retry\" }", "destination[0].outcome.600", "no status"),
+    ("[[destination]]", "outcome = { \"0409\" = \"retry\" }", "destination[0].outcome.0409", "no status"),
+    ("[[destination]]", "outcome = { \"409\" = \"gone\" }", "destination[0].outcome.409", "must be one of"),
     ("[[destination]]", "from = \"retention\"", "destination[0].from", "not supported yet"),
     (
         "[[destination]]",

@@ -26,6 +26,7 @@ mod operate;
 mod ports;
 mod resolve;
 mod settings;
+mod signature;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -37,5 +38,9 @@ pub use error::{CommandError, OpenError, RecordError};
 pub use intent::Intent;
 pub use operate::{Resolution, Run};
 pub use ports::{Fenced, Ports, ReadSource, SourceState};
-pub use settings::{BreakerSettings, DestinationSettings, OnFailure, RetrySettings, RouteSync, Settings};
+pub use settings::{
+    Allow, BreakerSettings, Class, DestinationSettings, Format, OnFailure, RateSettings, RetrySettings,
+    RouteSync, Settings,
+};
+pub use signature::{BadKey, SigningKey};
 pub use status::{ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView, DestinationStatus};

@@ -1,7 +1,11 @@
 //! What the sync engine is built from.
 
 use super::KeyTemplate;
+use super::signature::SigningKey;
 use crate::secret::{Endpoint, Secret};
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,8 +29,10 @@ pub struct Settings {
 pub struct DestinationSettings {
     /// Its name.
     pub name: String,
-    /// Where it is; the change's path and query are appended.
+    /// Where it is.
     pub url: Endpoint,
+    /// What it gets.
+    pub format: Format,
     /// Deliveries at once.
     pub concurrency: usize,
     /// Until the whole answer of an attempt.
@@ -37,8 +43,62 @@ pub struct DestinationSettings {
     pub retry: RetrySettings,
     /// When to stop trying for a while.
     pub breaker: BreakerSettings,
+    /// The most attempts in a time; `None`: no such bound.
+    pub rate: Option<RateSettings>,
+    /// What deliveries are signed with; empty: they are not.
+    pub secrets: Vec<SigningKey>,
+    /// Which resolved addresses may be connected to.
+    pub allow: Allow,
+    /// Other classes for statuses.
+    pub outcome: BTreeMap<u16, Class>,
     /// Fields of every delivery; the values may be secrets.
     pub headers: Vec<(http::HeaderName, Secret)>,
+}
+
+/// What a destination gets of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The request as it was, at its path and query behind the URL.
+    Replay,
+    /// A `CloudEvents` 1.0 event in binary mode, posted to the URL itself.
+    CloudEvents,
+}
+
+/// The most attempts in a time.
+#[derive(Clone, Copy, Debug)]
+pub struct RateSettings {
+    /// So many.
+    pub requests: NonZeroU32,
+    /// In this time.
+    pub per: Duration,
+}
+
+/// Which resolved addresses may be connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allow {
+    /// All.
+    Any,
+    /// Those that the whole Internet can reach.
+    Public,
+    /// Those within these networks.
+    Networks(Vec<IpNet>),
+}
+
+/// What an answer means for its delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The destination has the change.
+    Delivered,
+    /// It does not have what is deleted.
+    Absent,
+    /// Later, perhaps.
+    Retry,
+    /// It refuses Tidegate as such.
+    Hold,
+    /// It has something newer.
+    Superseded,
+    /// Never, as it is.
+    Permanent,
 }
 
 /// What a dead letter does to the later changes of its key.

@@ -91,7 +91,7 @@ pub struct ChangeView {
 pub struct DeliveryView {
     /// The destination's name.
     pub destination: String,
-    /// `waiting`, `in-flight`, `delivered`, `absent`, `parked`, `dead-letter`, `discarded`.
+    /// `waiting`, `in-flight`, `delivered`, `absent`, `superseded`, `parked`, `dead-letter`, `discarded`.
     pub state: String,
     /// Attempts made.
     pub attempts: u32,
@@ -129,7 +129,7 @@ pub struct DeadLetterView {
     pub sequence: u64,
     /// The outcome's class: `permanent`, `retry`.
     pub class: String,
-    /// `http_status`, `timeout`, `connect`, `tls`, `dns`, `damaged`, `unsendable`, `given_up`.
+    /// `http_status`, `given_up`, `damaged`, `unsendable`.
     pub code: String,
     /// The last answer's status.
     pub status: Option<u16>,
@@ -139,6 +139,6 @@ pub struct DeadLetterView {
     pub first_at: Timestamp,
     /// The last attempt.
     pub last_at: Timestamp,
-    /// The first KiB of the last answer; what is not UTF-8 in it is replaced.
+    /// At most 1 KiB of the last answer; what cannot be printed is replaced, and so are secrets.
     pub answer: String,
 }

@@ -107,6 +107,11 @@ fn destination(name: &str, url: &str) -> DestinationSettings {
             open: Duration::from_millis(200),
             open_cap: Duration::from_millis(400),
         },
+        format: Format::Replay,
+        rate: None,
+        secrets: Vec::new(),
+        allow: Allow::Any,
+        outcome: std::collections::BTreeMap::new(),
         headers: vec![(http::header::AUTHORIZATION, Secret::new("Bearer own".into()))],
     }
 }

@@ -11,6 +11,7 @@
     reason = "a test that cannot go on fails, and says with what numbers"
 )]
 
+mod addresses;
 mod admin;
 mod background;
 mod collapsing;
@@ -18,11 +19,14 @@ mod crash;
 mod deliveries;
 mod demo;
 mod doubt;
+mod formats;
 mod forwarding;
 mod hit_for_miss;
 mod lifecycle;
 mod limits;
+mod outcomes;
 mod overload;
+mod pacing;
 mod quotas;
 mod reads;
 mod rfc;

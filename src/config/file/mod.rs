@@ -9,7 +9,7 @@ mod destination;
 mod route;
 
 pub(in crate::config) use destination::{
-    Allow, AllowKnown, Breaker, Class, Destination, Format, From, OnFailure, Retry,
+    Allow, AllowKnown, Breaker, Class, Destination, Format, From, OnFailure, Rate, Retry,
 };
 pub(in crate::config) use route::{
     Limit, LimitMode, OnRefusal, RequestDirectives, Route, RouteCache, RouteSync, Scope, Stage, SyncMode,

@@ -6,7 +6,7 @@ use super::retry::{self, Next, Standing, Whole};
 use super::worker::{After, Answered, Event, READ_AGAIN_AFTER, Worker};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
-use crate::sync::journal::record::{Burial, Past, Step, Unwritten};
+use crate::sync::journal::record::{Burial, Past, Record, Step, Unwritten};
 use crate::sync::settings::OnFailure;
 use crate::telemetry::metrics as names;
 use metrics::counter;
@@ -59,6 +59,7 @@ impl Worker {
         let next = self.decide(entry.sequence, &outcome, &past, standing);
         self.pace.learn(news(&outcome, &next), standing, now, fastrand::f64());
         self.note(&key, change, &outcome, &next);
+        self.prove(&outcome).await;
         let ended = Ended { key: Arc::clone(&key), sequence: entry.sequence, past, change, counts };
         let (step, after) = self.step(ended, &outcome, &next, now);
         match self.submit(step).await {
@@ -85,15 +86,15 @@ impl Worker {
             fastrand::f64(),
         );
         match outcome {
-            Outcome::Delivered | Outcome::Absent => {
+            Outcome::Delivered | Outcome::Absent(_) | Outcome::Superseded => {
                 self.successes += 1;
                 self.refused.remove(&sequence);
                 next
             }
             // Another change got through since this one was refused: the fault is its own.
             Outcome::Hold(failure) => {
-                let own_fault =
-                    self.refused.get(&sequence).is_some_and(|until_then| self.successes > *until_then);
+                let first_refused = self.refused.get(&sequence).copied();
+                let own_fault = is_own_fault(failure, first_refused, self.successes);
                 match (own_fault, self.settings.on_failure) {
                     // It alone waits; it stays known as the one at fault until it gets through.
                     (true, OnFailure::Block) => {
@@ -114,8 +115,31 @@ impl Worker {
         }
     }
 
+    /// Keeps that the destination has taken a delivery: from now on what it does not have to delete is
+    /// no sign of a wrong URL.
+    async fn prove(&mut self, outcome: &Outcome) {
+        if *outcome == Outcome::Delivered && !self.known.proven {
+            self.known.proven = true;
+            let record = Record::Proven { destination: self.known.id };
+            // Lost with the journal, it is told again by the next delivery after a start.
+            drop(self.journal.submit(record).await);
+        }
+    }
+
     fn note(&mut self, key: &Arc<str>, change: ChangeId, outcome: &Outcome, next: &Next) {
         let name = &self.known.name;
+        if let Outcome::Absent(status) = outcome
+            && !self.known.proven
+        {
+            tracing::warn!(
+                destination = %name, %key, %change, status,
+                "a DELETE found nothing, and this destination has never taken a delivery: is its url right?"
+            );
+            let status = status.unwrap_or_default();
+            let doubt =
+                format!("a DELETE was answered {status}, and no delivery was ever taken: is its url right?");
+            self.last_error = Some(doubt);
+        }
         let Some(failure) = outcome.failure() else { return };
         let summary = failure.summary();
         match next {
@@ -186,13 +210,19 @@ impl Worker {
     }
 }
 
+/// Whether a refused change is at fault itself: it has been refused before, and others got through since.
+/// One without an answer was not even looked at.
+fn is_own_fault(failure: &Failure, successes_when_first_refused: Option<u64>, successes: u64) -> bool {
+    failure.status.is_some() && successes_when_first_refused.is_some_and(|until_then| successes > until_then)
+}
+
 fn news(outcome: &Outcome, next: &Next) -> News {
     match outcome {
         // Refused for its own fault: the destination is as it should be.
         Outcome::Hold(_) if matches!(next, Next::Bury { .. }) => News::Answered,
         // It is refused again and again, and says no more about the destination.
         Outcome::Hold(_) if matches!(next, Next::Wait { .. }) => News::Nothing,
-        Outcome::Delivered | Outcome::Absent => News::Good,
+        Outcome::Delivered | Outcome::Absent(_) | Outcome::Superseded => News::Good,
         Outcome::Retry(_, Blame::Destination) => News::Bad,
         Outcome::Hold(_) => News::Refused,
         Outcome::Permanent(failure) if failure.status.is_some() => News::Answered,
@@ -221,6 +251,20 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn i4_what_is_at_fault_in_a_hold() {
+        let answered = Failure::answered(http::StatusCode::FORBIDDEN, None, String::new());
+        for (failure, first_refused, successes, own_fault) in [
+            (&answered, None, 9, false),
+            (&answered, Some(9), 9, false),
+            (&answered, Some(8), 9, true),
+            (&Failure::of(Code::Tls), Some(8), 9, false),
+            (&Failure::of(Code::AddressDenied), Some(8), 9, false),
+        ] {
+            assert_eq!(is_own_fault(failure, first_refused, successes), own_fault, "{failure:?}");
+        }
+    }
 
     #[test]
     fn i4_probes_and_holds_do_not_count_toward_giving_up() {

@@ -1,14 +1,22 @@
 //! Deliveries: one worker a destination, so that one's trouble is nobody else's (I4).
 //!
-//! `lanes` says which delivery is next, `attempt` asks the destination, `outcome` types the answer,
-//! `retry` says what follows, `decide` writes it down, `worker` owns all of it for one destination.
+//! `lanes` says which delivery is next, `request` makes what is sent, `attempt` asks the destination,
+//! `outcome` types the answer, `retry` says what follows, `decide` writes it down, `worker` owns all
+//! of it for one destination.
 
+mod allow;
+mod answer;
 mod attempt;
+mod cloudevents;
 mod command;
+mod connector;
 mod decide;
 mod lanes;
 mod outcome;
 mod pace;
+mod percent;
+mod rate;
+mod request;
 mod retry;
 mod worker;
 

@@ -1,6 +1,7 @@
-//! How fast a destination is served: its pause, its hold, its breaker, its wait and its concurrency
-//! in one place. Pure; `now` and randomness are passed in.
+//! How fast a destination is served: its pause, its hold, its breaker, its wait, its rate and its
+//! concurrency in one place. Pure; `now` and randomness are passed in.
 
+use super::rate::Rate;
 use super::retry::Standing;
 use crate::breaker::{self, Admission, Breaker};
 use crate::clock::Timestamp;
@@ -46,6 +47,7 @@ pub(super) struct Pace {
     paused: bool,
     hold: Option<Hold>,
     breaker: Breaker,
+    rate: Option<Rate>,
     waits_until: Timestamp,
     concurrency: f64,
     concurrency_max: f64,
@@ -65,6 +67,7 @@ impl Pace {
             paused: known.paused,
             hold: None,
             breaker,
+            rate: settings.rate.map(Rate::new),
             waits_until: known.waits_until,
             concurrency: 1.0,
             concurrency_max,
@@ -83,9 +86,22 @@ impl Pace {
 
     /// Asks to begin one attempt.
     pub(super) fn admit(&mut self, now: Timestamp) -> Option<Standing> {
-        if self.paused || now < self.waits_until {
+        if self.paused || now < self.waits_until || now < self.rate_due() {
             return None;
         }
+        let standing = self.trusted(now)?;
+        if let Some(rate) = &mut self.rate {
+            rate.take(now);
+        }
+        Some(standing)
+    }
+
+    /// From when on its rate lets an attempt begin.
+    fn rate_due(&self) -> Timestamp {
+        self.rate.as_ref().map(Rate::due).unwrap_or_default()
+    }
+
+    fn trusted(&mut self, now: Timestamp) -> Option<Standing> {
         if let Some(hold) = &mut self.hold {
             if hold.probing || now < hold.until {
                 return None;
@@ -110,7 +126,7 @@ impl Pace {
             Some(Hold { until, .. }) => until,
             None => self.breaker.open_until().unwrap_or_default(),
         };
-        Some(gate.max(self.waits_until)).filter(|at| *at > now)
+        Some(gate.max(self.waits_until).max(self.rate_due())).filter(|at| *at > now)
     }
 
     /// What an attempt told. `jitter` is in 0..=1.
@@ -202,13 +218,19 @@ impl Pace {
 mod tests {
     use super::*;
     use crate::secret::Endpoint;
-    use crate::sync::settings::{BreakerSettings, OnFailure, RetrySettings};
+    use crate::sync::settings::{Allow, BreakerSettings, Format, OnFailure, RateSettings, RetrySettings};
+    use std::collections::BTreeMap;
+    use std::num::NonZeroU32;
 
     fn at(secs: u64) -> Timestamp {
         Timestamp::from_millis(secs * 1000)
     }
 
     fn pace() -> Pace {
+        paced(None)
+    }
+
+    fn paced(rate: Option<RateSettings>) -> Pace {
         let second = Duration::from_secs(1);
         let settings = DestinationSettings {
             name: "d".into(),
@@ -224,10 +246,21 @@ mod tests {
                 attempts: None,
             },
             breaker: BreakerSettings { failures: 2, open: second, open_cap: second * 4 },
+            format: Format::Replay,
+            rate,
+            secrets: Vec::new(),
+            allow: Allow::Any,
+            outcome: BTreeMap::new(),
             headers: Vec::new(),
         };
-        let known =
-            KnownDestination { id: 1, name: "d".into(), frontier: 0, paused: false, waits_until: at(0) };
+        let known = KnownDestination {
+            id: 1,
+            name: "d".into(),
+            frontier: 0,
+            paused: false,
+            waits_until: at(0),
+            proven: false,
+        };
         Pace::new(&settings, &known)
     }
 
@@ -282,6 +315,20 @@ mod tests {
             pace.learn(News::Good, Standing::Probe, at(101), 0.0);
             assert_eq!(pace.breaker(at(101)), breaker::State::Closed, "{late:?}");
         }
+    }
+
+    #[test]
+    fn a_rate_spaces_what_is_admitted_and_nothing_else() {
+        let second = Duration::from_secs(1);
+        let mut pace = paced(Some(RateSettings { requests: NonZeroU32::MIN, per: second * 20 }));
+        pace.pause();
+        assert_eq!(pace.admit(at(100)), None);
+        pace.resume();
+        assert_eq!(pace.admit(at(100)), Some(Standing::Open), "what was refused took nothing");
+        assert_eq!(pace.admit(at(119)), None);
+        let due = pace.next_admission(at(101)).unwrap();
+        assert_eq!(due, at(120), "20 s and what may be made up for, less that");
+        assert_eq!(pace.admit(due), Some(Standing::Open));
     }
 
     #[test]

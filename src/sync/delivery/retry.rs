@@ -60,7 +60,8 @@ pub(crate) fn next(
 ) -> Next {
     match outcome {
         Outcome::Delivered => Next::Settle(Settled::Delivered),
-        Outcome::Absent => Next::Settle(Settled::Absent),
+        Outcome::Absent(_) => Next::Settle(Settled::Absent),
+        Outcome::Superseded => Next::Settle(Settled::Superseded),
         Outcome::Hold(_) => Next::Hold,
         Outcome::Permanent(failure) => match on_failure {
             OnFailure::Block => Next::Wait { delay: settings.cap, whole: Whole::Delivery },
@@ -109,10 +110,12 @@ fn delay(
 
 #[cfg(test)]
 mod tests {
-    use super::super::outcome::{Before, Code};
+    use super::super::outcome::{Before, Meanings};
     use super::*;
+    use crate::sync::settings::Format;
     use http::{Method, StatusCode};
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     const SETTINGS: RetrySettings = RetrySettings {
         base: Duration::from_secs(1),
@@ -124,13 +127,9 @@ mod tests {
 
     fn answered(status: u16, retry_after: Option<u64>) -> Outcome {
         let status = StatusCode::from_u16(status).unwrap();
-        Outcome::of_answer(
-            &Method::PUT,
-            status,
-            retry_after.map(Duration::from_secs),
-            String::new(),
-            Before::Nothing,
-        )
+        let meanings = Meanings { format: Format::Replay, given: BTreeMap::new() };
+        let after = retry_after.map(Duration::from_secs);
+        meanings.of(&Method::PUT, Before::Nothing, Failure::answered(status, after, String::new()))
     }
 
     fn after(attempts: u32, waited_secs: u64) -> Past {
@@ -164,7 +163,6 @@ mod tests {
         ] {
             assert_eq!(next(&outcome, &past, &SETTINGS, on_failure, standing, 1.0), next_step, "{outcome:?}");
         }
-        assert!(Failure::of(Code::Timeout).answer_lost);
     }
 
     proptest! {

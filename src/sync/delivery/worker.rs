@@ -4,11 +4,12 @@
 //! `concurrency` deliveries (I2). Records go into the journal's queue in the order in which they
 //! were decided: a frontier that has moved is never durable before what it moved past.
 
-use super::attempt::{Delivery, Sender};
+use super::attempt::Sender;
 use super::command::Command;
 use super::lanes::{Entry, Lanes, Spilled, Turn};
 use super::outcome::{Before, Code, Failure, Outcome};
 use super::pace::Pace;
+use super::request::Delivery;
 use super::retry::Standing;
 use crate::clock::{Clock, Timestamp};
 use crate::sync::change::ChangeId;
@@ -296,8 +297,8 @@ async fn deliver(
         Some(Stored::Sound { id, head, body }) => {
             let attempt = entry.past.attempts.saturating_add(1);
             let before = if entry.past.answer_lost { Before::AnswerLost } else { Before::Nothing };
-            let delivery = Delivery { id, key, sequence, attempt, head: &head, body, before };
-            (id, sender.attempt(delivery).await)
+            let delivery = Delivery { id, key, sequence, attempt, head: &head, body };
+            (id, sender.attempt(delivery, before).await)
         }
         Some(Stored::Damaged { id }) => (id, Outcome::Permanent(Failure::of(Code::Damaged))),
         // A change that waits is never deleted: its row is lost.

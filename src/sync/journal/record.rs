@@ -77,6 +77,7 @@ pub(crate) enum Verdict {
 pub(crate) enum Settled {
     Delivered,
     Absent,
+    Superseded,
 }
 
 /// The past of a delivery that has failed.
@@ -187,6 +188,10 @@ pub(crate) enum Record {
     Pause {
         destination: i64,
         paused: bool,
+    },
+    /// A destination has taken its first delivery.
+    Proven {
+        destination: i64,
     },
     /// One step of retention: delivered changes up to the limits go.
     Retain {

@@ -189,6 +189,7 @@ fn an_older_format_is_upgraded_in_place() {
     store
         .execute_batch(
             "ALTER TABLE deliveries DROP COLUMN excused; DELETE FROM meta WHERE name='journal';
+             ALTER TABLE destinations DROP COLUMN proven;
              PRAGMA user_version=1",
         )
         .unwrap();
@@ -196,6 +197,7 @@ fn an_older_format_is_upgraded_in_place() {
     let store = sqlite::open(folder.path()).unwrap();
     sqlite::journal_id(&store).unwrap();
     sqlite::waiting(&store, 1, "k", 1).unwrap();
+    sqlite::destinations(&store).unwrap();
 }
 
 #[test]

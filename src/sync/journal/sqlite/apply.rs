@@ -32,6 +32,10 @@ pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u6
                        WHERE id=?1";
             store.prepare_cached(sql)?.execute(params![destination, paused]).map(|rows| rows as u64)
         }
+        Record::Proven { destination } => {
+            let sql = "UPDATE destinations SET proven=1 WHERE id=?1";
+            store.prepare_cached(sql)?.execute([destination]).map(|rows| rows as u64)
+        }
         Record::Retain { delivered_before } => retain(store, *delivered_before),
         Record::Flush => Ok(0),
     }
@@ -220,6 +224,7 @@ fn settle(
         }
         Settled::Delivered => delivery_state::DELIVERED,
         Settled::Absent => delivery_state::ABSENT,
+        Settled::Superseded => delivery_state::SUPERSEDED,
     };
     let row = Row { destination: progress.destination, sequence, key, state };
     put(store, &row, &Past::default(), None, None)

@@ -20,7 +20,7 @@ use std::time::Duration;
 /// The journal's file in its folder.
 const FILE: &str = "journal.sqlite";
 /// The version of the format; a newer one is refused, an older one is upgraded in place.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 /// How long a statement waits for somebody else's lock, a backup's for instance.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
 /// Statements kept prepared.
@@ -55,7 +55,8 @@ CREATE TABLE destinations(
   name TEXT NOT NULL UNIQUE,
   frontier INTEGER NOT NULL,
   paused INTEGER NOT NULL DEFAULT 0,
-  waits_until INTEGER NOT NULL DEFAULT 0
+  waits_until INTEGER NOT NULL DEFAULT 0,
+  proven INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE deliveries(
   destination INTEGER NOT NULL,
@@ -99,6 +100,11 @@ ALTER TABLE deliveries ADD COLUMN excused INTEGER NOT NULL DEFAULT 0;
 INSERT INTO meta VALUES('journal', random());
 ";
 
+/// From format 2 to 3.
+const UPGRADE_2: &str = "
+ALTER TABLE destinations ADD COLUMN proven INTEGER NOT NULL DEFAULT 0;
+";
+
 /// The states of a change, as stored. SQL says them as numbers, which are part of the format.
 pub(crate) mod change_state {
     pub(crate) const INTENT: i64 = 0;
@@ -119,9 +125,10 @@ pub(crate) mod delivery_state {
     pub(crate) const DEAD: i64 = 3;
     pub(crate) const DELIVERED: i64 = 4;
     pub(crate) const ABSENT: i64 = 5;
+    pub(crate) const SUPERSEDED: i64 = 7;
     /// The words for operators, by number.
-    pub(crate) const WORDS: [&str; 7] =
-        ["waiting", "waiting", "parked", "dead-letter", "delivered", "absent", "discarded"];
+    pub(crate) const WORDS: [&str; 8] =
+        ["waiting", "waiting", "parked", "dead-letter", "delivered", "absent", "discarded", "superseded"];
 }
 
 /// What `SQLite` said.
@@ -168,13 +175,16 @@ fn prepare(store: &mut Store, format: i64) -> Result<(), SqlError> {
         store.execute_batch("PRAGMA auto_vacuum=INCREMENTAL")?;
     }
     store.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")?;
-    let steps = match format {
-        0 => SCHEMA,
-        1 => UPGRADE_1,
+    let steps: &[&str] = match format {
+        0 => &[SCHEMA],
+        1 => &[UPGRADE_1, UPGRADE_2],
+        2 => &[UPGRADE_2],
         _ => return Ok(()),
     };
     let transaction = store.transaction()?;
-    transaction.execute_batch(steps)?;
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()
 }

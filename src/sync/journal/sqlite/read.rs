@@ -16,6 +16,8 @@ pub(crate) struct KnownDestination {
     pub(crate) frontier: u64,
     pub(crate) paused: bool,
     pub(crate) waits_until: Timestamp,
+    /// It has taken a delivery at some time.
+    pub(crate) proven: bool,
 }
 
 /// Makes the destinations in force known to this connection; a new one starts at the newest change.
@@ -36,8 +38,9 @@ pub(crate) fn register(store: &Store, names: &[String]) -> Result<(), SqlError> 
 
 /// Every destination that the journal has ever had.
 pub(crate) fn destinations(store: &Store) -> Result<Vec<KnownDestination>, SqlError> {
-    let mut statement = store
-        .prepare_cached("SELECT id, name, frontier, paused, waits_until FROM destinations ORDER BY name")?;
+    let mut statement = store.prepare_cached(
+        "SELECT id, name, frontier, paused, waits_until, proven FROM destinations ORDER BY name",
+    )?;
     let rows = statement.query_map([], |row| {
         Ok(KnownDestination {
             id: row.get(0)?,
@@ -45,6 +48,7 @@ pub(crate) fn destinations(store: &Store) -> Result<Vec<KnownDestination>, SqlEr
             frontier: row.get(2)?,
             paused: row.get(3)?,
             waits_until: time(row, 4)?,
+            proven: row.get(5)?,
         })
     })?;
     rows.collect()
