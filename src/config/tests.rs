@@ -330,7 +330,7 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ("[[destination]]", "rate = { requests = 1 }", "destination[0].rate.per", "missing"),
     ("[[destination]]", "secrets = [\"x\"]", "destination[0].secrets[0]", "does not begin with whsec_"),
     ("[[destination]]", "secrets = [\"whsec_!\"]", "destination[0].secrets[0]", "no base64"),
-    ("[[destination]]", "secrets = [\"whsec_c2hvcnQ=\"]", "destination[0].secrets[0]", "24 to 64 bytes"),
+    ("[[destination]]", "secrets = [\"whsec_\"]", "destination[0].secrets[0]", "1 to 64 bytes"),
     (
         "[[destination]]",
         "secrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\", \"\", \"whsec_AfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\", \"whsec_BfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]",

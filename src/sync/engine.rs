@@ -10,6 +10,7 @@ use super::journal::{Health, Journal, Room};
 use super::ports::Ports;
 use super::resolve::{Doubt, Doubts, READS_MAX};
 use super::settings::{DestinationSettings, Settings};
+use super::signature::SigningKey;
 use super::turns::{Turn, Turns};
 use crate::clock::Clock;
 use std::collections::HashMap;
@@ -167,6 +168,9 @@ impl Inner {
     ) -> Result<(Vec<WorkerHandle>, Vec<AbortHandle>), Unwritten> {
         let (mut workers, mut aborts) = (Vec::new(), Vec::new());
         for settings in destinations {
+            if settings.secrets.iter().any(SigningKey::is_short) {
+                tracing::warn!(destination = %settings.name, "a secret is shorter than the 24 bytes that Standard Webhooks asks for");
+            }
             let Some(known) = known.iter().find(|known| known.name == settings.name).cloned() else {
                 continue;
             };
