@@ -12,12 +12,12 @@ mod command;
 mod connector;
 mod decide;
 mod lanes;
-mod outcome;
+pub(super) mod outcome;
 mod pace;
 mod percent;
 mod rate;
 mod request;
-mod retry;
+pub(super) mod retry;
 mod worker;
 
 pub(super) use command::{Act, Command, WorkerStatus};

@@ -35,6 +35,7 @@ fn intent(number: u128, body: usize) -> Record {
         head: head(),
         body: Bytes::from(vec![b'x'; body]),
         recorded_at: Timestamp::from_millis(1),
+        accepted: None,
     }))
 }
 
