@@ -110,9 +110,10 @@ fn observe_destination(destination: &DestinationStatus) {
 }
 
 async fn observe_sources(engine: &Engine) {
-    match tokio::time::timeout(DESTINATIONS_TIMEOUT, engine.accepted()).await {
-        Ok(Ok(sources)) => sources.iter().for_each(observe_source),
-        Ok(Err(_)) | Err(_) => debug!("figures of accepted changes are those of an earlier scrape"),
+    if let Ok(Ok(sources)) = tokio::time::timeout(DESTINATIONS_TIMEOUT, engine.accepted()).await {
+        sources.iter().for_each(observe_source);
+    } else {
+        debug!("figures of accepted changes are those of an earlier scrape");
     }
 }
 

@@ -9,21 +9,16 @@ use crate::cache::rules::ResponseHead;
 use crate::cache::rules::hop_by_hop::CDN_LOOP;
 use crate::cache::{Cache, PurgeMode};
 use crate::in_flight::{InFlight, Share, Work};
-use crate::source::{HostSent, Source, SourceBody, SourceError, Timeout};
-use crate::sync::{Fenced, Lost, SourceWritten, Unreached, WriteSource};
+use crate::source::{HostSent, RequestBody, Source, SourceBody, SourceError, Urgency};
+use crate::sync::{Fenced, Keeper, Lost, SourceWritten, Unreached, WriteSource};
 use crate::telemetry::metrics as names;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::header::{CONTENT_LENGTH, HOST, LOCATION, VIA};
-use http::{HeaderName, HeaderValue, Method, Request, Response};
-use http_body_util::BodyExt;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// What is read of an answer.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// What is kept of an answer with a dead letter.
-const ANSWER_KEPT_BYTES: usize = 1024;
 /// How long an answer's content may take once its head has come: the head decides.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
@@ -57,17 +52,15 @@ pub async fn write_source(writer: &SourceWriter, write: WriteSource) -> SourceWr
         HostSent::Name(name) => name.clone(),
     };
     let settings = writer.routes.iter().find(|route| route.name == write.route);
-    let Some(request) = request(source, &write, &host, settings) else { return SourceWritten::Unsayable };
+    let Some(request) = request(source, &write, &host) else { return SourceWritten::Unsayable };
     let written = Written::accepted(&writer.cache, source, &write, &host);
-    metrics::counter!(names::SOURCE_REQUESTS, "source" => write.source.clone(), "reason" => "accepted")
-        .increment(1);
-    match source.send(request, None).await {
+    match sent(source, settings.and_then(|settings| settings.timeout), request).await {
         Ok(response) => {
             let located = response.headers().get(LOCATION);
             let located = located.zip(written.as_ref()).and_then(|(value, written)| written.located(value));
             let location = located.map(|located| source.without_base(located).path().to_owned());
             make_old(writer, source, settings, &write, written.as_ref(), &response).await;
-            answered(response, location, share).await
+            answered(source, response, location, share).await
         }
         Err(error) => {
             let ended = unanswered(&error);
@@ -79,21 +72,26 @@ pub async fn write_source(writer: &SourceWriter, write: WriteSource) -> SourceWr
     }
 }
 
-fn request(
+/// Waits for a place like any other: accepted writes are few at once, and what yields to everybody would
+/// starve behind a busy source.
+async fn sent(
     source: &Source,
-    write: &WriteSource,
-    host: &str,
-    settings: Option<&RouteSettings>,
-) -> Option<Request<crate::source::RequestBody>> {
+    timeout: Option<Duration>,
+    request: Request<RequestBody>,
+) -> Result<Response<SourceBody>, SourceError> {
+    let pass = source.admit(timeout, Urgency::Awaited).await?;
+    let name = source.settings().name.clone();
+    metrics::counter!(names::SOURCE_REQUESTS, "source" => name, "reason" => "accepted").increment(1);
+    pass.send(request, None).await
+}
+
+fn request(source: &Source, write: &WriteSource, host: &str) -> Option<Request<RequestBody>> {
     let nothing = write.body.is_empty();
     let body = if nothing { crate::source::empty() } else { crate::source::full(write.body.clone()) };
     let mut request = Request::new(body);
     write.method.clone_into(request.method_mut());
     *request.uri_mut() = source.uri(&write.path_and_query)?;
     write.fields.clone_into(request.headers_mut());
-    if let Some(timeout) = settings.and_then(|settings| settings.timeout) {
-        request.extensions_mut().insert(Timeout(timeout));
-    }
     let fields = request.headers_mut();
     // Some servers want to be told that there is no content where there could be (RFC 9110 8.6).
     if nothing && write.method != Method::DELETE {
@@ -117,17 +115,16 @@ async fn make_old(
     written: Option<&Written>,
     response: &Response<SourceBody>,
 ) {
-    if response.status().is_server_error() {
+    if response.status().is_server_error() || response.status() == StatusCode::REQUEST_TIMEOUT {
         return soften(writer, write).await;
     }
     let head = ResponseHead { status: response.status(), fields: response.headers() };
-    let purges = match (written, settings) {
-        (Some(written), Some(settings)) => written.made_old(source, settings, head),
+    let purges = if let (Some(written), Some(settings)) = (written, settings) {
+        written.made_old(source, settings, head)
+    } else {
         // Its route is not configured any more, and has no further word on it.
-        _ => {
-            let path = write.client_path_and_query.split('?').next().unwrap_or_default();
-            made_old(&[], &write.authority, path)
-        }
+        let path = write.client_path_and_query.split('?').next().unwrap_or_default();
+        made_old(&[], &write.authority, path)
     };
     if !purges.is_empty() {
         writer.cache.purge(purges, PurgeMode::Hard).await;
@@ -144,30 +141,31 @@ async fn soften(writer: &SourceWriter, write: &WriteSource) {
 }
 
 /// Reads an answer to its end, within bounds, so that its connection can be used again; keeps its
-/// beginning.
-async fn answered(response: Response<SourceBody>, location: Option<String>, _share: Share) -> SourceWritten {
-    let (head, mut body) = response.into_parts();
-    let (mut kept, mut read) = (BytesMut::new(), 0_usize);
-    let reading = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            let data = frame.into_data().unwrap_or_else(|_| Bytes::new());
-            read = read.saturating_add(data.len());
-            let wanted = data.len().min(ANSWER_KEPT_BYTES.saturating_sub(kept.len()));
-            kept.extend_from_slice(data.get(..wanted).unwrap_or_default());
-            if read > ANSWER_BYTES_MAX {
-                break;
-            }
-        }
-    };
+/// beginning, without the secrets that it may repeat (I12).
+async fn answered(
+    source: &Source,
+    response: Response<SourceBody>,
+    location: Option<String>,
+    _share: Share,
+) -> SourceWritten {
+    let (head, body) = response.into_parts();
+    let keeper = Keeper::of(source.settings().headers.iter().map(|(_, value)| value));
+    let mut beginning = BytesMut::new();
     // What does not come in time is not needed.
-    tokio::time::timeout(ANSWER_WAIT, reading).await.unwrap_or_default();
-    let answer = String::from_utf8_lossy(&kept).into_owned();
-    SourceWritten::Answered { status: head.status, fields: head.headers, location, answer }
+    tokio::time::timeout(ANSWER_WAIT, keeper.read(body, &mut beginning)).await.unwrap_or_default();
+    SourceWritten::Answered {
+        status: head.status,
+        fields: head.headers,
+        location,
+        answer: keeper.shown(&beginning),
+    }
 }
 
 fn unanswered(error: &SourceError) -> SourceWritten {
     match error {
-        SourceError::Busy | SourceError::Full | SourceError::Open(_) => SourceWritten::Held,
+        SourceError::Busy | SourceError::Yielded | SourceError::Full | SourceError::Open(_) => {
+            SourceWritten::Held
+        }
         SourceError::Unsayable => SourceWritten::Unsayable,
         SourceError::Connect(_) => SourceWritten::Unreached(match SourceFailure::from(error) {
             SourceFailure::Tls => Unreached::Tls,

@@ -37,6 +37,7 @@ mod tests;
 mod turns;
 
 pub use change::{ChangeId, Draft, DraftKey, KeySource, KeyTemplate, Version};
+pub(crate) use delivery::Keeper;
 pub use engine::Engine;
 pub use error::{CommandError, OpenError, RecordError};
 pub use intent::Intent;

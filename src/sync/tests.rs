@@ -1,5 +1,6 @@
 //! The engine against real files, real destinations and a scripted source.
 
+mod accept;
 mod crash;
 
 use super::*;

@@ -23,7 +23,7 @@ use metrics::counter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Until a key that others use is tried again.
 const TURN_AGAIN: Duration = Duration::from_secs(1);
@@ -64,14 +64,9 @@ impl Carrier {
 
     /// Carries one change, and returns once what was decided of it is durable, or nothing was done.
     pub(super) async fn carry(&self, due: &Due) {
-        let turn = match &due.turn {
-            None => None,
-            Some(key) => match self.inner.turns.take(key).await {
-                Ok(turn) => Some(turn),
-                Err(Busy) => return tokio::time::sleep(TURN_AGAIN).await,
-            },
-        };
-        let Ok(_place) = self.places.acquire().await else { return };
+        // What only waits ends with the engine.
+        let admitted = self.inner.stop.run_until_cancelled(self.admitted(due)).await.flatten();
+        let Some((turn, _place)) = admitted else { return };
         let now = self.inner.clock.now();
         if now < self.rests_until() || self.inner.stop.is_cancelled() {
             return;
@@ -88,6 +83,20 @@ impl Carrier {
             Ok(None) => {}
             Err(_) => self.rest(now.plus(REST)),
         }
+    }
+
+    /// Its key's turn, where it has one, and a place; `None`: not now.
+    async fn admitted(&self, due: &Due) -> Option<(Option<Turn>, SemaphorePermit<'_>)> {
+        let turn = match &due.turn {
+            None => None,
+            Some(key) => Some(self.inner.turns.take(key).await),
+        };
+        if let Some(Err(Busy)) = turn {
+            tokio::time::sleep(TURN_AGAIN).await;
+            return None;
+        }
+        let turn = turn.and_then(Result::ok);
+        Some((turn, self.places.acquire().await.ok()?))
     }
 
     async fn send(&self, number: i64, turn: Option<Turn>, to_send: ToSend, began_at: Timestamp) {

@@ -49,8 +49,7 @@ impl Sent<'_> {
                     Lost::Timeout => Code::Timeout,
                     Lost::Broken => Code::Connect,
                 };
-                let failure = Failure { answer_lost: true, ..Failure::of(code) };
-                Verdict::Failed(Outcome::Retry(failure, Blame::Destination))
+                Verdict::Failed(Outcome::Retry(Failure::lost(code), Blame::Destination))
             }
             SourceWritten::Answered { status, fields, location, answer } => {
                 self.answered(status, &fields, location, answer, wall)
@@ -66,13 +65,7 @@ impl Sent<'_> {
         answer: String,
         wall: SystemTime,
     ) -> Verdict {
-        let failure = Failure {
-            code: Code::HttpStatus,
-            status: Some(status.as_u16()),
-            retry_after: retry_after(fields, wall),
-            answer_lost: false,
-            answer,
-        };
+        let failure = Failure::answered(status, retry_after(fields, wall), answer);
         match status.as_u16() {
             200..=299 | 303 => Verdict::Committed(location),
             // A POST that was done by sending the client to its result.
@@ -103,10 +96,6 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn sent(method: &Method, repeats: Repeats, answer_lost: bool) -> Sent<'_> {
-        Sent { method, repeats, answer_lost }
-    }
 
     #[test]
     fn what_an_answer_says_about_an_accepted_write() {
@@ -149,8 +138,8 @@ mod tests {
                 answer: String::new(),
             };
             let method = method.parse().unwrap();
-            let verdict =
-                sent(&method, Repeats::ByMethod, answer_lost).verdict(written, SystemTime::UNIX_EPOCH);
+            let verdict = Sent { method: &method, repeats: Repeats::ByMethod, answer_lost }
+                .verdict(written, SystemTime::UNIX_EPOCH);
             assert_eq!(verdict.as_str(), word, "{method} {status} {answer_lost}");
         }
     }
@@ -167,8 +156,8 @@ mod tests {
         ] {
             let method = method.parse().unwrap();
             for lost in [Lost::Timeout, Lost::Broken] {
-                let verdict =
-                    sent(&method, repeats, false).verdict(SourceWritten::Lost(lost), SystemTime::UNIX_EPOCH);
+                let verdict = Sent { method: &method, repeats, answer_lost: false }
+                    .verdict(SourceWritten::Lost(lost), SystemTime::UNIX_EPOCH);
                 assert_eq!(verdict.as_str(), word, "{method} {repeats:?} {lost:?}");
                 if let Verdict::Failed(outcome) = verdict {
                     assert!(outcome.failure().is_some_and(|failure| failure.answer_lost));
@@ -180,8 +169,8 @@ mod tests {
             (SourceWritten::Unreached(Unreached::Connect), "retry"),
             (SourceWritten::Unsayable, "permanent"),
         ] {
-            let verdict =
-                sent(&Method::POST, Repeats::ByMethod, false).verdict(written, SystemTime::UNIX_EPOCH);
+            let verdict = Sent { method: &Method::POST, repeats: Repeats::ByMethod, answer_lost: false }
+                .verdict(written, SystemTime::UNIX_EPOCH);
             assert_eq!(verdict.as_str(), word);
         }
     }

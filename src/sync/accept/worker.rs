@@ -83,8 +83,14 @@ enum Look {
 /// A write that has ended, one way or another.
 struct Ended {
     number: i64,
-    /// It met a fault of Tidegate's own.
-    panicked: bool,
+    end: End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Done,
+    /// A fault of Tidegate's own.
+    Panicked,
 }
 
 impl Worker {
@@ -175,21 +181,21 @@ impl Worker {
         self.on_their_way.insert(due.number, due.turn.clone());
         let carrier = Arc::clone(&self.carrier);
         self.tasks.spawn(async move {
-            let carried = AssertUnwindSafe(carrier.carry(&due)).catch_unwind().await;
+            let ended = AssertUnwindSafe(carrier.carry(&due)).catch_unwind().await;
             if let Some(key) = &due.turn {
                 carrier.inner.earlier.moved(key);
             }
-            Ended { number: due.number, panicked: carried.is_err() }
+            Ended { number: due.number, end: if ended.is_ok() { End::Done } else { End::Panicked } }
         });
     }
 
     fn take_in(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
         let source = &self.carrier.settings.name;
         match ended {
-            Ok(Ended { number, panicked }) => {
+            Ok(Ended { number, end }) => {
                 self.on_their_way.remove(&number);
                 self.look = Look::Now;
-                if panicked {
+                if end == End::Panicked {
                     tracing::error!(%source, number, "an accepted write met a fault of Tidegate's own");
                     self.look = Look::NotBefore(self.carrier.inner.clock.now().plus(AGAIN_AFTER));
                 }

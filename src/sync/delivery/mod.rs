@@ -20,5 +20,6 @@ mod request;
 pub(super) mod retry;
 mod worker;
 
+pub(crate) use answer::Keeper;
 pub(super) use command::{Act, Command, WorkerStatus};
 pub(super) use worker::{Parts, Worker};

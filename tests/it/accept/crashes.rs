@@ -104,7 +104,8 @@ async fn a_post_that_had_left_before_a_crash_is_in_doubt() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i12_no_credential_is_stored() {
     let (source, destination) = (ScriptedSource::start().await, RecordingDestination::start().await);
-    source.always("*", Reply::new(503, ""));
+    source.always("/items/1", Reply::new(503, ""));
+    source.on("*", |request| Reply::new(400, request.fields.get("Authorization").unwrap_or_default()));
     let table = format!("{}headers = {{ authorization = \"Bearer canary-own\" }}\n", source.table());
     let setup = accepting(&table, &destination, "");
     let gateway = setup.start().await;
@@ -116,6 +117,10 @@ async fn i12_no_credential_is_stored() {
     source.wait_for("/items/1", 2).await;
     let sent = source.received("/items/1");
     assert!(sent.iter().all(|one| one.fields.get("Authorization") == Some("Bearer canary-own")));
+    let refused = accepted(&gateway.put("/items/2", "x").await);
+    becomes(&gateway, &refused, "dead-letter").await;
+    let letters = gateway.admin_get("/v1/dead-letters").await.json();
+    assert_eq!(letters["dead_letters"][0]["answer"], "redacted", "{letters}");
     let shown = gateway.admin_get("/v1/config").await.text();
     assert!(!shown.contains("canary"), "{shown}");
     assert!(!gateway.log_text().contains("canary"));

@@ -68,6 +68,9 @@ pub(crate) fn changes(store: &Store, filter: &ChangeFilter) -> Result<Vec<Change
     // Written out, so that the partial index of what has no outcome is used: a doubt is looked for often.
     let open = match state {
         Some(change_state::INTENT | change_state::IN_DOUBT) => "state IN (0,1) AND ",
+        Some(change_state::ACCEPTED | change_state::REFUSED) => {
+            "number IN (SELECT number FROM accepted) AND "
+        }
         Some(_) | None => "",
     };
     let sql = format!(
