@@ -1,4 +1,4 @@
-//! `/v1/dead-letters`: what could not be delivered; sending it again, or discarding it.
+//! `/v1/dead-letters`: what could not be delivered, or what a source refused of what was accepted; sending it again, or discarding it.
 
 use super::Parts;
 use super::guard::Done;
@@ -17,6 +17,7 @@ use std::sync::Arc;
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     destination: Option<String>,
+    source: Option<String>,
     code: Option<String>,
     key_prefix: Option<String>,
     since: Option<Moment>,
@@ -28,6 +29,7 @@ pub(super) struct Asked {
 #[serde(deny_unknown_fields)]
 pub(super) struct Order {
     destination: Option<String>,
+    source: Option<String>,
     code: Option<String>,
     key_prefix: Option<String>,
     since: Option<Moment>,
@@ -46,6 +48,7 @@ impl Order {
         }
         let filter = DeadLetterFilter {
             destination: self.destination,
+            source: self.source,
             code: self.code,
             key_prefix: self.key_prefix,
             since: self.since.map(|since| since.0),
@@ -67,6 +70,7 @@ pub(super) async fn list(
 ) -> Result<Json<DeadLetters>, Problem> {
     let filter = DeadLetterFilter {
         destination: asked.destination,
+        source: asked.source,
         code: asked.code,
         key_prefix: asked.key_prefix,
         since: asked.since.map(|since| since.0),

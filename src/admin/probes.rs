@@ -3,7 +3,7 @@
 use super::input::{Nothing, Parameters};
 use super::{Parts, Phase};
 use crate::breaker;
-use crate::sync::{DestinationStatus, Engine};
+use crate::sync::{AcceptedStatus, DestinationStatus, Engine};
 use crate::telemetry::metrics as names;
 use ::metrics::gauge;
 use axum::Json;
@@ -86,6 +86,7 @@ pub(super) async fn metrics(State(parts): State<Arc<Parts>>, _: Parameters<Nothi
     parts.cache.observe();
     if let Some(engine) = &parts.engine {
         observe_destinations(engine).await;
+        observe_sources(engine).await;
     }
     ([(CONTENT_TYPE, PROMETHEUS_TEXT)], parts.metrics.render())
 }
@@ -106,6 +107,22 @@ fn observe_destination(destination: &DestinationStatus) {
     set(names::DESTINATION_PENDING, destination.pending as f64);
     set(names::DESTINATION_LAG, destination.lag_seconds);
     set(names::DEAD_LETTERS, destination.dead_letters as f64);
+}
+
+async fn observe_sources(engine: &Engine) {
+    if let Ok(Ok(sources)) = tokio::time::timeout(DESTINATIONS_TIMEOUT, engine.accepted()).await {
+        sources.iter().for_each(observe_source);
+    } else {
+        debug!("figures of accepted changes are those of an earlier scrape");
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts beyond 2^53 do not occur")]
+fn observe_source(accepted: &AcceptedStatus) {
+    let set = |name: &'static str, value: f64| gauge!(name, "source" => accepted.source.clone()).set(value);
+    set(names::ACCEPTED_WAITING, accepted.waiting as f64);
+    set(names::ACCEPTED_LAG, accepted.lag_seconds);
+    set(names::SOURCE_DEAD_LETTERS, accepted.dead_letters as f64);
 }
 
 #[cfg(test)]

@@ -53,7 +53,9 @@ impl Problem {
 impl From<CommandError> for Problem {
     fn from(error: CommandError) -> Self {
         let status = match error {
-            CommandError::UnknownDestination | CommandError::UnknownChange => StatusCode::NOT_FOUND,
+            CommandError::UnknownDestination | CommandError::UnknownSource | CommandError::UnknownChange => {
+                StatusCode::NOT_FOUND
+            }
             CommandError::NotInDoubt => StatusCode::CONFLICT,
             CommandError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };

@@ -304,7 +304,7 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ("[[source]]", "headers = { a = \"\\u0000\" }", "source[0].headers.a", "no field value"),
     ("[[source]]", "headers = { a = \"${NO}\" }", "source[0].headers.a", "variable NO is not set"),
     ("[[source]]", "headers = { a = \"${NO\" }", "source[0].headers.a", "not followed"),
-    ("[[source]]", "idempotent = true", "source[0].idempotent", "not supported yet"),
+    ("[[source]]", "retry = { base = \"9m\" }", "source[0].retry.cap", "shorter than base"),
     ("[[source]]", "health = { path = \"/a/../b\", every = \"1s\" }", "source[0].health.path", ""),
     ("[[source]]", "health = { path = \"/\", every = \"0s\" }", "source[0].health.every", "longer than zero"),
     ("[[source]]", "health = { path = \"/\", every = \"99ms\" }", "source[0].health.every", "at least 100ms"),

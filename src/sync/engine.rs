@@ -1,5 +1,6 @@
 //! The engine: starts its parts, records changes, stops in order.
 
+use super::accept::{self, Earlier};
 use super::change::{ChangeId, Draft, DraftKey};
 use super::delivery::{Command, Parts, Worker};
 use super::error::{OpenError, RecordError};
@@ -35,6 +36,8 @@ const RETENTION_PAUSE: Duration = Duration::from_millis(50);
 pub struct Engine {
     pub(super) inner: Arc<Inner>,
     pub(super) workers: Vec<WorkerHandle>,
+    /// The workers that carry accepted changes to their sources.
+    pub(super) at_sources: Vec<accept::Handle>,
     aborts: Mutex<Vec<AbortHandle>>,
 }
 
@@ -52,6 +55,7 @@ pub(super) struct Inner {
     pub(super) clock: Clock,
     pub(super) ports: Ports,
     pub(super) turns: Turns,
+    pub(super) earlier: Earlier,
     pub(super) doubts: Doubts,
     pub(super) source_timeouts: HashMap<String, Duration>,
     pub(super) source_reads: Semaphore,
@@ -70,7 +74,7 @@ impl Engine {
     /// # Errors
     /// [`OpenError`]: the folder is not writable or another process has it.
     pub async fn start(settings: Settings, clock: Clock, ports: Ports) -> Result<Arc<Self>, OpenError> {
-        let Settings { data, retention, max_size_bytes, destinations, source_timeouts } = settings;
+        let Settings { data, retention, max_size_bytes, destinations, sources, source_timeouts } = settings;
         let names: Vec<String> = destinations.iter().map(|destination| destination.name.clone()).collect();
         let (folder, journal_clock) = (data.clone(), clock.clone());
         let open = move || Journal::open(&folder, max_size_bytes, names, journal_clock);
@@ -90,6 +94,7 @@ impl Engine {
             clock,
             ports,
             turns: Turns::default(),
+            earlier: Earlier::default(),
             doubts: Doubts::default(),
             source_timeouts: source_timeouts.into_iter().collect(),
             source_reads: Semaphore::new(READS_MAX),
@@ -99,8 +104,17 @@ impl Engine {
             versions: AtomicU64::new(1),
             retention,
         });
-        match inner.launch(&known, destinations).await {
-            Ok((workers, aborts)) => Ok(Arc::new(Self { inner, workers, aborts: Mutex::new(aborts) })),
+        // What is in doubt has its turns before accepted changes ask for theirs.
+        let launched = async {
+            let (workers, mut aborts) = inner.launch(&known, destinations).await?;
+            let (at_sources, more) = accept::start(&inner, sources).await?;
+            aborts.extend(more);
+            Ok::<_, Unwritten>((workers, at_sources, aborts))
+        };
+        match launched.await {
+            Ok((workers, at_sources, aborts)) => {
+                Ok(Arc::new(Self { inner, workers, at_sources, aborts: Mutex::new(aborts) }))
+            }
             Err(error) => {
                 inner.stop.cancel();
                 inner.journal.close().await;
@@ -121,6 +135,9 @@ impl Engine {
         known_etag: impl Future<Output = Option<String>>,
     ) -> Result<Intent, RecordError> {
         self.inner.has_room()?;
+        if let DraftKey::Known(key) = &draft.key {
+            accept::after_accepted(&self.inner, &draft.source, key).await?;
+        }
         let turn = match &draft.key {
             DraftKey::Known(key) => Some(self.inner.turns.take(key).await.map_err(|_| RecordError::KeyBusy)?),
             DraftKey::FromLocation { .. } => None,
@@ -196,7 +213,7 @@ impl Inner {
         Ok((workers, aborts))
     }
 
-    fn has_room(&self) -> Result<(), RecordError> {
+    pub(super) fn has_room(&self) -> Result<(), RecordError> {
         if self.stop.is_cancelled() {
             return Err(RecordError::Unavailable);
         }
@@ -236,6 +253,7 @@ impl Inner {
             head,
             body: draft.body,
             recorded_at: self.clock.now(),
+            accepted: None,
         };
         self.journal.write(Record::Intent(Box::new(change))).await.map_err(|_| RecordError::Unavailable)?;
         let open =
@@ -263,7 +281,7 @@ impl Inner {
 }
 
 /// A version 7 UUID of the engine's own clock.
-fn new_id(clock: &Clock) -> Uuid {
+pub(super) fn new_id(clock: &Clock) -> Uuid {
     let mut random = [0; 10];
     fastrand::fill(&mut random);
     uuid::Builder::from_unix_timestamp_millis(clock.now().as_millis(), &random).into_uuid()

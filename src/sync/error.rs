@@ -45,6 +45,9 @@ pub enum CommandError {
     /// No such destination.
     #[error("there is no destination of that name")]
     UnknownDestination,
+    /// No such source.
+    #[error("there is no source of that name")]
+    UnknownSource,
     /// No such change.
     #[error("there is no change of that id; delivered ones are kept for sync.retention")]
     UnknownChange,

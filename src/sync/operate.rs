@@ -134,7 +134,15 @@ impl Engine {
     /// # Errors
     /// [`CommandError::Unavailable`]: the journal cannot be read.
     pub async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetterView>, CommandError> {
-        Ok(self.inner.journal.readers().read(move |store| sqlite::dead_letters(store, &filter)).await?)
+        let at_sources = self.refused(filter.clone(), sqlite::LISTED_MAX).await?;
+        if filter.source.is_some() {
+            return Ok(at_sources);
+        }
+        let mut listed =
+            self.inner.journal.readers().read(move |store| sqlite::dead_letters(store, &filter)).await?;
+        listed.extend(at_sources);
+        listed.truncate(sqlite::LISTED_MAX as usize);
+        Ok(listed)
     }
 
     /// Sends matching dead letters again, in key order; how many.
@@ -160,7 +168,10 @@ impl Engine {
         let meant = |worker: &&WorkerHandle| {
             filter.destination.as_ref().is_none_or(|name| *name == worker.known.name)
         };
-        let mut count = 0;
+        let mut count = self.act_at_sources(&filter, act, run).await?;
+        if filter.source.is_some() {
+            return Ok(count);
+        }
         for worker in self.workers.iter().filter(meant) {
             let (done, told) = oneshot::channel();
             send(worker, Command::DeadLetters { filter: filter.clone(), act, run, done }).await?;

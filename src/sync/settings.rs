@@ -20,6 +20,8 @@ pub struct Settings {
     pub max_size_bytes: u64,
     /// Who must follow.
     pub destinations: Vec<DestinationSettings>,
+    /// Who has the data, and how accepted writes are sent there.
+    pub sources: Vec<SourceSettings>,
     /// Per source: how long it may still act on a request that was sent to it (its `timeout`).
     pub source_timeouts: Vec<(String, Duration)>,
 }
@@ -101,6 +103,28 @@ pub enum Class {
     Permanent,
 }
 
+/// How the accepted writes of a source are sent to it (`[[source]]`).
+#[derive(Clone, Debug)]
+pub struct SourceSettings {
+    /// Its name.
+    pub name: String,
+    /// Its `concurrency`, all causes together; accepted writes get a part of it.
+    pub concurrency: usize,
+    /// Which writes may be sent again after a lost answer.
+    pub repeats: Repeats,
+    /// When a failed attempt is repeated.
+    pub retry: RetrySettings,
+}
+
+/// Which writes a source takes twice without doing them twice (`idempotent`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeats {
+    /// Those of idempotent methods, PUT and DELETE (RFC 9110 9.2.2).
+    ByMethod,
+    /// All: it knows them again by their Idempotency-Key.
+    ByKey,
+}
+
 /// What a dead letter does to the later changes of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
@@ -147,4 +171,24 @@ pub struct RouteSync {
     pub destinations: Vec<String>,
     /// The largest body of a change, in bytes.
     pub body_bytes_max: u64,
+    /// When the client is answered.
+    pub mode: SyncMode,
+}
+
+/// When the client of a synced write is answered (`mode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    /// When the source has.
+    Through,
+    /// Once the change is durable; the source is asked later.
+    Accept(OnRefusal),
+}
+
+/// What a refusal of the source does to the later accepted changes of the key (`on_refusal`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRefusal {
+    /// They go on.
+    Skip,
+    /// They wait until the refused one is redriven or discarded.
+    ParkKey,
 }

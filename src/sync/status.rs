@@ -70,7 +70,7 @@ pub struct ChangeView {
     pub key: String,
     /// Its sequence; `None` while it has no place in its lane yet.
     pub sequence: Option<u64>,
-    /// `intent`, `committed`, `aborted`, `in-doubt`, `reconciled`.
+    /// `intent`, `accepted`, `dead-letter` (of its source), `committed`, `aborted`, `in-doubt`, `reconciled`.
     pub state: String,
     /// The route's name.
     pub route: String,
@@ -82,8 +82,37 @@ pub struct ChangeView {
     pub target: String,
     /// When its intent was recorded.
     pub recorded_at: Timestamp,
+    /// How it stands toward its source, where it is accepted and has no outcome yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_source: Option<AtSourceView>,
     /// Its deliveries.
     pub deliveries: Vec<DeliveryView>,
+}
+
+/// An accepted change on its way to its source.
+#[derive(Clone, Debug, Serialize)]
+pub struct AtSourceView {
+    /// `waiting`, `parked`, `dead-letter`.
+    pub state: String,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When the next attempt is due, after one that failed.
+    pub next_attempt_at: Option<Timestamp>,
+    /// What the last attempt met.
+    pub last_error: Option<String>,
+}
+
+/// The accepted changes of one source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AcceptedStatus {
+    /// The source's name.
+    pub source: String,
+    /// Changes that it has not done yet, parked ones among them.
+    pub waiting: u64,
+    /// Age in seconds of the oldest of them.
+    pub lag_seconds: f64,
+    /// Dead letters kept.
+    pub dead_letters: u64,
 }
 
 /// One change on its way to one destination.
@@ -106,6 +135,8 @@ pub struct DeliveryView {
 pub struct DeadLetterFilter {
     /// Only of this destination.
     pub destination: Option<String>,
+    /// Only of this source.
+    pub source: Option<String>,
     /// Only with this code.
     pub code: Option<String>,
     /// Only keys that begin so.
@@ -122,11 +153,15 @@ pub struct DeadLetterView {
     /// The change's id.
     pub change: String,
     /// The destination's name.
-    pub destination: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// The source's name, where it is a source that refused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// The change's key.
     pub key: String,
-    /// The change's sequence.
-    pub sequence: u64,
+    /// The change's sequence; `None` before its source has done it.
+    pub sequence: Option<u64>,
     /// The outcome's class: `permanent`, `retry`.
     pub class: String,
     /// `http_status`, `given_up`, `damaged`, `unsendable`.

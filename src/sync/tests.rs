@@ -1,5 +1,6 @@
 //! The engine against real files, real destinations and a scripted source.
 
+mod accept;
 mod crash;
 
 use super::*;
@@ -122,6 +123,7 @@ fn settings(data: &Path, destinations: Vec<DestinationSettings>) -> Settings {
         retention: Duration::from_hours(1),
         max_size_bytes: 1 << 30,
         destinations,
+        sources: Vec::new(),
         source_timeouts: vec![("source".into(), Duration::from_millis(100))],
     }
 }
@@ -138,6 +140,7 @@ fn ports(states: Vec<SourceState>) -> (Ports, Arc<Mutex<Vec<String>>>) {
             let state = if states.len() > 1 { states.pop_front() } else { states.front().cloned() };
             Box::pin(async move { state.unwrap_or(SourceState::Unreadable) })
         }),
+        write_source: Box::new(|_| Box::pin(async { SourceWritten::Held })),
         fence: Box::new(move |fenced| {
             fences.lock().unwrap().push(format!("fence {}", fenced.path_and_query));
             Box::pin(async {})

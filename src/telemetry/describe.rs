@@ -163,6 +163,15 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
     (names::DEAD_LETTERS, Kind::Gauge, Unit::Count, "Dead letters kept."),
     (names::ATTEMPTS, Kind::Counter, Unit::Count, "Attempts to deliver, by outcome."),
     (
+        names::ACCEPTED_WAITING,
+        Kind::Gauge,
+        Unit::Count,
+        "Accepted changes that their source has not done yet.",
+    ),
+    (names::ACCEPTED_LAG, Kind::Gauge, Unit::Seconds, "Age of the oldest of the accepted changes that wait."),
+    (names::ACCEPTED_ATTEMPTS, Kind::Counter, Unit::Count, "Attempts to send accepted changes, by outcome."),
+    (names::SOURCE_DEAD_LETTERS, Kind::Gauge, Unit::Count, "Accepted changes that their source has refused."),
+    (
         names::DESTINATION_BREAKER,
         Kind::Gauge,
         Unit::Count,

@@ -108,5 +108,13 @@ pub const DESTINATION_LAG: &str = "tidegate_destination_lag_seconds";
 pub const DEAD_LETTERS: &str = "tidegate_dead_letters";
 /// Attempts by `destination` and `outcome`.
 pub const ATTEMPTS: &str = "tidegate_attempts_total";
+/// Accepted changes that their source has not done yet, by `source`.
+pub const ACCEPTED_WAITING: &str = "tidegate_accepted_waiting";
+/// Age of the oldest of them, by `source`; computed when scraped.
+pub const ACCEPTED_LAG: &str = "tidegate_accepted_lag_seconds";
+/// Attempts to send them, by `source` and `outcome`.
+pub const ACCEPTED_ATTEMPTS: &str = "tidegate_accepted_attempts_total";
+/// Dead letters of sources kept, by `source`.
+pub const SOURCE_DEAD_LETTERS: &str = "tidegate_source_dead_letters";
 /// 0 closed, 1 half-open, 2 open, by `destination`.
 pub const DESTINATION_BREAKER: &str = "tidegate_destination_breaker_state";

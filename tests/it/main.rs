@@ -11,6 +11,7 @@
     reason = "a test that cannot go on fails, and says with what numbers"
 )]
 
+mod accept;
 mod addresses;
 mod admin;
 mod background;

@@ -39,7 +39,7 @@ impl Check<'_, '_> {
         Some(settings)
     }
 
-    fn retry(&mut self, given: &file::Retry) -> sync::RetrySettings {
+    pub(super) fn retry(&mut self, given: &file::Retry) -> sync::RetrySettings {
         let settings = sync::RetrySettings {
             base: self.duration(&given.base, Bound::Positive),
             cap: self.duration(&given.cap, Bound::Positive),

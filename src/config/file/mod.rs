@@ -192,6 +192,8 @@ pub(in crate::config) struct Source {
     pub(in crate::config) headers: BTreeMap<String, Given<Hidden>>,
     /// Whether a write in doubt may be sent again with the same Idempotency-Key.
     pub(in crate::config) idempotent: Given<bool>,
+    /// When an accepted write that failed is sent again.
+    pub(in crate::config) retry: Given<Retry>,
     /// An active check.
     pub(in crate::config) health: Option<Given<Health>>,
 }

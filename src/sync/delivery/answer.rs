@@ -1,4 +1,4 @@
-//! What is kept of a destination's answer, for operators: bounded, printable, and without the secrets
+//! What is kept of the answer of a destination, or of a source, for operators: bounded, printable, and without the secrets
 //! that Tidegate sent, should the destination repeat them.
 
 use crate::secret::{REDACTED, Secret};
@@ -15,9 +15,9 @@ const KEPT_BYTES_MAX: usize = 1024;
 /// A shorter text is no secret: it would stand in every answer.
 const SECRET_BYTES_MIN: usize = 4;
 
-/// Keeps answers of one destination.
+/// Keeps answers of one destination or source.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(crate) struct Keeper {
     secrets: Vec<Secret>,
     /// What is held until it is redacted: a secret that begins in what is kept is whole in it.
     held_bytes_max: usize,
@@ -28,8 +28,13 @@ impl Keeper {
         let url = settings.url.expose();
         let password = url.password().map(|text| Secret::new(text.to_owned()));
         let values = settings.headers.iter().map(|(_, value)| value).chain(authorization).chain(&password);
+        Self::of(values.chain(settings.secrets.iter().map(SigningKey::text)))
+    }
+
+    /// One that knows which secrets were sent.
+    pub(crate) fn of<'a>(sent: impl Iterator<Item = &'a Secret>) -> Self {
         let mut secrets = Vec::new();
-        for value in values.chain(settings.secrets.iter().map(SigningKey::text)) {
+        for value in sent {
             secrets.push(value.clone());
             // What follows a scheme (`Bearer ..`) is the secret itself.
             secrets.extend(value.expose().rsplit_once(' ').map(|(_, last)| Secret::new(last.to_owned())));
@@ -42,7 +47,7 @@ impl Keeper {
     }
 
     /// Reads an answer to its end or its bound, keeping its beginning.
-    pub(super) async fn read<B>(&self, mut body: B, held: &mut BytesMut)
+    pub(crate) async fn read<B>(&self, mut body: B, held: &mut BytesMut)
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -59,7 +64,7 @@ impl Keeper {
     }
 
     /// What operators see of the beginning of an answer.
-    pub(super) fn shown(&self, held: &[u8]) -> String {
+    pub(crate) fn shown(&self, held: &[u8]) -> String {
         let mut text = String::from_utf8_lossy(held).into_owned();
         for secret in &self.secrets {
             text = text.replace(secret.expose(), REDACTED);

@@ -12,13 +12,14 @@ mod command;
 mod connector;
 mod decide;
 mod lanes;
-mod outcome;
+pub(super) mod outcome;
 mod pace;
 mod percent;
 mod rate;
 mod request;
-mod retry;
+pub(super) mod retry;
 mod worker;
 
+pub(crate) use answer::Keeper;
 pub(super) use command::{Act, Command, WorkerStatus};
 pub(super) use worker::{Parts, Worker};

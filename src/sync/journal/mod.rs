@@ -4,6 +4,7 @@
 //! record is either written and told, or (intents) refused, or (everything else) kept until it is.
 //! The folder's lock makes this process the only one.
 
+pub(crate) mod at_source;
 pub(crate) mod readers;
 pub(crate) mod record;
 pub(crate) mod sqlite;
@@ -69,6 +70,7 @@ struct Shared {
     used_bytes: AtomicU64,
     health: watch::Sender<Health>,
     newest: watch::Sender<u64>,
+    accepted: watch::Sender<i64>,
 }
 
 /// The handle to the journal.
@@ -97,15 +99,16 @@ impl Journal {
         let store = sqlite::open(folder)?;
         let prepared = sqlite::register(&store, &destinations).and_then(|()| {
             let (used, newest) = (sqlite::used_bytes(&store)?, sqlite::last_sequence(&store)?);
-            Ok((used, newest, sqlite::journal_id(&store)?))
+            Ok((used, (newest, sqlite::newest_accepted(&store)?), sqlite::journal_id(&store)?))
         });
-        let (used, newest, id) = prepared
+        let (used, (newest, accepted), id) = prepared
             .map_err(|error| OpenError::Unusable { folder: folder.to_owned(), cause: error.into() })?;
         let shared = Arc::new(Shared {
             commits: AtomicU64::new(0),
             used_bytes: AtomicU64::new(used),
             health: watch::Sender::new(Health::Sound),
             newest: watch::Sender::new(newest),
+            accepted: watch::Sender::new(accepted),
         });
         let writer = writer::Writer {
             folder: folder.to_owned(),
@@ -160,6 +163,11 @@ impl Journal {
     /// The newest sequence that is durable.
     pub(crate) fn newest(&self) -> watch::Receiver<u64> {
         self.shared.newest.subscribe()
+    }
+
+    /// The newest accepted change that is durable and acknowledged, by its number.
+    pub(crate) fn newest_accepted(&self) -> watch::Receiver<i64> {
+        self.shared.accepted.subscribe()
     }
 
     pub(crate) fn room(&self) -> Room {

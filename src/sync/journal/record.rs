@@ -1,5 +1,6 @@
 //! What is written to the journal, as values: `SQLite` is not known here.
 
+use super::at_source::{Acceptance, AtSource};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
 use crate::sync::settings::OnFailure;
@@ -57,6 +58,8 @@ pub(crate) struct NewChange {
     pub(crate) head: Head,
     pub(crate) body: Bytes,
     pub(crate) recorded_at: Timestamp,
+    /// `Some`: its client is answered before its source is asked.
+    pub(crate) accepted: Option<Acceptance>,
 }
 
 /// What became of an intent.
@@ -169,6 +172,8 @@ pub(crate) enum Record {
         verdict: Verdict,
     },
     Progress(Box<Progress>),
+    /// An accepted change moves on at its source.
+    AtSource(Box<AtSource>),
     /// A destination starts, with this `on_failure`: rows that another one left behind dead letters
     /// wait or are parked as it says.
     Adopt {

@@ -35,6 +35,7 @@ fn intent(number: u128, body: usize) -> Record {
         head: head(),
         body: Bytes::from(vec![b'x'; body]),
         recorded_at: Timestamp::from_millis(1),
+        accepted: None,
     }))
 }
 
@@ -184,20 +185,23 @@ fn i11_a_journal_that_has_gone_is_not_replaced_by_another() {
 
 #[test]
 fn an_older_format_is_upgraded_in_place() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = sqlite::open(folder.path()).unwrap();
-    store
-        .execute_batch(
-            "ALTER TABLE deliveries DROP COLUMN excused; DELETE FROM meta WHERE name='journal';
-             ALTER TABLE destinations DROP COLUMN proven;
-             PRAGMA user_version=1",
-        )
-        .unwrap();
-    drop(store);
-    let store = sqlite::open(folder.path()).unwrap();
-    sqlite::journal_id(&store).unwrap();
-    sqlite::waiting(&store, 1, "k", 1).unwrap();
-    sqlite::destinations(&store).unwrap();
+    let format_2 = "DROP TABLE accepted; DROP TABLE resting;
+                    ALTER TABLE destinations DROP COLUMN proven; PRAGMA user_version=2;";
+    let format_1 = format!(
+        "{format_2} ALTER TABLE deliveries DROP COLUMN excused; DELETE FROM meta WHERE name='journal';
+         PRAGMA user_version=1"
+    );
+    for older in [format_2, &format_1] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = sqlite::open(folder.path()).unwrap();
+        store.execute_batch(older).unwrap();
+        drop(store);
+        let store = sqlite::open(folder.path()).unwrap();
+        sqlite::journal_id(&store).unwrap();
+        sqlite::waiting(&store, 1, "k", 1).unwrap();
+        sqlite::destinations(&store).unwrap();
+        sqlite::accepted_figures(&store).unwrap();
+    }
 }
 
 #[test]

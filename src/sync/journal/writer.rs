@@ -43,6 +43,7 @@ pub(super) struct Meters {
     batch: Histogram,
     seconds: Histogram,
     intents: Counter,
+    accepted: Counter,
     committed: Counter,
     aborted: Counter,
     in_doubt: Counter,
@@ -57,6 +58,7 @@ impl Meters {
             batch: histogram!(names::JOURNAL_BATCH),
             seconds: histogram!(names::JOURNAL_SECONDS),
             intents: changes("intent"),
+            accepted: changes("accepted"),
             committed: changes("committed"),
             aborted: changes("aborted"),
             in_doubt: changes("in-doubt"),
@@ -73,6 +75,7 @@ impl Meters {
 
     fn count(&self, record: &Record) {
         match record {
+            Record::Intent(change) if change.accepted.is_some() => self.accepted.increment(1),
             Record::Intent(_) => self.intents.increment(1),
             Record::Outcome { verdict, .. } => match verdict {
                 Verdict::Committed { .. } => self.committed.increment(1),
@@ -125,16 +128,23 @@ impl Writer {
     }
 
     fn acknowledge(&self, group: Vec<Job>, told: Vec<u64>) {
-        let mut newest = 0;
+        let (mut newest, mut accepted) = (0, 0);
         for (job, told) in group.into_iter().zip(told) {
             self.meters.count(&job.record);
-            if let Record::Outcome { .. } = job.record {
-                newest = newest.max(told);
+            match job.record {
+                Record::Outcome { .. } => newest = newest.max(told),
+                Record::Intent(_) => accepted = accepted.max(told.cast_signed()),
+                _ => {}
             }
             // Nobody may be waiting any more.
             job.done.send(Ok(told)).unwrap_or_default();
         }
         self.publish(newest);
+        self.shared.accepted.send_if_modified(|number| {
+            let moved = accepted > *number;
+            *number = accepted.max(*number);
+            moved
+        });
     }
 
     fn publish(&self, newest: u64) {

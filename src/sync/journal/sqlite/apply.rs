@@ -1,11 +1,11 @@
 //! Writes one record within the group's transaction.
 
-use super::{SqlError, Store, change_state, delivery_state};
+use super::{SqlError, Store, accepted, change_state, delivery_state};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
 use crate::sync::failpoint;
 use crate::sync::journal::record::{
-    Followers, Head, NewChange, Past, Progress, Record, Settled, Step, Verdict, checksum, first_sequence,
+    Followers, NewChange, Past, Progress, Record, Settled, Step, Verdict, checksum, first_sequence,
     next_sequence,
 };
 use crate::sync::key;
@@ -19,7 +19,8 @@ const RETENTION_STEP_CHANGES: i64 = 500;
 /// Writes a record; what it tells is a count, or the sequence that was given.
 pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u64, SqlError> {
     match record {
-        Record::Intent(change) => insert(store, change).map(|()| 0),
+        Record::Intent(change) => insert(store, change),
+        Record::AtSource(step) => accepted::step(store, step, now),
         Record::Outcome { change, verdict } => decide(store, *change, verdict, now),
         Record::Progress(progress) => advance(store, progress).map(|()| 0),
         Record::Adopt { destination, on_failure } => adopt(store, *destination, *on_failure),
@@ -41,11 +42,12 @@ pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u6
     }
 }
 
-fn encode(head: &Head) -> Result<Vec<u8>, SqlError> {
-    postcard::to_stdvec(head).map_err(|error| SqlError::ToSqlConversionFailure(Box::new(error)))
+pub(super) fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, SqlError> {
+    postcard::to_stdvec(value).map_err(|error| SqlError::ToSqlConversionFailure(Box::new(error)))
 }
 
-fn insert(store: &Store, change: &NewChange) -> Result<(), SqlError> {
+/// Writes an intent; tells the number of one that is accepted.
+fn insert(store: &Store, change: &NewChange) -> Result<u64, SqlError> {
     let head = encode(&change.head)?;
     let destinations = serde_json::to_string(&change.destinations)
         .map_err(|error| SqlError::ToSqlConversionFailure(Box::new(error)))?;
@@ -53,7 +55,7 @@ fn insert(store: &Store, change: &NewChange) -> Result<(), SqlError> {
                VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)";
     store.prepare_cached(sql)?.execute(params![
         change.id.0.as_bytes().as_slice(),
-        change_state::INTENT,
+        if change.accepted.is_some() { change_state::ACCEPTED } else { change_state::INTENT },
         key::lane(&change.key),
         change.key,
         change.head.route,
@@ -63,22 +65,32 @@ fn insert(store: &Store, change: &NewChange) -> Result<(), SqlError> {
         change.recorded_at.as_millis().cast_signed(),
         destinations,
     ])?;
+    let number = store.last_insert_rowid();
     let sum = checksum(change.id, &change.key, &head, &change.body);
     store
         .prepare_cached("INSERT INTO contents(number,head,body,checksum) VALUES(?1,?2,?3,?4)")?
-        .execute(params![store.last_insert_rowid(), head, change.body.as_ref(), sum])?;
-    Ok(())
+        .execute(params![number, head, change.body.as_ref(), sum])?;
+    let Some(acceptance) = &change.accepted else { return Ok(0) };
+    accepted::enter(store, number, change, acceptance)?;
+    Ok(number.unsigned_abs())
 }
 
 /// Writes an outcome over a change that has none yet. The rows of a decided change are left alone,
 /// so that an outcome written twice (after a commit whose result was unknown) changes nothing.
-fn decide(store: &Store, id: ChangeId, verdict: &Verdict, now: Timestamp) -> Result<u64, SqlError> {
+pub(super) fn decide(
+    store: &Store,
+    id: ChangeId,
+    verdict: &Verdict,
+    now: Timestamp,
+) -> Result<u64, SqlError> {
     let id_bytes = id.0.as_bytes().as_slice();
     let open = store
-        .prepare_cached("SELECT number, key FROM changes WHERE id=?1 AND state IN (0,1)")?
-        .query_row([id_bytes], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+        .prepare_cached("SELECT number, key, source FROM changes WHERE id=?1 AND state IN (0,1,5,6)")?
+        .query_row([id_bytes], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+        })
         .optional()?;
-    let Some((number, old_key)) = open else { return Ok(0) };
+    let Some((number, old_key, source)) = open else { return Ok(0) };
     let state = match verdict {
         Verdict::Committed { key: Some(new_key) } if *new_key != old_key => {
             rekey(store, id, number, [&old_key, new_key])?;
@@ -105,6 +117,10 @@ fn decide(store: &Store, id: ChangeId, verdict: &Verdict, now: Timestamp) -> Res
         state,
         sequence.map(u64::cast_signed)
     ])?;
+    accepted::leave(store, number, now)?;
+    if sequence.is_some() {
+        accepted::overtake(store, &source, &old_key, number, now)?;
+    }
     Ok(sequence.unwrap_or_default())
 }
 

@@ -4,10 +4,12 @@
 //! A destination is a `frontier`: every change up to it is settled, unless `deliveries` has a row
 //! that says otherwise. A change beyond the frontier waits, unless a row says it is settled.
 
+mod accepted;
 mod apply;
 mod read;
 mod view;
 
+pub(crate) use accepted::*;
 pub(crate) use apply::apply;
 pub(crate) use read::*;
 pub(crate) use view::*;
@@ -26,6 +28,7 @@ const BUSY_WAIT: Duration = Duration::from_secs(1);
 /// Statements kept prepared.
 const STATEMENTS: usize = 64;
 
+/// Format 2; the steps behind it lead to the format of today.
 const SCHEMA: &str = "
 CREATE TABLE changes(
   number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -112,8 +115,13 @@ pub(crate) mod change_state {
     pub(crate) const COMMITTED: i64 = 2;
     pub(crate) const RECONCILED: i64 = 3;
     pub(crate) const ABORTED: i64 = 4;
+    /// Its client has been answered, its source has not done it yet.
+    pub(crate) const ACCEPTED: i64 = 5;
+    /// As before, and the source has refused it: a dead letter of the source.
+    pub(crate) const REFUSED: i64 = 6;
     /// The words for operators, by number.
-    pub(crate) const WORDS: [&str; 5] = ["intent", "in-doubt", "committed", "reconciled", "aborted"];
+    pub(crate) const WORDS: [&str; 7] =
+        ["intent", "in-doubt", "committed", "reconciled", "aborted", "accepted", "dead-letter"];
 }
 
 /// The states of a delivery that has a row, as stored. SQL says them as numbers, which are part of the
@@ -176,9 +184,9 @@ fn prepare(store: &mut Store, format: i64) -> Result<(), SqlError> {
     }
     store.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")?;
     let steps: &[&str] = match format {
-        0 => &[SCHEMA],
-        1 => &[UPGRADE_1, UPGRADE_2],
-        2 => &[UPGRADE_2],
+        0 => &[SCHEMA, accepted::TABLES],
+        1 => &[UPGRADE_1, UPGRADE_2, accepted::TABLES],
+        2 => &[UPGRADE_2, accepted::TABLES],
         _ => return Ok(()),
     };
     let transaction = store.transaction()?;

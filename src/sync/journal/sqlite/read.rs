@@ -76,7 +76,7 @@ pub(crate) fn load(store: &Store, sequence: u64) -> Result<Option<Stored>, SqlEr
     store.prepare_cached(sql)?.query_row([sequence.cast_signed()], stored).optional()
 }
 
-fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
+pub(super) fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
     let id = id(row, 0)?;
     let parts = (|| Some((row.get::<_, Vec<u8>>(2).ok()?, row.get::<_, Vec<u8>>(3).ok()?)))();
     let (Some((head, body)), Ok(key), Ok(sum)) = (parts, row.get::<_, String>(1), row.get::<_, i64>(4))
@@ -224,7 +224,8 @@ pub(crate) fn verify_unsettled(store: &Store) -> Result<Vec<ChangeId>, SqlError>
         "SELECT c.id, c.key, t.head, t.body, t.checksum FROM changes c LEFT JOIN contents t USING(number)
                WHERE c.state IN (0,1) OR c.sequence > (SELECT coalesce(min(frontier), 0) FROM destinations
                  WHERE id IN (SELECT value FROM active))
-               OR c.sequence IN (SELECT sequence FROM deliveries WHERE state IN (0,1,2))";
+               OR c.sequence IN (SELECT sequence FROM deliveries WHERE state IN (0,1,2))
+               OR c.number IN (SELECT number FROM accepted)";
     let mut statement = store.prepare(sql)?;
     let mut rows = statement.query([])?;
     let mut damaged = Vec::new();

@@ -1,7 +1,7 @@
 //! What operators are shown, read from the journal.
 
 use super::read::{id, names, time};
-use super::{SqlError, Store, change_state, delivery_state};
+use super::{SqlError, Store, accepted, change_state, delivery_state};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
 use crate::sync::status::{ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView, DeliveryView};
@@ -68,6 +68,9 @@ pub(crate) fn changes(store: &Store, filter: &ChangeFilter) -> Result<Vec<Change
     // Written out, so that the partial index of what has no outcome is used: a doubt is looked for often.
     let open = match state {
         Some(change_state::INTENT | change_state::IN_DOUBT) => "state IN (0,1) AND ",
+        Some(change_state::ACCEPTED | change_state::REFUSED) => {
+            "number IN (SELECT number FROM accepted) AND "
+        }
         Some(_) | None => "",
     };
     let sql = format!(
@@ -101,6 +104,7 @@ fn change_row(row: &Row<'_>) -> Result<(ChangeView, Vec<String>), SqlError> {
         method: row.get(6)?,
         target: without_query(row.get(7)?),
         recorded_at: time(row, 8)?,
+        at_source: None,
         deliveries: Vec::new(),
     };
     Ok((view, names(row, 9)?))
@@ -115,7 +119,11 @@ fn without_query(mut target: String) -> String {
 fn with_deliveries(store: &Store, row: (ChangeView, Vec<String>)) -> Result<ChangeView, SqlError> {
     let (mut view, destinations) = row;
     // Without a place in a lane there is nothing to deliver yet.
-    let Some(sequence) = view.sequence else { return Ok(view) };
+    let Some(sequence) = view.sequence else {
+        view.at_source =
+            ChangeId::parse(&view.id).map(|id| accepted::at_source(store, id)).transpose()?.flatten();
+        return Ok(view);
+    };
     let sql = "SELECT d.frontier, r.state, r.attempts, r.next_at, r.last_error FROM destinations d
         LEFT JOIN deliveries r ON r.destination=d.id AND r.sequence=?2 WHERE d.name=?1";
     let mut statement = store.prepare_cached(sql)?;
@@ -163,6 +171,7 @@ pub(crate) fn dead_letters(
             Ok(DeadLetterView {
                 change: id(row, 0)?.to_string(),
                 destination: row.get(1)?,
+                source: None,
                 key: row.get(2)?,
                 sequence: row.get(3)?,
                 class: row.get(4)?,
