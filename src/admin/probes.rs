@@ -3,7 +3,7 @@
 use super::input::{Nothing, Parameters};
 use super::{Parts, Phase};
 use crate::breaker;
-use crate::sync::{AcceptedStatus, DestinationStatus, Engine};
+use crate::sync::{AcceptedStatus, DestinationStatus, Engine, JournalState};
 use crate::telemetry::metrics as names;
 use ::metrics::gauge;
 use axum::Json;
@@ -35,6 +35,8 @@ enum PartState {
     Draining,
     Recovering,
     Unavailable,
+    Full,
+    Damaged,
     NotConfigured,
 }
 
@@ -63,8 +65,12 @@ pub(super) async fn readyz(State(parts): State<Arc<Parts>>, _: Parameters<Nothin
         },
         journal: match &parts.engine {
             None => PartState::NotConfigured,
-            Some(engine) if engine.accepts() => PartState::Ready,
-            Some(_) => PartState::Unavailable,
+            Some(engine) => match engine.journal_state() {
+                JournalState::Accepts => PartState::Ready,
+                JournalState::Full => PartState::Full,
+                JournalState::Unavailable => PartState::Unavailable,
+                JournalState::Damaged => PartState::Damaged,
+            },
         },
         shared_tier: match parts.shared_tier.as_ref().map(|state| state()) {
             None => PartState::NotConfigured,
@@ -74,7 +80,9 @@ pub(super) async fn readyz(State(parts): State<Arc<Parts>>, _: Parameters<Nothin
         },
     };
     let (code, status) = match (phase, report.journal) {
-        (Phase::Ready, PartState::Unavailable) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        (Phase::Ready, PartState::Unavailable | PartState::Full | PartState::Damaged) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+        }
         (Phase::Ready, _) => (StatusCode::OK, phase.as_str()),
         (Phase::Starting | Phase::Draining, _) => (StatusCode::SERVICE_UNAVAILABLE, phase.as_str()),
     };

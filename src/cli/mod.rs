@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod demo;
+pub mod journal;
 pub mod schema;
 pub mod serve;
 
@@ -31,6 +32,8 @@ enum Command {
     Check(check::Arguments),
     /// Show the main job: a sample source and destination, a gateway, traffic, and a comparison
     Demo(demo::Arguments),
+    /// Check a journal at rest
+    Journal(journal::Arguments),
     /// Print the JSON Schema of the configuration
     Schema,
 }
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Journal(arguments) => journal::run(&arguments),
         Command::Schema => schema::run(),
     }
 }

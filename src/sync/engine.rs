@@ -12,6 +12,7 @@ use super::ports::Ports;
 use super::resolve::{Doubt, Doubts, READS_MAX};
 use super::settings::{DestinationSettings, Settings};
 use super::signature::SigningKey;
+use super::status::JournalState;
 use super::turns::{Turn, Turns};
 use crate::clock::Clock;
 use std::collections::HashMap;
@@ -28,8 +29,10 @@ use uuid::Uuid;
 const COMMANDS: usize = 16;
 /// Between two looks for changes whose retention is over.
 const RETENTION_EVERY: Duration = Duration::from_secs(5);
-/// Between two steps of retention while there is more to delete.
-const RETENTION_PAUSE: Duration = Duration::from_millis(50);
+/// The same while the journal is short of room: it also looks how much there is.
+const RETENTION_EVERY_SQUEEZED: Duration = Duration::from_secs(1);
+/// Between two steps of a pass, each of which takes the writer some ten milliseconds.
+const RETENTION_PAUSE: Duration = Duration::from_millis(20);
 
 /// The sync engine: records changes and sees them delivered.
 #[derive(Debug)]
@@ -156,10 +159,15 @@ impl Engine {
         recorded.await.unwrap_or(Err(RecordError::Unavailable))
     }
 
-    /// Whether the journal can accept a change now.
+    /// Whether the journal takes a change now.
     #[must_use]
-    pub fn accepts(&self) -> bool {
-        self.inner.has_room().is_ok()
+    pub fn journal_state(&self) -> JournalState {
+        match self.inner.has_room() {
+            Ok(()) => JournalState::Accepts,
+            Err(RecordError::Full) => JournalState::Full,
+            Err(_) if self.inner.journal.health() == Health::Damaged => JournalState::Damaged,
+            Err(_) => JournalState::Unavailable,
+        }
     }
 
     /// Stops delivering, waits for attempts in flight up to `grace`, checkpoints, closes.
@@ -218,7 +226,7 @@ impl Inner {
             return Err(RecordError::Unavailable);
         }
         match (self.journal.health(), self.journal.room()) {
-            (Health::Failed, _) => Err(RecordError::Unavailable),
+            (Health::Failed | Health::Damaged, _) => Err(RecordError::Unavailable),
             (Health::Sound, Room::Full) => Err(RecordError::Full),
             (Health::Sound, Room::Enough | Room::Squeezed) => Ok(()),
         }
@@ -262,8 +270,10 @@ impl Inner {
     }
 
     async fn retain(&self) {
+        let mut after = 0;
         loop {
-            let horizon = match self.journal.room() {
+            let room = self.journal.room();
+            let horizon = match room {
                 Room::Enough => self.retention,
                 // Delivered history goes first when the journal fills up.
                 Room::Squeezed | Room::Full => Duration::ZERO,
@@ -271,9 +281,11 @@ impl Inner {
             let now = self.clock.now().as_millis();
             let kept = u64::try_from(horizon.as_millis()).unwrap_or(u64::MAX);
             let before = crate::clock::Timestamp::from_millis(now.saturating_sub(kept));
-            let pause = match self.journal.retain(before).await {
-                Ok(deleted) if deleted > 0 => RETENTION_PAUSE,
-                Ok(_) | Err(_) => RETENTION_EVERY,
+            after = self.journal.retain(before, after).await.unwrap_or_default();
+            let pause = match (after, room) {
+                (0, Room::Enough) => RETENTION_EVERY,
+                (0, Room::Squeezed | Room::Full) => RETENTION_EVERY_SQUEEZED,
+                _ => RETENTION_PAUSE,
             };
             tokio::time::sleep(pause).await;
         }

@@ -28,9 +28,40 @@ pub enum OpenError {
         /// The folder.
         folder: PathBuf,
     },
+    /// The file contradicts itself, and what is not settled cannot be told.
+    #[error(
+        "the journal in {folder} is damaged: {found}. See what `tidegate journal check --data {folder}` finds; \
+         restore a backup, or move the folder away, start with an empty one and compare source and destinations"
+    )]
+    Damaged {
+        /// The folder.
+        folder: PathBuf,
+        /// What was found first.
+        found: String,
+    },
     /// The folder or the file cannot be used.
     #[error("the journal in {folder} cannot be opened: {cause}")]
     Unusable {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system or `SQLite` said.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Why a journal at rest could not be examined.
+#[derive(Debug, thiserror::Error)]
+pub enum ExamineError {
+    /// A process has it open.
+    #[error("the journal folder {folder} is in use by a process; stop that first")]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// It is not there, or cannot be read.
+    #[error("the journal in {folder} cannot be read: {cause}")]
+    Unreadable {
         /// The folder.
         folder: PathBuf,
         /// What the system or `SQLite` said.

@@ -39,8 +39,9 @@ mod turns;
 pub use change::{ChangeId, Draft, DraftKey, KeySource, KeyTemplate, Version};
 pub(crate) use delivery::Keeper;
 pub use engine::Engine;
-pub use error::{CommandError, OpenError, RecordError};
+pub use error::{CommandError, ExamineError, OpenError, RecordError};
 pub use intent::Intent;
+pub use journal::examine;
 pub use operate::{Resolution, Run};
 pub use ports::{Fenced, Lost, Ports, ReadSource, SourceState, SourceWritten, Unreached, WriteSource};
 pub use settings::{
@@ -49,5 +50,6 @@ pub use settings::{
 };
 pub use signature::{BadKey, SigningKey};
 pub use status::{
-    AcceptedStatus, ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView, DestinationStatus,
+    AcceptedStatus, AtRestReport, ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView,
+    DestinationStatus, JournalState,
 };

@@ -2,6 +2,7 @@
 
 use crate::clock::Timestamp;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// A destination, as `GET /v1/destinations` shows it.
 #[derive(Clone, Debug, Serialize)]
@@ -176,4 +177,72 @@ pub struct DeadLetterView {
     pub last_at: Timestamp,
     /// At most 1 KiB of the last answer; what cannot be printed is replaced, and so are secrets.
     pub answer: String,
+}
+
+/// What `tidegate journal check` found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct AtRestReport {
+    /// Whether nothing is damaged.
+    pub sound: bool,
+    /// The version of its format.
+    pub format: i64,
+    /// How many changes are in each state.
+    pub changes: BTreeMap<&'static str, u64>,
+    /// Every destination that the journal knows.
+    pub destinations: Vec<AtRestDestination>,
+    /// Changes without an outcome.
+    pub in_doubt_count: u64,
+    /// The ids of the oldest of them.
+    pub in_doubt: Vec<String>,
+    /// Changes whose records do not match their checksums.
+    pub damaged_count: u64,
+    /// The first of them.
+    pub damaged: Vec<AtRestDamage>,
+    /// What else is damaged.
+    pub faults: Vec<String>,
+    /// What a power cut explains too.
+    pub notes: Vec<String>,
+}
+
+/// A destination in a journal at rest.
+#[derive(Clone, Debug, Serialize)]
+pub struct AtRestDestination {
+    /// Its name.
+    pub name: String,
+    /// The sequence up to which everything is settled or has a row of its own.
+    pub frontier: u64,
+    /// Deliveries that wait, those parked left out.
+    pub pending: u64,
+    /// Keys that wait behind a dead letter.
+    pub parked_keys: u64,
+    /// Dead letters kept.
+    pub dead_letters: u64,
+    /// Whether an operator holds it.
+    pub paused: bool,
+}
+
+/// A damaged change in a journal at rest, as far as it can be read.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct AtRestDamage {
+    /// The number of its row.
+    pub number: i64,
+    /// Its id.
+    pub id: Option<String>,
+    /// Its key.
+    pub key: Option<String>,
+    /// Its sequence.
+    pub sequence: Option<u64>,
+}
+
+/// Whether the journal takes changes now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JournalState {
+    /// It does.
+    Accepts,
+    /// It is full: 507.
+    Full,
+    /// It cannot be written, or stops: 503.
+    Unavailable,
+    /// It is damaged: 503.
+    Damaged,
 }

@@ -2,6 +2,7 @@
 
 mod accept;
 mod crash;
+mod damage;
 
 use super::*;
 use crate::clock::Clock;

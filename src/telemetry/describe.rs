@@ -151,6 +151,8 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         Unit::Seconds,
         "Duration of commits of the journal, fsync included.",
     ),
+    (names::JOURNAL_USED, Kind::Gauge, Unit::Bytes, "Bytes of the journal's pages in use."),
+    (names::JOURNAL_DAMAGED, Kind::Counter, Unit::Count, "Records of the journal that were found damaged."),
     (names::CHANGES, Kind::Counter, Unit::Count, "Changes that reached a state."),
     (names::DESTINATION_PENDING, Kind::Gauge, Unit::Count, "Deliveries that wait."),
     (names::DESTINATION_IN_FLIGHT, Kind::Gauge, Unit::Count, "Attempts under way."),

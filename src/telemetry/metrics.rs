@@ -96,6 +96,10 @@ pub const JOURNAL_COMMITS: &str = "tidegate_journal_commits_total";
 pub const JOURNAL_BATCH: &str = "tidegate_journal_batch_records";
 /// Seconds per commit, fsync included.
 pub const JOURNAL_SECONDS: &str = "tidegate_journal_commit_seconds";
+/// Bytes of the journal's pages in use.
+pub const JOURNAL_USED: &str = "tidegate_journal_used_bytes";
+/// Records of the journal that were found damaged.
+pub const JOURNAL_DAMAGED: &str = "tidegate_journal_damaged_total";
 /// Changes by `state`.
 pub const CHANGES: &str = "tidegate_changes_total";
 /// Deliveries that wait, by `destination`.

@@ -106,6 +106,7 @@ impl Carrier {
         let (id, head, body) = match content {
             Stored::Sound { id, head, body } => (id, head, body),
             Stored::Damaged { id } => {
+                self.inner.journal.quarantine(vec![record::Suspect::Number(number)]).await;
                 tracing::error!(change = %id, "an accepted change is damaged and is not sent");
                 let carried = Carried { number, id, turn, past, on_failure };
                 return self.failed(carried, &Outcome::Permanent(Failure::of(Code::Damaged)), began_at).await;

@@ -291,7 +291,7 @@ async fn deliver(
     entry: &Entry,
 ) -> Option<(ChangeId, Outcome)> {
     let sequence = entry.sequence;
-    let stored = journal.readers().read(move |store| sqlite::load(store, sequence)).await.ok()?;
+    let stored = journal.load(sequence).await.ok()?;
     failpoint::reach(failpoint::DELIVERY_BEFORE_ATTEMPT);
     let (id, outcome) = match stored {
         Some(Stored::Sound { id, head, body }) => {

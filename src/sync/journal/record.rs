@@ -163,6 +163,15 @@ pub(crate) enum Step {
     Spill { rows: Vec<(Arc<str>, u64, Followers)> },
 }
 
+/// A change whose record does not match its checksum, by what is still known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Suspect {
+    /// The number of its row.
+    Number(i64),
+    /// Its place in its lane.
+    Sequence(u64),
+}
+
 /// One thing to be written.
 #[derive(Debug)]
 pub(crate) enum Record {
@@ -198,9 +207,14 @@ pub(crate) enum Record {
     Proven {
         destination: i64,
     },
-    /// One step of retention: delivered changes up to the limits go.
+    /// One step of retention, behind the change up to which the last one looked: delivered changes go.
     Retain {
         delivered_before: Timestamp,
+        after: u64,
+    },
+    /// Changes whose records do not match their checksums.
+    Quarantine {
+        suspects: Vec<Suspect>,
     },
     /// Writes nothing: told once everything that was queued before it is durable.
     Flush,

@@ -30,7 +30,6 @@ CREATE TABLE accepted(
   state INTEGER NOT NULL,
   parks INTEGER NOT NULL,
   conditions BLOB NOT NULL,
-  checksum INTEGER NOT NULL,
   next_at INTEGER NOT NULL,
   sent INTEGER NOT NULL DEFAULT 0,
   attempts INTEGER NOT NULL DEFAULT 0,
@@ -43,11 +42,12 @@ CREATE TABLE accepted(
   status INTEGER,
   last_at INTEGER,
   answer TEXT,
-  overtaken INTEGER NOT NULL DEFAULT 0
+  overtaken INTEGER NOT NULL DEFAULT 0,
+  checksum INTEGER
 );
 CREATE INDEX accepted_due ON accepted(source, state, next_at);
 CREATE INDEX accepted_turn ON accepted(source, turn, state, number);
-CREATE TABLE resting(source TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE resting(source TEXT PRIMARY KEY, until INTEGER NOT NULL, checksum INTEGER) WITHOUT ROWID;
 ";
 
 /// The states of a row, as stored. SQL says them as numbers, which are part of the format.
@@ -73,8 +73,8 @@ pub(super) fn enter(
     let state: i64 =
         store.prepare_cached(place)?.query_row(params![source, acceptance.turn], |row| row.get(0))?;
     let conditions = encode(&acceptance.conditions)?;
-    let sql = "INSERT INTO accepted(number,source,turn,state,parks,conditions,checksum,next_at)
-               VALUES(?1,?2,?3,?4,?5,?6,?7,?8)";
+    let sql = "INSERT INTO accepted(number,source,turn,state,parks,conditions,next_at)
+               VALUES(?1,?2,?3,?4,?5,?6,?7)";
     store.prepare_cached(sql)?.execute(params![
         number,
         source,
@@ -82,17 +82,9 @@ pub(super) fn enter(
         state,
         acceptance.on_refusal == OnRefusal::ParkKey,
         conditions,
-        sum(number, &conditions),
         change.recorded_at.as_millis().cast_signed(),
     ])?;
     Ok(())
-}
-
-/// The checksum of what a row has beside the change's content. Part of the format.
-fn sum(number: i64, conditions: &[u8]) -> i64 {
-    let mut text = number.to_le_bytes().to_vec();
-    text.extend_from_slice(conditions);
-    rapidhash::v3::rapidhash_v3(&text).cast_signed()
 }
 
 /// Takes the row of a change that has its outcome away: the next of its key may go.
@@ -149,7 +141,7 @@ pub(super) fn step(store: &Store, step: &AtSource, now: Timestamp) -> Result<u64
                 past.answer_lost,
             ])?;
             if let Some(until) = rest_until {
-                let sql = "INSERT OR REPLACE INTO resting SELECT source, ?2 FROM accepted WHERE number=?1";
+                let sql = "INSERT OR REPLACE INTO resting(source, until) SELECT source, ?2 FROM accepted WHERE number=?1";
                 store.prepare_cached(sql)?.execute([*number, until.as_millis().cast_signed()])?;
             }
             Ok(1)

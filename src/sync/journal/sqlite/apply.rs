@@ -1,20 +1,15 @@
 //! Writes one record within the group's transaction.
 
-use super::{SqlError, Store, accepted, change_state, delivery_state};
+use super::{SqlError, Store, accepted, change_state, delivery_state, retain};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
-use crate::sync::failpoint;
 use crate::sync::journal::record::{
-    Followers, NewChange, Past, Progress, Record, Settled, Step, Verdict, checksum, first_sequence,
-    next_sequence,
+    Followers, NewChange, Past, Progress, Record, Settled, Step, Suspect, Verdict, checksum, next_sequence,
 };
 use crate::sync::key;
 use crate::sync::settings::OnFailure;
 use rusqlite::{OptionalExtension, params};
 use std::sync::Arc;
-
-/// Changes that one step of retention deletes at most.
-const RETENTION_STEP_CHANGES: i64 = 500;
 
 /// Writes a record; what it tells is a count, or the sequence that was given.
 pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u64, SqlError> {
@@ -37,7 +32,8 @@ pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u6
             let sql = "UPDATE destinations SET proven=1 WHERE id=?1";
             store.prepare_cached(sql)?.execute([destination]).map(|rows| rows as u64)
         }
-        Record::Retain { delivered_before } => retain(store, *delivered_before),
+        Record::Retain { delivered_before, after } => retain::retain(store, *delivered_before, *after),
+        Record::Quarantine { suspects } => quarantine(store, suspects, now),
         Record::Flush => Ok(0),
     }
 }
@@ -68,8 +64,8 @@ fn insert(store: &Store, change: &NewChange) -> Result<u64, SqlError> {
     let number = store.last_insert_rowid();
     let sum = checksum(change.id, &change.key, &head, &change.body);
     store
-        .prepare_cached("INSERT INTO contents(number,head,body,checksum) VALUES(?1,?2,?3,?4)")?
-        .execute(params![number, head, change.body.as_ref(), sum])?;
+        .prepare_cached("INSERT INTO contents(number,head,body,checksum,key) VALUES(?1,?2,?3,?4,?5)")?
+        .execute(params![number, head, change.body.as_ref(), sum, change.key])?;
     let Some(acceptance) = &change.accepted else { return Ok(0) };
     accepted::enter(store, number, change, acceptance)?;
     Ok(number.unsigned_abs())
@@ -90,7 +86,12 @@ pub(super) fn decide(
             Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
         })
         .optional()?;
-    let Some((number, old_key, source)) = open else { return Ok(0) };
+    let Some((number, old_key, source)) = open else {
+        if !matches!(verdict, Verdict::Aborted) {
+            known(store, id)?;
+        }
+        return Ok(0);
+    };
     let state = match verdict {
         Verdict::Committed { key: Some(new_key) } if *new_key != old_key => {
             rekey(store, id, number, [&old_key, new_key])?;
@@ -108,15 +109,14 @@ pub(super) fn decide(
         Verdict::InDoubt => change_state::IN_DOUBT,
         Verdict::Aborted => change_state::ABORTED,
     };
-    let sequence = match state {
-        change_state::COMMITTED | change_state::RECONCILED => Some(take_sequence(store, now)?),
+    let (previous, sequence) = match state {
+        change_state::COMMITTED | change_state::RECONCILED => take_sequence(store, now).map(Some)?,
         _ => None,
-    };
-    store.prepare_cached("UPDATE changes SET state=?2, sequence=?3 WHERE number=?1")?.execute(params![
-        number,
-        state,
-        sequence.map(u64::cast_signed)
-    ])?;
+    }
+    .unzip();
+    store
+        .prepare_cached("UPDATE changes SET state=?2, sequence=?3, previous=?4 WHERE number=?1")?
+        .execute(params![number, state, sequence.map(u64::cast_signed), previous.map(u64::cast_signed)])?;
     accepted::leave(store, number, now)?;
     if sequence.is_some() {
         accepted::overtake(store, &source, &old_key, number, now)?;
@@ -137,11 +137,14 @@ fn rekey(store: &Store, id: ChangeId, number: i64, [old_key, new_key]: [&str; 2]
         new_key,
         key::lane(new_key)
     ])?;
-    store.prepare_cached("UPDATE contents SET checksum=?2 WHERE number=?1")?.execute(params![number, sum])?;
+    store
+        .prepare_cached("UPDATE contents SET checksum=?2, key=?3 WHERE number=?1")?
+        .execute(params![number, sum, new_key])?;
     Ok(())
 }
 
-fn take_sequence(store: &Store, now: Timestamp) -> Result<u64, SqlError> {
+/// The sequence that was given last, and a new one.
+fn take_sequence(store: &Store, now: Timestamp) -> Result<(u64, u64), SqlError> {
     let last: i64 = store
         .prepare_cached("SELECT value FROM meta WHERE name='last_sequence'")?
         .query_row([], |row| row.get(0))?;
@@ -149,7 +152,38 @@ fn take_sequence(store: &Store, now: Timestamp) -> Result<u64, SqlError> {
     store
         .prepare_cached("UPDATE meta SET value=?1 WHERE name='last_sequence'")?
         .execute([sequence.cast_signed()])?;
-    Ok(sequence)
+    Ok((last.cast_unsigned(), sequence))
+}
+
+/// Says so where the journal does not have a change that it was given. (An intent that was refused is
+/// aborted in case it was written.)
+fn known(store: &Store, id: ChangeId) -> Result<(), SqlError> {
+    let exists =
+        store.prepare_cached("SELECT 1 FROM changes WHERE id=?1")?.exists([id.0.as_bytes().as_slice()])?;
+    if !exists {
+        tracing::error!(change = %id, "the journal is damaged: it does not have a change that it was given");
+    }
+    Ok(())
+}
+
+/// Lists changes as damaged; how many of them were not listed before.
+fn quarantine(store: &Store, suspects: &[Suspect], now: Timestamp) -> Result<u64, SqlError> {
+    let mut listed = 0;
+    for suspect in suspects {
+        let (column, value) = match suspect {
+            Suspect::Number(number) => ("number", *number),
+            Suspect::Sequence(sequence) => ("sequence", sequence.cast_signed()),
+        };
+        let sql = format!(
+            "INSERT OR IGNORE INTO damaged(number, sequence, id, key, found_at)
+             SELECT i.number, i.sequence, c.id, coalesce(t.key, c.key), ?2
+             FROM (SELECT number, sequence FROM changes WHERE {column}=?1) i
+             LEFT JOIN changes c ON c.number=i.number LEFT JOIN contents t ON t.number=i.number"
+        );
+        let at = now.as_millis().cast_signed();
+        listed += store.prepare_cached(&sql)?.execute(params![value, at])? as u64;
+    }
+    Ok(listed)
 }
 
 fn advance(store: &Store, progress: &Progress) -> Result<(), SqlError> {
@@ -356,40 +390,4 @@ fn unpark(store: &Store, destination: i64, sequence: u64) -> Result<(), SqlError
                               AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2))";
     store.prepare_cached(sql)?.execute([destination, sequence.cast_signed()])?;
     Ok(())
-}
-
-/// Deletes up to a step of the changes that every destination has settled, by the time of their
-/// sequence, so that only what goes is read; and of those that never became one; how many.
-fn retain(store: &Store, delivered_before: Timestamp) -> Result<u64, SqlError> {
-    let sql = "SELECT number FROM changes WHERE
-        sequence <= min(?1, (SELECT coalesce(min(frontier), 9223372036854775807) FROM destinations
-                             WHERE id IN (SELECT value FROM active)))
-        AND NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.sequence=changes.sequence AND d.state IN (0,1,2,3)
-                       AND d.destination IN (SELECT value FROM active))
-        ORDER BY sequence LIMIT ?2";
-    // The destinations in force are a temporary table of this connection: see `read::register`.
-    let mut numbers = numbers(store, sql, first_sequence(delivered_before).cast_signed())?;
-    let aborted =
-        "SELECT number FROM changes WHERE sequence IS NULL AND state=4 AND recorded_at < ?1 LIMIT ?2";
-    numbers.extend(self::numbers(store, aborted, delivered_before.as_millis().cast_signed())?);
-    for number in &numbers {
-        store
-            .prepare_cached(
-                "DELETE FROM deliveries WHERE destination IN (SELECT id FROM destinations)
-                 AND sequence=(SELECT sequence FROM changes WHERE number=?1)",
-            )?
-            .execute([number])?;
-        store.prepare_cached("DELETE FROM contents WHERE number=?1")?.execute([number])?;
-        store.prepare_cached("DELETE FROM changes WHERE number=?1")?.execute([number])?;
-    }
-    if !numbers.is_empty() {
-        failpoint::reach(failpoint::RETENTION_STEP);
-    }
-    Ok(numbers.len() as u64)
-}
-
-fn numbers(store: &Store, sql: &str, up_to: i64) -> Result<Vec<i64>, SqlError> {
-    let mut statement = store.prepare_cached(sql)?;
-    let rows = statement.query_map([up_to, RETENTION_STEP_CHANGES], |row| row.get(0))?;
-    rows.collect()
 }

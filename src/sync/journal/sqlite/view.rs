@@ -5,6 +5,7 @@ use super::{SqlError, Store, accepted, change_state, delivery_state};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
 use crate::sync::status::{ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView, DeliveryView};
+use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row, params};
 use std::sync::Arc;
 
@@ -49,15 +50,22 @@ pub(crate) fn figures(store: &Store, destination: i64, name: &str, cursor: u64) 
     })
 }
 
+/// The state of changes whose records do not match, whatever else they are.
+const DAMAGED: &str = "damaged";
+/// What [`change_row`] reads.
+const COLUMNS: &str =
+    "c.id, c.key, c.sequence, c.state, c.route, c.source, c.method, c.target, c.recorded_at,
+    c.destinations, d.number IS NOT NULL, d.id, d.key, d.sequence";
+
 /// Changes that match, oldest first, after the one that the filter names.
 pub(crate) fn changes(store: &Store, filter: &ChangeFilter) -> Result<Vec<ChangeView>, SqlError> {
-    let state =
-        filter.state.as_deref().map(|word| change_state::WORDS.iter().position(|known| *known == word));
-    // A state that does not exist has no changes.
-    let state = match state {
+    let state = match filter.state.as_deref().filter(|word| *word != DAMAGED) {
         None => None,
-        Some(None) => return Ok(Vec::new()),
-        Some(Some(number)) => i64::try_from(number).ok(),
+        // A state that does not exist has no changes.
+        Some(word) => match change_state::WORDS.iter().position(|known| *known == word) {
+            Some(number) => i64::try_from(number).ok(),
+            None => return Ok(Vec::new()),
+        },
     };
     let after = match filter.after.as_deref().map(ChangeId::parse) {
         None => None,
@@ -65,49 +73,68 @@ pub(crate) fn changes(store: &Store, filter: &ChangeFilter) -> Result<Vec<Change
         Some(Some(id)) => Some(id.0.as_bytes().to_vec()),
     };
     let quoted = filter.destination.as_ref().map(|name| serde_json::Value::from(name.as_str()).to_string());
-    // Written out, so that the partial index of what has no outcome is used: a doubt is looked for often.
-    let open = match state {
-        Some(change_state::INTENT | change_state::IN_DOUBT) => "state IN (0,1) AND ",
-        Some(change_state::ACCEPTED | change_state::REFUSED) => {
-            "number IN (SELECT number FROM accepted) AND "
-        }
-        Some(_) | None => "",
+    // Written out, so that the indexes of what is damaged, what has no outcome, and of keys are used.
+    let is_damaged = filter.state.as_deref() == Some(DAMAGED);
+    let (from, number) = if is_damaged {
+        ("damaged d LEFT JOIN changes c ON c.number=d.number", "d.number")
+    } else {
+        ("changes c LEFT JOIN damaged d ON d.number=c.number", "c.number")
     };
+    let of_state = match state {
+        Some(change_state::INTENT | change_state::IN_DOUBT) => "c.state IN (0,1) AND c.state=?1",
+        Some(change_state::ACCEPTED | change_state::REFUSED) => {
+            "c.number IN (SELECT number FROM accepted) AND c.state=?1"
+        }
+        Some(_) => "c.state=?1",
+        None => "?1 IS NULL",
+    };
+    let of_key = if filter.key.is_some() { "c.key=?2" } else { "?2 IS NULL" };
     let sql = format!(
-        "SELECT id, key, sequence, state, route, source, method, target, recorded_at, destinations FROM changes
-        WHERE {open}(?1 IS NULL OR state=?1) AND (?2 IS NULL OR key=?2) AND (?3 IS NULL OR instr(destinations, ?3)>0)
-        AND (?4 IS NULL OR number>(SELECT number FROM changes WHERE id=?4)) ORDER BY number LIMIT ?5"
+        "SELECT {COLUMNS} FROM {from} WHERE {of_state} AND {of_key}
+         AND (?3 IS NULL OR instr(c.destinations, ?3)>0)
+         AND (?4 IS NULL OR {number}>coalesce((SELECT number FROM changes WHERE id=?4),
+                                              (SELECT number FROM damaged WHERE id=?4)))
+         ORDER BY {number} LIMIT ?5"
     );
     let mut statement = store.prepare_cached(&sql)?;
     let limit = filter.limit.unwrap_or(LISTED).min(LISTED_MAX);
-    let rows = statement.query_map(params![state, filter.key, quoted, after, limit], change_row)?;
+    let rows =
+        statement.query_map(params![state, filter.key, quoted, after, limit], |row| Ok(change_row(row)))?;
     rows.map(|row| with_deliveries(store, row?)).collect()
 }
 
 /// One change.
 pub(crate) fn change(store: &Store, id: ChangeId) -> Result<Option<ChangeView>, SqlError> {
-    let sql = "SELECT id, key, sequence, state, route, source, method, target, recorded_at, destinations FROM changes
-        WHERE id=?1";
-    let row = store.prepare_cached(sql)?.query_row([id.0.as_bytes().as_slice()], change_row).optional()?;
-    row.map(|row| with_deliveries(store, row)).transpose()
+    let sql =
+        format!("SELECT {COLUMNS} FROM changes c LEFT JOIN damaged d ON d.number=c.number WHERE c.id=?1");
+    let found =
+        store.prepare_cached(&sql)?.query_row([id.0.as_bytes().as_slice()], |row| Ok(change_row(row)));
+    found.optional()?.map(|row| with_deliveries(store, row)).transpose()
 }
 
-fn change_row(row: &Row<'_>) -> Result<(ChangeView, Vec<String>), SqlError> {
-    let state: usize = row.get(3)?;
+/// A damaged row is shown as far as it can be read.
+fn change_row(row: &Row<'_>) -> (ChangeView, Vec<String>) {
+    let text = |column: usize| match row.get_ref(column) {
+        Ok(ValueRef::Text(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+        _ => String::new(),
+    };
+    let is_damaged = row.get(10).unwrap_or(false);
+    let key = Some(text(12)).filter(|key| !key.is_empty()).unwrap_or_else(|| text(1));
+    let state = row.get::<_, usize>(3).ok().and_then(|state| change_state::WORDS.get(state).copied());
     let view = ChangeView {
-        id: id(row, 0)?.to_string(),
-        key: row.get(1)?,
-        sequence: row.get(2)?,
-        state: (*change_state::WORDS.get(state).unwrap_or(&"unknown")).to_owned(),
-        route: row.get(4)?,
-        source: row.get(5)?,
-        method: row.get(6)?,
-        target: without_query(row.get(7)?),
-        recorded_at: time(row, 8)?,
+        id: id(row, 0).or_else(|_| id(row, 11)).map_or_else(|_| "unknown".to_owned(), |id| id.to_string()),
+        key,
+        sequence: row.get(2).or_else(|_| row.get(13)).unwrap_or_default(),
+        state: if is_damaged { DAMAGED } else { state.unwrap_or("unknown") }.to_owned(),
+        route: text(4),
+        source: text(5),
+        method: text(6),
+        target: without_query(text(7)),
+        recorded_at: time(row, 8).unwrap_or_default(),
         at_source: None,
         deliveries: Vec::new(),
     };
-    Ok((view, names(row, 9)?))
+    (view, names(row, 9).unwrap_or_default())
 }
 
 /// A query may carry what nobody but the source should read (I12).

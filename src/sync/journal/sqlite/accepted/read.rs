@@ -1,8 +1,9 @@
 //! What is read of accepted changes: by their workers, by writes that wait for them, for operators.
 
 use super::super::read::{Stored, id, stored, time};
+use super::super::schema::ACCEPTED;
 use super::super::{SqlError, Store};
-use super::{state, sum};
+use super::state;
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
 use crate::sync::journal::record::Past;
@@ -53,34 +54,35 @@ pub(crate) struct ToSend {
 
 /// Reads what is sent of a change whose turn it is, and verifies it; `None`: it is not its turn.
 pub(crate) fn to_send(store: &Store, number: i64) -> Result<Option<ToSend>, SqlError> {
-    let sql =
-        "SELECT c.id, c.key, t.head, t.body, t.checksum, a.conditions, a.checksum, a.attempts, a.waited,
-                 a.first_at, a.parks, a.sent, a.answer_lost
-               FROM accepted a JOIN changes c USING(number) LEFT JOIN contents t USING(number)
-               WHERE a.number=?1 AND a.state=?2";
+    let sql = format!(
+        "SELECT a.conditions, a.attempts, a.waited, a.first_at, a.parks, a.sent, a.answer_lost, {}
+         FROM accepted a WHERE a.number=?1 AND a.state=?2",
+        ACCEPTED.is_sound("a")
+    );
     let read = |row: &Row<'_>| {
-        let conditions: Vec<u8> = row.get(5)?;
-        let sound = row.get::<_, i64>(6)? == sum(number, &conditions);
-        let first_at: Option<u64> = row.get(9)?;
-        let conditions = postcard::from_bytes(&conditions).ok().filter(|_| sound);
+        let conditions: Vec<u8> = row.get(0)?;
+        let first_at: Option<u64> = row.get(3)?;
+        let is_sound: bool = row.get(7)?;
+        let conditions = postcard::from_bytes(&conditions).ok().filter(|_| is_sound);
+        let content = stored(store, number)?;
         Ok(ToSend {
-            content: match conditions {
-                Some(_) => stored(row)?,
-                None => Stored::Damaged { id: id(row, 0)? },
+            content: match (conditions.is_some(), content) {
+                (true, content) => content,
+                (false, Stored::Sound { id, .. } | Stored::Damaged { id }) => Stored::Damaged { id },
             },
             conditions: conditions.unwrap_or_default(),
             past: Past {
-                attempts: row.get(7)?,
-                waited_millis: row.get(8)?,
+                attempts: row.get(1)?,
+                waited_millis: row.get(2)?,
                 first_at: first_at.map(Timestamp::from_millis),
-                answer_lost: row.get(12)?,
+                answer_lost: row.get(6)?,
                 ..Past::default()
             },
-            parks: row.get(10)?,
-            sent: row.get(11)?,
+            parks: row.get(4)?,
+            sent: row.get(5)?,
         })
     };
-    store.prepare_cached(sql)?.query_row([number, state::NEXT], read).optional()
+    store.prepare_cached(&sql)?.query_row([number, state::NEXT], read).optional()
 }
 
 /// The newest accepted change; only what is acknowledged may be sent.

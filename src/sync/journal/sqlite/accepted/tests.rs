@@ -1,4 +1,4 @@
-use super::super::{SCHEMA, apply};
+use super::super::{apply, schema, verify};
 use super::*;
 use crate::sync::change::ChangeId;
 use crate::sync::journal::record::{Head, Record};
@@ -30,9 +30,9 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 fn store() -> Store {
-    let store = Store::open_in_memory().unwrap();
-    store.execute_batch(SCHEMA).unwrap();
-    store.execute_batch(TABLES).unwrap();
+    let mut store = Store::open_in_memory().unwrap();
+    schema::teach(&store).unwrap();
+    schema::make(&mut store, 0).unwrap();
     store
 }
 
@@ -161,6 +161,7 @@ proptest! {
             }
             check(&store);
         }
+        prop_assert_eq!(verify::faults(&store).unwrap(), Vec::<String>::new());
     }
 }
 
@@ -172,6 +173,9 @@ fn what_was_altered_on_the_disk_is_not_sent() {
     let sound =
         || matches!(to_send(&store, number).unwrap().unwrap().content, super::super::Stored::Sound { .. });
     assert!(sound());
-    store.execute("UPDATE accepted SET conditions=x'0101610162'", []).unwrap();
+    store
+        .execute_batch("DROP TRIGGER accepted_resealed; UPDATE accepted SET conditions=x'0101610162'")
+        .unwrap();
     assert!(!sound());
+    assert!(!verify::faults(&store).unwrap().is_empty());
 }
