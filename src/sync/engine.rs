@@ -7,9 +7,10 @@ use super::intent::{Intent, Open, Stage};
 use super::journal::record::{Head, NewChange, Record, Unwritten, kept_fields};
 use super::journal::sqlite::{self, KnownDestination};
 use super::journal::{Health, Journal, Room};
+use super::operations::Operations;
 use super::ports::Ports;
 use super::resolve::{Doubt, Doubts, READS_MAX};
-use super::settings::{DestinationSettings, Settings};
+use super::settings::{DestinationSettings, OnFailure, Settings};
 use super::signature::SigningKey;
 use super::turns::{Turn, Turns};
 use crate::clock::Clock;
@@ -35,14 +36,16 @@ const RETENTION_PAUSE: Duration = Duration::from_millis(50);
 pub struct Engine {
     pub(super) inner: Arc<Inner>,
     pub(super) workers: Vec<WorkerHandle>,
+    pub(super) operations: Operations,
     aborts: Mutex<Vec<AbortHandle>>,
 }
 
 /// The way to a worker.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct WorkerHandle {
     pub(super) known: KnownDestination,
     pub(super) commands: mpsc::Sender<Command>,
+    pub(super) on_failure: OnFailure,
 }
 
 /// What outlives a call: intents and doubts hold it.
@@ -100,7 +103,10 @@ impl Engine {
             retention,
         });
         match inner.launch(&known, destinations).await {
-            Ok((workers, aborts)) => Ok(Arc::new(Self { inner, workers, aborts: Mutex::new(aborts) })),
+            Ok((workers, aborts)) => {
+                let operations = Operations::default();
+                Ok(Arc::new(Self { inner, workers, operations, aborts: Mutex::new(aborts) }))
+            }
             Err(error) => {
                 inner.stop.cancel();
                 inner.journal.close().await;
@@ -185,7 +191,7 @@ impl Inner {
             let (commands, receiver) = mpsc::channel(COMMANDS);
             let run = self.tasks.spawn(worker.run(receiver, self.stop.clone()));
             aborts.push(run.abort_handle());
-            workers.push(WorkerHandle { known, commands });
+            workers.push(WorkerHandle { known, commands, on_failure });
         }
         self.resolve_all().await?;
         let retention = Arc::clone(self);

@@ -14,6 +14,7 @@
 //! ends doubts. What if the process dies right here? An intent without an outcome is in doubt, a
 //! delivery without a settlement is sent again with the same id; nothing else is kept in memory only.
 
+mod again;
 pub mod change;
 mod delivery;
 mod engine;
@@ -23,6 +24,7 @@ mod intent;
 mod journal;
 mod key;
 mod operate;
+pub mod operations;
 mod ports;
 mod resolve;
 mod settings;
@@ -32,15 +34,19 @@ pub mod status;
 mod tests;
 mod turns;
 
+pub use again::{Answer, Pacing, ReplayOrder, Told};
 pub use change::{ChangeId, Draft, DraftKey, KeySource, KeyTemplate, Version};
 pub use engine::Engine;
 pub use error::{CommandError, OpenError, RecordError};
 pub use intent::Intent;
 pub use operate::{Resolution, Run};
+pub use operations::OperationView;
 pub use ports::{Fenced, Ports, ReadSource, SourceState};
 pub use settings::{
     Allow, BreakerSettings, Class, DestinationSettings, Format, OnFailure, RateSettings, RetrySettings,
     RouteSync, Settings,
 };
 pub use signature::{BadKey, SigningKey};
-pub use status::{ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView, DestinationStatus};
+pub use status::{
+    ChangeFilter, ChangeState, ChangeView, DeadLetterFilter, DeadLetterView, DeadLetters, DestinationStatus,
+};

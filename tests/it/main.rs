@@ -13,6 +13,7 @@
 
 mod addresses;
 mod admin;
+mod again;
 mod background;
 mod collapsing;
 mod crash;

@@ -184,20 +184,23 @@ fn i11_a_journal_that_has_gone_is_not_replaced_by_another() {
 
 #[test]
 fn an_older_format_is_upgraded_in_place() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = sqlite::open(folder.path()).unwrap();
-    store
-        .execute_batch(
-            "ALTER TABLE deliveries DROP COLUMN excused; DELETE FROM meta WHERE name='journal';
-             ALTER TABLE destinations DROP COLUMN proven;
-             PRAGMA user_version=1",
-        )
-        .unwrap();
-    drop(store);
-    let store = sqlite::open(folder.path()).unwrap();
-    sqlite::journal_id(&store).unwrap();
-    sqlite::waiting(&store, 1, "k", 1).unwrap();
-    sqlite::destinations(&store).unwrap();
+    let to_2 = "DROP INDEX deliveries_replay; ALTER TABLE deliveries DROP COLUMN redriven;
+        ALTER TABLE deliveries DROP COLUMN replay; DROP TABLE settled;
+        ALTER TABLE destinations DROP COLUMN proven; PRAGMA user_version=2";
+    let to_1 = "ALTER TABLE deliveries DROP COLUMN excused; DELETE FROM meta WHERE name='journal';
+        PRAGMA user_version=1";
+    for steps_back in [&[to_2][..], &[to_2, to_1]] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = sqlite::open(folder.path()).unwrap();
+        store.execute_batch(&steps_back.join(";")).unwrap();
+        drop(store);
+        let store = sqlite::open(folder.path()).unwrap();
+        sqlite::journal_id(&store).unwrap();
+        sqlite::waiting(&store, 1, "k", 1).unwrap();
+        sqlite::destinations(&store).unwrap();
+        sqlite::replays_left(&store, 1).unwrap();
+        assert_eq!(sqlite::change(&store, ChangeId(Uuid::nil())).unwrap().map(|view| view.id), None);
+    }
 }
 
 #[test]

@@ -4,10 +4,12 @@
 //! A destination is a `frontier`: every change up to it is settled, unless `deliveries` has a row
 //! that says otherwise. A change beyond the frontier waits, unless a row says it is settled.
 
+mod again;
 mod apply;
 mod read;
 mod view;
 
+pub(crate) use again::*;
 pub(crate) use apply::apply;
 pub(crate) use read::*;
 pub(crate) use view::*;
@@ -43,7 +45,7 @@ CREATE TABLE changes(
 );
 CREATE INDEX changes_open ON changes(state, number) WHERE state IN (0, 1);
 CREATE INDEX changes_unplaced ON changes(recorded_at) WHERE sequence IS NULL;
-CREATE INDEX changes_key ON changes(key);
+CREATE INDEX changes_key ON changes(key, sequence);
 CREATE TABLE contents(
   number INTEGER PRIMARY KEY,
   head BLOB NOT NULL,
@@ -70,10 +72,20 @@ CREATE TABLE deliveries(
   answer_lost INTEGER NOT NULL DEFAULT 0,
   next_at INTEGER NOT NULL DEFAULT 0,
   last_error TEXT,
+  redriven INTEGER NOT NULL DEFAULT 0,
+  replay INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY(destination, sequence)
 ) WITHOUT ROWID;
 CREATE INDEX deliveries_key ON deliveries(destination, key, sequence);
 CREATE INDEX deliveries_state ON deliveries(destination, state, sequence);
+CREATE INDEX deliveries_replay ON deliveries(destination, state) WHERE replay=1;
+CREATE TABLE settled(
+  destination INTEGER NOT NULL,
+  sequence INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  attempts INTEGER NOT NULL,
+  PRIMARY KEY(destination, sequence)
+) WITHOUT ROWID;
 CREATE TABLE dead_letters(
   destination INTEGER NOT NULL,
   sequence INTEGER NOT NULL,
@@ -103,6 +115,18 @@ INSERT INTO meta VALUES('journal', random());
 /// From format 2 to 3.
 const UPGRADE_2: &str = "
 ALTER TABLE destinations ADD COLUMN proven INTEGER NOT NULL DEFAULT 0;
+DROP INDEX changes_key;
+CREATE INDEX changes_key ON changes(key, sequence);
+ALTER TABLE deliveries ADD COLUMN redriven INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE deliveries ADD COLUMN replay INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX deliveries_replay ON deliveries(destination, state) WHERE replay=1;
+CREATE TABLE settled(
+  destination INTEGER NOT NULL,
+  sequence INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  attempts INTEGER NOT NULL,
+  PRIMARY KEY(destination, sequence)
+) WITHOUT ROWID;
 ";
 
 /// The states of a change, as stored. SQL says them as numbers, which are part of the format.

@@ -6,7 +6,6 @@ use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
 use crate::sync::status::{ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView, DeliveryView};
 use rusqlite::{OptionalExtension, Row, params};
-use std::sync::Arc;
 
 /// Changes or dead letters shown at once where no limit is given.
 const LISTED: u32 = 100;
@@ -18,7 +17,7 @@ pub(crate) const LISTED_MAX: u32 = 1000;
 pub(crate) struct Figures {
     /// Deliveries that wait: those beyond the cursor, and those with a row.
     pub(crate) waiting: u64,
-    /// The oldest of them.
+    /// The oldest of them that the destination has never had.
     pub(crate) oldest: Option<u64>,
     pub(crate) parked_keys: u64,
     pub(crate) dead_letters: u64,
@@ -35,7 +34,7 @@ pub(crate) fn figures(store: &Store, destination: i64, name: &str, cursor: u64) 
         .query_row(params![cursor.cast_signed(), quoted], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let (rows, oldest_row, next_at): (u64, Option<u64>, Option<u64>) = store
         .prepare_cached(
-            "SELECT count(*), min(sequence), min(nullif(next_at, 0)) FROM deliveries
+            "SELECT count(*), min(CASE replay WHEN 0 THEN sequence END), min(nullif(next_at, 0)) FROM deliveries
              WHERE destination=?1 AND state IN (0,1)",
         )?
         .query_row([destination], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
@@ -51,21 +50,11 @@ pub(crate) fn figures(store: &Store, destination: i64, name: &str, cursor: u64) 
 
 /// Changes that match, oldest first, after the one that the filter names.
 pub(crate) fn changes(store: &Store, filter: &ChangeFilter) -> Result<Vec<ChangeView>, SqlError> {
-    let state =
-        filter.state.as_deref().map(|word| change_state::WORDS.iter().position(|known| *known == word));
-    // A state that does not exist has no changes.
-    let state = match state {
-        None => None,
-        Some(None) => return Ok(Vec::new()),
-        Some(Some(number)) => i64::try_from(number).ok(),
-    };
-    let after = match filter.after.as_deref().map(ChangeId::parse) {
-        None => None,
-        Some(None) => return Ok(Vec::new()),
-        Some(Some(id)) => Some(id.0.as_bytes().to_vec()),
-    };
+    let state = filter.state.map(|state| state as i64);
+    let after = filter.after.map(|id| id.0.as_bytes().to_vec());
+    let after_at = filter.after.map(|id| id.made_at().as_millis().cast_signed());
     let quoted = filter.destination.as_ref().map(|name| serde_json::Value::from(name.as_str()).to_string());
-    // Written out, so that the partial index of what has no outcome is used: a doubt is looked for often.
+    // A cursor that retention has deleted stands for its time. Written out, so that the partial index of what has no outcome is used: a doubt is looked for often.
     let open = match state {
         Some(change_state::INTENT | change_state::IN_DOUBT) => "state IN (0,1) AND ",
         Some(_) | None => "",
@@ -73,11 +62,13 @@ pub(crate) fn changes(store: &Store, filter: &ChangeFilter) -> Result<Vec<Change
     let sql = format!(
         "SELECT id, key, sequence, state, route, source, method, target, recorded_at, destinations FROM changes
         WHERE {open}(?1 IS NULL OR state=?1) AND (?2 IS NULL OR key=?2) AND (?3 IS NULL OR instr(destinations, ?3)>0)
-        AND (?4 IS NULL OR number>(SELECT number FROM changes WHERE id=?4)) ORDER BY number LIMIT ?5"
+        AND (?4 IS NULL OR number>(SELECT number FROM changes WHERE id=?4)
+             OR (recorded_at>=?5 AND NOT EXISTS(SELECT 1 FROM changes WHERE id=?4)))
+        ORDER BY number LIMIT ?6"
     );
     let mut statement = store.prepare_cached(&sql)?;
     let limit = filter.limit.unwrap_or(LISTED).min(LISTED_MAX);
-    let rows = statement.query_map(params![state, filter.key, quoted, after, limit], change_row)?;
+    let rows = statement.query_map(params![state, filter.key, quoted, after, after_at, limit], change_row)?;
     rows.map(|row| with_deliveries(store, row?)).collect()
 }
 
@@ -116,8 +107,9 @@ fn with_deliveries(store: &Store, row: (ChangeView, Vec<String>)) -> Result<Chan
     let (mut view, destinations) = row;
     // Without a place in a lane there is nothing to deliver yet.
     let Some(sequence) = view.sequence else { return Ok(view) };
-    let sql = "SELECT d.frontier, r.state, r.attempts, r.next_at, r.last_error FROM destinations d
-        LEFT JOIN deliveries r ON r.destination=d.id AND r.sequence=?2 WHERE d.name=?1";
+    let sql = "SELECT d.frontier, r.state, r.attempts, r.next_at, r.last_error, s.attempts, s.at
+        FROM destinations d LEFT JOIN deliveries r ON r.destination=d.id AND r.sequence=?2
+        LEFT JOIN settled s ON s.destination=d.id AND s.sequence=?2 WHERE d.name=?1";
     let mut statement = store.prepare_cached(sql)?;
     for destination in destinations {
         let delivery = statement
@@ -129,10 +121,17 @@ fn with_deliveries(store: &Store, row: (ChangeView, Vec<String>)) -> Result<Chan
                     None => "waiting",
                 };
                 let next_at: Option<u64> = row.get(3)?;
+                let settled_at: Option<u64> = row.get(6)?;
+                let attempts: Option<u32> = match state {
+                    // A journal of before format 3 does not tell; most are delivered at once.
+                    "delivered" | "absent" | "superseded" => Some(row.get::<_, Option<u32>>(5)?.unwrap_or(1)),
+                    _ => row.get(2)?,
+                };
                 Ok(DeliveryView {
                     destination: destination.clone(),
                     state: state.to_owned(),
-                    attempts: row.get::<_, Option<u32>>(2)?.unwrap_or_default(),
+                    attempts: attempts.unwrap_or_default(),
+                    settled_at: settled_at.map(Timestamp::from_millis),
                     next_attempt_at: next_at.filter(|at| *at > 0).map(Timestamp::from_millis),
                     last_error: row.get(4)?,
                 })
@@ -143,7 +142,7 @@ fn with_deliveries(store: &Store, row: (ChangeView, Vec<String>)) -> Result<Chan
     Ok(view)
 }
 
-/// Dead letters that match, in key order.
+/// Dead letters that match, in key order; one more than [`LISTED_MAX`] where there are more.
 pub(crate) fn dead_letters(
     store: &Store,
     filter: &DeadLetterFilter,
@@ -152,13 +151,14 @@ pub(crate) fn dead_letters(
         l.answer FROM dead_letters l JOIN destinations d ON d.id=l.destination
         WHERE (?1 IS NULL OR d.name=?1) AND (?2 IS NULL OR l.code=?2)
         AND (?3 IS NULL OR substr(l.key, 1, length(?3))=?3)
-        AND (?4 IS NULL OR l.last_at>=?4) AND (?5 IS NULL OR l.last_at<?5)
-        ORDER BY l.sequence LIMIT ?6";
+        AND (?4 IS NULL OR l.last_at>=?4) AND (?5 IS NULL OR l.last_at<?5) AND (?6 IS NULL OR l.id=?6)
+        ORDER BY l.sequence LIMIT ?7";
     let millis = |at: Option<Timestamp>| at.map(|at| at.as_millis().cast_signed());
     let mut statement = store.prepare_cached(sql)?;
     let (since, until) = (millis(filter.since), millis(filter.until));
+    let change = filter.change.map(|id| id.0.as_bytes().to_vec());
     let rows = statement.query_map(
-        params![filter.destination, filter.code, filter.key_prefix, since, until, LISTED_MAX],
+        params![filter.destination, filter.code, filter.key_prefix, since, until, change, LISTED_MAX + 1],
         |row| {
             Ok(DeadLetterView {
                 change: id(row, 0)?.to_string(),
@@ -173,37 +173,6 @@ pub(crate) fn dead_letters(
                 last_at: time(row, 9)?,
                 answer: row.get(10)?,
             })
-        },
-    )?;
-    rows.collect()
-}
-
-/// A dead letter that may be sent again or given up.
-#[derive(Clone, Debug)]
-pub(crate) struct Buried {
-    pub(crate) sequence: u64,
-    pub(crate) key: Arc<str>,
-    /// The destination has got a newer change of its key since: sending it would go back (I3).
-    pub(crate) overtaken: bool,
-}
-
-/// Dead letters of a destination that match, after a sequence, in key order.
-pub(crate) fn buried(
-    store: &Store,
-    destination: i64,
-    filter: &DeadLetterFilter,
-    after: u64,
-) -> Result<Vec<Buried>, SqlError> {
-    let sql = "SELECT sequence, key, overtaken FROM dead_letters WHERE destination=?1 AND sequence>?2
-        AND (?3 IS NULL OR code=?3) AND (?4 IS NULL OR substr(key, 1, length(?4))=?4)
-        AND (?5 IS NULL OR last_at>=?5) AND (?6 IS NULL OR last_at<?6) ORDER BY sequence LIMIT ?7";
-    let millis = |at: Option<Timestamp>| at.map(|at| at.as_millis().cast_signed());
-    let mut statement = store.prepare_cached(sql)?;
-    let (since, until) = (millis(filter.since), millis(filter.until));
-    let rows = statement.query_map(
-        params![destination, after.cast_signed(), filter.code, filter.key_prefix, since, until, LISTED_MAX],
-        |row| {
-            Ok(Buried { sequence: row.get(0)?, key: row.get::<_, String>(1)?.into(), overtaken: row.get(2)? })
         },
     )?;
     rows.collect()
