@@ -25,6 +25,7 @@ mod forwarding;
 mod hit_for_miss;
 mod lifecycle;
 mod limits;
+mod operators;
 mod outcomes;
 mod overload;
 mod pacing;
