@@ -93,8 +93,9 @@ impl Operation {
             None => Stage::Stopped,
         };
         self.note(|view| view.state = state);
-        let OperationView { id, kind, count, done, left_out, .. } = self.view();
-        tracing::info!(id, ?kind, ?state, count, done, left_out, "an operation ended");
+        let OperationView { id, kind, count, done, left_out, reached, .. } = self.view();
+        let reached = reached.map(Timestamp::as_millis);
+        tracing::info!(id, ?kind, ?state, count, done, left_out, reached, "an operation ended");
     }
 }
 

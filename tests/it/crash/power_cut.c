@@ -2,10 +2,12 @@
  *
  * Writes to files of POWER_CUT_FOLDER go to the file as ever, and the blocks that they touch are noted.
  * fsync and fdatasync copy the noted blocks into the file of the same name in POWER_CUT_DURABLE: that
- * folder has what a disk would have after a power cut. With POWER_CUT_MODE=off they copy nothing and
- * say that all is well, as a system without fsync would.
+ * folder has what a disk would have after a power cut. A file that was removed is gone there once the
+ * folder itself has been synced. With POWER_CUT_MODE=off nothing is copied or removed, and all is said
+ * to be well, as by a system without fsync.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -33,18 +35,26 @@ static void fail(const char *what) {
     abort();
 }
 
-/* The file of the folder that a descriptor is open on; NULL: another one, or shared memory. */
-static struct file *watched(int fd) {
+/* Where a descriptor leads, below the folder: "" for the folder itself; NULL: elsewhere. */
+static const char *below(int fd, char *path, size_t room) {
     const char *folder = getenv("POWER_CUT_FOLDER");
-    char link[64], path[PATH_MAX];
+    char link[64];
     if (!folder) return NULL;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t length = readlink(link, path, sizeof path - 1);
+    ssize_t length = readlink(link, path, room - 1);
     size_t prefix = strlen(folder);
     if (length < 0) return NULL;
     path[length] = 0;
-    if (strncmp(path, folder, prefix) != 0 || path[prefix] != '/') return NULL;
-    const char *name = path + prefix + 1;
+    if (strncmp(path, folder, prefix) != 0) return NULL;
+    if (path[prefix] == 0) return "";
+    return path[prefix] == '/' ? path + prefix + 1 : NULL;
+}
+
+/* The file of the folder that a descriptor is open on; NULL: another one, or shared memory. */
+static struct file *watched(int fd) {
+    char path[PATH_MAX];
+    const char *name = below(fd, path, sizeof path);
+    if (!name || !name[0]) return NULL;
     if (strchr(name, '/') || strstr(name, "-shm") || strcmp(name, "lock") == 0) return NULL;
     if (strlen(name) >= sizeof files[0].name) fail("a name is too long");
     for (int at = 0; at < FILES; at++) {
@@ -106,14 +116,33 @@ static void make_durable(int fd, struct file *file) {
     close(durable);
 }
 
-static int sync_by(const char *name, int fd) {
+static void forget_removed(void) {
+    char path[PATH_MAX];
+    DIR *durable = opendir(getenv("POWER_CUT_DURABLE"));
+    if (!durable) fail("the durable folder cannot be read");
+    for (struct dirent *entry; (entry = readdir(durable));) {
+        if (entry->d_name[0] == '.') continue;
+        snprintf(path, sizeof path, "%s/%s", getenv("POWER_CUT_FOLDER"), entry->d_name);
+        if (access(path, F_OK) == 0) continue;
+        snprintf(path, sizeof path, "%s/%s", getenv("POWER_CUT_DURABLE"), entry->d_name);
+        unlink(path);
+    }
+    closedir(durable);
+}
+
+static int sync_by(const char *call, int fd) {
+    char path[PATH_MAX];
     pthread_mutex_lock(&lock);
     struct file *file = watched(fd);
+    const char *name = below(fd, path, sizeof path);
     const char *mode = getenv("POWER_CUT_MODE");
-    if (file && !(mode && strcmp(mode, "off") == 0)) make_durable(fd, file);
+    if (!mode || strcmp(mode, "off") != 0) {
+        if (file) make_durable(fd, file);
+        if (name && !name[0]) forget_removed();
+    }
     pthread_mutex_unlock(&lock);
-    if (file) return 0;
-    int (*next)(int) = dlsym(RTLD_NEXT, name);
+    if (name) return 0;
+    int (*next)(int) = dlsym(RTLD_NEXT, call);
     return next(fd);
 }
 
