@@ -2,11 +2,14 @@
 //!
 //! Exit codes: 0 done, 1 could not, 2 wrong arguments or configuration.
 
+mod admin;
+pub mod changes;
 pub mod check;
 pub mod demo;
 pub mod journal;
 pub mod schema;
 pub mod serve;
+mod table;
 
 use clap::{Parser, Subcommand};
 use std::fmt::Display;
@@ -34,6 +37,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Check a journal at rest
     Journal(journal::Arguments),
+    /// Read changes and dead letters of a running gateway, send them again, decide doubts
+    Changes(Box<changes::Arguments>),
     /// Print the JSON Schema of the configuration
     Schema,
 }
@@ -58,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Journal(arguments) => journal::run(&arguments),
+        Command::Changes(arguments) => changes::run(&arguments),
         Command::Schema => schema::run(),
     }
 }

@@ -8,9 +8,10 @@ use super::intent::{Intent, Open, Stage};
 use super::journal::record::{Head, NewChange, Record, Unwritten, kept_fields};
 use super::journal::sqlite::{self, KnownDestination};
 use super::journal::{Health, Journal, Room};
+use super::operations::Operations;
 use super::ports::Ports;
 use super::resolve::{Doubt, Doubts, READS_MAX};
-use super::settings::{DestinationSettings, Settings};
+use super::settings::{DestinationSettings, OnFailure, Settings};
 use super::signature::SigningKey;
 use super::status::JournalState;
 use super::turns::{Turn, Turns};
@@ -41,14 +42,16 @@ pub struct Engine {
     pub(super) workers: Vec<WorkerHandle>,
     /// The workers that carry accepted changes to their sources.
     pub(super) at_sources: Vec<accept::Handle>,
+    pub(super) operations: Operations,
     aborts: Mutex<Vec<AbortHandle>>,
 }
 
 /// The way to a worker.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct WorkerHandle {
     pub(super) known: KnownDestination,
     pub(super) commands: mpsc::Sender<Command>,
+    pub(super) on_failure: OnFailure,
 }
 
 /// What outlives a call: intents and doubts hold it.
@@ -116,7 +119,8 @@ impl Engine {
         };
         match launched.await {
             Ok((workers, at_sources, aborts)) => {
-                Ok(Arc::new(Self { inner, workers, at_sources, aborts: Mutex::new(aborts) }))
+                let (operations, aborts) = (Operations::default(), Mutex::new(aborts));
+                Ok(Arc::new(Self { inner, workers, at_sources, operations, aborts }))
             }
             Err(error) => {
                 inner.stop.cancel();
@@ -210,7 +214,7 @@ impl Inner {
             let (commands, receiver) = mpsc::channel(COMMANDS);
             let run = self.tasks.spawn(worker.run(receiver, self.stop.clone()));
             aborts.push(run.abort_handle());
-            workers.push(WorkerHandle { known, commands });
+            workers.push(WorkerHandle { known, commands, on_failure });
         }
         self.resolve_all().await?;
         let retention = Arc::clone(self);

@@ -82,6 +82,21 @@ pub enum CommandError {
     /// No such change.
     #[error("there is no change of that id; delivered ones are kept for sync.retention")]
     UnknownChange,
+    /// No dead letter of that change.
+    #[error("there is no dead letter of that change")]
+    UnknownDeadLetter,
+    /// No such operation.
+    #[error("there is no operation of that number; the last ones are kept until a restart")]
+    UnknownOperation,
+    /// A replay to the destination has not ended.
+    #[error("a replay to this destination is under way; wait for its end, or stop it: see /v1/operations")]
+    ReplayUnderWay,
+    /// As many operations are under way as may be.
+    #[error("too many operations are under way; wait for their end, or stop some: see /v1/operations")]
+    TooManyOperations,
+    /// The journal is too full for more deliveries.
+    #[error("the journal is too full to have more deliveries wait")]
+    Full,
     /// A change that is not in doubt.
     #[error("the change is not in doubt; there is nothing to resolve")]
     NotInDoubt,

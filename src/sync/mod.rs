@@ -18,6 +18,7 @@
 //! delivery without a settlement is sent again with the same id; nothing else is kept in memory only.
 
 mod accept;
+mod again;
 pub mod change;
 mod delivery;
 mod engine;
@@ -27,6 +28,7 @@ mod intent;
 mod journal;
 mod key;
 mod operate;
+pub mod operations;
 mod ports;
 mod resolve;
 mod settings;
@@ -36,6 +38,7 @@ pub mod status;
 mod tests;
 mod turns;
 
+pub use again::{Answer, Pacing, ReplayOrder, Told};
 pub use change::{ChangeId, Draft, DraftKey, KeySource, KeyTemplate, Version};
 pub(crate) use delivery::Keeper;
 pub use engine::Engine;
@@ -43,6 +46,7 @@ pub use error::{CommandError, ExamineError, OpenError, RecordError};
 pub use intent::Intent;
 pub use journal::examine;
 pub use operate::{Resolution, Run};
+pub use operations::OperationView;
 pub use ports::{Fenced, Lost, Ports, ReadSource, SourceState, SourceWritten, Unreached, WriteSource};
 pub use settings::{
     Allow, BreakerSettings, Class, DestinationSettings, Format, OnFailure, OnRefusal, RateSettings, Repeats,
@@ -50,6 +54,6 @@ pub use settings::{
 };
 pub use signature::{BadKey, SigningKey};
 pub use status::{
-    AcceptedStatus, AtRestReport, ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView,
-    DestinationStatus, JournalState,
+    AcceptedStatus, AtRestReport, ChangeFilter, ChangeState, ChangeView, DeadLetterFilter, DeadLetterView,
+    DeadLetters, DestinationStatus, JournalState,
 };

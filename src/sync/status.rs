@@ -1,5 +1,7 @@
 //! What operators are told about changes and destinations (the admin API's shapes).
 
+use super::change::ChangeId;
+use super::journal::sqlite::change_state;
 use crate::clock::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -51,15 +53,63 @@ pub enum DestinationState {
 #[derive(Clone, Debug, Default)]
 pub struct ChangeFilter {
     /// Only in this state.
-    pub state: Option<String>,
+    pub state: Option<ChangeState>,
     /// Only those with a delivery to it.
     pub destination: Option<String>,
     /// Only of this key.
     pub key: Option<String>,
     /// At most so many; bounded by the engine.
     pub limit: Option<u32>,
-    /// Only after this change (its id).
-    pub after: Option<String>,
+    /// Only after this change; one that is not kept any more stands for the time at which it was made.
+    pub after: Option<ChangeId>,
+}
+
+/// What has become of a change. The numbers are those of the journal's format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i64)]
+pub enum ChangeState {
+    /// Recorded; the source has not answered yet.
+    Intent = change_state::INTENT,
+    /// Nobody knows whether the source did it.
+    InDoubt = change_state::IN_DOUBT,
+    /// The source did it.
+    Committed = change_state::COMMITTED,
+    /// The source was read again: what it has is delivered.
+    Reconciled = change_state::RECONCILED,
+    /// The source did not do it.
+    Aborted = change_state::ABORTED,
+    /// It is durable, and its source does not have it yet.
+    Accepted = change_state::ACCEPTED,
+    /// It was accepted, and its source has refused it.
+    DeadLetter = change_state::REFUSED,
+    /// Its records do not match, whatever else it is: listed beside the states.
+    Damaged = change_state::DAMAGED,
+}
+
+impl ChangeState {
+    const ALL: [Self; 8] = [
+        Self::Intent,
+        Self::InDoubt,
+        Self::Committed,
+        Self::Reconciled,
+        Self::Aborted,
+        Self::Accepted,
+        Self::DeadLetter,
+        Self::Damaged,
+    ];
+
+    /// The words that [`ChangeState::parse`] reads.
+    pub const WORDS: [&'static str; 8] = {
+        let [intent, in_doubt, committed, reconciled, aborted, accepted, refused] = change_state::WORDS;
+        [intent, in_doubt, committed, reconciled, aborted, accepted, refused, "damaged"]
+    };
+
+    /// Reads a state as [`ChangeView::state`] says it.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        let named = Self::ALL.into_iter().zip(Self::WORDS);
+        named.into_iter().find(|(_, own)| *own == word).map(|(state, _)| state)
+    }
 }
 
 /// A change as operators see it.
@@ -123,17 +173,36 @@ pub struct DeliveryView {
     pub destination: String,
     /// `waiting`, `in-flight`, `delivered`, `absent`, `superseded`, `parked`, `dead-letter`, `discarded`.
     pub state: String,
-    /// Attempts made.
+    /// Attempts that have ended, those of earlier deliveries of the same change among them.
     pub attempts: u32,
+    /// When the destination had it, last.
+    pub settled_at: Option<Timestamp>,
     /// When the next attempt is due.
     pub next_attempt_at: Option<Timestamp>,
     /// What the last attempt met.
     pub last_error: Option<String>,
 }
 
+/// Why deliveries are dead letters.
+pub const DEAD_LETTER_CODES: [&str; 11] = [
+    "http_status",
+    "timeout",
+    "connect",
+    "tls",
+    "dns",
+    "too_large",
+    "given_up",
+    "address_denied",
+    "garbage",
+    "damaged",
+    "unsendable",
+];
+
 /// Which dead letters are meant.
 #[derive(Clone, Debug, Default)]
 pub struct DeadLetterFilter {
+    /// Only of this change.
+    pub change: Option<ChangeId>,
     /// Only of this destination.
     pub destination: Option<String>,
     /// Only of this source.
@@ -146,6 +215,16 @@ pub struct DeadLetterFilter {
     pub since: Option<Timestamp>,
     /// Only those that died before.
     pub until: Option<Timestamp>,
+}
+
+/// Dead letters, as `GET /v1/dead-letters` shows them.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DeadLetters {
+    /// Those that match, in key order.
+    pub dead_letters: Vec<DeadLetterView>,
+    /// There are more than are shown at once.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 /// A dead letter as operators see it.
@@ -165,7 +244,7 @@ pub struct DeadLetterView {
     pub sequence: Option<u64>,
     /// The outcome's class: `permanent`, `retry`.
     pub class: String,
-    /// `http_status`, `given_up`, `damaged`, `unsendable`.
+    /// One of [`DEAD_LETTER_CODES`].
     pub code: String,
     /// The last answer's status.
     pub status: Option<u16>,

@@ -21,6 +21,9 @@ use tokio::sync::watch;
 /// Nothing in these tests takes longer.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// Done before it is answered.
+const WAITED: Pacing = Pacing { rate: None, answer: Answer::AtEnd };
+
 #[derive(Clone, Debug)]
 struct Got {
     method: Method,
@@ -200,7 +203,7 @@ async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) 
 
 async fn until_settled(engine: &Arc<Engine>) {
     until("everything is settled", || async {
-        let intents = ChangeFilter { state: Some("intent".into()), ..ChangeFilter::default() };
+        let intents = ChangeFilter { state: Some(ChangeState::Intent), ..ChangeFilter::default() };
         if !engine.changes(intents).await.unwrap().is_empty() {
             return false;
         }
@@ -340,7 +343,7 @@ async fn park_key_parks_and_redrive_keeps_the_order() {
     assert_eq!(to.targets().iter().filter(|target| *target == "/bad").count(), 1);
     assert!(to.targets().contains(&"/good".to_owned()));
     assert!(first.destinations().await.unwrap()[0].lag_seconds < f64::EPSILON, "parked ones do not count");
-    let letter = first.dead_letters(DeadLetterFilter::default()).await.unwrap().remove(0);
+    let letter = first.dead_letters(DeadLetterFilter::default()).await.unwrap().dead_letters.remove(0);
     assert_eq!((letter.class.as_str(), letter.code.as_str()), ("permanent", "http_status"));
     assert_eq!((letter.status, letter.attempts, letter.answer.as_str()), (Some(400), 1, "no"));
     first.stop(DEADLINE).await;
@@ -348,14 +351,14 @@ async fn park_key_parks_and_redrive_keeps_the_order() {
     let second = engine(data.path(), vec![destination("d", &to.url)]).await;
     put(&second, "/bad", &["d"]).await;
     *refuse.lock().unwrap() = false;
-    assert_eq!(second.redrive(DeadLetterFilter::default(), Run::Dry).await.unwrap(), 1);
-    assert_eq!(second.redrive(DeadLetterFilter::default(), Run::Real).await.unwrap(), 1);
+    assert_eq!(second.redrive(DeadLetterFilter::default(), Run::Dry, WAITED).await.unwrap().count, 1);
+    assert_eq!(second.redrive(DeadLetterFilter::default(), Run::Real, WAITED).await.unwrap().count, 1);
     let got = to.wait_for(1 + 1 + 41).await;
     let bad: Vec<_> = got.iter().filter(|got| got.target == "/bad").skip(1).collect();
     assert!(bad.len() == 41 && bad.is_sorted_by_key(|got| got.sequence()));
     assert_eq!(bad[0].field("tidegate-change"), letter.change);
     until_settled(&second).await;
-    assert!(second.dead_letters(DeadLetterFilter::default()).await.unwrap().is_empty());
+    assert!(second.dead_letters(DeadLetterFilter::default()).await.unwrap().dead_letters.is_empty());
     second.stop(DEADLINE).await;
 }
 
@@ -381,11 +384,18 @@ async fn discard_and_skip() {
     })
     .await;
     let of = |name: &str| DeadLetterFilter { destination: Some(name.into()), ..DeadLetterFilter::default() };
-    assert_eq!(engine.redrive(of("skip"), Run::Real).await.unwrap(), 0, "I3: its key has a newer change");
-    assert_eq!(engine.discard(of("park"), Run::Real).await.unwrap(), 1);
+    assert_eq!(
+        engine.redrive(of("skip"), Run::Real, WAITED).await.unwrap().count,
+        0,
+        "I3: its key has a newer change"
+    );
+    assert_eq!(engine.discard(of("park"), Run::Real, WAITED).await.unwrap().count, 1);
     to.wait_for(4).await;
     until_settled(&engine).await;
-    assert!(matches!(engine.redrive(of("nobody"), Run::Dry).await, Err(CommandError::UnknownDestination)));
+    assert!(matches!(
+        engine.redrive(of("nobody"), Run::Dry, WAITED).await,
+        Err(CommandError::UnknownDestination)
+    ));
     engine.stop(DEADLINE).await;
 }
 
@@ -432,7 +442,7 @@ async fn i3_what_was_parked_goes_on_in_order_where_on_failure_is_no_longer_park_
         to.wait_for(4).await;
         until_settled(&second).await;
         assert_eq!(accepted(&to), ["1", "2", "3"], "{on_failure:?}");
-        let again = second.redrive(DeadLetterFilter::default(), Run::Real).await.unwrap();
+        let again = second.redrive(DeadLetterFilter::default(), Run::Real, WAITED).await.unwrap().count;
         assert_eq!(again, 0, "its key has got newer changes");
         second.stop(DEADLINE).await;
     }
@@ -469,7 +479,10 @@ async fn i3_park_key_parks_behind_dead_letters_that_skip_left_unless_they_are_ov
             })
             .await;
             assert_eq!(to.targets().len(), sent, "nothing passes the dead letter");
-            assert_eq!(second.discard(DeadLetterFilter::default(), Run::Real).await.unwrap(), 1);
+            assert_eq!(
+                second.discard(DeadLetterFilter::default(), Run::Real, WAITED).await.unwrap().count,
+                1
+            );
             to.wait_for(sent + 2).await;
             let got = accepted(&to);
             assert_eq!(got[got.len() - 2..], ["1", "2"]);
@@ -795,7 +808,7 @@ async fn aborted_changes_are_not_delivered() {
     assert_eq!(to.targets().len(), 1);
     assert_eq!(engine.change(id).await.unwrap().unwrap().state, "aborted");
     let listed =
-        engine.changes(ChangeFilter { state: Some("aborted".into()), ..ChangeFilter::default() }).await;
+        engine.changes(ChangeFilter { state: Some(ChangeState::Aborted), ..ChangeFilter::default() }).await;
     assert_eq!(listed.unwrap().len(), 1);
     engine.stop(DEADLINE).await;
 }
@@ -815,7 +828,7 @@ async fn damage_is_quarantined_and_never_delivered() {
     second.resume("d").await.unwrap();
     until_settled(&second).await;
     assert_eq!(to.targets(), ["/b"]);
-    let letters = second.dead_letters(DeadLetterFilter::default()).await.unwrap();
+    let letters = second.dead_letters(DeadLetterFilter::default()).await.unwrap().dead_letters;
     assert_eq!((letters.len(), letters[0].code.as_str(), letters[0].key.as_str()), (1, "damaged", "/a"));
     second.stop(DEADLINE).await;
 }

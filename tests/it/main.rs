@@ -14,6 +14,7 @@
 mod accept;
 mod addresses;
 mod admin;
+mod again;
 mod background;
 mod collapsing;
 mod crash;
@@ -26,6 +27,7 @@ mod hit_for_miss;
 mod journal;
 mod lifecycle;
 mod limits;
+mod operators;
 mod outcomes;
 mod overload;
 mod pacing;

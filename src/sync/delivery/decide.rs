@@ -37,7 +37,7 @@ impl Counts {
     const fn of(outcome: &Outcome, standing: Standing) -> Self {
         match (outcome, standing) {
             (Outcome::Hold(_), _) | (_, Standing::Probe) => Self::No,
-            (_, Standing::Open) => Self::Yes,
+            (_, Standing::Open | Standing::Aside) => Self::Yes,
         }
     }
 }
@@ -163,7 +163,8 @@ impl Worker {
         match *next {
             Next::Settle(settled) => {
                 self.lanes.settle_head(&ended.key);
-                (Step::Settle { key: ended.key, sequence: ended.sequence, settled }, After::GoOn)
+                let Ended { key, sequence, past, .. } = ended;
+                (Step::Settle { key, sequence, settled, attempts: past.attempts }, After::GoOn)
             }
             Next::Hold => (self.defer(ended, now, outcome, None), After::WaitUntil(now)),
             Next::Wait { delay, whole } => {
@@ -241,6 +242,7 @@ fn past_with(past: &Past, outcome: &Outcome, counts: Counts, took: Duration, beg
         waited_millis: past.waited_millis.saturating_add(waited),
         first_at: past.first_at.or(Some(began_at)),
         answer_lost: past.answer_lost || outcome.failure().is_some_and(|failure| failure.answer_lost),
+        ..*past
     }
 }
 

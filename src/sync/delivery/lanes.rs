@@ -285,6 +285,11 @@ impl Lanes {
         self.keys.get(key).is_some_and(|state| state.phase == Phase::Busy)
     }
 
+    /// Whether the key waits behind a dead letter.
+    pub(crate) fn is_parked(&self, key: &str) -> bool {
+        self.keys.get(key).is_some_and(|state| state.phase == Phase::Parked)
+    }
+
     /// Rows that a key needs before older deliveries of it may be put in front.
     pub(crate) fn make_way(&mut self, key: &Arc<str>) -> Vec<u64> {
         let Some(state) = self.keys.get_mut(key) else { return Vec::new() };

@@ -2,7 +2,7 @@
 //!
 //! `lanes` says which delivery is next, `request` makes what is sent, `attempt` asks the destination,
 //! `outcome` types the answer, `retry` says what follows, `decide` writes it down, `worker` owns all
-//! of it for one destination.
+//! of it for one destination; `replay` puts what it has had before in front of what it gets next.
 
 mod allow;
 mod answer;
@@ -16,10 +16,12 @@ pub(super) mod outcome;
 mod pace;
 mod percent;
 mod rate;
+mod replay;
 mod request;
 pub(super) mod retry;
 mod worker;
 
 pub(crate) use answer::Keeper;
-pub(super) use command::{Act, Command, WorkerStatus};
+pub(super) use command::{Act, Acted, Command, WorkerStatus};
+pub(super) use replay::{Begun, Ordered};
 pub(super) use worker::{Parts, Worker};

@@ -132,7 +132,11 @@ impl Pace {
     /// What an attempt told. `jitter` is in 0..=1.
     pub(super) fn learn(&mut self, news: News, standing: Standing, now: Timestamp, jitter: f64) {
         // What began before the breaker opened must not pass for its probe.
-        let decides = standing == Standing::Probe || self.breaker.state(now) == breaker::State::Closed;
+        let decides = match standing {
+            Standing::Probe => true,
+            Standing::Open => self.breaker.state(now) == breaker::State::Closed,
+            Standing::Aside => false,
+        };
         match news {
             News::Good | News::Answered => {
                 self.hold = None;
@@ -300,6 +304,19 @@ mod tests {
         assert_eq!(pace.next_admission(at(100)), Some(at(101)));
         assert_eq!(pace.admit(at(101)), Some(Standing::Probe));
         assert_eq!(pace.admit(at(101)), None);
+    }
+
+    #[test]
+    fn what_is_redriven_does_not_count() {
+        let mut pace = pace();
+        for _ in 0..100 {
+            pace.learn(News::Bad, Standing::Aside, at(100), 0.0);
+        }
+        assert_eq!(pace.breaker(at(100)), breaker::State::Closed, "failures do not open it");
+        pace.learn(News::Bad, Standing::Open, at(100), 0.0);
+        pace.learn(News::Good, Standing::Aside, at(100), 0.0);
+        pace.learn(News::Bad, Standing::Open, at(100), 0.0);
+        assert_eq!(pace.breaker(at(100)), breaker::State::Open, "nor does a success end a row of failures");
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) struct Delivery<'a> {
     pub(crate) attempt: u32,
     pub(crate) head: &'a Head,
     pub(crate) body: Bytes,
+    /// The destination has had it before.
+    pub(crate) replay: bool,
 }
 
 /// Makes the requests of one destination.
@@ -92,6 +94,9 @@ impl Requests {
             ("tidegate-attempt", delivery.attempt.to_string()),
             ("tidegate-source", field_value(&delivery.head.source)),
         ];
+        if delivery.replay {
+            fields.push(("tidegate-replay", "1".to_owned()));
+        }
         if !self.keys.is_empty() {
             let timestamp = wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             let signature = signatures(&self.keys, &id, timestamp, &delivery.body);

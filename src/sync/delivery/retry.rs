@@ -37,6 +37,8 @@ pub(crate) enum Whole {
 pub(crate) enum Standing {
     /// It was: bounds on attempts and waiting count.
     Open,
+    /// It was, and the delivery is a redriven one: nothing of it is counted by the breaker.
+    Aside,
     /// The attempt was a probe of a destination in trouble: nothing dies for that.
     Probe,
 }
@@ -74,7 +76,7 @@ pub(crate) fn next(
             let spent = Duration::from_millis(past.waited_millis).saturating_add(counted(delay, whole));
             let exhausted =
                 settings.attempts.is_some_and(|most| past.counted() >= most) || spent > settings.give_up;
-            let mortal = on_failure != OnFailure::Block && standing == Standing::Open;
+            let mortal = on_failure != OnFailure::Block && standing != Standing::Probe;
             if exhausted && mortal {
                 Next::Bury { class: "retry", code: "given_up" }
             } else {
@@ -148,6 +150,7 @@ mod tests {
             (answered(500, None), after(3, 0), ParkKey, Open, wait(4, Whole::Delivery)),
             (answered(500, None), after(5, 0), ParkKey, Open, given_up.clone()),
             (answered(500, None), after(5, 0), ParkKey, Probe, wait(16, Whole::Delivery)),
+            (answered(500, None), after(5, 0), ParkKey, Aside, given_up.clone()),
             (answered(500, None), after(5, 0), Block, Open, wait(16, Whole::Delivery)),
             (answered(500, None), after(2, 3599), Skip, Open, given_up),
             (answered(503, Some(30)), after(1, 3590), ParkKey, Open, wait(30, Whole::Destination)),

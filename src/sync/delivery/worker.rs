@@ -9,6 +9,7 @@ use super::command::Command;
 use super::lanes::{Entry, Lanes, Spilled, Turn};
 use super::outcome::{Before, Code, Failure, Outcome};
 use super::pace::Pace;
+use super::replay::Replays;
 use super::request::Delivery;
 use super::retry::Standing;
 use crate::clock::{Clock, Timestamp};
@@ -63,6 +64,7 @@ pub(in crate::sync) struct Worker {
     /// Changes refused in a hold, with the successes until then.
     pub(super) refused: HashMap<u64, u64>,
     pub(super) successes: u64,
+    pub(super) replays: Replays,
     in_flight_gauge: Gauge,
     breaker_gauge: Gauge,
 }
@@ -114,6 +116,7 @@ impl Worker {
             read: Read::Idle,
             refused: HashMap::new(),
             successes: 0,
+            replays: Replays::default(),
             known,
             settings,
             journal,
@@ -153,6 +156,10 @@ impl Worker {
                 None => break,
                 Some(Turn::Load(key)) => self.load(key),
                 Some(Turn::Attempt(key, entry)) => {
+                    if let Some(at) = self.replays.must_wait(&entry.past, now) {
+                        self.lanes.wait(&key, at);
+                        continue;
+                    }
                     let Some(standing) = self.pace.admit(now) else {
                         self.lanes.give_back(&key);
                         break;
@@ -204,6 +211,7 @@ impl Worker {
     }
 
     fn attempt(&mut self, key: Arc<str>, entry: Entry, standing: Standing, began_at: Timestamp) {
+        let standing = self.replays.standing(&entry.past, standing, began_at);
         self.places_taken += 1;
         self.in_flight.insert(Arc::clone(&key), entry.sequence);
         self.in_flight_gauge.increment(1.0);
@@ -244,6 +252,7 @@ impl Worker {
             // Its key stays busy: nothing of it is sent before the next start.
             Err(error) => tracing::error!(destination = %self.known.name, %error, "a delivery's task ended"),
         }
+        self.begin_replay().await;
     }
 
     pub(super) fn free(&mut self, key: &Arc<str>) {
@@ -297,7 +306,8 @@ async fn deliver(
         Some(Stored::Sound { id, head, body }) => {
             let attempt = entry.past.attempts.saturating_add(1);
             let before = if entry.past.answer_lost { Before::AnswerLost } else { Before::Nothing };
-            let delivery = Delivery { id, key, sequence, attempt, head: &head, body };
+            let replay = entry.past.replay;
+            let delivery = Delivery { id, key, sequence, attempt, head: &head, body, replay };
             (id, sender.attempt(delivery, before).await)
         }
         Some(Stored::Damaged { id }) => (id, Outcome::Permanent(Failure::of(Code::Damaged))),

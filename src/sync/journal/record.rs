@@ -97,6 +97,10 @@ pub(crate) struct Past {
     pub(crate) first_at: Option<Timestamp>,
     /// Whether an attempt's answer was lost: the destination may have acted on it.
     pub(crate) answer_lost: bool,
+    /// It was a dead letter: what it meets says nothing to the breaker.
+    pub(crate) redriven: bool,
+    /// The destination has had it before.
+    pub(crate) replay: bool,
 }
 
 impl Past {
@@ -139,7 +143,7 @@ pub(crate) struct Progress {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// One is done; earlier dead letters of its key are older than what the destination has.
-    Settle { key: Arc<str>, sequence: u64, settled: Settled },
+    Settle { key: Arc<str>, sequence: u64, settled: Settled, attempts: u32 },
     /// One waits; those of its key that were read already wait behind it.
     Defer {
         key: Arc<str>,
@@ -198,6 +202,12 @@ pub(crate) enum Record {
     Discard {
         destination: i64,
         sequences: Vec<u64>,
+    },
+    /// What a destination has got of a key, from a change on, waits to be sent again; one step of it.
+    Replay {
+        destination: i64,
+        key: Arc<str>,
+        from: u64,
     },
     Pause {
         destination: i64,

@@ -1,5 +1,6 @@
 //! Writes one record within the group's transaction.
 
+use super::again::{discard, redrive, replay};
 use super::{SqlError, Store, accepted, change_state, delivery_state, retain};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
@@ -17,10 +18,11 @@ pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u6
         Record::Intent(change) => insert(store, change),
         Record::AtSource(step) => accepted::step(store, step, now),
         Record::Outcome { change, verdict } => decide(store, *change, verdict, now),
-        Record::Progress(progress) => advance(store, progress).map(|()| 0),
+        Record::Progress(progress) => advance(store, progress, now).map(|()| 0),
         Record::Adopt { destination, on_failure } => adopt(store, *destination, *on_failure),
         Record::Redrive { destination, sequences } => redrive(store, *destination, sequences),
         Record::Discard { destination, sequences } => discard(store, *destination, sequences),
+        Record::Replay { destination, key, from } => replay(store, *destination, key, *from),
         Record::Pause { destination, paused } => {
             // Resuming also ends a wait that the destination asked for.
             let sql =
@@ -186,11 +188,12 @@ fn quarantine(store: &Store, suspects: &[Suspect], now: Timestamp) -> Result<u64
     Ok(listed)
 }
 
-fn advance(store: &Store, progress: &Progress) -> Result<(), SqlError> {
+fn advance(store: &Store, progress: &Progress, now: Timestamp) -> Result<(), SqlError> {
     let (destination, frontier) = (progress.destination, progress.frontier.cast_signed());
     match &progress.step {
-        Step::Settle { key, sequence, settled } => {
+        Step::Settle { key, sequence, settled, attempts } => {
             settle(store, progress, key, *sequence, *settled)?;
+            note_settled(store, destination, *sequence, *attempts, now)?;
             store
                 .prepare_cached(
                     "UPDATE dead_letters SET overtaken=1 WHERE destination=?1 AND key=?2 AND sequence<?3",
@@ -280,6 +283,22 @@ fn settle(
     put(store, &row, &Past::default(), None, None)
 }
 
+/// What operators are told of a settled delivery.
+fn note_settled(
+    store: &Store,
+    destination: i64,
+    sequence: u64,
+    attempts: u32,
+    now: Timestamp,
+) -> Result<(), SqlError> {
+    // Attempts of a change that is sent again after it was settled are added to those before.
+    let sql = "INSERT INTO settled(destination,sequence,at,attempts) VALUES(?1,?2,?3,?4)
+               ON CONFLICT DO UPDATE SET at=?3, attempts=attempts+?4";
+    let at = now.as_millis().cast_signed();
+    store.prepare_cached(sql)?.execute(params![destination, sequence.cast_signed(), at, attempts])?;
+    Ok(())
+}
+
 struct Row<'a> {
     destination: i64,
     sequence: u64,
@@ -295,8 +314,9 @@ fn put(
     last_error: Option<&str>,
 ) -> Result<(), SqlError> {
     let sql = "INSERT OR REPLACE INTO deliveries
-        (destination,sequence,key,state,attempts,excused,waited,first_at,answer_lost,next_at,last_error)
-        VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)";
+        (destination,sequence,key,state,attempts,excused,waited,first_at,answer_lost,next_at,last_error,
+         redriven,replay)
+        VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)";
     store.prepare_cached(sql)?.execute(params![
         row.destination,
         row.sequence.cast_signed(),
@@ -309,6 +329,8 @@ fn put(
         past.answer_lost,
         next_at.unwrap_or_default().as_millis().cast_signed(),
         last_error,
+        past.redriven,
+        past.replay,
     ])?;
     Ok(())
 }
@@ -342,52 +364,4 @@ fn adopt(store: &Store, destination: i64, on_failure: OnFailure) -> Result<u64, 
         }
     };
     store.prepare_cached(sql)?.execute([destination]).map(|rows| rows as u64)
-}
-
-fn redrive(store: &Store, destination: i64, sequences: &[u64]) -> Result<u64, SqlError> {
-    let mut redriven = 0;
-    for sequence in sequences {
-        let gone = store
-            .prepare_cached("DELETE FROM dead_letters WHERE destination=?1 AND sequence=?2 AND overtaken=0")?
-            .execute([destination, sequence.cast_signed()])?;
-        if gone == 0 {
-            continue;
-        }
-        redriven += 1;
-        store
-            .prepare_cached(
-                "UPDATE deliveries SET state=0, attempts=0, excused=0, waited=0, next_at=0 WHERE destination=?1 AND sequence=?2",
-            )?
-            .execute([destination, sequence.cast_signed()])?;
-        unpark(store, destination, *sequence)?;
-    }
-    Ok(redriven)
-}
-
-fn discard(store: &Store, destination: i64, sequences: &[u64]) -> Result<u64, SqlError> {
-    let mut discarded = 0;
-    for sequence in sequences {
-        let gone = store
-            .prepare_cached("DELETE FROM dead_letters WHERE destination=?1 AND sequence=?2")?
-            .execute([destination, sequence.cast_signed()])?;
-        if gone == 0 {
-            continue;
-        }
-        discarded += 1;
-        store
-            .prepare_cached("UPDATE deliveries SET state=6 WHERE destination=?1 AND sequence=?2")?
-            .execute([destination, sequence.cast_signed()])?;
-        unpark(store, destination, *sequence)?;
-    }
-    Ok(discarded)
-}
-
-/// What was parked behind a dead letter waits as usual, where no other one that parks the key is left.
-fn unpark(store: &Store, destination: i64, sequence: u64) -> Result<(), SqlError> {
-    let sql = "UPDATE deliveries SET state=1 WHERE destination=?1 AND state=2
-               AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2)
-               AND NOT EXISTS(SELECT 1 FROM dead_letters WHERE destination=?1 AND overtaken=0
-                              AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2))";
-    store.prepare_cached(sql)?.execute([destination, sequence.cast_signed()])?;
-    Ok(())
 }

@@ -5,6 +5,7 @@
 //! that says otherwise. A change beyond the frontier waits, unless a row says it is settled.
 
 mod accepted;
+mod again;
 mod apply;
 mod at_rest;
 mod read;
@@ -17,6 +18,7 @@ mod view;
 mod wal;
 
 pub(crate) use accepted::*;
+pub(crate) use again::*;
 pub(crate) use apply::apply;
 pub(crate) use at_rest::examine;
 pub(crate) use read::*;
@@ -55,6 +57,8 @@ pub(crate) mod change_state {
     pub(crate) const ACCEPTED: i64 = 5;
     /// As before, and the source has refused it: a dead letter of the source.
     pub(crate) const REFUSED: i64 = 6;
+    /// Never stored: asks for what is listed as damaged.
+    pub(crate) const DAMAGED: i64 = -1;
     /// The words for operators, by number.
     pub(crate) const WORDS: [&str; 7] =
         ["intent", "in-doubt", "committed", "reconciled", "aborted", "accepted", "dead-letter"];

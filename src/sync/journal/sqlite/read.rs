@@ -192,7 +192,8 @@ pub(crate) fn waiting(
     key: &str,
     limit: u32,
 ) -> Result<Vec<Waiting>, SqlError> {
-    let sql = "SELECT sequence, attempts, waited, first_at, answer_lost, excused FROM deliveries
+    let sql =
+        "SELECT sequence, attempts, waited, first_at, answer_lost, excused, redriven, replay FROM deliveries
                WHERE destination=?1 AND key=?2 AND state IN (0,1) ORDER BY sequence LIMIT ?3";
     let mut statement = store.prepare_cached(sql)?;
     let rows = statement.query_map(params![destination, key, limit], |row| {
@@ -203,6 +204,8 @@ pub(crate) fn waiting(
             waited_millis: row.get(2)?,
             first_at: first_at.map(Timestamp::from_millis),
             answer_lost: row.get(4)?,
+            redriven: row.get(6)?,
+            replay: row.get(7)?,
         };
         Ok(Waiting { sequence: row.get(0)?, past })
     })?;

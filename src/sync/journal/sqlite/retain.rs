@@ -109,9 +109,12 @@ impl Step<'_> {
         self.bytes = self.bytes.saturating_add(bytes.unwrap_or_default());
         self.deleted += 1;
         if let Some(sequence) = sequence {
-            let sql =
-                "DELETE FROM deliveries WHERE destination IN (SELECT id FROM destinations) AND sequence=?1";
-            self.store.prepare_cached(sql)?.execute([sequence])?;
+            for table in ["deliveries", "settled"] {
+                let sql = format!(
+                    "DELETE FROM {table} WHERE destination IN (SELECT id FROM destinations) AND sequence=?1"
+                );
+                self.store.prepare_cached(&sql)?.execute([sequence])?;
+            }
         }
         for table in ["contents", "changes", "damaged"] {
             let sql = format!("DELETE FROM {table} WHERE number=?1");

@@ -32,7 +32,7 @@ CREATE TABLE changes(
 );
 CREATE INDEX changes_open ON changes(state, number) WHERE state IN (0, 1);
 CREATE INDEX changes_unplaced ON changes(recorded_at) WHERE sequence IS NULL;
-CREATE INDEX changes_key ON changes(key);
+CREATE INDEX changes_key ON changes(key, sequence);
 CREATE TABLE contents(
   number INTEGER PRIMARY KEY,
   head BLOB NOT NULL,
@@ -61,11 +61,21 @@ CREATE TABLE deliveries(
   answer_lost INTEGER NOT NULL DEFAULT 0,
   next_at INTEGER NOT NULL DEFAULT 0,
   last_error TEXT,
+  redriven INTEGER NOT NULL DEFAULT 0,
+  replay INTEGER NOT NULL DEFAULT 0,
   checksum INTEGER,
   PRIMARY KEY(destination, sequence)
 ) WITHOUT ROWID;
 CREATE INDEX deliveries_key ON deliveries(destination, key, sequence);
 CREATE INDEX deliveries_state ON deliveries(destination, state, sequence);
+CREATE INDEX deliveries_replay ON deliveries(destination, state) WHERE replay=1;
+CREATE TABLE settled(
+  destination INTEGER NOT NULL,
+  sequence INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  attempts INTEGER NOT NULL,
+  PRIMARY KEY(destination, sequence)
+) WITHOUT ROWID;
 CREATE TABLE dead_letters(
   destination INTEGER NOT NULL,
   sequence INTEGER NOT NULL,
@@ -100,7 +110,19 @@ ALTER TABLE changes ADD COLUMN previous INTEGER;
 ALTER TABLE changes ADD COLUMN checksum INTEGER;
 ALTER TABLE contents ADD COLUMN key TEXT;
 ALTER TABLE destinations ADD COLUMN checksum INTEGER;
+DROP INDEX changes_key;
+CREATE INDEX changes_key ON changes(key, sequence);
+ALTER TABLE deliveries ADD COLUMN redriven INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE deliveries ADD COLUMN replay INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE deliveries ADD COLUMN checksum INTEGER;
+CREATE INDEX deliveries_replay ON deliveries(destination, state) WHERE replay=1;
+CREATE TABLE settled(
+  destination INTEGER NOT NULL,
+  sequence INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  attempts INTEGER NOT NULL,
+  PRIMARY KEY(destination, sequence)
+) WITHOUT ROWID;
 ALTER TABLE dead_letters ADD COLUMN checksum INTEGER;
 UPDATE changes SET previous=(SELECT max(p.sequence) FROM changes p WHERE p.sequence<changes.sequence);
 ";
@@ -208,6 +230,8 @@ pub(crate) const SMALL: [Sealed; 6] = [
             "answer_lost",
             "next_at",
             "last_error",
+            "redriven",
+            "replay",
         ],
     },
     Sealed {

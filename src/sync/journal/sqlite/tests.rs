@@ -155,8 +155,10 @@ fn every_row_that_decides_something_is_verified() {
         assert_eq!(suspects.len(), 1, "{damage}: {suspects:?}");
         assert_eq!(write(&store, &Record::Quarantine { suspects: suspects.clone() }), 1, "{damage}");
         assert_eq!(write(&store, &Record::Quarantine { suspects: suspects.clone() }), 0, "{damage}: once");
-        let of_state =
-            crate::sync::status::ChangeFilter { state: Some("damaged".into()), ..Default::default() };
+        let of_state = crate::sync::status::ChangeFilter {
+            state: Some(crate::sync::status::ChangeState::Damaged),
+            ..Default::default()
+        };
         let listed = changes(&store, &of_state).unwrap();
         assert_eq!((listed.len(), listed[0].state.as_str()), (1, "damaged"), "{damage}");
         assert_eq!(listed[0].key, format!("k{number}"), "{damage}: the key is known from its other place");
@@ -318,7 +320,7 @@ fn i10_opening_and_running_read_what_is_unsettled_not_what_is_stored() {
         assert!(write(store, &outcome(9, Verdict::Committed { key: None })) > 0);
     });
     let of = |state: Option<&str>, key: Option<&str>| crate::sync::status::ChangeFilter {
-        state: state.map(str::to_owned),
+        state: state.and_then(crate::sync::status::ChangeState::parse),
         key: key.map(str::to_owned),
         limit: Some(5),
         ..Default::default()

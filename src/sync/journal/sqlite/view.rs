@@ -4,10 +4,11 @@ use super::read::{id, names, time};
 use super::{SqlError, Store, accepted, change_state, delivery_state};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
-use crate::sync::status::{ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView, DeliveryView};
+use crate::sync::status::{
+    ChangeFilter, ChangeState, ChangeView, DeadLetterFilter, DeadLetterView, DeliveryView,
+};
 use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row, params};
-use std::sync::Arc;
 
 /// Changes or dead letters shown at once where no limit is given.
 const LISTED: u32 = 100;
@@ -19,7 +20,7 @@ pub(crate) const LISTED_MAX: u32 = 1000;
 pub(crate) struct Figures {
     /// Deliveries that wait: those beyond the cursor, and those with a row.
     pub(crate) waiting: u64,
-    /// The oldest of them.
+    /// The oldest of them that the destination has never had.
     pub(crate) oldest: Option<u64>,
     pub(crate) parked_keys: u64,
     pub(crate) dead_letters: u64,
@@ -36,7 +37,7 @@ pub(crate) fn figures(store: &Store, destination: i64, name: &str, cursor: u64) 
         .query_row(params![cursor.cast_signed(), quoted], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let (rows, oldest_row, next_at): (u64, Option<u64>, Option<u64>) = store
         .prepare_cached(
-            "SELECT count(*), min(sequence), min(nullif(next_at, 0)) FROM deliveries
+            "SELECT count(*), min(CASE replay WHEN 0 THEN sequence END), min(nullif(next_at, 0)) FROM deliveries
              WHERE destination=?1 AND state IN (0,1)",
         )?
         .query_row([destination], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
@@ -50,8 +51,6 @@ pub(crate) fn figures(store: &Store, destination: i64, name: &str, cursor: u64) 
     })
 }
 
-/// The state of changes whose records do not match, whatever else they are.
-const DAMAGED: &str = "damaged";
 /// What [`change_row`] reads.
 const COLUMNS: &str =
     "c.id, c.key, c.sequence, c.state, c.route, c.source, c.method, c.target, c.recorded_at,
@@ -59,22 +58,12 @@ const COLUMNS: &str =
 
 /// Changes that match, oldest first, after the one that the filter names.
 pub(crate) fn changes(store: &Store, filter: &ChangeFilter) -> Result<Vec<ChangeView>, SqlError> {
-    let state = match filter.state.as_deref().filter(|word| *word != DAMAGED) {
-        None => None,
-        // A state that does not exist has no changes.
-        Some(word) => match change_state::WORDS.iter().position(|known| *known == word) {
-            Some(number) => i64::try_from(number).ok(),
-            None => return Ok(Vec::new()),
-        },
-    };
-    let after = match filter.after.as_deref().map(ChangeId::parse) {
-        None => None,
-        Some(None) => return Ok(Vec::new()),
-        Some(Some(id)) => Some(id.0.as_bytes().to_vec()),
-    };
+    let is_damaged = filter.state == Some(ChangeState::Damaged);
+    let state = filter.state.filter(|_| !is_damaged).map(|state| state as i64);
+    let after = filter.after.map(|id| id.0.as_bytes().to_vec());
+    let after_at = filter.after.map(|id| id.made_at().as_millis().cast_signed());
     let quoted = filter.destination.as_ref().map(|name| serde_json::Value::from(name.as_str()).to_string());
     // Written out, so that the indexes of what is damaged, what has no outcome, and of keys are used.
-    let is_damaged = filter.state.as_deref() == Some(DAMAGED);
     let (from, number) = if is_damaged {
         ("damaged d LEFT JOIN changes c ON c.number=d.number", "d.number")
     } else {
@@ -90,16 +79,19 @@ pub(crate) fn changes(store: &Store, filter: &ChangeFilter) -> Result<Vec<Change
     };
     let of_key = if filter.key.is_some() { "c.key=?2" } else { "?2 IS NULL" };
     let sql = format!(
+        // A cursor that retention has deleted stands for its time.
         "SELECT {COLUMNS} FROM {from} WHERE {of_state} AND {of_key}
          AND (?3 IS NULL OR instr(c.destinations, ?3)>0)
          AND (?4 IS NULL OR {number}>coalesce((SELECT number FROM changes WHERE id=?4),
-                                              (SELECT number FROM damaged WHERE id=?4)))
-         ORDER BY {number} LIMIT ?5"
+                                              (SELECT number FROM damaged WHERE id=?4))
+              OR (c.recorded_at>=?5 AND NOT EXISTS(SELECT 1 FROM changes WHERE id=?4)
+                  AND NOT EXISTS(SELECT 1 FROM damaged WHERE id=?4)))
+         ORDER BY {number} LIMIT ?6"
     );
     let mut statement = store.prepare_cached(&sql)?;
     let limit = filter.limit.unwrap_or(LISTED).min(LISTED_MAX);
-    let rows =
-        statement.query_map(params![state, filter.key, quoted, after, limit], |row| Ok(change_row(row)))?;
+    let rows = statement
+        .query_map(params![state, filter.key, quoted, after, after_at, limit], |row| Ok(change_row(row)))?;
     rows.map(|row| with_deliveries(store, row?)).collect()
 }
 
@@ -125,7 +117,7 @@ fn change_row(row: &Row<'_>) -> (ChangeView, Vec<String>) {
         id: id(row, 0).or_else(|_| id(row, 11)).map_or_else(|_| "unknown".to_owned(), |id| id.to_string()),
         key,
         sequence: row.get(2).or_else(|_| row.get(13)).unwrap_or_default(),
-        state: if is_damaged { DAMAGED } else { state.unwrap_or("unknown") }.to_owned(),
+        state: if is_damaged { "damaged" } else { state.unwrap_or("unknown") }.to_owned(),
         route: text(4),
         source: text(5),
         method: text(6),
@@ -151,8 +143,9 @@ fn with_deliveries(store: &Store, row: (ChangeView, Vec<String>)) -> Result<Chan
             ChangeId::parse(&view.id).map(|id| accepted::at_source(store, id)).transpose()?.flatten();
         return Ok(view);
     };
-    let sql = "SELECT d.frontier, r.state, r.attempts, r.next_at, r.last_error FROM destinations d
-        LEFT JOIN deliveries r ON r.destination=d.id AND r.sequence=?2 WHERE d.name=?1";
+    let sql = "SELECT d.frontier, r.state, r.attempts, r.next_at, r.last_error, s.attempts, s.at
+        FROM destinations d LEFT JOIN deliveries r ON r.destination=d.id AND r.sequence=?2
+        LEFT JOIN settled s ON s.destination=d.id AND s.sequence=?2 WHERE d.name=?1";
     let mut statement = store.prepare_cached(sql)?;
     for destination in destinations {
         let delivery = statement
@@ -164,10 +157,17 @@ fn with_deliveries(store: &Store, row: (ChangeView, Vec<String>)) -> Result<Chan
                     None => "waiting",
                 };
                 let next_at: Option<u64> = row.get(3)?;
+                let settled_at: Option<u64> = row.get(6)?;
+                let attempts: Option<u32> = match state {
+                    // A journal of before format 3 does not tell; most are delivered at once.
+                    "delivered" | "absent" | "superseded" => Some(row.get::<_, Option<u32>>(5)?.unwrap_or(1)),
+                    _ => row.get(2)?,
+                };
                 Ok(DeliveryView {
                     destination: destination.clone(),
                     state: state.to_owned(),
-                    attempts: row.get::<_, Option<u32>>(2)?.unwrap_or_default(),
+                    attempts: attempts.unwrap_or_default(),
+                    settled_at: settled_at.map(Timestamp::from_millis),
                     next_attempt_at: next_at.filter(|at| *at > 0).map(Timestamp::from_millis),
                     last_error: row.get(4)?,
                 })
@@ -178,7 +178,7 @@ fn with_deliveries(store: &Store, row: (ChangeView, Vec<String>)) -> Result<Chan
     Ok(view)
 }
 
-/// Dead letters that match, in key order.
+/// Dead letters that match, in key order; one more than [`LISTED_MAX`] where there are more.
 pub(crate) fn dead_letters(
     store: &Store,
     filter: &DeadLetterFilter,
@@ -187,13 +187,14 @@ pub(crate) fn dead_letters(
         l.answer FROM dead_letters l JOIN destinations d ON d.id=l.destination
         WHERE (?1 IS NULL OR d.name=?1) AND (?2 IS NULL OR l.code=?2)
         AND (?3 IS NULL OR substr(l.key, 1, length(?3))=?3)
-        AND (?4 IS NULL OR l.last_at>=?4) AND (?5 IS NULL OR l.last_at<?5)
-        ORDER BY l.sequence LIMIT ?6";
+        AND (?4 IS NULL OR l.last_at>=?4) AND (?5 IS NULL OR l.last_at<?5) AND (?6 IS NULL OR l.id=?6)
+        ORDER BY l.sequence LIMIT ?7";
     let millis = |at: Option<Timestamp>| at.map(|at| at.as_millis().cast_signed());
     let mut statement = store.prepare_cached(sql)?;
     let (since, until) = (millis(filter.since), millis(filter.until));
+    let change = filter.change.map(|id| id.0.as_bytes().to_vec());
     let rows = statement.query_map(
-        params![filter.destination, filter.code, filter.key_prefix, since, until, LISTED_MAX],
+        params![filter.destination, filter.code, filter.key_prefix, since, until, change, LISTED_MAX + 1],
         |row| {
             Ok(DeadLetterView {
                 change: id(row, 0)?.to_string(),
@@ -209,37 +210,6 @@ pub(crate) fn dead_letters(
                 last_at: time(row, 9)?,
                 answer: row.get(10)?,
             })
-        },
-    )?;
-    rows.collect()
-}
-
-/// A dead letter that may be sent again or given up.
-#[derive(Clone, Debug)]
-pub(crate) struct Buried {
-    pub(crate) sequence: u64,
-    pub(crate) key: Arc<str>,
-    /// The destination has got a newer change of its key since: sending it would go back (I3).
-    pub(crate) overtaken: bool,
-}
-
-/// Dead letters of a destination that match, after a sequence, in key order.
-pub(crate) fn buried(
-    store: &Store,
-    destination: i64,
-    filter: &DeadLetterFilter,
-    after: u64,
-) -> Result<Vec<Buried>, SqlError> {
-    let sql = "SELECT sequence, key, overtaken FROM dead_letters WHERE destination=?1 AND sequence>?2
-        AND (?3 IS NULL OR code=?3) AND (?4 IS NULL OR substr(key, 1, length(?4))=?4)
-        AND (?5 IS NULL OR last_at>=?5) AND (?6 IS NULL OR last_at<?6) ORDER BY sequence LIMIT ?7";
-    let millis = |at: Option<Timestamp>| at.map(|at| at.as_millis().cast_signed());
-    let mut statement = store.prepare_cached(sql)?;
-    let (since, until) = (millis(filter.since), millis(filter.until));
-    let rows = statement.query_map(
-        params![destination, after.cast_signed(), filter.code, filter.key_prefix, since, until, LISTED_MAX],
-        |row| {
-            Ok(Buried { sequence: row.get(0)?, key: row.get::<_, String>(1)?.into(), overtaken: row.get(2)? })
         },
     )?;
     rows.collect()

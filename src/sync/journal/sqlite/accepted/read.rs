@@ -174,7 +174,8 @@ pub(in crate::sync::journal::sqlite) fn at_source(
 const MATCHING: &str =
     "a.state=3 AND a.number>?1 AND (?2 IS NULL OR a.source=?2) AND (?3 IS NULL OR a.code=?3)
     AND (?4 IS NULL OR substr(c.key, 1, length(?4))=?4)
-    AND (?5 IS NULL OR a.last_at>=?5) AND (?6 IS NULL OR a.last_at<?6) ORDER BY a.number LIMIT ?7";
+    AND (?5 IS NULL OR a.last_at>=?5) AND (?6 IS NULL OR a.last_at<?6)
+    AND (?7 IS NULL OR c.id=?7) ORDER BY a.number LIMIT ?8";
 
 /// A dead letter of a source that may be sent again or given up.
 #[derive(Clone, Debug)]
@@ -198,9 +199,10 @@ pub(crate) fn refused(
     );
     let millis = |at: Option<Timestamp>| at.map(|at| at.as_millis().cast_signed());
     let (since, until) = (millis(filter.since), millis(filter.until));
+    let change = filter.change.map(|id| id.0.as_bytes().to_vec());
     let mut statement = store.prepare_cached(&sql)?;
     let rows = statement.query_map(
-        params![after, source, filter.code, filter.key_prefix, since, until, limit],
+        params![after, source, filter.code, filter.key_prefix, since, until, change, limit],
         |row| {
             Ok(Refused {
                 number: row.get(0)?,
@@ -224,9 +226,10 @@ pub(crate) fn refused_views(
     );
     let millis = |at: Option<Timestamp>| at.map(|at| at.as_millis().cast_signed());
     let (since, until) = (millis(filter.since), millis(filter.until));
+    let change = filter.change.map(|id| id.0.as_bytes().to_vec());
     let mut statement = store.prepare_cached(&sql)?;
     let rows = statement.query_map(
-        params![0, filter.source, filter.code, filter.key_prefix, since, until, limit],
+        params![0, filter.source, filter.code, filter.key_prefix, since, until, change, limit],
         |row| {
             Ok(DeadLetterView {
                 change: id(row, 0)?.to_string(),
