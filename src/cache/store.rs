@@ -5,6 +5,7 @@
 
 mod markers;
 mod parts;
+mod versions;
 
 use super::purge::log::Log;
 use super::purge::tables::Tables;
@@ -14,6 +15,7 @@ use super::rules::vary;
 use super::stored::Reuse;
 use super::tiers::memory::{Memory, Variants};
 use super::tiers::shared::{Shared, SharedFound};
+use super::version::Signing;
 use super::{Applied, CacheKey, Fence, Found, Lookup, Purge, PurgeMode, PurgeScope, Settings};
 use super::{Standing, StoredResponse, Tier};
 use crate::clock::{Clock, Timestamp};
@@ -38,6 +40,9 @@ pub struct Cache {
     has_parts: AtomicBool,
     /// The keys whose answers may not be stored.
     markers: Markers,
+    /// Names this run of this gateway in version tokens.
+    run: u64,
+    signing: Signing,
 }
 
 #[derive(Debug)]
@@ -72,6 +77,8 @@ impl Cache {
             let tier = Shared::start(settings, Arc::clone(&redis), Arc::clone(&log), clock.clone());
             SharedTier { tier, log, redis }
         });
+        let run = shared.as_ref().map_or_else(|| fastrand::u64(..), |shared| shared.log.gateway());
+        let secret = settings.shared.as_ref().and_then(|shared| shared.secret.clone());
         Arc::new(Self {
             memory: Memory::new(settings.memory_bytes, settings.memory_object_bytes),
             purged,
@@ -80,6 +87,8 @@ impl Cache {
             counters: Counters::new(),
             has_parts: AtomicBool::new(false),
             markers: Markers::new(),
+            run,
+            signing: Signing::new(secret),
         })
     }
 

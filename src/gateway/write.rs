@@ -11,15 +11,15 @@ use super::relay;
 use super::reply::Answer;
 use super::request::Request;
 use super::route::Route;
-use super::written::Written;
+use super::written::{Aftermath, Written};
 use super::{Gateway, accept};
-use crate::cache::Lookup;
 use crate::cache::rules::ForwardReason;
+use crate::cache::{Applied, Lookup};
 use crate::clock::Timestamp;
 use crate::in_flight::Work;
 use crate::rate_limit::Stage;
 use crate::source::SourceBody;
-use crate::sync::{Draft, Intent, KeySource, RecordError, RouteSync, SyncMode, Version};
+use crate::sync::{Draft, Intent, KeySource, RecordError, RouteSync, SyncMode};
 use crate::telemetry::metrics as names;
 use bytes::Bytes;
 use http::header::{ETAG, LOCATION};
@@ -49,8 +49,13 @@ pub(crate) async fn forward(
     joined(tasks.spawn(async move {
         let written = Written::begin(&gateway, &route, &request, &head);
         let response = relay::exchange(&route, head, request.content, bounds, ForwardReason::Method).await?;
-        let fate = written.answered(&gateway, &route, &response).await;
-        Ok(Answer { quota: Some(quota), ..fate.answer(response) })
+        let status = response.status();
+        let Aftermath { fate, applied } = written.answered(&gateway, &route, &response).await;
+        let mut answer = Answer { quota: Some(quota), ..fate.answer(response) };
+        if status.is_success() || status == StatusCode::SEE_OTHER {
+            tell_version(&gateway, &mut answer, applied);
+        }
+        Ok(answer)
     }))
     .await
 }
@@ -183,9 +188,15 @@ async fn carry(
             Answer { status: error.cache_status(), response: error.into_response(), quota: None }
         }
         Ok(response) => {
-            let fate = written.answered(gateway, route, &response).await;
+            let Aftermath { fate, applied } = written.answered(gateway, route, &response).await;
             match settle(route, &written, &response, intent).await {
-                Ok(version) => told(fate.answer(response), version),
+                Ok(verdict) => {
+                    let mut answer = fate.answer(response);
+                    if verdict == Verdict::Committed {
+                        tell_version(gateway, &mut answer, applied);
+                    }
+                    answer
+                }
                 Err(unrecorded) => Answer {
                     response: GatewayError::Record(unrecorded).into_response(),
                     status: CacheStatus::Failed { reason: ForwardReason::Method },
@@ -206,30 +217,26 @@ async fn settle(
     written: &Written,
     response: &Response<SourceBody>,
     intent: Intent,
-) -> Result<Option<Version>, RecordError> {
-    match Verdict::of(written.method(), response.status()) {
+) -> Result<Verdict, RecordError> {
+    let verdict = Verdict::of(written.method(), response.status());
+    match verdict {
         Verdict::Committed => {
             let located = response.headers().get(LOCATION).and_then(|location| written.located(location));
             let location = located.map(|located| route.source.without_base(located).path().to_owned());
-            intent.commit(location).await.map(Some)
+            intent.commit(location).await?;
         }
-        Verdict::Aborted => {
-            intent.abort();
-            Ok(None)
-        }
-        Verdict::InDoubt => {
-            intent.doubt().await;
-            Ok(None)
-        }
+        Verdict::Aborted => intent.abort(),
+        Verdict::InDoubt => intent.doubt().await,
     }
+    Ok(verdict)
 }
 
 /// Tells the client the version that its write has.
-fn told(mut answer: Answer, version: Option<Version>) -> Answer {
-    if let Some(version) = version.and_then(|version| HeaderValue::try_from(version.0).ok()) {
+fn tell_version(gateway: &Gateway, answer: &mut Answer, applied: Option<Applied>) {
+    let version = applied.and_then(|applied| HeaderValue::try_from(gateway.cache.version(applied)).ok());
+    if let Some(version) = version {
         answer.response.headers_mut().insert(TIDEGATE_VERSION, version);
     }
-    answer
 }
 
 #[cfg(test)]

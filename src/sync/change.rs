@@ -25,10 +25,6 @@ impl ChangeId {
     }
 }
 
-/// The token of `Tidegate-Version`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version(pub String);
-
 /// A write as it is recorded before the source is called.
 #[derive(Clone, Debug)]
 pub struct Draft {

@@ -16,7 +16,6 @@ use super::status::JournalState;
 use super::turns::{Turn, Turns};
 use crate::clock::Clock;
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -65,9 +64,6 @@ pub(super) struct Inner {
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
-    /// Names this run of this gateway in version tokens.
-    pub(super) epoch: Uuid,
-    pub(super) versions: AtomicU64,
     retention: Duration,
 }
 
@@ -93,7 +89,6 @@ impl Engine {
         };
         let inner = Arc::new(Inner {
             journal,
-            epoch: new_id(&clock),
             clock,
             ports,
             turns: Turns::default(),
@@ -104,7 +99,6 @@ impl Engine {
             runtime: tokio::runtime::Handle::current(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-            versions: AtomicU64::new(1),
             retention,
         });
         // What is in doubt has its turns before accepted changes ask for theirs.

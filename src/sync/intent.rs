@@ -1,6 +1,6 @@
 //! A durable intent: what the gateway holds while it asks the source.
 
-use super::change::{ChangeId, Version};
+use super::change::ChangeId;
 use super::engine::Inner;
 use super::error::RecordError;
 use super::failpoint;
@@ -11,7 +11,6 @@ use super::resolve::{Doubt, Waits};
 use super::turns::Turn;
 use http::Method;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -74,12 +73,10 @@ impl Intent {
     /// # Errors
     /// [`RecordError::Undecided`]: the outcome is not durable and had to be, so that it must not be
     /// acknowledged (I2, I11); after a crash the change would be in doubt.
-    pub async fn commit(mut self, location: Option<String>) -> Result<Version, RecordError> {
+    pub async fn commit(mut self, location: Option<String>) -> Result<(), RecordError> {
         failpoint::reach(failpoint::SOURCE_ANSWERED);
         let open = self.open.take().ok_or(RecordError::Undecided)?;
         let must_be_durable = open.method == Method::POST || open.inner.journal.health() == Health::Failed;
-        let number = open.inner.versions.fetch_add(1, Ordering::Relaxed);
-        let version = Version(format!("{}-{number}", open.inner.epoch.simple()));
         let key = open.otherwise.clone().map(|otherwise| location.map_or(otherwise, bounded));
         let Finishing { queued, durable } = open.finish(Verdict::Committed { key });
         // In the queue it is before whatever is asked of the journal once the client knows.
@@ -90,7 +87,7 @@ impl Intent {
             tracing::error!(change = %self.id, "the outcome of a change is not durable");
             return Err(RecordError::Undecided);
         }
-        Ok(version)
+        Ok(())
     }
 
     /// The source refused it, or it was never sent.

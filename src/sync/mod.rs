@@ -36,7 +36,7 @@ pub mod status;
 mod tests;
 mod turns;
 
-pub use change::{ChangeId, Draft, DraftKey, KeySource, KeyTemplate, Version};
+pub use change::{ChangeId, Draft, DraftKey, KeySource, KeyTemplate};
 pub(crate) use delivery::Keeper;
 pub use engine::Engine;
 pub use error::{CommandError, ExamineError, OpenError, RecordError};

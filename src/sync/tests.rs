@@ -772,9 +772,9 @@ async fn location_is_the_key_of_what_a_post_made() {
     let first = engine.begin(draft.clone(), etag()).await.unwrap();
     let second = engine.begin(draft, etag()).await.unwrap();
     let id = second.id();
-    let newer = second.commit(Some("/items/7".into())).await.unwrap();
+    second.commit(Some("/items/7".into())).await.unwrap();
     assert_eq!(engine.change(id).await.unwrap().unwrap().key, "/items/7", "durable before the answer");
-    assert_ne!(first.commit(None).await.unwrap(), newer);
+    first.commit(None).await.unwrap();
     let mut keys: Vec<_> =
         to.wait_for(2).await.iter().map(|got| got.field("tidegate-key").to_owned()).collect();
     keys.sort();

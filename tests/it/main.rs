@@ -26,6 +26,7 @@ mod hit_for_miss;
 mod journal;
 mod lifecycle;
 mod limits;
+mod min_version;
 mod outcomes;
 mod overload;
 mod pacing;
