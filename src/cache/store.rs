@@ -3,10 +3,12 @@
 //! Whatever a tier has is judged against the purges since its fence at each lookup (I5); so a store
 //! or a promotion that loses a race against a purge is harmless.
 
+mod held;
 mod markers;
 mod parts;
 mod versions;
 
+use super::purge::holds::Holds;
 use super::purge::log::Log;
 use super::purge::tables::Tables;
 use super::rules::ForwardReason;
@@ -40,6 +42,8 @@ pub struct Cache {
     has_parts: AtomicBool,
     /// The keys whose answers may not be stored.
     markers: Markers,
+    /// What is not stored while a change in doubt may make it old.
+    holds: Arc<Holds>,
     /// Names this run of this gateway in version tokens.
     run: u64,
     signing: Signing,
@@ -87,6 +91,7 @@ impl Cache {
             counters: Counters::new(),
             has_parts: AtomicBool::new(false),
             markers: Markers::new(),
+            holds: Arc::default(),
             run,
             signing: Signing::new(secret),
         })
@@ -238,7 +243,7 @@ impl Cache {
         key: &CacheKey,
         stored: StoredResponse,
     ) -> Result<Arc<StoredResponse>, Box<StoredResponse>> {
-        if self.purged.judge(key, &stored.tags, stored.fence) != Standing::Valid {
+        if !self.may_store(key, &stored) {
             ::metrics::counter!(metrics::STORES_FENCED).increment(1);
             return Err(Box::new(stored));
         }

@@ -43,7 +43,7 @@ pub use error::{CommandError, ExamineError, OpenError, RecordError};
 pub use intent::Intent;
 pub use journal::examine;
 pub use operate::{Resolution, Run};
-pub use ports::{Fenced, Lost, Ports, ReadSource, SourceState, SourceWritten, Unreached, WriteSource};
+pub use ports::{Fenced, Hold, Lost, Ports, ReadSource, SourceState, SourceWritten, Unreached, WriteSource};
 pub use settings::{
     Allow, BreakerSettings, Class, DestinationSettings, Format, OnFailure, OnRefusal, RateSettings, Repeats,
     RetrySettings, RouteSync, Settings, SourceSettings, SyncMode,

@@ -221,7 +221,7 @@ impl Engine {
         self.inner.journal.write(Record::Outcome { change: id, verdict }).await?;
         // A damaged one does not tell what it may have made old.
         if let Stored::Sound { head, .. } = open.content {
-            self.inner.fence(&head).await;
+            drop(self.inner.fence(&head).await);
         }
         self.inner.doubts.decided(id);
         Ok(())

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use std::any::Any;
 use std::fmt;
 
 /// How the engine reaches what lies on its own floor: given by `app`.
@@ -13,7 +14,21 @@ pub struct Ports {
     /// this returns (I5).
     pub write_source: Box<dyn Fn(WriteSource) -> BoxFuture<'static, SourceWritten> + Send + Sync>,
     /// Moves the fence of what a change made old; called when a doubt begins and when it ends.
-    pub fence: Box<dyn Fn(Fenced) -> BoxFuture<'static, ()> + Send + Sync>,
+    pub fence: Box<dyn Fn(Fenced) -> BoxFuture<'static, Hold> + Send + Sync>,
+}
+
+/// Nothing that a change in doubt may make old is stored until this is dropped.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Hold {
+    _until_dropped: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl Hold {
+    /// Ends when `guard` is dropped.
+    pub fn new(guard: impl Any + Send + Sync) -> Self {
+        Self { _until_dropped: Some(Box::new(guard)) }
+    }
 }
 
 /// A read that resolves a change in doubt: a GET past every cache.

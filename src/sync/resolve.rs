@@ -2,15 +2,15 @@
 //!
 //! The key's turn is held meanwhile, so that no later write overtakes the answer. What is read is
 //! what is delivered, under the same id: who wrote it is unknown, but after it every destination
-//! has what the source has. A POST cannot be read back: it is kept and listed for an operator. What
-//! is stored for the key meanwhile is made old by the fence at the end. An operator may decide any
+//! has what the source has. A POST cannot be read back: it is kept and listed for an operator. Nothing is
+//! stored for the key meanwhile, and what was, is fenced at the start and at the end. An operator may decide any
 //! doubt ([`super::Engine::resolve`]), which ends its resolver.
 
 use super::change::ChangeId;
 use super::engine::Inner;
 use super::journal::record::{Head, Record, Suspect, Unwritten, Verdict, kept_fields};
 use super::journal::sqlite::{self, Stored};
-use super::ports::{Fenced, ReadSource, SourceState};
+use super::ports::{Fenced, Hold, ReadSource, SourceState};
 use super::turns::Turn;
 use crate::clock::Timestamp;
 use bytes::Bytes;
@@ -101,7 +101,7 @@ impl Inner {
         moved: oneshot::Sender<()>,
         decided: CancellationToken,
     ) {
-        self.fence(&doubt.head).await;
+        let hold = self.fence(&doubt.head).await;
         // At start, and where an intent was dropped, nobody waits for it.
         moved.send(()).unwrap_or_default();
         let id = doubt.id;
@@ -123,9 +123,10 @@ impl Inner {
         if let Some(verdict) = decided.run_until_cancelled(reading).await {
             tracing::info!(change = %id, decided = verdict_word(&verdict), "a change is no longer in doubt");
             if self.journal.write(Record::Outcome { change: id, verdict }).await.is_ok() {
-                self.fence(&doubt.head).await;
+                drop(self.fence(&doubt.head).await);
             }
         }
+        drop(hold);
         drop(turn);
     }
 
@@ -163,13 +164,15 @@ impl Inner {
         (self.ports.read_source)(request).await
     }
 
-    pub(super) async fn fence(&self, head: &Head) {
+    /// Moves the fence of what a change may have made old; nothing of it is stored until what is returned
+    /// is dropped.
+    pub(super) async fn fence(&self, head: &Head) -> Hold {
         let fenced = Fenced {
             route: head.route.clone(),
             authority: head.authority.clone(),
             path_and_query: head.client_path_and_query.clone(),
         };
-        (self.ports.fence)(fenced).await;
+        (self.ports.fence)(fenced).await
     }
 
     /// At start every change without an outcome is in doubt. Turns are taken before anything else

@@ -144,7 +144,7 @@ fn ports(states: Vec<SourceState>) -> (Ports, Arc<Mutex<Vec<String>>>) {
         write_source: Box::new(|_| Box::pin(async { SourceWritten::Held })),
         fence: Box::new(move |fenced| {
             fences.lock().unwrap().push(format!("fence {}", fenced.path_and_query));
-            Box::pin(async {})
+            Box::pin(async { Hold::default() })
         }),
     };
     (ports, log)

@@ -1,7 +1,8 @@
 //! Writes whose answer was lost: the source is read again, and what it has now decides.
 
 use crate::support::{
-    Answer, Ask, EVERYTHING, Fault, Gate, Gateway, InventorySource, RecordingDestination, Setup, eventually,
+    Answer, Ask, EVERYTHING, Fault, Gate, Gateway, InventorySource, Received, RecordingDestination, Reply,
+    ScriptedSource, Setup, eventually,
 };
 
 /// A source, a destination and a gateway between them; the source has 500 ms to answer.
@@ -161,4 +162,46 @@ async fn a_later_write_of_the_key_follows_the_doubt() {
     assert_eq!(all.last().expect("deliveries").request.text(), "two");
     assert!(all.iter().any(|delivery| delivery.id == id), "the doubt was resolved before: {all:?}");
     eventually("both states are equal", async || source.state() == destination.state()).await;
+}
+
+/// A source that answers writes with 500, and what a test scripts for reads; it has 500 ms to answer.
+async fn doubtful(
+    source: &ScriptedSource,
+    more: &str,
+    read: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+) -> (RecordingDestination, Gateway) {
+    let destination = RecordingDestination::start().await;
+    source.on("*", move |request| match request.method.as_str() {
+        "GET" | "HEAD" => read(request),
+        _ => Reply::new(500, "perhaps"),
+    });
+    let table = source.table();
+    let text = format!(
+        "{table}timeout = \"500ms\"\n{more}{}{EVERYTHING}[route.sync]\ndestinations = [\"search\"]\n",
+        destination.table("search")
+    );
+    (destination, Setup::new(text).start().await)
+}
+
+/// I5: nothing is stored for a key between the two fences of its doubt.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i5_nothing_is_stored_while_a_change_is_in_doubt() {
+    let source = ScriptedSource::start().await;
+    let (_destination, gateway) = doubtful(&source, "", |request| {
+        let own = !request.fields.has("X-Request-Id");
+        if own { Reply::new(403, "") } else { Reply::ok("read").cache_control("max-age=600") }
+    })
+    .await;
+    let id = change_of(&gateway.put("/items/1", "x").await);
+    eventually("it is in doubt", async || gateway.change_state(&id).await == "in-doubt").await;
+    for path in ["/items/1", "/items/1?a", "/items/2"] {
+        gateway.get(path).await;
+        assert_eq!(gateway.get(path).await.is_hit(), path == "/items/2", "{path}");
+    }
+    let aborted = serde_json::json!({"as": "aborted"});
+    let path = format!("/v1/changes/{id}/resolve");
+    assert_eq!(gateway.admin_post(&path, &aborted).await.status, 200);
+    assert_eq!(gateway.change_state(&id).await, "aborted");
+    gateway.admin_post(&path, &aborted).await.assert_problem(409);
+    eventually("it is stored again", async || gateway.get("/items/1").await.is_hit()).await;
 }
