@@ -1,5 +1,6 @@
 //! A change: one write that happened, or may have.
 
+use super::answers::Claim;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use std::fmt;
@@ -26,7 +27,7 @@ impl ChangeId {
 }
 
 /// A write as it is recorded before the source is called.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Draft {
     /// The route's name.
     pub route: Arc<str>,
@@ -48,4 +49,6 @@ pub struct Draft {
     pub body: Bytes,
     /// The destinations of this change, fixed now.
     pub destinations: Vec<String>,
+    /// The client's Idempotency-Key, claimed; `None`: it sent none.
+    pub claim: Option<Claim>,
 }

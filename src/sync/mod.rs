@@ -18,6 +18,7 @@
 //! delivery without a settlement is sent again with the same id; nothing else is kept in memory only.
 
 mod accept;
+mod answers;
 pub mod change;
 mod delivery;
 mod engine;
@@ -28,6 +29,7 @@ mod journal;
 mod key;
 mod operate;
 mod ports;
+mod repeat;
 mod resolve;
 mod settings;
 mod signature;
@@ -36,6 +38,7 @@ pub mod status;
 mod tests;
 mod turns;
 
+pub use answers::{ANSWER_BYTES_MAX, Claim, ClaimError, Claimed, ClientKey, Hash, KeptAnswer, KeptHead};
 pub use change::{ChangeId, Draft, DraftKey, KeySource, KeyTemplate};
 pub(crate) use delivery::Keeper;
 pub use engine::Engine;
@@ -45,8 +48,8 @@ pub use journal::examine;
 pub use operate::{Resolution, Run};
 pub use ports::{Fenced, Hold, Lost, Ports, ReadSource, SourceState, SourceWritten, Unreached, WriteSource};
 pub use settings::{
-    Allow, BreakerSettings, Class, DestinationSettings, Format, OnFailure, OnRefusal, RateSettings, Repeats,
-    RetrySettings, RouteSync, Settings, SourceSettings, SyncMode,
+    Addresses, Allow, BreakerSettings, Class, DestinationSettings, Format, OnFailure, OnRefusal,
+    RateSettings, Repeats, RetrySettings, RouteSync, Settings, SourceSettings, SyncMode,
 };
 pub use signature::{BadKey, SigningKey};
 pub use status::{

@@ -10,7 +10,7 @@ use std::fmt;
 pub struct Ports {
     /// Reads the state that a source has now.
     pub read_source: Box<dyn Fn(ReadSource) -> BoxFuture<'static, SourceState> + Send + Sync>,
-    /// Sends an accepted write to its source. What the write made old, or may have, is fenced before
+    /// Sends an accepted write to its source, or one in doubt once more. What the write made old, or may have, is fenced before
     /// this returns (I5).
     pub write_source: Box<dyn Fn(WriteSource) -> BoxFuture<'static, SourceWritten> + Send + Sync>,
     /// Moves the fence of what a change made old; called when a doubt begins and when it ends.
@@ -42,6 +42,8 @@ pub struct ReadSource {
     pub path_and_query: String,
     /// The Accept field kept with the change.
     pub accept: Option<HeaderValue>,
+    /// The strong `ETag` that the target had before the change.
+    pub known_etag: Option<HeaderValue>,
 }
 
 /// An accepted write on its way to its source.
@@ -123,6 +125,8 @@ pub enum SourceState {
         /// The representation.
         body: Bytes,
     },
+    /// 304: it has what it had before the change.
+    Unchanged,
     /// 404 or 410.
     Absent,
     /// No answer that decides; asked again later.

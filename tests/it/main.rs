@@ -23,6 +23,7 @@ mod doubt;
 mod formats;
 mod forwarding;
 mod hit_for_miss;
+mod idempotency;
 mod journal;
 mod lifecycle;
 mod limits;

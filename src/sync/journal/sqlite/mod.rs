@@ -5,8 +5,10 @@
 //! that says otherwise. A change beyond the frontier waits, unless a row says it is settled.
 
 mod accepted;
+mod answers;
 mod apply;
 mod at_rest;
+mod decide;
 mod read;
 mod retain;
 mod schema;
@@ -17,6 +19,7 @@ mod view;
 mod wal;
 
 pub(crate) use accepted::*;
+pub(crate) use answers::{Forgetting, answer};
 pub(crate) use apply::apply;
 pub(crate) use at_rest::examine;
 pub(crate) use read::*;
