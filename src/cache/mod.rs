@@ -13,12 +13,14 @@ pub mod rules;
 mod store;
 pub mod stored;
 mod tiers;
+pub mod version;
 
 pub use policy::Policy;
 pub use purge::{Applied, Fence, Purge, PurgeMode, PurgeScope, Standing};
 pub use rules::key::CacheKey;
 pub use store::Cache;
 pub use stored::StoredResponse;
+pub use version::{Floor, Token};
 
 use crate::secret::{Endpoint, Secret};
 use std::sync::Arc;

@@ -3,9 +3,12 @@
 //! Whatever a tier has is judged against the purges since its fence at each lookup (I5); so a store
 //! or a promotion that loses a race against a purge is harmless.
 
+mod held;
 mod markers;
 mod parts;
+mod versions;
 
+use super::purge::holds::Holds;
 use super::purge::log::Log;
 use super::purge::tables::Tables;
 use super::rules::ForwardReason;
@@ -14,6 +17,7 @@ use super::rules::vary;
 use super::stored::Reuse;
 use super::tiers::memory::{Memory, Variants};
 use super::tiers::shared::{Shared, SharedFound};
+use super::version::Signing;
 use super::{Applied, CacheKey, Fence, Found, Lookup, Purge, PurgeMode, PurgeScope, Settings};
 use super::{Standing, StoredResponse, Tier};
 use crate::clock::{Clock, Timestamp};
@@ -38,6 +42,11 @@ pub struct Cache {
     has_parts: AtomicBool,
     /// The keys whose answers may not be stored.
     markers: Markers,
+    /// What is not stored while a change in doubt may make it old.
+    holds: Arc<Holds>,
+    /// Names this run of this gateway in version tokens.
+    run: u64,
+    signing: Signing,
 }
 
 #[derive(Debug)]
@@ -72,6 +81,8 @@ impl Cache {
             let tier = Shared::start(settings, Arc::clone(&redis), Arc::clone(&log), clock.clone());
             SharedTier { tier, log, redis }
         });
+        let run = shared.as_ref().map_or_else(|| fastrand::u64(..), |shared| shared.log.gateway());
+        let secret = settings.shared.as_ref().and_then(|shared| shared.secret.clone());
         Arc::new(Self {
             memory: Memory::new(settings.memory_bytes, settings.memory_object_bytes),
             purged,
@@ -80,6 +91,9 @@ impl Cache {
             counters: Counters::new(),
             has_parts: AtomicBool::new(false),
             markers: Markers::new(),
+            holds: Arc::default(),
+            run,
+            signing: Signing::new(secret),
         })
     }
 
@@ -229,7 +243,7 @@ impl Cache {
         key: &CacheKey,
         stored: StoredResponse,
     ) -> Result<Arc<StoredResponse>, Box<StoredResponse>> {
-        if self.purged.judge(key, &stored.tags, stored.fence) != Standing::Valid {
+        if !self.may_store(key, &stored) {
             ::metrics::counter!(metrics::STORES_FENCED).increment(1);
             return Err(Box::new(stored));
         }

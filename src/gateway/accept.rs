@@ -5,7 +5,7 @@ use super::cache_status::CacheStatus;
 use super::problem::GatewayError;
 use super::reply::Answer;
 use super::write::TIDEGATE_CHANGE;
-use crate::sync::{Draft, Engine, OnRefusal};
+use crate::sync::{ChangeId, Draft, Engine, OnRefusal};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
@@ -20,7 +20,13 @@ pub(crate) async fn record(
     draft: Draft,
     on_refusal: OnRefusal,
 ) -> Result<Answer, GatewayError> {
-    let change = engine.accept(draft, on_refusal).await?.to_string();
+    Ok(answer(engine.accept(draft, on_refusal).await?))
+}
+
+/// What the client of an accepted change is told, also when it sends the same again with the same
+/// Idempotency-Key.
+pub(crate) fn answer(change: ChangeId) -> Answer {
+    let change = change.to_string();
     let told = serde_json::json!({ "change": change }).to_string();
     let mut response = Response::new(Body::Full(Bytes::from(told)));
     *response.status_mut() = StatusCode::ACCEPTED;
@@ -29,5 +35,5 @@ pub(crate) async fn record(
     if let Ok(change) = HeaderValue::try_from(change) {
         fields.insert(TIDEGATE_CHANGE, change);
     }
-    Ok(Answer { response, status: CacheStatus::Own, quota: None })
+    Answer { response, status: CacheStatus::Own, quota: None }
 }

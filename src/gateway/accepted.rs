@@ -137,7 +137,7 @@ async fn soften(writer: &SourceWriter, write: &WriteSource) {
         authority: write.authority.clone(),
         path_and_query: write.client_path_and_query.clone(),
     };
-    fence(&writer.cache, &writer.routes, fenced).await;
+    drop(fence(&writer.cache, &writer.routes, fenced).await);
 }
 
 /// Reads an answer to its end, within bounds, so that its connection can be used again; keeps its

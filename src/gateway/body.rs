@@ -1,5 +1,6 @@
 //! The body of an answer: held, growing, or passed on as it comes.
 
+use super::begun::Begun;
 use super::kept::Kept;
 use super::landing::Landing;
 use super::trailers;
@@ -28,6 +29,8 @@ pub(crate) enum Body {
     Forwarded(Box<SourceBody>),
     /// What a source sends to this client, stored at its end.
     Kept(Box<Kept>),
+    /// What was read to be kept before it is sent.
+    Begun(Box<Begun>),
 }
 
 /// A reader of a fill, which holds its place among the fill's followers while it reads.
@@ -93,6 +96,7 @@ impl HttpBody for Body {
             Self::Kept(body) => Pin::new(&mut **body)
                 .poll_frame(context)
                 .map(|frame| passed_on(frame?.map_err(Broken::Source))),
+            Self::Begun(body) => Pin::new(&mut **body).poll_frame(context),
         }
     }
 
@@ -103,6 +107,7 @@ impl HttpBody for Body {
             Self::Growing(growing) => growing.length == Some(0),
             Self::Forwarded(body) => body.is_end_stream(),
             Self::Kept(body) => body.is_end_stream(),
+            Self::Begun(body) => body.is_end_stream(),
         }
     }
 
@@ -113,6 +118,7 @@ impl HttpBody for Body {
             Self::Growing(growing) => growing.length.map_or_else(SizeHint::new, SizeHint::with_exact),
             Self::Forwarded(body) => body.size_hint(),
             Self::Kept(body) => body.size_hint(),
+            Self::Begun(body) => body.size_hint(),
         }
     }
 }

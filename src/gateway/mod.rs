@@ -4,6 +4,7 @@ mod accept;
 mod accepted;
 mod activity;
 mod background;
+mod begun;
 mod body;
 mod cache_status;
 mod connection;
@@ -13,6 +14,7 @@ mod forward;
 mod forwarded;
 mod freshening;
 mod gate;
+mod idempotency;
 mod interim;
 mod kept;
 mod landing;
@@ -50,7 +52,7 @@ use crate::clock::Clock;
 use crate::in_flight::InFlight;
 use crate::rate_limit::Quotas;
 use crate::source::Source;
-use crate::sync::{Engine, Fenced};
+use crate::sync::{Engine, Fenced, Hold};
 use crate::telemetry::metrics as names;
 use background::Background;
 use landing::Landing;
@@ -158,13 +160,18 @@ impl Gateway {
     }
 }
 
-/// Marks stale what a change in doubt may have made old.
-pub async fn fence(cache: &Cache, routes: &[RouteSettings], fenced: Fenced) {
+/// Marks stale what a change in doubt may have made old; nothing of it is stored until what is returned is
+/// dropped.
+pub async fn fence(cache: &Cache, routes: &[RouteSettings], fenced: Fenced) -> Hold {
     let path = fenced.path_and_query.split('?').next().unwrap_or_default();
     // A route that was taken out of the configuration has no further word on it.
     let route = routes.iter().find(|route| route.name == fenced.route);
     let invalidates = route.map(|route| route.invalidates.as_slice()).unwrap_or_default();
-    cache.purge(made_old(invalidates, &fenced.authority, path), PurgeMode::Soft).await;
+    let made_old = made_old(invalidates, &fenced.authority, path);
+    // Held first: what is stored between is behind neither.
+    let hold = Hold::new(cache.hold(made_old.clone()));
+    cache.purge(made_old, PurgeMode::Soft).await;
+    hold
 }
 
 /// What a write of a path makes old whatever the source says of it: the path with every query, and what

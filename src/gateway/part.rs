@@ -17,7 +17,7 @@ use super::route::Route;
 use crate::cache::rules::partial::{self, Forwarded, Piece};
 use crate::cache::rules::reuse::{Demand, demand};
 use crate::cache::rules::{Exchange, ForwardReason, NoStoreReason, RequestHead, ResponseHead, storable};
-use crate::cache::{CacheKey, Found};
+use crate::cache::{CacheKey, Floor, Found};
 use crate::clock::Timestamp;
 use crate::in_flight::Work;
 use crate::rate_limit::Stage;
@@ -36,13 +36,14 @@ pub(crate) async fn answer(
     route: &Arc<Route>,
     key: &CacheKey,
     request: Request,
-    reason: ForwardReason,
+    (reason, floor): (ForwardReason, Floor),
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {
     if request.method != Method::GET || !request.content.is_none() {
         return relay::alone(route, request, reason, now).await;
     }
-    let Some(found) = gateway.cache.lookup_part(key, &request.fields, now) else {
+    let found = gateway.cache.lookup_part(key, &request.fields, now);
+    let Some(found) = found.filter(|found| floor.admits(found.stored.fence)) else {
         return fetch(gateway, route, key, request, reason, now).await;
     };
     match hit(&found, route, &request, now) {

@@ -5,10 +5,11 @@ use super::cache_status::{CacheStatus, Unwaited};
 use super::content::ContentFault;
 use super::proxy_status;
 use super::strict::Refusal;
+use super::write::TIDEGATE_CHANGE;
 use crate::cache::rules::ForwardReason;
 use crate::rate_limit::Denied;
 use crate::source::{Outage, SourceError};
-use crate::sync::RecordError;
+use crate::sync::{ClaimError, RecordError};
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
@@ -42,6 +43,11 @@ pub(crate) enum GatewayError {
     Unvalidated(SourceFailure),
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// An Idempotency-Key that cannot be read.
+    #[error("unreadable Idempotency-Key")]
+    IdempotencyKey,
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
     /// The request wants what is stored or nothing (RFC 9111 5.2.1.7), and nothing stored may be used.
     #[error("only-if-cached")]
     OnlyIfCached,
@@ -209,11 +215,16 @@ impl GatewayError {
             Self::Quota(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Content(ContentFault::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Content(ContentFault::TooSlow) => StatusCode::REQUEST_TIMEOUT,
-            Self::Content(ContentFault::Broken) => StatusCode::BAD_REQUEST,
+            Self::Content(ContentFault::Broken) | Self::IdempotencyKey => StatusCode::BAD_REQUEST,
             Self::Source(failure, _) => failure.status(),
             Self::Unvalidated(_) | Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
             Self::Record(RecordError::Full) => StatusCode::INSUFFICIENT_STORAGE,
-            Self::Record(RecordError::Unavailable | RecordError::KeyBusy)
+            Self::Claim(ClaimError::OtherContent) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Claim(
+                ClaimError::Running | ClaimError::InDoubt(_) | ClaimError::Unkept(_) | ClaimError::Damaged,
+            ) => StatusCode::CONFLICT,
+            Self::Record(RecordError::Unavailable | RecordError::KeyBusy | RecordError::KeyInDoubt)
+            | Self::Claim(ClaimError::Crowded | ClaimError::Unavailable)
             | Self::Content(ContentFault::NoRoom)
             | Self::Overloaded
             | Self::Unwaited(_)
@@ -237,6 +248,14 @@ impl GatewayError {
     const fn error_type(&self) -> &'static str {
         match self {
             Self::Refused(_)
+            | Self::IdempotencyKey
+            | Self::Claim(
+                ClaimError::OtherContent
+                | ClaimError::Running
+                | ClaimError::InDoubt(_)
+                | ClaimError::Unkept(_)
+                | ClaimError::Damaged,
+            )
             | Self::Content(ContentFault::TooLarge | ContentFault::TooSlow | ContentFault::Broken) => {
                 "http_request_error"
             }
@@ -249,8 +268,10 @@ impl GatewayError {
             | Self::Overloaded
             | Self::Unwaited(_)
             | Self::Stopping
-            | Self::Record(RecordError::KeyBusy) => "proxy_internal_response",
-            Self::Record(RecordError::Full | RecordError::Unavailable | RecordError::Undecided)
+            | Self::Claim(ClaimError::Crowded)
+            | Self::Record(RecordError::KeyBusy | RecordError::KeyInDoubt) => "proxy_internal_response",
+            Self::Claim(ClaimError::Unavailable)
+            | Self::Record(RecordError::Full | RecordError::Unavailable | RecordError::Undecided)
             | Self::Panicked => "proxy_internal_error",
         }
     }
@@ -262,6 +283,7 @@ impl GatewayError {
             | Self::Unwaited(_)
             | Self::Stopping
             | Self::Content(ContentFault::NoRoom)
+            | Self::Claim(ClaimError::Crowded)
             | Self::Record(RecordError::KeyBusy) => REDUCED_CAPACITY,
             Self::Source(failure, _) if failure.is_refusal() => REDUCED_CAPACITY,
             _ => "about:blank",
@@ -285,6 +307,10 @@ impl GatewayError {
                 _ => format!("the source cannot be reached ({failure})"),
             },
             Self::Record(error) => error.to_string(),
+            Self::IdempotencyKey => {
+                "Idempotency-Key is not one string of 1 to 255 characters; send \"a new UUID\" for each write, in quotes".into()
+            }
+            Self::Claim(error) => error.to_string(),
             Self::OnlyIfCached => "nothing is stored that this request may be answered with".into(),
             Self::Overloaded => "this waited for too long; try again".into(),
             Self::Unwaited(Unwaited::Timeout) => "another request's forward of this takes too long".into(),
@@ -299,6 +325,9 @@ impl GatewayError {
             Self::Quota(denied) => Some(denied.retry_after_seconds()),
             Self::Record(RecordError::Undecided) => None,
             Self::Record(_)
+            | Self::Claim(
+                ClaimError::Running | ClaimError::InDoubt(_) | ClaimError::Crowded | ClaimError::Unavailable,
+            )
             | Self::Overloaded
             | Self::Unwaited(_)
             | Self::Stopping
@@ -322,10 +351,20 @@ impl GatewayError {
             let violated: Vec<&str> = denied.violated.iter().map(AsRef::as_ref).collect();
             problem.insert("violated-policies".into(), violated.into());
         }
+        let change = match &self {
+            Self::Claim(ClaimError::InDoubt(change) | ClaimError::Unkept(change)) => Some(change.to_string()),
+            _ => None,
+        };
+        if let (Some(change), Some(problem)) = (&change, problem.as_object_mut()) {
+            problem.insert("change".into(), change.as_str().into());
+        }
         let mut response = Response::new(Body::Full(Bytes::from(problem.to_string())));
         *response.status_mut() = status;
         let fields = response.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(change) = change.and_then(|change| HeaderValue::try_from(change).ok()) {
+            fields.insert(TIDEGATE_CHANGE, change);
+        }
         if let Some(seconds) = self.retry_after_seconds() {
             fields.insert(RETRY_AFTER, seconds.into());
         }

@@ -16,12 +16,13 @@ use super::relay;
 use super::reply::{self, Answer};
 use super::request::Request;
 use super::route::{Route, is_partial};
+use super::strict::Refusal;
 use crate::cache::collapse::Lane;
 use crate::cache::rules::cache_control::{Directives, Flag};
-use crate::cache::rules::reuse::{Failure, may_use_on_failure};
+use crate::cache::rules::reuse::{Failure, insists, may_use_on_failure};
 use crate::cache::rules::{ForwardReason, incremental, preconditions};
 use crate::cache::stored::Reuse;
-use crate::cache::{Cache, CacheKey, Fence, Found, Lookup, Standing, StoredResponse};
+use crate::cache::{Cache, CacheKey, Fence, Floor, Found, Lookup, Standing, StoredResponse};
 use crate::clock::Timestamp;
 use alone::Because;
 use asked::{Asked, accepted, as_asked};
@@ -63,9 +64,18 @@ pub(crate) async fn answer_by(
     if preconditions::are_for_the_source(&request.fields) {
         return Box::pin(for_the_source(gateway, route, key, request, now)).await;
     }
+    let floor = match &request.min_version {
+        None => Floor::None,
+        Some(_) => Box::pin(floor(gateway, &request)).await?,
+    };
     for _ in 0..ROUNDS_MAX {
         let mut lookup = gateway.cache.lookup(key, &request.fields, now).await;
-        if let Some(asked) = &asked {
+        if let Some(found) = too_old(&lookup, floor) {
+            if asked.is_some_and(|asked| asked.has(Flag::OnlyIfCached)) {
+                return Err(GatewayError::OnlyIfCached);
+            }
+            lookup = Lookup::MustValidate(found, ForwardReason::Request);
+        } else if let Some(asked) = &asked {
             lookup = match as_asked(lookup, asked, now)? {
                 Asked::StaleAccepted(found) => return Ok(accepted(&found, &request, now)),
                 Asked::Found(lookup) => lookup,
@@ -86,7 +96,7 @@ pub(crate) async fn answer_by(
         reason = why;
         let no_store = asked.is_some_and(|asked| asked.has(Flag::NoStore));
         let asked = asked.unwrap_or_default();
-        let wanted = Wanted { gateway, route, key, request: &request, asked, stale, reason, now };
+        let wanted = Wanted { gateway, route, key, request: &request, asked, stale, reason, floor, now };
         let alone = no_store || incremental::is_asked_for(&request.fields);
         if request.method == Method::HEAD {
             return if alone {
@@ -99,7 +109,7 @@ pub(crate) async fn answer_by(
             break;
         }
         if wanted.stale.is_none() && is_partial(&request) {
-            return Box::pin(part::answer(gateway, route, key, request, reason, now)).await;
+            return Box::pin(part::answer(gateway, route, key, request, (reason, floor), now)).await;
         }
         if gateway.cache.is_marked(key, now) {
             return Box::pin(wanted.forwarded_alone(Because::Marked)).await;
@@ -127,10 +137,30 @@ async fn for_the_source(
         return Err(GatewayError::OnlyIfCached);
     }
     if request.method == Method::HEAD {
-        let wanted = Wanted { gateway, route, key, request: &request, asked, stale: None, reason, now };
+        // Nothing that is stored answers it.
+        let (stale, floor) = (None, Floor::None);
+        let wanted = Wanted { gateway, route, key, request: &request, asked, stale, reason, floor, now };
         return wanted.forwarded_head(None).await;
     }
     relay::alone(route, request, reason, now).await
+}
+
+/// How old an answer may be for a reader that has seen a write (I6).
+async fn floor(gateway: &Gateway, request: &Request) -> Result<Floor, GatewayError> {
+    let Some(token) = request.min_version.as_deref() else { return Ok(Floor::None) };
+    let floor = gateway.cache.floor(*token, request.deadline).await;
+    floor.map_err(|_| GatewayError::Refused(Refusal::MinVersion))
+}
+
+/// What was found, where it may be older than the write that its reader has seen: a source that says that
+/// it is still right makes it as young as it needs to be.
+fn too_old(lookup: &Lookup, floor: Floor) -> Option<Found> {
+    match lookup {
+        Lookup::Fresh(found) | Lookup::StaleUsable(found) | Lookup::MustValidate(found, _) => {
+            (!floor.admits(found.stored.fence)).then(|| found.clone())
+        }
+        Lookup::Forward(_) => None,
+    }
 }
 
 fn hit(found: &Found, request: &Request, now: Timestamp) -> Answer {
@@ -154,6 +184,8 @@ struct Wanted<'a> {
     asked: Directives,
     stale: Option<Arc<StoredResponse>>,
     reason: ForwardReason,
+    /// How old the answer may be (I6).
+    floor: Floor,
     /// When the request arrived.
     now: Timestamp,
 }
@@ -187,6 +219,9 @@ impl Wanted<'_> {
     /// What is stored and stale, where a failure allows it (RFC 5861 4).
     fn stale_answer(&self, failure: Failure, trouble: Trouble) -> Option<Answer> {
         let stored = self.stale.as_deref().filter(|_| !self.asked.has(Flag::NoCache))?;
+        if !self.floor.admits(stored.fence) {
+            return None;
+        }
         let now = self.gateway.clock.now();
         // Purged since it was found, it is as if absent, even now.
         let gone = self.gateway.cache.standing(self.key, Some(&stored.tags), stored.fence) == Standing::Gone;
@@ -201,6 +236,14 @@ impl Wanted<'_> {
 /// What a failure is to a stale response.
 const fn kind(failure: SourceFailure) -> Failure {
     if failure.is_disconnect() { Failure::Disconnected } else { Failure::NoGoodAnswer }
+}
+
+impl Wanted<'_> {
+    /// Whether a flight that began at `fence` may be joined (I5, I6).
+    fn joins(&self, fence: Fence) -> bool {
+        // Who wants nothing that the source said earlier does not join what began earlier.
+        !insists(&self.asked) && self.floor.admits(fence) && is_joinable(&self.gateway.cache, self.key, fence)
+    }
 }
 
 /// Whether a flight that began at `fence` may still be joined: nothing that its key falls under, or may

@@ -2,6 +2,7 @@
 
 use super::content::Content;
 use super::interim::Interim;
+use crate::cache::Token;
 use crate::target::Target;
 use http::{HeaderMap, Method, Version};
 use std::fmt;
@@ -40,6 +41,8 @@ pub(crate) struct Request {
     pub interim: Option<Interim>,
     pub client: Client,
     pub id: RequestId,
+    /// The write that the answer may not be older than (`Tidegate-Min-Version`).
+    pub min_version: Option<Box<Token>>,
     /// Until when the head of the answer is waited for (`server.request_timeout`).
     pub deadline: Instant,
 }
@@ -87,6 +90,10 @@ impl fmt::Display for RequestId {
         f.write_str(self.0.to_str().unwrap_or_default())
     }
 }
+
+/// The field by which a reader says which write it has seen (I6).
+pub(crate) const TIDEGATE_MIN_VERSION: http::HeaderName =
+    http::HeaderName::from_static("tidegate-min-version");
 
 /// The field that carries a [`RequestId`].
 pub(crate) const X_REQUEST_ID: http::HeaderName = http::HeaderName::from_static("x-request-id");

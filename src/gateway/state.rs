@@ -4,7 +4,7 @@ use crate::in_flight::{InFlight, Work};
 use crate::source::{HostSent, Source};
 use crate::sync::{ReadSource, SourceState};
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, ETAG, HOST, VIA};
+use http::header::{ACCEPT, ETAG, HOST, IF_NONE_MATCH, VIA};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use std::sync::Arc;
@@ -18,23 +18,19 @@ pub async fn read_state(source: &Source, in_flight: &Arc<InFlight>, read: ReadSo
     let mut request = Request::new(crate::source::empty());
     *request.uri_mut() = uri;
     let fields = request.headers_mut();
-    crate::source::own_fields(source.settings(), fields);
-    let host = match &source.settings().host {
-        HostSent::Client => read.authority,
-        HostSent::Source => source.authority(),
-        HostSent::Name(name) => name.clone(),
-    };
-    if let Ok(host) = HeaderValue::try_from(host) {
-        fields.insert(HOST, host);
-    }
+    own_fields(source, &read.authority, fields);
     if let Some(accept) = read.accept {
         fields.insert(ACCEPT, accept);
     }
-    fields.insert(VIA, HeaderValue::from_static("1.1 tidegate"));
+    let is_conditional = read.known_etag.is_some();
+    if let Some(etag) = read.known_etag {
+        fields.insert(IF_NONE_MATCH, etag);
+    }
     let Ok(response) = source.send(request, None).await else { return SourceState::Unreadable };
     let (head, mut body) = response.into_parts();
     match head.status {
         StatusCode::NOT_FOUND | StatusCode::GONE => return SourceState::Absent,
+        StatusCode::NOT_MODIFIED if is_conditional => return SourceState::Unchanged,
         status if status.is_success() => {}
         _ => return SourceState::Unreadable,
     }
@@ -52,6 +48,20 @@ pub async fn read_state(source: &Source, in_flight: &Arc<InFlight>, read: ReadSo
         whole.extend_from_slice(&data);
     }
     present(&head.headers, whole.freeze())
+}
+
+/// The fields of Tidegate's own requests.
+fn own_fields(source: &Source, asked: &str, fields: &mut HeaderMap) {
+    crate::source::own_fields(source.settings(), fields);
+    let host = match &source.settings().host {
+        HostSent::Client => asked.to_owned(),
+        HostSent::Source => source.authority(),
+        HostSent::Name(name) => name.clone(),
+    };
+    if let Ok(host) = HeaderValue::try_from(host) {
+        fields.insert(HOST, host);
+    }
+    fields.insert(VIA, HeaderValue::from_static("1.1 tidegate"));
 }
 
 fn present(fields: &HeaderMap, body: Bytes) -> SourceState {

@@ -5,7 +5,8 @@ use super::Settings;
 use super::content::Content;
 use super::forwarded;
 use super::interim::Interim;
-use super::request::{Client, Peer, Request, RequestId};
+use super::request::{Client, Peer, Request, RequestId, TIDEGATE_MIN_VERSION};
+use crate::cache::Token;
 use crate::cache::rules::hop_by_hop;
 use crate::target::{Authority, Scheme, Target, TargetError};
 use http::header::{EXPECT, HOST, MAX_FORWARDS};
@@ -27,6 +28,7 @@ pub(crate) enum Refusal {
     HeadTooSlow,
     Method,
     Expect,
+    MinVersion,
     Version,
     Connections,
 }
@@ -35,7 +37,9 @@ impl Refusal {
     /// The status of the answer.
     pub(crate) const fn status(self) -> StatusCode {
         match self {
-            Self::Target(_) | Self::Host | Self::Field | Self::Framing => StatusCode::BAD_REQUEST,
+            Self::Target(_) | Self::Host | Self::Field | Self::Framing | Self::MinVersion => {
+                StatusCode::BAD_REQUEST
+            }
             Self::HeadTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -61,6 +65,7 @@ impl Refusal {
             Self::Coding => "transfer-coding",
             Self::Method => "method",
             Self::Expect => "expect",
+            Self::MinVersion => "min-version",
             Self::Version => "version",
             Self::Connections => "connections",
         }
@@ -80,6 +85,10 @@ impl Refusal {
             Self::Coding => "chunked is the only transfer coding that is understood".into(),
             Self::Method => "CONNECT and TRACE are not served".into(),
             Self::Expect => "100-continue is the only expectation that is understood".into(),
+            Self::MinVersion => {
+                "Tidegate-Min-Version is not what a Tidegate-Version was; leave it out to read without it"
+                    .into()
+            }
             Self::Version => "HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here".into(),
             Self::Connections => "there are as many connections as server.limits.connections".into(),
         }
@@ -121,6 +130,7 @@ pub(crate) fn admit(
         // RFC 9110 9.3.7: it asks what the server can do, and the server that it asked is this one.
         fields.insert(MAX_FORWARDS, HeaderValue::from_static("0"));
     }
+    let min_version = min_version(&fields)?;
     let trust = forwarded::trust(peer.address.ip(), &settings.trusted_proxies);
     let address = forwarded::client_address(&fields, peer.address.ip(), trust, &settings.trusted_proxies);
     let client = Client { address, peer: peer.address.ip().to_canonical(), trust };
@@ -135,6 +145,7 @@ pub(crate) fn admit(
         interim: interim.filter(|_| version == Version::HTTP_11),
         client,
         id,
+        min_version,
         deadline: Instant::now() + settings.request_timeout,
     })
 }
@@ -164,6 +175,16 @@ fn sizes(method: &Method, uri: &http::Uri, fields: &HeaderMap, settings: &Settin
 fn expectation(fields: &HeaderMap) -> Result<(), Refusal> {
     let met = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if fields.get_all(EXPECT).iter().all(met) { Ok(()) } else { Err(Refusal::Expect) }
+}
+
+/// The one token of a reader that has seen a write.
+fn min_version(fields: &HeaderMap) -> Result<Option<Box<Token>>, Refusal> {
+    let mut given = fields.get_all(TIDEGATE_MIN_VERSION).iter();
+    let Some(token) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(Refusal::MinVersion);
+    }
+    Token::parse(token.as_bytes()).map(|token| Some(Box::new(token))).map_err(|_| Refusal::MinVersion)
 }
 
 /// The one authority of a request: the absolute form's or `:authority`, else Host.

@@ -6,28 +6,30 @@
 use super::cache_status::CacheStatus;
 use super::content::Bounds;
 use super::forward::{self, Head, Purpose};
+use super::idempotency::{self, IDEMPOTENCY_KEY};
 use super::problem::{GatewayError, SourceFailure};
 use super::relay;
 use super::reply::Answer;
 use super::request::Request;
 use super::route::Route;
-use super::written::Written;
+use super::written::{Aftermath, Written};
 use super::{Gateway, accept};
-use crate::cache::Lookup;
 use crate::cache::rules::ForwardReason;
+use crate::cache::{Applied, Lookup};
 use crate::clock::Timestamp;
 use crate::in_flight::Work;
 use crate::rate_limit::Stage;
-use crate::source::SourceBody;
-use crate::sync::{Draft, Intent, KeySource, RecordError, RouteSync, SyncMode, Version};
+use crate::sync::{ClaimError, Claimed, Draft, Engine, Intent, KeySource, RecordError, RouteSync, SyncMode};
 use crate::telemetry::metrics as names;
 use bytes::Bytes;
 use http::header::{ETAG, LOCATION};
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
+/// Names the change of a synced write.
 pub(crate) const TIDEGATE_CHANGE: HeaderName = HeaderName::from_static("tidegate-change");
+/// Names a write that has happened, for those who read (I6).
 const TIDEGATE_VERSION: HeaderName = HeaderName::from_static("tidegate-version");
 
 /// Forwards a write of a route that records nothing; its content streams.
@@ -49,8 +51,13 @@ pub(crate) async fn forward(
     joined(tasks.spawn(async move {
         let written = Written::begin(&gateway, &route, &request, &head);
         let response = relay::exchange(&route, head, request.content, bounds, ForwardReason::Method).await?;
-        let fate = written.answered(&gateway, &route, &response).await;
-        Ok(Answer { quota: Some(quota), ..fate.answer(response) })
+        let status = response.status();
+        let Aftermath { fate, applied } = written.answered(&gateway, &route, &response).await;
+        let mut answer = Answer { quota: Some(quota), ..fate.answer(response) };
+        if status.is_success() || status == StatusCode::SEE_OTHER {
+            tell_version(&gateway, &mut answer, applied);
+        }
+        Ok(answer)
     }))
     .await
 }
@@ -68,17 +75,30 @@ pub(crate) async fn record(
     let (Some(engine), Some(sync)) = (&gateway.engine, &route.settings.sync) else {
         return forward(gateway, route, request, now).await;
     };
-    let quota = route.admit(Stage::Source, &request, now)?;
+    let key = idempotency::key(&request.fields).map_err(|_| GatewayError::IdempotencyKey)?;
+    // What may be answered again is charged when it is known that it is sent.
+    let mut quota = match &key {
+        None => Some(route.admit(Stage::Source, &request, now)?),
+        Some(_) => None,
+    };
     let head = forward::head(route, &request, Purpose::Relay);
     let bounds = route.content_bounds;
     let bytes_max = bounds.bytes_max.map_or(sync.body_bytes_max, |bytes| bytes.min(sync.body_bytes_max));
     let content = std::mem::replace(&mut request.content, super::content::Content::None);
     let share = gateway.in_flight.share(Work::Forward);
     let body = content.collect(Bounds { bytes_max: Some(bytes_max), ..bounds }, share).await?;
-    let draft = draft(route, sync, &request, &head, body.clone());
+    let mut draft = draft(route, sync, &request, &head, body.clone());
+    if let Some(key) = key {
+        match claimed(engine, route, &request, &key, &body).await? {
+            Claimed::New(claim) => draft.claim = Some(claim),
+            Claimed::Answered(change, kept) => return idempotency::again(change, *kept),
+            Claimed::Accepted(change) => return Ok(accept::answer(change)),
+        }
+        quota = Some(route.admit(Stage::Source, &request, now)?);
+    }
     if let SyncMode::Accept(on_refusal) = sync.mode {
         let answer = accept::record(engine, draft, on_refusal).await?;
-        return Ok(Answer { quota: Some(quota), ..answer });
+        return Ok(Answer { quota, ..answer });
     }
     let recorded = engine.begin(draft, async { known_etag(gateway, route, &request) });
     let waited = tokio::time::timeout(gateway.settings.request_timeout, recorded);
@@ -87,7 +107,7 @@ pub(crate) async fn record(
     let tasks = gateway.tasks.clone();
     let exchange = async move { carry(&gateway, &route, &request, head, body, intent).await };
     let answer = joined(tasks.spawn(exchange)).await?;
-    Ok(Answer { quota: Some(quota), ..answer })
+    Ok(Answer { quota, ..answer })
 }
 
 /// A task that dies is that request's 500; its intent, dropped, is in doubt.
@@ -98,6 +118,21 @@ async fn joined(task: JoinHandle<Result<Answer, GatewayError>>) -> Result<Answer
         }
         Err(GatewayError::Panicked)
     })
+}
+
+/// Claims the key that a client gave its write.
+async fn claimed(
+    engine: &Engine,
+    route: &Route,
+    request: &Request,
+    key: &str,
+    content: &[u8],
+) -> Result<Claimed, ClaimError> {
+    let claimed = engine.claim(idempotency::client_key(route, request, key, content)).await;
+    if let Err(error) = &claimed {
+        metrics::counter!(names::IDEMPOTENCY, "result" => error.as_str()).increment(1);
+    }
+    claimed
 }
 
 /// What is known of a write before the source is called.
@@ -121,6 +156,7 @@ fn draft(route: &Route, sync: &RouteSync, request: &Request, head: &Head, body: 
         fields: head.fields.clone(),
         body,
         destinations: sync.destinations.clone(),
+        claim: None,
     }
 }
 
@@ -138,7 +174,7 @@ fn known_etag(gateway: &Gateway, route: &Route, request: &Request) -> Option<Str
 
 /// What a source's answer says about a synced write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Committed,
     Aborted,
     InDoubt,
@@ -164,18 +200,22 @@ async fn carry(
     gateway: &Arc<Gateway>,
     route: &Route,
     request: &Request,
-    head: Head,
+    mut head: Head,
     body: Bytes,
     mut intent: Intent,
 ) -> Result<Answer, GatewayError> {
     let written = Written::begin(gateway, route, request, &head);
     let change = HeaderValue::try_from(intent.id().to_string());
+    if let Some(own) = intent.own_key() {
+        head.fields.entry(IDEMPOTENCY_KEY).or_insert_with(|| own.clone());
+    }
     intent.sent();
     let sent = forward::send(route, head, crate::source::full(body), None, ForwardReason::Method).await;
     let mut answer = match sent {
         Err(error) => {
             if error.never_sent() {
-                intent.abort();
+                // Without an answer there is nothing that had to be durable.
+                intent.refused(None).await.unwrap_or_default();
             } else {
                 intent.doubt().await;
             }
@@ -183,9 +223,16 @@ async fn carry(
             Answer { status: error.cache_status(), response: error.into_response(), quota: None }
         }
         Ok(response) => {
-            let fate = written.answered(gateway, route, &response).await;
-            match settle(route, &written, &response, intent).await {
-                Ok(version) => told(fate.answer(response), version),
+            let verdict = Verdict::of(written.method(), response.status());
+            let location = response.headers().get(LOCATION).and_then(|location| written.located(location));
+            let location = location.map(|located| route.source.without_base(located).path().to_owned());
+            let Aftermath { fate, applied } = written.answered(gateway, route, &response).await;
+            let mut answer = fate.answer(response);
+            if verdict == Verdict::Committed {
+                tell_version(gateway, &mut answer, applied);
+            }
+            match settle(gateway, verdict, location, &mut answer, intent).await {
+                Ok(()) => answer,
                 Err(unrecorded) => Answer {
                     response: GatewayError::Record(unrecorded).into_response(),
                     status: CacheStatus::Failed { reason: ForwardReason::Method },
@@ -200,36 +247,35 @@ async fn carry(
     Ok(answer)
 }
 
-/// Records the outcome of a write whose answer has come.
+/// Records the outcome of a write whose answer has come, with the answer where that is kept.
 async fn settle(
-    route: &Route,
-    written: &Written,
-    response: &Response<SourceBody>,
+    gateway: &Gateway,
+    verdict: Verdict,
+    location: Option<String>,
+    answer: &mut Answer,
     intent: Intent,
-) -> Result<Option<Version>, RecordError> {
-    match Verdict::of(written.method(), response.status()) {
-        Verdict::Committed => {
-            let located = response.headers().get(LOCATION).and_then(|location| written.located(location));
-            let location = located.map(|located| route.source.without_base(located).path().to_owned());
-            intent.commit(location).await.map(Some)
-        }
-        Verdict::Aborted => {
-            intent.abort();
-            Ok(None)
-        }
+) -> Result<(), RecordError> {
+    let kept = if intent.keeps_answer() && idempotency::keeps(verdict, answer.response.status()) {
+        idempotency::captured(answer, gateway.in_flight.share(Work::Copy)).await
+    } else {
+        None
+    };
+    match verdict {
+        Verdict::Committed => intent.commit(location, kept).await,
+        Verdict::Aborted => intent.refused(kept).await,
         Verdict::InDoubt => {
             intent.doubt().await;
-            Ok(None)
+            Ok(())
         }
     }
 }
 
 /// Tells the client the version that its write has.
-fn told(mut answer: Answer, version: Option<Version>) -> Answer {
-    if let Some(version) = version.and_then(|version| HeaderValue::try_from(version.0).ok()) {
+fn tell_version(gateway: &Gateway, answer: &mut Answer, applied: Option<Applied>) {
+    let version = applied.and_then(|applied| HeaderValue::try_from(gateway.cache.version(applied)).ok());
+    if let Some(version) = version {
         answer.response.headers_mut().insert(TIDEGATE_VERSION, version);
     }
-    answer
 }
 
 #[cfg(test)]

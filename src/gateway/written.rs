@@ -14,7 +14,7 @@ use super::{Gateway, RouteSettings};
 use crate::cache::rules::{
     Exchange, ForwardReason, NoStoreReason, RequestHead, ResponseHead, invalidation, post, tags,
 };
-use crate::cache::{Cache, Fence, Purge, PurgeMode, Standing};
+use crate::cache::{Applied, Cache, Fence, Purge, PurgeMode, Standing};
 use crate::clock::Timestamp;
 use crate::in_flight::Work;
 use crate::source::{HostSent, Source, SourceBody};
@@ -39,6 +39,13 @@ pub(crate) struct Written {
     own: Vec<Target>,
     requested_at: Timestamp,
     fence: Fence,
+}
+
+/// What follows from an answer to a write.
+pub(crate) struct Aftermath {
+    pub fate: Fate,
+    /// The purge of what it made old; `None`: nothing is known to have changed.
+    pub applied: Option<Applied>,
 }
 
 /// What becomes of the answer itself.
@@ -141,36 +148,38 @@ impl Written {
         gateway: &Arc<Gateway>,
         route: &Route,
         response: &Response<SourceBody>,
-    ) -> Fate {
+    ) -> Aftermath {
         let received_at = gateway.clock.now();
         let head = ResponseHead { status: response.status(), fields: response.headers() };
         let purges = self.made_old(&route.source, &route.settings, head);
         if purges.is_empty() {
-            return Fate::Passed(Stored::NotConsidered);
+            return Aftermath { fate: Fate::Passed(Stored::NotConsidered), applied: None };
         }
         if !post::represents_target(&self.method, head, &self.asked_at_source(route)) {
-            gateway.cache.purge(purges, PurgeMode::Hard).await;
-            return Fate::Passed(Stored::NotConsidered);
+            let applied = Some(gateway.cache.purge(purges, PurgeMode::Hard).await);
+            return Aftermath { fate: Fate::Passed(Stored::NotConsidered), applied };
         }
         let key = route.key(&self.target);
         let policy = &route.settings.cache;
         let before = gateway.cache.fence();
         let answer_tags = tags::of_response(head.fields, &policy.tags);
         let standing = gateway.cache.standing(&key, Some(&answer_tags), self.fence);
-        let own = Fence(gateway.cache.purge(purges, PurgeMode::Hard).await.seq);
+        let applied = gateway.cache.purge(purges, PurgeMode::Hard).await;
+        let own = Fence(applied.seq);
+        let fate = |fate| Aftermath { fate, applied: Some(applied) };
         if standing != Standing::Valid || own != Fence(before.0 + 1) {
-            return Fate::Passed(Stored::No(NoStoreReason::Purged));
+            return fate(Fate::Passed(Stored::No(NoStoreReason::Purged)));
         }
         let bytes = response.body().size_hint().exact().unwrap_or_default();
         if bytes > gateway.cache.object_bytes_max() {
-            return Fate::Passed(Stored::No(NoStoreReason::TooLarge));
+            return fate(Fate::Passed(Stored::No(NoStoreReason::TooLarge)));
         }
         let mut fields = head.fields.clone();
         forwarded::append(&mut fields, &VIA, "1.1 tidegate");
         let (requested_at, jitter) = (self.requested_at, fastrand::f64());
         let exchange = Exchange { requested_at, received_at, fence: own, jitter };
         let request = RequestHead { method: &self.method, fields: &self.request_fields };
-        match post::admit(request, ResponseHead { fields: &fields, ..head }, policy, &exchange) {
+        fate(match post::admit(request, ResponseHead { fields: &fields, ..head }, policy, &exchange) {
             Err(reason) => Fate::Passed(Stored::No(reason)),
             Ok(_) if !gateway.in_flight.admits_copy(bytes) => {
                 Fate::Passed(Stored::No(NoStoreReason::Overload))
@@ -182,7 +191,7 @@ impl Written {
                 request_fields: self.request_fields.clone(),
                 share: gateway.in_flight.share(Work::Copy),
             }))),
-        }
+        })
     }
 
     /// The write's target as the source was asked for it, the base path of one of its URLs in front.

@@ -1,5 +1,6 @@
 //! A change: one write that happened, or may have.
 
+use super::answers::Claim;
 use crate::clock::Timestamp;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -32,12 +33,8 @@ impl ChangeId {
     }
 }
 
-/// The token of `Tidegate-Version`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version(pub String);
-
 /// A write as it is recorded before the source is called.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Draft {
     /// The route's name.
     pub route: Arc<str>,
@@ -59,4 +56,6 @@ pub struct Draft {
     pub body: Bytes,
     /// The destinations of this change, fixed now.
     pub destinations: Vec<String>,
+    /// The client's Idempotency-Key, claimed; `None`: it sent none.
+    pub claim: Option<Claim>,
 }

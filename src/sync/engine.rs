@@ -1,23 +1,24 @@
 //! The engine: starts its parts, records changes, stops in order.
 
 use super::accept::{self, Earlier};
+use super::answers::Running;
 use super::change::{ChangeId, Draft, DraftKey};
 use super::delivery::{Command, Parts, Worker};
 use super::error::{OpenError, RecordError};
 use super::intent::{Intent, Open, Stage};
-use super::journal::record::{Head, NewChange, Record, Unwritten, kept_fields};
-use super::journal::sqlite::{self, KnownDestination};
+use super::journal::record::{ForSource, Head, Keyed, NewChange, Record, Unwritten, kept_fields};
+use super::journal::sqlite::{self, Forgetting, KnownDestination};
 use super::journal::{Health, Journal, Room};
 use super::operations::Operations;
 use super::ports::Ports;
 use super::resolve::{Doubt, Doubts, READS_MAX};
-use super::settings::{DestinationSettings, OnFailure, Settings};
+use super::settings::{DestinationSettings, OnFailure, Repeats, Settings, SourceSettings};
 use super::signature::SigningKey;
 use super::status::JournalState;
 use super::turns::{Turn, Turns};
 use crate::clock::Clock;
+use http::HeaderValue;
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -63,14 +64,13 @@ pub(super) struct Inner {
     pub(super) turns: Turns,
     pub(super) earlier: Earlier,
     pub(super) doubts: Doubts,
+    pub(super) running: Running,
     pub(super) source_timeouts: HashMap<String, Duration>,
+    pub(super) sources: HashMap<String, SourceSettings>,
     pub(super) source_reads: Semaphore,
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
-    /// Names this run of this gateway in version tokens.
-    pub(super) epoch: Uuid,
-    pub(super) versions: AtomicU64,
     retention: Duration,
 }
 
@@ -96,18 +96,18 @@ impl Engine {
         };
         let inner = Arc::new(Inner {
             journal,
-            epoch: new_id(&clock),
             clock,
             ports,
             turns: Turns::default(),
             earlier: Earlier::default(),
             doubts: Doubts::default(),
+            running: Running::default(),
             source_timeouts: source_timeouts.into_iter().collect(),
+            sources: sources.iter().map(|source| (source.name.clone(), source.clone())).collect(),
             source_reads: Semaphore::new(READS_MAX),
             runtime: tokio::runtime::Handle::current(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-            versions: AtomicU64::new(1),
             retention,
         });
         // What is in doubt has its turns before accepted changes ask for theirs.
@@ -146,7 +146,7 @@ impl Engine {
             accept::after_accepted(&self.inner, &draft.source, key).await?;
         }
         let turn = match &draft.key {
-            DraftKey::Known(key) => Some(self.inner.turns.take(key).await.map_err(|_| RecordError::KeyBusy)?),
+            DraftKey::Known(key) => Some(self.inner.turns.take(key).await?),
             DraftKey::FromLocation { .. } => None,
         };
         self.inner.has_room()?;
@@ -157,7 +157,7 @@ impl Engine {
         self.inner.tasks.spawn(async move {
             let recorded = inner.record(draft, known_etag, turn).await;
             if let Err(Ok(unwanted)) = done.send(recorded) {
-                unwanted.abort();
+                drop(unwanted);
             }
         });
         recorded.await.unwrap_or(Err(RecordError::Unavailable))
@@ -243,10 +243,14 @@ impl Inner {
         turn: Option<Turn>,
     ) -> Result<Intent, RecordError> {
         let id = ChangeId(new_id(&self.clock));
+        let repeats = self.sources.get(&*draft.source).is_some_and(|source| source.repeats == Repeats::ByKey);
         let (key, otherwise) = match draft.key {
             DraftKey::Known(key) => (key, None),
             DraftKey::FromLocation { otherwise } => (otherwise.clone(), Some(otherwise)),
         };
+        let keyed = if otherwise.is_some() { Keyed::ByLocation } else { Keyed::Before };
+        let for_source = repeats.then(|| ForSource::of(&draft.fields, id, keyed));
+        let own_key = for_source.as_ref().and_then(|_| idempotency_key(id));
         let head = Head {
             route: draft.route.to_string(),
             source: draft.source.to_string(),
@@ -257,7 +261,8 @@ impl Inner {
             fields: kept_fields(&draft.fields),
             known_etag,
         };
-        let doubt = Doubt { id, head: head.clone() };
+        let repeats = if repeats { Repeats::ByKey } else { Repeats::ByMethod };
+        let doubt = Doubt { id, head: head.clone(), repeats };
         let change = NewChange {
             id,
             key,
@@ -266,34 +271,41 @@ impl Inner {
             body: draft.body,
             recorded_at: self.clock.now(),
             accepted: None,
+            client_key: draft.claim.as_ref().map(|claim| claim.key),
+            for_source,
         };
         self.journal.write(Record::Intent(Box::new(change))).await.map_err(|_| RecordError::Unavailable)?;
-        let open =
-            Open { id, method: draft.method, turn, otherwise, stage: Stage::Recorded, doubt, inner: self };
-        Ok(Intent::new(open))
+        let (method, claim, stage) = (draft.method, draft.claim, Stage::Recorded);
+        Ok(Intent::new(Open { id, method, turn, otherwise, claim, own_key, stage, doubt, inner: self }))
     }
 
     async fn retain(&self) {
         let mut after = 0;
         loop {
             let room = self.journal.room();
-            let horizon = match room {
-                Room::Enough => self.retention,
-                // Delivered history goes first when the journal fills up.
-                Room::Squeezed | Room::Full => Duration::ZERO,
+            let (horizon, forgetting) = match room {
+                Room::Enough => (self.retention, Forgetting::Expired),
+                // Delivered history and contents of kept answers go first when the journal fills up.
+                Room::Squeezed | Room::Full => (Duration::ZERO, Forgetting::Contents),
             };
             let now = self.clock.now().as_millis();
             let kept = u64::try_from(horizon.as_millis()).unwrap_or(u64::MAX);
             let before = crate::clock::Timestamp::from_millis(now.saturating_sub(kept));
             after = self.journal.retain(before, after).await.unwrap_or_default();
-            let pause = match (after, room) {
-                (0, Room::Enough) => RETENTION_EVERY,
-                (0, Room::Squeezed | Room::Full) => RETENTION_EVERY_SQUEEZED,
+            let forgotten = self.journal.write(Record::ForgetAnswers(forgetting)).await.unwrap_or_default();
+            let pause = match (after, forgotten, room) {
+                (0, 0, Room::Enough) => RETENTION_EVERY,
+                (0, 0, Room::Squeezed | Room::Full) => RETENTION_EVERY_SQUEEZED,
                 _ => RETENTION_PAUSE,
             };
             tokio::time::sleep(pause).await;
         }
     }
+}
+
+/// The Idempotency-Key of a change, as a structured string.
+pub(super) fn idempotency_key(id: ChangeId) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("\"{id}\"")).ok()
 }
 
 /// A version 7 UUID of the engine's own clock.

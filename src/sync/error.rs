@@ -1,5 +1,6 @@
 //! What can go wrong, as decisions for the caller.
 
+use super::turns::Busy;
 use std::path::PathBuf;
 
 /// Why a change is not recorded; but for [`RecordError::Undecided`] nothing was sent to the source.
@@ -14,9 +15,23 @@ pub enum RecordError {
     /// Too many writes of this key wait already: 503.
     #[error("too many writes of this key are waiting")]
     KeyBusy,
+    /// A change of this key is in doubt, and nobody may write it before it is known what it has: 503.
+    #[error(
+        "an earlier change of this key is in doubt; writes of it go on once the source has told what it has"
+    )]
+    KeyInDoubt,
     /// The source has answered, and its outcome is not durable: 500. Not to be sent again blindly.
     #[error("the source has answered; whether that is recorded is not known")]
     Undecided,
+}
+
+impl From<Busy> for RecordError {
+    fn from(busy: Busy) -> Self {
+        match busy {
+            Busy::Writes => Self::KeyBusy,
+            Busy::Doubt => Self::KeyInDoubt,
+        }
+    }
 }
 
 /// Why the engine could not start.

@@ -19,6 +19,7 @@
 
 mod accept;
 mod again;
+mod answers;
 pub mod change;
 mod delivery;
 mod engine;
@@ -30,6 +31,7 @@ mod key;
 mod operate;
 pub mod operations;
 mod ports;
+mod repeat;
 mod resolve;
 mod settings;
 mod signature;
@@ -39,7 +41,8 @@ mod tests;
 mod turns;
 
 pub use again::{Answer, Pacing, ReplayOrder, Told};
-pub use change::{ChangeId, Draft, DraftKey, KeySource, KeyTemplate, Version};
+pub use answers::{ANSWER_BYTES_MAX, Claim, ClaimError, Claimed, ClientKey, Hash, KeptAnswer, KeptHead};
+pub use change::{ChangeId, Draft, DraftKey, KeySource, KeyTemplate};
 pub(crate) use delivery::Keeper;
 pub use engine::Engine;
 pub use error::{CommandError, ExamineError, OpenError, RecordError};
@@ -47,10 +50,10 @@ pub use intent::Intent;
 pub use journal::examine;
 pub use operate::{Resolution, Run};
 pub use operations::OperationView;
-pub use ports::{Fenced, Lost, Ports, ReadSource, SourceState, SourceWritten, Unreached, WriteSource};
+pub use ports::{Fenced, Hold, Lost, Ports, ReadSource, SourceState, SourceWritten, Unreached, WriteSource};
 pub use settings::{
-    Allow, BreakerSettings, Class, DestinationSettings, Format, OnFailure, OnRefusal, RateSettings, Repeats,
-    RetrySettings, RouteSync, Settings, SourceSettings, SyncMode,
+    Addresses, Allow, BreakerSettings, Class, DestinationSettings, Format, OnFailure, OnRefusal,
+    RateSettings, Repeats, RetrySettings, RouteSync, Settings, SourceSettings, SyncMode,
 };
 pub use signature::{BadKey, SigningKey};
 pub use status::{

@@ -195,10 +195,10 @@ impl Engine {
             Resolution::Committed => Verdict::Committed { key: None },
             Resolution::Aborted => Verdict::Aborted,
         };
-        self.inner.journal.write(Record::Outcome { change: id, verdict }).await?;
+        self.inner.journal.write(Record::outcome(id, verdict)).await?;
         // A damaged one does not tell what it may have made old.
         if let Stored::Sound { head, .. } = open.content {
-            self.inner.fence(&head).await;
+            drop(self.inner.fence(&head).await);
         }
         self.inner.doubts.decided(id);
         Ok(())

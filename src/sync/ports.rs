@@ -3,17 +3,32 @@
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use std::any::Any;
 use std::fmt;
 
 /// How the engine reaches what lies on its own floor: given by `app`.
 pub struct Ports {
     /// Reads the state that a source has now.
     pub read_source: Box<dyn Fn(ReadSource) -> BoxFuture<'static, SourceState> + Send + Sync>,
-    /// Sends an accepted write to its source. What the write made old, or may have, is fenced before
+    /// Sends an accepted write to its source, or one in doubt once more. What the write made old, or may have, is fenced before
     /// this returns (I5).
     pub write_source: Box<dyn Fn(WriteSource) -> BoxFuture<'static, SourceWritten> + Send + Sync>,
     /// Moves the fence of what a change made old; called when a doubt begins and when it ends.
-    pub fence: Box<dyn Fn(Fenced) -> BoxFuture<'static, ()> + Send + Sync>,
+    pub fence: Box<dyn Fn(Fenced) -> BoxFuture<'static, Hold> + Send + Sync>,
+}
+
+/// Nothing that a change in doubt may make old is stored until this is dropped.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Hold {
+    _until_dropped: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl Hold {
+    /// Ends when `guard` is dropped.
+    pub fn new(guard: impl Any + Send + Sync) -> Self {
+        Self { _until_dropped: Some(Box::new(guard)) }
+    }
 }
 
 /// A read that resolves a change in doubt: a GET past every cache.
@@ -27,6 +42,8 @@ pub struct ReadSource {
     pub path_and_query: String,
     /// The Accept field kept with the change.
     pub accept: Option<HeaderValue>,
+    /// The strong `ETag` that the target had before the change.
+    pub known_etag: Option<HeaderValue>,
 }
 
 /// An accepted write on its way to its source.
@@ -108,6 +125,8 @@ pub enum SourceState {
         /// The representation.
         body: Bytes,
     },
+    /// 304: it has what it had before the change.
+    Unchanged,
     /// 404 or 410.
     Absent,
     /// No answer that decides; asked again later.

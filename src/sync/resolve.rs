@@ -2,15 +2,17 @@
 //!
 //! The key's turn is held meanwhile, so that no later write overtakes the answer. What is read is
 //! what is delivered, under the same id: who wrote it is unknown, but after it every destination
-//! has what the source has. A POST cannot be read back: it is kept and listed for an operator. What
-//! is stored for the key meanwhile is made old by the fence at the end. An operator may decide any
+//! has what the source has. Where the source takes a write again, it is sent once more before it is read
+//! (`repeat`). Any other POST cannot be read back: it is kept and listed for an operator. Nothing is stored
+//! for the key meanwhile, and what was, is fenced at the start and at the end. An operator may decide any
 //! doubt ([`super::Engine::resolve`]), which ends its resolver.
 
 use super::change::ChangeId;
 use super::engine::Inner;
-use super::journal::record::{Head, Record, Suspect, Unwritten, Verdict, kept_fields};
+use super::journal::record::{Head, Keyed, Record, Suspect, Unwritten, Verdict, kept_fields};
 use super::journal::sqlite::{self, Stored};
-use super::ports::{Fenced, ReadSource, SourceState};
+use super::ports::{Fenced, Hold, ReadSource, SourceState};
+use super::settings::{Addresses, Repeats};
 use super::turns::Turn;
 use crate::clock::Timestamp;
 use bytes::Bytes;
@@ -25,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 const AGAIN_FIRST: Duration = Duration::from_secs(1);
 /// The longest time between two reads.
 const AGAIN_MAX: Duration = Duration::from_mins(1);
-/// Between the two reads that confirm an absence.
+/// Between the two reads that confirm an absence, or at one of several addresses that nothing was written.
 const CONFIRM_AFTER: Duration = Duration::from_secs(1);
 /// Reads of sources at once, all doubts together.
 pub(super) const READS_MAX: usize = 8;
@@ -39,6 +41,8 @@ const PAGE: u32 = 200;
 pub(super) struct Doubt {
     pub(super) id: ChangeId,
     pub(super) head: Head,
+    /// Whether it may be sent again.
+    pub(super) repeats: Repeats,
 }
 
 /// The doubts that are being resolved.
@@ -101,15 +105,18 @@ impl Inner {
         moved: oneshot::Sender<()>,
         decided: CancellationToken,
     ) {
-        self.fence(&doubt.head).await;
+        if let Some(turn) = &turn {
+            turn.is_in_doubt();
+        }
+        let hold = self.fence(&doubt.head).await;
         // At start, and where an intent was dropped, nobody waits for it.
         moved.send(()).unwrap_or_default();
         let id = doubt.id;
         tracing::warn!(change = %id, source = %doubt.head.source, "a change is in doubt; the source will be read");
-        if self.journal.write(Record::Outcome { change: id, verdict: Verdict::InDoubt }).await.is_err() {
+        if self.journal.write(Record::outcome(id, Verdict::InDoubt)).await.is_err() {
             return;
         }
-        if doubt.head.method() == Method::POST {
+        if doubt.head.method() == Method::POST && doubt.repeats != Repeats::ByKey {
             tracing::warn!(change = %id, "a POST in doubt waits for an operator");
             return;
         }
@@ -122,21 +129,31 @@ impl Inner {
         // `None`: an operator has decided, and what that made old is fenced.
         if let Some(verdict) = decided.run_until_cancelled(reading).await {
             tracing::info!(change = %id, decided = verdict_word(&verdict), "a change is no longer in doubt");
-            if self.journal.write(Record::Outcome { change: id, verdict }).await.is_ok() {
-                self.fence(&doubt.head).await;
+            if self.journal.write(Record::outcome(id, verdict)).await.is_ok() {
+                drop(self.fence(&doubt.head).await);
             }
         }
+        drop(hold);
         drop(turn);
     }
 
     async fn read_until_decided(&self, doubt: &Doubt) -> Verdict {
         let (mut pause, mut before) = (AGAIN_FIRST, Seen::Nothing);
+        let addresses = self.sources.get(&doubt.head.source).map_or(Addresses::One, |it| it.addresses);
         loop {
-            let state = self.read(doubt).await;
-            match decide(&doubt.head, state, before) {
+            if doubt.repeats == Repeats::ByKey
+                && let Some(verdict) = self.repeat(doubt).await
+            {
+                return verdict;
+            }
+            let state = match doubt.head.method() {
+                Method::POST => SourceState::Unreadable,
+                _ => self.read(doubt).await,
+            };
+            match decide(&doubt.head, addresses, state, before) {
                 Decision::Verdict(verdict) => return verdict,
-                Decision::Confirm => {
-                    before = Seen::Absent;
+                Decision::Confirm(seen) => {
+                    before = seen;
                     tokio::time::sleep(CONFIRM_AFTER).await;
                 }
                 Decision::Again => {
@@ -159,17 +176,20 @@ impl Inner {
             authority: doubt.head.authority.clone(),
             path_and_query: doubt.head.path_and_query.clone(),
             accept: doubt.head.fields().get(header::ACCEPT).cloned(),
+            known_etag: strong(doubt.head.known_etag.as_deref()).and_then(|etag| etag.parse().ok()),
         };
         (self.ports.read_source)(request).await
     }
 
-    pub(super) async fn fence(&self, head: &Head) {
+    /// Moves the fence of what a change may have made old; nothing of it is stored until what is returned
+    /// is dropped.
+    pub(super) async fn fence(&self, head: &Head) -> Hold {
         let fenced = Fenced {
             route: head.route.clone(),
             authority: head.authority.clone(),
             path_and_query: head.client_path_and_query.clone(),
         };
-        (self.ports.fence)(fenced).await;
+        (self.ports.fence)(fenced).await
     }
 
     /// At start every change without an outcome is in doubt. Turns are taken before anything else
@@ -192,12 +212,20 @@ impl Inner {
                     }
                 };
                 let is_post = head.method() == Method::POST;
-                if is_post && open.known_in_doubt {
+                let source = self.sources.get(&head.source).filter(|_| open.for_source.is_some());
+                let repeats = source.map_or(Repeats::ByMethod, |source| source.repeats);
+                let is_repeated = repeats == Repeats::ByKey;
+                if is_post && open.known_in_doubt && !is_repeated {
                     continue;
                 }
-                let turn = if is_post { None } else { self.turns.take_unused(&open.key) };
+                // A POST is in turn where its key was known, and waited for only where it is sent again.
+                let in_turn = match &open.for_source {
+                    Some(for_source) if is_post => is_repeated && for_source.keyed == Keyed::Before,
+                    Some(_) | None => !is_post,
+                };
+                let turn = if in_turn { self.turns.take_unused(&open.key) } else { None };
                 // When the process ended is unknown; a write left before that.
-                drop(self.resolve(Doubt { id: open.id, head }, turn, Waits { since: started_at }));
+                drop(self.resolve(Doubt { id: open.id, head, repeats }, turn, Waits { since: started_at }));
             }
         }
     }
@@ -208,28 +236,35 @@ impl Inner {
 enum Seen {
     Nothing,
     Absent,
+    Unchanged,
 }
 
 enum Decision {
     Verdict(Verdict),
-    Confirm,
+    Confirm(Seen),
     Again,
 }
 
-/// What a read of the source says about a change in doubt.
-fn decide(head: &Head, state: SourceState, before: Seen) -> Decision {
+/// What a read of the source says about a change in doubt. Of several addresses one that lags behind may
+/// still have what was before: then a later read must say so too.
+fn decide(head: &Head, addresses: Addresses, state: SourceState, before: Seen) -> Decision {
+    let state = match state {
+        SourceState::Present { etag, .. } if unchanged(head.known_etag.as_deref(), etag.as_ref()) => {
+            SourceState::Unchanged
+        }
+        state => state,
+    };
     match state {
         SourceState::Unreadable => Decision::Again,
-        SourceState::Absent if head.method() != Method::DELETE && before == Seen::Nothing => {
-            Decision::Confirm
+        SourceState::Absent if head.method() != Method::DELETE && before != Seen::Absent => {
+            Decision::Confirm(Seen::Absent)
         }
+        SourceState::Unchanged if addresses == Addresses::Several && before != Seen::Unchanged => {
+            Decision::Confirm(Seen::Unchanged)
+        }
+        SourceState::Unchanged => Decision::Verdict(Verdict::Aborted),
         SourceState::Absent => reconciled(head, &Method::DELETE, &HeaderMap::new(), Bytes::new()),
-        SourceState::Present { etag, fields, body } => {
-            if unchanged(head.known_etag.as_deref(), etag.as_ref()) {
-                return Decision::Verdict(Verdict::Aborted);
-            }
-            reconciled(head, &Method::PUT, &fields, body)
-        }
+        SourceState::Present { fields, body, .. } => reconciled(head, &Method::PUT, &fields, body),
     }
 }
 
@@ -239,9 +274,13 @@ fn reconciled(head: &Head, method: &Method, fields: &HeaderMap, body: Bytes) -> 
 }
 
 /// RFC 9110 8.8.3.2: only strong tags tell that nothing was written.
+fn strong(etag: Option<&str>) -> Option<&str> {
+    etag.filter(|etag| etag.starts_with('"'))
+}
+
 fn unchanged(known: Option<&str>, now: Option<&HeaderValue>) -> bool {
     let now = now.and_then(|value| value.to_str().ok());
-    matches!((known, now), (Some(known), Some(now)) if known == now && now.starts_with('"'))
+    strong(known).is_some_and(|known| now == Some(known))
 }
 
 fn verdict_word(verdict: &Verdict) -> &'static str {
@@ -277,20 +316,26 @@ mod tests {
 
     #[test]
     fn i2_what_a_read_decides() {
-        for (method, known, state, before, decided) in [
-            ("PUT", None, SourceState::Unreadable, Seen::Nothing, "again"),
-            ("PUT", Some("\"1\""), present("\"1\""), Seen::Nothing, "aborted"),
-            ("PUT", Some("\"1\""), present("\"2\""), Seen::Nothing, "PUT"),
-            ("PUT", Some("W/\"1\""), present("W/\"1\""), Seen::Nothing, "PUT"),
-            ("PUT", None, present("\"1\""), Seen::Nothing, "PUT"),
-            ("PATCH", None, SourceState::Absent, Seen::Nothing, "confirm"),
-            ("PATCH", None, SourceState::Absent, Seen::Absent, "DELETE"),
-            ("DELETE", None, SourceState::Absent, Seen::Nothing, "DELETE"),
-            ("DELETE", Some("\"1\""), present("\"1\""), Seen::Nothing, "aborted"),
+        let one = Addresses::One;
+        for (method, known, addresses, state, before, decided) in [
+            ("PUT", None, one, SourceState::Unreadable, Seen::Nothing, "again"),
+            ("PUT", Some("\"1\""), one, present("\"1\""), Seen::Nothing, "aborted"),
+            ("PUT", Some("\"1\""), one, SourceState::Unchanged, Seen::Nothing, "aborted"),
+            ("PUT", Some("\"1\""), Addresses::Several, SourceState::Unchanged, Seen::Nothing, "confirm"),
+            ("PUT", Some("\"1\""), Addresses::Several, present("\"1\""), Seen::Unchanged, "aborted"),
+            ("PUT", Some("\"1\""), Addresses::Several, SourceState::Absent, Seen::Unchanged, "confirm"),
+            ("PUT", Some("\"1\""), Addresses::Several, present("\"2\""), Seen::Unchanged, "PUT"),
+            ("PUT", Some("\"1\""), one, present("\"2\""), Seen::Nothing, "PUT"),
+            ("PUT", Some("W/\"1\""), one, present("W/\"1\""), Seen::Nothing, "PUT"),
+            ("PUT", None, one, present("\"1\""), Seen::Nothing, "PUT"),
+            ("PATCH", None, one, SourceState::Absent, Seen::Nothing, "confirm"),
+            ("PATCH", None, one, SourceState::Absent, Seen::Absent, "DELETE"),
+            ("DELETE", None, one, SourceState::Absent, Seen::Nothing, "DELETE"),
+            ("DELETE", Some("\"1\""), one, present("\"1\""), Seen::Nothing, "aborted"),
         ] {
-            let got = match decide(&head(method, known), state, before) {
+            let got = match decide(&head(method, known), addresses, state, before) {
                 Decision::Again => "again".to_owned(),
-                Decision::Confirm => "confirm".to_owned(),
+                Decision::Confirm(_) => "confirm".to_owned(),
                 Decision::Verdict(Verdict::Reconciled { head, .. }) => head.method,
                 Decision::Verdict(verdict) => verdict_word(&verdict).to_owned(),
             };

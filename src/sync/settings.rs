@@ -114,6 +114,17 @@ pub struct SourceSettings {
     pub repeats: Repeats,
     /// When a failed attempt is repeated.
     pub retry: RetrySettings,
+    /// Whether a read may meet another address than a write did.
+    pub addresses: Addresses,
+}
+
+/// How many addresses a source has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addresses {
+    /// What was written is read at the same place.
+    One,
+    /// A read may meet one that lags behind.
+    Several,
 }
 
 /// Which writes a source takes twice without doing them twice (`idempotent`).

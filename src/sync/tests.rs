@@ -3,7 +3,10 @@
 mod accept;
 mod crash;
 mod damage;
+mod keys;
 
+use super::journal::record::{Record, Verdict};
+use super::journal::sqlite::Forgetting;
 use super::*;
 use crate::clock::Clock;
 use crate::secret::{Endpoint, Secret};
@@ -147,7 +150,7 @@ fn ports(states: Vec<SourceState>) -> (Ports, Arc<Mutex<Vec<String>>>) {
         write_source: Box::new(|_| Box::pin(async { SourceWritten::Held })),
         fence: Box::new(move |fenced| {
             fences.lock().unwrap().push(format!("fence {}", fenced.path_and_query));
-            Box::pin(async {})
+            Box::pin(async { Hold::default() })
         }),
     };
     (ports, log)
@@ -175,6 +178,7 @@ fn draft(method: Method, target: &str, names: &[&str]) -> Draft {
         fields,
         body: Bytes::from_static(b"hello"),
         destinations: names.iter().map(|name| (*name).to_owned()).collect(),
+        claim: None,
     }
 }
 
@@ -186,7 +190,7 @@ fn etag() -> std::future::Ready<Option<String>> {
 async fn put(engine: &Arc<Engine>, target: &str, names: &[&str]) -> ChangeId {
     let intent = engine.begin(draft(Method::PUT, target, names), etag()).await.unwrap();
     let id = intent.id();
-    intent.commit(None).await.unwrap();
+    intent.commit(None, None).await.unwrap();
     id
 }
 
@@ -257,7 +261,7 @@ async fn i3_order_per_key_under_failures() {
         for key in 0..4 {
             let mut draft = draft(Method::PUT, &format!("/k{key}"), &["d"]);
             draft.body = format!("{round}").into();
-            engine.begin(draft, etag()).await.unwrap().commit(None).await.unwrap();
+            engine.begin(draft, etag()).await.unwrap().commit(None, None).await.unwrap();
         }
     }
     until_settled(&engine).await;
@@ -374,7 +378,7 @@ async fn discard_and_skip() {
     for body in ["bad", "fine"] {
         let mut draft = draft(Method::PUT, "/k", &["park", "skip"]);
         draft.body = body.into();
-        engine.begin(draft, etag()).await.unwrap().commit(None).await.unwrap();
+        engine.begin(draft, etag()).await.unwrap().commit(None, None).await.unwrap();
     }
     until("one is parked, one is skipped", || async {
         let all = engine.destinations().await.unwrap();
@@ -413,7 +417,7 @@ async fn choosy(down: &Arc<Mutex<bool>>) -> Destination {
 async fn put_body(engine: &Arc<Engine>, body: &'static str) {
     let mut draft = draft(Method::PUT, "/k", &["d"]);
     draft.body = body.into();
-    engine.begin(draft, etag()).await.unwrap().commit(None).await.unwrap();
+    engine.begin(draft, etag()).await.unwrap().commit(None, None).await.unwrap();
 }
 
 fn accepted(to: &Destination) -> Vec<Bytes> {
@@ -674,7 +678,7 @@ async fn i2_an_intent_without_outcome_is_resolved_by_reading() {
         let next = second.begin(draft(Method::PUT, "/k", &["d"]), etag()).await.unwrap();
         let view = second.change(id).await.unwrap().unwrap();
         assert_eq!(view.state, decided);
-        next.commit(None).await.unwrap();
+        next.commit(None, None).await.unwrap();
         until_settled(&second).await;
         let got = to.got.lock().unwrap().clone();
         match delivered {
@@ -765,12 +769,12 @@ async fn i2_the_known_etag_is_learned_within_the_turn() {
             assert!(asked.load(std::sync::atomic::Ordering::SeqCst), "the first still has its turn");
             None
         };
-        others.begin(draft(Method::PUT, "/k", &[]), known).await.unwrap().abort();
+        drop(others.begin(draft(Method::PUT, "/k", &[]), known).await.unwrap());
     });
     // Everything that is ready has run: the second waits for its turn.
     until("the second waits", || async { engine.inner.turns.users("/k") == 2 }).await;
     done.store(true, std::sync::atomic::Ordering::SeqCst);
-    first.commit(None).await.unwrap();
+    first.commit(None, None).await.unwrap();
     second.await.unwrap();
     engine.stop(DEADLINE).await;
 }
@@ -780,14 +784,16 @@ async fn location_is_the_key_of_what_a_post_made() {
     let data = tempfile::tempdir().unwrap();
     let to = Destination::good().await;
     let engine = engine(data.path(), vec![destination("d", &to.url)]).await;
-    let mut draft = draft(Method::POST, "/items", &["d"]);
-    draft.key = DraftKey::FromLocation { otherwise: "/items".into() };
-    let first = engine.begin(draft.clone(), etag()).await.unwrap();
-    let second = engine.begin(draft, etag()).await.unwrap();
+    let draft = || {
+        let key = DraftKey::FromLocation { otherwise: "/items".into() };
+        Draft { key, ..draft(Method::POST, "/items", &["d"]) }
+    };
+    let first = engine.begin(draft(), etag()).await.unwrap();
+    let second = engine.begin(draft(), etag()).await.unwrap();
     let id = second.id();
-    let newer = second.commit(Some("/items/7".into())).await.unwrap();
+    second.commit(Some("/items/7".into()), None).await.unwrap();
     assert_eq!(engine.change(id).await.unwrap().unwrap().key, "/items/7", "durable before the answer");
-    assert_ne!(first.commit(None).await.unwrap(), newer);
+    first.commit(None, None).await.unwrap();
     let mut keys: Vec<_> =
         to.wait_for(2).await.iter().map(|got| got.field("tidegate-key").to_owned()).collect();
     keys.sort();
@@ -802,7 +808,7 @@ async fn aborted_changes_are_not_delivered() {
     let engine = engine(data.path(), vec![destination("d", &to.url)]).await;
     let intent = engine.begin(draft(Method::PUT, "/k", &["d"]), etag()).await.unwrap();
     let id = intent.id();
-    intent.abort();
+    intent.refused(None).await.unwrap();
     put(&engine, "/k", &["d"]).await;
     until_settled(&engine).await;
     assert_eq!(to.targets().len(), 1);

@@ -22,17 +22,30 @@ struct Lane {
     semaphore: Arc<Semaphore>,
     /// Whoever holds or wants the turn.
     users: usize,
+    holder: Holder,
+}
+
+/// What the turn is held for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    Write,
+    Doubt,
 }
 
 /// Too many wait for this key, or for too long.
-#[derive(Debug)]
-pub(super) struct Busy;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Busy {
+    /// For others' writes.
+    Writes,
+    /// For a change in doubt.
+    Doubt,
+}
 
 /// The right to write a key; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
     permit: Option<OwnedSemaphorePermit>,
-    _user: User,
+    user: User,
 }
 
 /// Counts somebody at a key, until dropped.
@@ -45,17 +58,17 @@ struct User {
 impl Turns {
     /// Waits for the key's turn.
     pub(super) async fn take(&self, key: &str) -> Result<Turn, Busy> {
-        let (user, semaphore) = self.enter(key, WAITERS_MAX).ok_or(Busy)?;
+        let (user, semaphore) = self.enter(key, WAITERS_MAX).ok_or_else(|| self.busy(key))?;
         match tokio::time::timeout(WAIT_MAX, semaphore.acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(Turn { permit: Some(permit), _user: user }),
-            Ok(Err(_)) | Err(_) => Err(Busy),
+            Ok(Ok(permit)) => Ok(Turn { permit: Some(permit), user }),
+            Ok(Err(_)) | Err(_) => Err(self.busy(key)),
         }
     }
 
     /// The turn of a key that nobody uses yet; `None` where somebody does.
     pub(super) fn take_unused(&self, key: &str) -> Option<Turn> {
         let (user, semaphore) = self.enter(key, 0)?;
-        Some(Turn { permit: semaphore.try_acquire_owned().ok(), _user: user })
+        Some(Turn { permit: semaphore.try_acquire_owned().ok(), user })
     }
 
     /// Whoever holds or wants a key's turn.
@@ -66,7 +79,7 @@ impl Turns {
 
     fn enter(&self, key: &str, others_max: usize) -> Option<(User, Arc<Semaphore>)> {
         let mut lanes = self.lanes();
-        let fresh = || Lane { semaphore: Arc::new(Semaphore::new(1)), users: 0 };
+        let fresh = || Lane { semaphore: Arc::new(Semaphore::new(1)), users: 0, holder: Holder::Write };
         let lane = lanes.entry(key.to_owned()).or_insert_with(fresh);
         if lane.users > others_max {
             return None;
@@ -75,13 +88,35 @@ impl Turns {
         Some((User { turns: self.clone(), key: key.to_owned() }, Arc::clone(&lane.semaphore)))
     }
 
+    /// What whoever is sent away has waited for.
+    fn busy(&self, key: &str) -> Busy {
+        match self.lanes().get(key).map(|lane| lane.holder) {
+            Some(Holder::Doubt) => Busy::Doubt,
+            Some(Holder::Write) | None => Busy::Writes,
+        }
+    }
+
     fn lanes(&self) -> MutexGuard<'_, HashMap<String, Lane>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Turn {
+    /// It is held until a doubt is resolved.
+    pub(super) fn is_in_doubt(&self) {
+        self.hold(Holder::Doubt);
+    }
+
+    fn hold(&self, holder: Holder) {
+        if let Some(lane) = self.user.turns.lanes().get_mut(&self.user.key) {
+            lane.holder = holder;
+        }
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
+        self.hold(Holder::Write);
         // Before the user goes, so that a lane is never forgotten while its permit is out.
         drop(self.permit.take());
     }
@@ -129,7 +164,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn i10_at_the_bounds_a_write_is_sent_away() {
         let turns = Turns::default();
-        let _held = turns.take("k").await.unwrap();
+        let held = turns.take("k").await.unwrap();
         let waiting: Vec<_> = (0..WAITERS_MAX)
             .map(|_| {
                 let turns = turns.clone();
@@ -137,7 +172,9 @@ mod tests {
             })
             .collect();
         tokio::task::yield_now().await;
-        assert!(turns.take("k").await.is_err(), "one more than may wait");
+        assert_eq!(turns.take("k").await.err(), Some(Busy::Writes), "one more than may wait");
+        held.is_in_doubt();
+        assert_eq!(turns.take("k").await.err(), Some(Busy::Doubt));
         for task in waiting {
             assert!(task.await.unwrap(), "waited for too long");
         }

@@ -153,6 +153,12 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
     ),
     (names::JOURNAL_USED, Kind::Gauge, Unit::Bytes, "Bytes of the journal's pages in use."),
     (names::JOURNAL_DAMAGED, Kind::Counter, Unit::Count, "Records of the journal that were found damaged."),
+    (
+        names::IDEMPOTENCY,
+        Kind::Counter,
+        Unit::Count,
+        "Writes with an Idempotency-Key that were answered again or refused, or whose answer was not kept.",
+    ),
     (names::CHANGES, Kind::Counter, Unit::Count, "Changes that reached a state."),
     (names::DESTINATION_PENDING, Kind::Gauge, Unit::Count, "Deliveries that wait."),
     (names::DESTINATION_IN_FLIGHT, Kind::Gauge, Unit::Count, "Attempts under way."),

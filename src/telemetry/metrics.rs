@@ -102,6 +102,9 @@ pub const JOURNAL_USED: &str = "tidegate_journal_used_bytes";
 pub const JOURNAL_DAMAGED: &str = "tidegate_journal_damaged_total";
 /// Changes by `state`.
 pub const CHANGES: &str = "tidegate_changes_total";
+/// Writes with an Idempotency-Key that were not simply sent, by `result` (answered, running, other-content,
+/// in-doubt, unkept, damaged, crowded, unavailable, not-kept).
+pub const IDEMPOTENCY: &str = "tidegate_idempotency_total";
 /// Deliveries that wait, by `destination`.
 pub const DESTINATION_PENDING: &str = "tidegate_destination_pending";
 /// Attempts under way, by `destination`.

@@ -8,6 +8,7 @@
 //! `tables` has what was purged, `log` tells other gateways and hears from them, `positions`
 //! translates between this gateway's numbers and places in the log.
 
+pub(super) mod holds;
 pub(super) mod log;
 mod marks;
 mod positions;
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub struct Fence(pub u64);
 
 /// What a purge names; every variant and identity of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Purge {
     /// One target: authority, path and query.
     Url {

@@ -1,7 +1,7 @@
 //! Stored parts: in memory only, under keys of their own, beside the whole responses and within the same
 //! bound of bytes. Purges judge them as they judge wholes (I5).
 
-use super::{Cache, Found, Lookup, Standing};
+use super::{Cache, Found, Lookup};
 use crate::cache::CacheKey;
 use crate::cache::rules::partial::{Combined, Forwarded, Piece, combine};
 use crate::clock::Timestamp;
@@ -44,7 +44,7 @@ impl Cache {
         match combined {
             // Where it was purged meanwhile, nobody will have it.
             Combined::Whole(whole) => drop(self.store(key, whole)),
-            Combined::Part(part) if self.purged.judge(key, &part.tags, part.fence) == Standing::Valid => {
+            Combined::Part(part) if self.may_store(key, &part) => {
                 self.has_parts.store(true, Ordering::Relaxed);
                 self.markers.remove(key);
                 self.memory.insert(&key.of_parts(), &Arc::new(part), now);

@@ -51,6 +51,7 @@ impl Check<'_, '_> {
             concurrency: usize::try_from(*given.concurrency).unwrap_or(1),
             repeats: if *given.idempotent { sync::Repeats::ByKey } else { sync::Repeats::ByMethod },
             retry: self.retry(&given.retry),
+            addresses: if given.urls.len() == 1 { sync::Addresses::One } else { sync::Addresses::Several },
         }
     }
 

@@ -1,8 +1,8 @@
 //! The way of a read that a forward answers: this request's own, or another's that it follows.
 
-use super::{Wanted, fill, hit, is_joinable};
+use super::{Wanted, fill, hit};
 use crate::cache::collapse::{Follower, Joined, Landed, Lane, Lead, Role, Turn};
-use crate::cache::rules::reuse::{Demand, Failure, Verdict, assess, demand, insists};
+use crate::cache::rules::reuse::{Demand, Failure, Verdict, assess, demand};
 use crate::cache::rules::vary;
 use crate::cache::{Lookup, StoredResponse};
 use crate::gateway::body::Body;
@@ -57,15 +57,13 @@ impl Wanted<'_> {
     /// [`GatewayError`]
     pub(super) async fn collapsed(&self, lane: Lane) -> Result<Outcome, GatewayError> {
         let cache = &self.gateway.cache;
-        // Who wants nothing that the source said earlier does not join what began earlier.
-        let joins = !insists(&self.asked);
-        let holds = |fence| joins && is_joinable(cache, self.key, fence);
-        match self.gateway.flights.join(self.key, lane, cache.fence(), holds) {
+        match self.gateway.flights.join(self.key, lane, cache.fence(), |fence| self.joins(fence)) {
             Role::Lead(lead) => {
                 // Between the look and the flight somebody else's may have landed and been stored.
                 let looked = cache.lookup_memory(self.key, &self.request.fields, self.now);
                 if let Lookup::Fresh(found) = looked
                     && demand(&found.stored, &self.asked, self.now) == Demand::AsUsual
+                    && self.floor.admits(found.stored.fence)
                 {
                     lead.close();
                     lead.land(Landing::Validated(Arc::clone(&found.stored)));
@@ -146,6 +144,12 @@ impl Wanted<'_> {
     ) -> Result<Outcome, GatewayError> {
         match landing {
             Landing::Failed(failure) => self.failed(failure),
+            // A leader that asked for less may have found what is too old for one of those who follow (I6).
+            Landing::Validated(stored)
+                if matches!(part, Part::Follower) && !self.floor.admits(stored.fence) =>
+            {
+                Ok(Outcome::Alone)
+            }
             Landing::Validated(stored) => Ok(self.validated(&stored, Stored::Yes, part)),
             Landing::Shared(shared) => Ok(self.shared(&shared, follower, part)),
             Landing::ValidatedOnce(..) | Landing::SharedOnce(_) | Landing::Alone => Ok(Outcome::Alone),

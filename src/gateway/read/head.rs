@@ -3,10 +3,10 @@
 //! source says of the representation updates what is stored of it (RFC 9111 4.3.5).
 
 use super::collapsed::{Outcome, Part};
-use super::{Wanted, is_joinable, kind};
+use super::{Wanted, kind};
 use crate::cache::collapse::{Lane, Lead, Role};
 use crate::cache::growing::Growing;
-use crate::cache::rules::reuse::{Demand, Failure, Verdict, assess, demand, insists};
+use crate::cache::rules::reuse::{Demand, Failure, Verdict, assess, demand};
 use crate::cache::rules::{Exchange, ForwardReason, NoStoreReason, RequestHead, ResponseHead};
 use crate::cache::rules::{preconditions, storable};
 use crate::cache::{CacheKey, Lookup, StoredResponse};
@@ -36,8 +36,7 @@ impl Wanted<'_> {
     /// [`GatewayError`]
     pub(super) async fn head(&self) -> Result<Answer, GatewayError> {
         let cache = &self.gateway.cache;
-        let joins = !insists(&self.asked);
-        let holds = |fence| joins && is_joinable(cache, self.key, fence);
+        let holds = |fence| self.joins(fence);
         if let Some(follower) = self.gateway.flights.join_running(self.key, Lane::Any, holds)
             && let Outcome::Answered(answer) = self.awaited(follower, Part::Follower).await?
         {
@@ -99,7 +98,10 @@ impl Wanted<'_> {
         }
         let key = self.key.of_head();
         match self.gateway.cache.lookup(&key, &self.request.fields, self.now).await {
-            Lookup::Fresh(found) if demand(&found.stored, &self.asked, self.now) == Demand::AsUsual => {
+            Lookup::Fresh(found)
+                if demand(&found.stored, &self.asked, self.now) == Demand::AsUsual
+                    && self.floor.admits(found.stored.fence) =>
+            {
                 let status = CacheStatus::Hit { ttl: found.stored.ttl_seconds(self.now), tier: found.tier };
                 Some(reply::head(&found.stored, self.request, self.now, status))
             }

@@ -14,8 +14,8 @@ use crate::sync::journal::sqlite::{self, Due, Stored, ToSend};
 use crate::sync::key::bounded;
 use crate::sync::ports::WriteSource;
 use crate::sync::resolve::{Doubt, Waits};
-use crate::sync::settings::{OnFailure, SourceSettings};
-use crate::sync::turns::{Busy, Turn};
+use crate::sync::settings::{OnFailure, Repeats, SourceSettings};
+use crate::sync::turns::Turn;
 use crate::telemetry::metrics as names;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
@@ -91,7 +91,7 @@ impl Carrier {
             None => None,
             Some(key) => Some(self.inner.turns.take(key).await),
         };
-        if let Some(Err(Busy)) = turn {
+        if let Some(Err(_)) = turn {
             tokio::time::sleep(TURN_AGAIN).await;
             return None;
         }
@@ -134,7 +134,7 @@ impl Carrier {
                 // Where it kept no order, its place is that of what it made.
                 let key = location.map(bounded).filter(|_| turn.is_none());
                 let verdict = record::Verdict::Committed { key };
-                self.record(Record::Outcome { change: id, verdict }, turn).await;
+                self.record(Record::outcome(id, verdict), turn).await;
             }
             Verdict::InDoubt => self.in_doubt(id, *head, turn).await,
             Verdict::Held => self.held(number, past, turn).await,
@@ -189,10 +189,10 @@ impl Carrier {
     /// Takes it out of the queue before anybody else looks at it; the resolver goes on.
     async fn in_doubt(&self, id: ChangeId, head: Head, turn: Option<Turn>) {
         let verdict = record::Verdict::InDoubt;
-        self.record(Record::Outcome { change: id, verdict }, None).await;
+        self.record(Record::outcome(id, verdict), None).await;
         let waits = Waits { since: self.inner.clock.now() };
         // The write moved the fence already.
-        drop(self.inner.resolve(Doubt { id, head }, turn, waits));
+        drop(self.inner.resolve(Doubt { id, head, repeats: Repeats::ByMethod }, turn, waits));
     }
 
     /// It was not sent: no attempt is counted, and the source is left alone for a moment.

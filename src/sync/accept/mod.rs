@@ -31,6 +31,7 @@ use super::settings::OnRefusal;
 use super::status::AcceptedStatus;
 use http::HeaderMap;
 use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
+use std::sync::Arc;
 
 impl Engine {
     /// Makes a change durable whose client is answered then; its source is asked later.
@@ -63,10 +64,21 @@ impl Engine {
             head,
             body: draft.body,
             recorded_at: self.inner.clock.now(),
+            client_key: draft.claim.as_ref().map(|claim| claim.key),
+            for_source: None,
             accepted: Some(Acceptance { turn, on_refusal, conditions }),
         };
-        let recorded = self.inner.journal.write(Record::Intent(Box::new(change))).await;
-        recorded.map_err(|_| RecordError::Unavailable).map(|_| id)
+        let (inner, claim) = (Arc::clone(&self.inner), draft.claim);
+        // In a task of its own: a client that leaves must not free its key before the journal has it.
+        let recorded = self.inner.tasks.spawn(async move {
+            let recorded = inner.journal.write(Record::Intent(Box::new(change))).await;
+            drop(claim);
+            recorded
+        });
+        match recorded.await {
+            Ok(Ok(_)) => Ok(id),
+            Ok(Err(_)) | Err(_) => Err(RecordError::Unavailable),
+        }
     }
 
     /// What every source still has to do of what was accepted, computed now.

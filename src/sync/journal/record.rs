@@ -1,7 +1,9 @@
 //! What is written to the journal, as values: `SQLite` is not known here.
 
 use super::at_source::{Acceptance, AtSource};
+use super::sqlite::Forgetting;
 use crate::clock::Timestamp;
+use crate::sync::answers::{ClientKey, KeptAnswer};
 use crate::sync::change::ChangeId;
 use crate::sync::settings::OnFailure;
 use bytes::Bytes;
@@ -30,11 +32,15 @@ impl Head {
 
     /// The kept fields.
     pub(crate) fn fields(&self) -> HeaderMap {
-        let parsed = self.fields.iter().filter_map(|(name, value)| {
-            Some((name.parse::<HeaderName>().ok()?, HeaderValue::from_bytes(value).ok()?))
-        });
-        parsed.collect()
+        parsed(&self.fields)
     }
+}
+
+fn parsed(fields: &[(String, Vec<u8>)]) -> HeaderMap {
+    let parsed = fields.iter().filter_map(|(name, value)| {
+        Some((name.parse::<HeaderName>().ok()?, HeaderValue::from_bytes(value).ok()?))
+    });
+    parsed.collect()
 }
 
 /// The fields of a request that destinations get: Content-*, Accept* and Prefer, and of these not
@@ -58,8 +64,50 @@ pub(crate) struct NewChange {
     pub(crate) head: Head,
     pub(crate) body: Bytes,
     pub(crate) recorded_at: Timestamp,
+    /// The client's Idempotency-Key, if it sent one.
+    pub(crate) client_key: Option<ClientKey>,
+    /// Kept where the source takes a write again.
+    pub(crate) for_source: Option<ForSource>,
     /// `Some`: its client is answered before its source is asked.
     pub(crate) accepted: Option<Acceptance>,
+}
+
+/// What of a write the source alone gets, where it may be sent to it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ForSource {
+    /// The client's, or the change's own, as it stands in the field.
+    pub(crate) idempotency_key: String,
+    conditions: Vec<(String, Vec<u8>)>,
+    pub(crate) keyed: Keyed,
+}
+
+/// Where the key of a write comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Keyed {
+    /// Its request.
+    Before,
+    /// The Location of its answer.
+    ByLocation,
+}
+
+impl ForSource {
+    /// The Idempotency-Key, the client's or the change's own, and the preconditions.
+    pub(crate) fn of(fields: &HeaderMap, id: ChangeId, keyed: Keyed) -> Self {
+        let conditions = fields.iter().filter(|(name, _)| name.as_str().starts_with("if-"));
+        let own = fields.get("idempotency-key").and_then(|key| key.to_str().ok());
+        Self {
+            idempotency_key: own.map_or_else(|| format!("\"{id}\""), str::to_owned),
+            conditions: conditions
+                .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+                .collect(),
+            keyed,
+        }
+    }
+
+    /// The preconditions.
+    pub(crate) fn conditions(&self) -> HeaderMap {
+        parsed(&self.conditions)
+    }
 }
 
 /// What became of an intent.
@@ -183,6 +231,8 @@ pub(crate) enum Record {
     Outcome {
         change: ChangeId,
         verdict: Verdict,
+        /// Kept for the change's Idempotency-Key, if it has one.
+        answer: Option<Box<KeptAnswer>>,
     },
     Progress(Box<Progress>),
     /// An accepted change moves on at its source.
@@ -226,16 +276,24 @@ pub(crate) enum Record {
     Quarantine {
         suspects: Vec<Suspect>,
     },
+    /// One step of forgetting clients' Idempotency-Keys.
+    ForgetAnswers(Forgetting),
     /// Writes nothing: told once everything that was queued before it is durable.
     Flush,
 }
 
 impl Record {
+    /// An outcome without an answer that is kept.
+    pub(crate) const fn outcome(change: ChangeId, verdict: Verdict) -> Self {
+        Self::Outcome { change, verdict, answer: None }
+    }
+
     /// About how much it adds to a group.
     pub(crate) fn weight(&self) -> usize {
         match self {
             Self::Intent(change) => change.body.len(),
             Self::Outcome { verdict: Verdict::Reconciled { body, .. }, .. } => body.len(),
+            Self::Outcome { answer: Some(answer), .. } => answer.body.len(),
             _ => 0,
         }
     }

@@ -36,11 +36,13 @@ fn intent(number: u128, body: usize) -> Record {
         body: Bytes::from(vec![b'x'; body]),
         recorded_at: Timestamp::from_millis(1),
         accepted: None,
+        client_key: None,
+        for_source: None,
     }))
 }
 
 fn committed(number: u128) -> Record {
-    Record::Outcome { change: ChangeId(Uuid::from_u128(number)), verdict: Verdict::Committed { key: None } }
+    Record::outcome(ChangeId(Uuid::from_u128(number)), Verdict::Committed { key: None })
 }
 
 #[tokio::test]
@@ -149,7 +151,7 @@ async fn a_damaged_change_is_decided_and_stays_damaged() {
         let journal = open(folder.path(), 1 << 30);
         journal.write(intent(1, 10)).await.unwrap();
         sqlite::damage_first(folder.path(), column);
-        let outcome = Record::Outcome { change: ChangeId(Uuid::from_u128(1)), verdict };
+        let outcome = Record::outcome(ChangeId(Uuid::from_u128(1)), verdict);
         let sequence = tokio::time::timeout(DEADLINE, journal.write(outcome)).await.unwrap().unwrap();
         let stored = journal.readers().read(move |store| sqlite::load(store, sequence)).await.unwrap();
         assert_eq!(matches!(stored, Some(sqlite::Stored::Sound { .. })), sound, "{column}");

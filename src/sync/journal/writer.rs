@@ -221,7 +221,7 @@ impl Writer {
         }
         let (mut kept, mut refused) = (Vec::new(), Vec::new());
         sort_out(group, &mut kept, &mut refused);
-        let undo = refused.into_iter().map(|id| Record::Outcome { change: id, verdict: Verdict::Aborted });
+        let undo = refused.into_iter().map(|id| Record::outcome(id, Verdict::Aborted));
         let undo: Vec<Job> = undo.map(Job::untold).collect();
         let undone = undo.len();
         // What the file may hold of the refused intents was never sent: it is aborted first.

@@ -22,6 +22,7 @@ async fn accepting(data: &Path, concurrency: usize, write_source: Written) -> Ar
         name: "source".into(),
         concurrency,
         repeats: Repeats::ByMethod,
+        addresses: Addresses::One,
         retry: destination("d", "http://127.0.0.1:1").retry,
     };
     let settings = Settings { sources: vec![source], ..settings(data, vec![]) };

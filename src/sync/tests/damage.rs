@@ -48,7 +48,7 @@ async fn sample() -> Sample {
         let body = draft.body.clone();
         let intent = engine.begin(draft, etag()).await.unwrap();
         let id = intent.id();
-        intent.commit(None).await.unwrap();
+        intent.commit(None, None).await.unwrap();
         truth.insert(id.to_string(), (format!("/k{}", number % 8), 0, body));
     }
     until("a dead letter and rows that wait", || async {
@@ -59,7 +59,7 @@ async fn sample() -> Sample {
     let mut doubtful = engine.begin(draft(Method::POST, "/posted", &["d"]), etag()).await.unwrap();
     doubtful.sent();
     doubtful.doubt().await;
-    engine.begin(draft(Method::PUT, "/aborted", &["d"]), etag()).await.unwrap().abort();
+    drop(engine.begin(draft(Method::PUT, "/aborted", &["d"]), etag()).await.unwrap());
     engine.inner.journal.write(Record::Flush).await.unwrap();
     let every = ChangeFilter { limit: Some(1000), ..ChangeFilter::default() };
     for view in engine.changes(every).await.unwrap() {

@@ -88,7 +88,7 @@ pub(super) fn begin(log: &Following, epoch: u64, floor: LogPosition) {
     let mut state = log.state();
     let whole = state.epoch.is_none() && floor == LogPosition::default();
     let number = if whole { log.tables.fence() } else { log.tables.distrust_all() };
-    let mut outbox = std::mem::take(&mut state.outbox);
+    let (mut outbox, heard) = (std::mem::take(&mut state.outbox), std::mem::take(&mut state.heard));
     outbox.send_again();
     *state = State {
         epoch: Some(epoch),
@@ -96,6 +96,8 @@ pub(super) fn begin(log: &Following, epoch: u64, floor: LogPosition) {
         floor,
         positions: Positions::begin(number),
         outbox,
+        // What was applied here was applied, whatever has become of the log.
+        heard,
         reading: Reading::Behind,
     };
     drop(state);
@@ -117,10 +119,13 @@ pub(super) fn take(log: &Following, entry: &LogEntry) {
     } else {
         let number = log.tables.apply(&message.purges, message.mode, log.clock.now());
         state.positions.applied(entry.position, number);
+        state.heard.applied(message.gateway, message.number, number);
         for purge in &message.purges {
             let labels = [("kind", purge.kind()), ("mode", message.mode.as_str())];
             ::metrics::counter!(metrics::PURGES, &labels).increment(1);
         }
     }
     state.last = entry.position;
+    drop(state);
+    log.moved.send_replace(());
 }

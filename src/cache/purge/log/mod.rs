@@ -6,6 +6,7 @@
 //! While a purge is unsent, or the log is not followed, the shared tier is neither read nor written.
 
 mod follow;
+mod heard;
 mod outbox;
 
 use super::positions::Positions;
@@ -14,12 +15,14 @@ use super::{Fence, Purge, PurgeMode, PurgeScope};
 use crate::cache::SharedSettings;
 use crate::clock::{Clock, Timestamp};
 use crate::redis::{LogPosition, Redis};
+use heard::Heard;
 use outbox::Outbox;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Entries that the log keeps, about.
@@ -69,6 +72,8 @@ struct Following {
     outgoing: Notify,
     /// When the end of the log was last seen, in milliseconds.
     verified_at: AtomicU64,
+    /// An entry was applied.
+    moved: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +84,7 @@ struct State {
     floor: LogPosition,
     positions: Positions,
     outbox: Outbox,
+    heard: Heard,
     reading: Reading,
 }
 
@@ -109,6 +115,7 @@ impl Log {
             state: Mutex::default(),
             outgoing: Notify::new(),
             verified_at: AtomicU64::new(clock.now().as_millis()),
+            moved: watch::Sender::new(()),
             clock,
         });
         let tasks = [
@@ -138,6 +145,24 @@ impl Log {
         match tokio::time::timeout(PURGE_BUDGET, sent).await {
             Ok(Ok(())) => (number, PurgeScope::Shared),
             Ok(Err(_)) | Err(_) => (number, PurgeScope::Local),
+        }
+    }
+
+    /// What tells this gateway's purges from others'.
+    pub(crate) fn gateway(&self) -> u64 {
+        self.shared.gateway
+    }
+
+    /// Waits until a purge of another gateway was applied here; the fence of what was asked for since.
+    /// `None`: not by then, or Redis does not answer.
+    pub(crate) async fn hears_of(&self, gateway: u64, number: u64, until: Instant) -> Option<Fence> {
+        let mut moved = self.shared.moved.subscribe();
+        loop {
+            let heard = self.shared.state().heard.fence_of(gateway, number);
+            if heard.is_some() || !self.shared.redis.is_connected() {
+                return heard;
+            }
+            tokio::time::timeout_at(until, moved.changed()).await.ok()?.ok()?;
         }
     }
 

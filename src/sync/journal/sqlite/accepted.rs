@@ -12,7 +12,8 @@ pub(crate) use read::{
     rests_until, to_send,
 };
 
-use super::apply::{decide, encode};
+use super::apply::encode;
+use super::decide::decide;
 use super::read::id;
 use super::{SqlError, Store, change_state};
 use crate::clock::Timestamp;
@@ -195,7 +196,7 @@ fn discard(store: &Store, numbers: &[i64], now: Timestamp) -> Result<u64, SqlErr
         let dead = store.prepare_cached(sql)?.query_row([number], |row| id(row, 0)).optional()?;
         let Some(dead) = dead else { continue };
         discarded += 1;
-        decide(store, dead, &Verdict::Aborted, now)?;
+        decide(store, dead, &Verdict::Aborted, None, now)?;
     }
     Ok(discarded)
 }

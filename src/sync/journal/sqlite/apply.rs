@@ -1,15 +1,15 @@
 //! Writes one record within the group's transaction.
 
 use super::again::{discard, redrive, replay};
-use super::{SqlError, Store, accepted, change_state, delivery_state, retain};
+use super::decide::decide;
+use super::{SqlError, Store, accepted, answers, change_state, delivery_state, retain};
 use crate::clock::Timestamp;
-use crate::sync::change::ChangeId;
 use crate::sync::journal::record::{
-    Followers, NewChange, Past, Progress, Record, Settled, Step, Suspect, Verdict, checksum, next_sequence,
+    Followers, NewChange, Past, Progress, Record, Settled, Step, Suspect, checksum,
 };
 use crate::sync::key;
 use crate::sync::settings::OnFailure;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 use std::sync::Arc;
 
 /// Writes a record; what it tells is a count, or the sequence that was given.
@@ -17,7 +17,10 @@ pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u6
     match record {
         Record::Intent(change) => insert(store, change),
         Record::AtSource(step) => accepted::step(store, step, now),
-        Record::Outcome { change, verdict } => decide(store, *change, verdict, now),
+        Record::Outcome { change, verdict, answer } => {
+            decide(store, *change, verdict, answer.as_deref(), now)
+        }
+        Record::ForgetAnswers(forgetting) => answers::forget(store, *forgetting, now),
         Record::Progress(progress) => advance(store, progress, now).map(|()| 0),
         Record::Adopt { destination, on_failure } => adopt(store, *destination, *on_failure),
         Record::Redrive { destination, sequences } => redrive(store, *destination, sequences),
@@ -49,8 +52,10 @@ fn insert(store: &Store, change: &NewChange) -> Result<u64, SqlError> {
     let head = encode(&change.head)?;
     let destinations = serde_json::to_string(&change.destinations)
         .map_err(|error| SqlError::ToSqlConversionFailure(Box::new(error)))?;
-    let sql = "INSERT INTO changes(id,state,lane,key,route,source,method,target,recorded_at,destinations)
-               VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)";
+    let for_source = change.for_source.as_ref().map(encode).transpose()?;
+    let sql =
+        "INSERT INTO changes(id,state,lane,key,route,source,method,target,recorded_at,destinations,for_source)
+               VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)";
     store.prepare_cached(sql)?.execute(params![
         change.id.0.as_bytes().as_slice(),
         if change.accepted.is_some() { change_state::ACCEPTED } else { change_state::INTENT },
@@ -62,110 +67,17 @@ fn insert(store: &Store, change: &NewChange) -> Result<u64, SqlError> {
         change.head.path_and_query,
         change.recorded_at.as_millis().cast_signed(),
         destinations,
+        for_source,
     ])?;
     let number = store.last_insert_rowid();
     let sum = checksum(change.id, &change.key, &head, &change.body);
     store
         .prepare_cached("INSERT INTO contents(number,head,body,checksum,key) VALUES(?1,?2,?3,?4,?5)")?
         .execute(params![number, head, change.body.as_ref(), sum, change.key])?;
+    answers::take_key(store, change)?;
     let Some(acceptance) = &change.accepted else { return Ok(0) };
     accepted::enter(store, number, change, acceptance)?;
     Ok(number.unsigned_abs())
-}
-
-/// Writes an outcome over a change that has none yet. The rows of a decided change are left alone,
-/// so that an outcome written twice (after a commit whose result was unknown) changes nothing.
-pub(super) fn decide(
-    store: &Store,
-    id: ChangeId,
-    verdict: &Verdict,
-    now: Timestamp,
-) -> Result<u64, SqlError> {
-    let id_bytes = id.0.as_bytes().as_slice();
-    let open = store
-        .prepare_cached("SELECT number, key, source FROM changes WHERE id=?1 AND state IN (0,1,5,6)")?
-        .query_row([id_bytes], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
-        })
-        .optional()?;
-    let Some((number, old_key, source)) = open else {
-        if !matches!(verdict, Verdict::Aborted) {
-            known(store, id)?;
-        }
-        return Ok(0);
-    };
-    let state = match verdict {
-        Verdict::Committed { key: Some(new_key) } if *new_key != old_key => {
-            rekey(store, id, number, [&old_key, new_key])?;
-            change_state::COMMITTED
-        }
-        Verdict::Committed { .. } => change_state::COMMITTED,
-        Verdict::Reconciled { head, body } => {
-            let head = encode(head)?;
-            let sum = checksum(id, &old_key, &head, body);
-            store
-                .prepare_cached("UPDATE contents SET head=?2, body=?3, checksum=?4 WHERE number=?1")?
-                .execute(params![number, head, body.as_ref(), sum])?;
-            change_state::RECONCILED
-        }
-        Verdict::InDoubt => change_state::IN_DOUBT,
-        Verdict::Aborted => change_state::ABORTED,
-    };
-    let (previous, sequence) = match state {
-        change_state::COMMITTED | change_state::RECONCILED => take_sequence(store, now).map(Some)?,
-        _ => None,
-    }
-    .unzip();
-    store
-        .prepare_cached("UPDATE changes SET state=?2, sequence=?3, previous=?4 WHERE number=?1")?
-        .execute(params![number, state, sequence.map(u64::cast_signed), previous.map(u64::cast_signed)])?;
-    accepted::leave(store, number, now)?;
-    if sequence.is_some() {
-        accepted::overtake(store, &source, &old_key, number, now)?;
-    }
-    Ok(sequence.unwrap_or_default())
-}
-
-fn rekey(store: &Store, id: ChangeId, number: i64, [old_key, new_key]: [&str; 2]) -> Result<(), SqlError> {
-    let (head, body, mut sum): (Vec<u8>, Vec<u8>, i64) = store
-        .prepare_cached("SELECT head, body, checksum FROM contents WHERE number=?1")?
-        .query_row([number], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    // What is damaged keeps a sum that does not fit.
-    if sum == checksum(id, old_key, &head, &body) {
-        sum = checksum(id, new_key, &head, &body);
-    }
-    store.prepare_cached("UPDATE changes SET key=?2, lane=?3 WHERE number=?1")?.execute(params![
-        number,
-        new_key,
-        key::lane(new_key)
-    ])?;
-    store
-        .prepare_cached("UPDATE contents SET checksum=?2, key=?3 WHERE number=?1")?
-        .execute(params![number, sum, new_key])?;
-    Ok(())
-}
-
-/// The sequence that was given last, and a new one.
-fn take_sequence(store: &Store, now: Timestamp) -> Result<(u64, u64), SqlError> {
-    let last: i64 = store
-        .prepare_cached("SELECT value FROM meta WHERE name='last_sequence'")?
-        .query_row([], |row| row.get(0))?;
-    let sequence = next_sequence(last.cast_unsigned(), now);
-    store
-        .prepare_cached("UPDATE meta SET value=?1 WHERE name='last_sequence'")?
-        .execute([sequence.cast_signed()])?;
-    Ok((last.cast_unsigned(), sequence))
-}
-
-/// Says so where the journal does not have a change that it was given. (An intent that was refused is
-/// aborted in case it was written.)
-fn known(store: &Store, id: ChangeId) -> Result<(), SqlError> {
-    let exists =
-        store.prepare_cached("SELECT 1 FROM changes WHERE id=?1")?.exists([id.0.as_bytes().as_slice()])?;
-    if !exists {
-        tracing::error!(change = %id, "the journal is damaged: it does not have a change that it was given");
-    }
-    Ok(())
 }
 
 /// Lists changes as damaged; how many of them were not listed before.

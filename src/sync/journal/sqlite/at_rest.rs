@@ -78,6 +78,11 @@ fn read(folder: &Path, report: &mut AtRestReport) -> Result<(), AtRest> {
             report.faults.push(fault);
         }
     }
+    let sql = format!("SELECT count(*) FROM answers a WHERE NOT {}", schema::ANSWERS.is_sound("a"));
+    let keys: u64 = store.query_row(&sql, [], |row| row.get(0))?;
+    if keys > 0 {
+        report.faults.push(format!("{keys} Idempotency-Keys do not match their checksums"));
+    }
     count(&store, report)?;
     in_doubt(&store, report)?;
     records(&store, report)

@@ -6,8 +6,10 @@
 
 mod accepted;
 mod again;
+mod answers;
 mod apply;
 mod at_rest;
+mod decide;
 mod read;
 mod retain;
 mod schema;
@@ -19,6 +21,7 @@ mod wal;
 
 pub(crate) use accepted::*;
 pub(crate) use again::*;
+pub(crate) use answers::{Forgetting, answer};
 pub(crate) use apply::apply;
 pub(crate) use at_rest::examine;
 pub(crate) use read::*;

@@ -5,7 +5,7 @@ use super::verify::{Links, is_corrupt};
 use super::{SqlError, Store, change_state};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
-use crate::sync::journal::record::{Head, Past, checksum};
+use crate::sync::journal::record::{ForSource, Head, Past, checksum};
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, params};
 use std::sync::Arc;
@@ -250,6 +250,8 @@ pub(crate) struct Open {
     pub(crate) key: String,
     pub(crate) known_in_doubt: bool,
     pub(crate) content: Stored,
+    /// What the source gets besides, where it takes the change again.
+    pub(crate) for_source: Option<ForSource>,
 }
 
 /// Changes without an outcome, oldest first, from `after` on, with their numbers.
@@ -272,7 +274,7 @@ pub(crate) fn open_change(store: &Store, id: ChangeId) -> Result<Option<Open>, S
 fn open_sql(which: &str) -> String {
     format!(
         "SELECT i.number, c.id, c.key, c.state IN (0,1) AND {}, c.state,
-           (SELECT t.key FROM contents t WHERE t.number=i.number)
+           (SELECT t.key FROM contents t WHERE t.number=i.number), c.for_source
          FROM (SELECT number FROM changes WHERE {which}) i LEFT JOIN changes c ON c.number=i.number
          ORDER BY i.number",
         is_sound_change()
@@ -287,7 +289,9 @@ fn open(store: &Store, row: &Row<'_>) -> Result<(i64, Open), SqlError> {
         record.key = None;
     }
     let spare = || row.get::<_, String>(5).or_else(|_| row.get(2)).unwrap_or_default();
+    let for_source: Option<Vec<u8>> = row.get(6)?;
     let open = Open {
+        for_source: for_source.and_then(|kept| postcard::from_bytes(&kept).ok()),
         id: record.id.unwrap_or(ChangeId(uuid::Uuid::nil())),
         key: record.key.clone().unwrap_or_else(spare),
         known_in_doubt: row.get::<_, i64>(4).is_ok_and(|state| state == change_state::IN_DOUBT),

@@ -4,7 +4,7 @@
 //! that does not match is not made sound by a later update. `anchors` holds what a lost row would
 //! contradict. `SQLite`'s own pages have no checksums.
 
-use super::{SqlError, Store, accepted};
+use super::{SqlError, Store, accepted, answers};
 use rusqlite::Connection;
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::ValueRef;
@@ -28,6 +28,7 @@ CREATE TABLE changes(
   recorded_at INTEGER NOT NULL,
   destinations TEXT NOT NULL,
   previous INTEGER,
+  for_source BLOB,
   checksum INTEGER
 );
 CREATE INDEX changes_open ON changes(state, number) WHERE state IN (0, 1);
@@ -107,6 +108,7 @@ INSERT INTO meta VALUES('journal', random());
 const UPGRADE_2: &str = "
 ALTER TABLE destinations ADD COLUMN proven INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE changes ADD COLUMN previous INTEGER;
+ALTER TABLE changes ADD COLUMN for_source BLOB;
 ALTER TABLE changes ADD COLUMN checksum INTEGER;
 ALTER TABLE contents ADD COLUMN key TEXT;
 ALTER TABLE destinations ADD COLUMN checksum INTEGER;
@@ -176,6 +178,7 @@ const CHANGES: Sealed = Sealed {
         "target",
         "recorded_at",
         "destinations",
+        "for_source",
     ],
 };
 
@@ -204,6 +207,13 @@ pub(crate) const ACCEPTED: Sealed = Sealed {
         "answer",
         "overtaken",
     ],
+};
+
+/// Clients' Idempotency-Keys; each is verified when it is asked for.
+pub(crate) const ANSWERS: Sealed = Sealed {
+    table: "answers",
+    identity: &["scope"],
+    columns: &["scope", "fingerprint", "change", "accepted", "state", "until", "head", "body"],
 };
 
 /// The tables that only hold what is not settled: they are verified as a whole when a journal is opened.
@@ -293,16 +303,16 @@ pub(crate) fn is_sound_change() -> String {
 /// Makes a new journal of an empty file, or the newest format of an older one.
 pub(crate) fn make(store: &mut Store, format: i64) -> Result<(), SqlError> {
     let steps: &[&str] = match format {
-        0 => &[SCHEMA, accepted::TABLES, DAMAGE],
-        1 => &[UPGRADE_1, UPGRADE_2, accepted::TABLES, DAMAGE],
-        2 => &[UPGRADE_2, accepted::TABLES, DAMAGE],
+        0 => &[SCHEMA, accepted::TABLES, answers::TABLE, DAMAGE],
+        1 => &[UPGRADE_1, UPGRADE_2, accepted::TABLES, answers::TABLE, DAMAGE],
+        2 => &[UPGRADE_2, accepted::TABLES, answers::TABLE, DAMAGE],
         _ => return Ok(()),
     };
     let transaction = store.transaction()?;
     for step in steps {
         transaction.execute_batch(step)?;
     }
-    for sealed in std::iter::once(&CHANGES).chain(&SMALL) {
+    for sealed in [&CHANGES, &ANSWERS].into_iter().chain(&SMALL) {
         let Sealed { table, .. } = sealed;
         transaction.execute_batch(&format!("UPDATE {table} SET checksum={}", sealed.sum(table)))?;
         transaction.execute_batch(&sealed.triggers())?;

@@ -64,11 +64,13 @@ fn intent(number: u128, body: usize) -> Record {
         body: Bytes::from(vec![b'x'; body]),
         recorded_at: Timestamp::from_millis(1),
         accepted: None,
+        client_key: None,
+        for_source: None,
     }))
 }
 
 fn outcome(number: u128, verdict: Verdict) -> Record {
-    Record::Outcome { change: ChangeId(Uuid::from_u128(number)), verdict }
+    Record::outcome(ChangeId(Uuid::from_u128(number)), verdict)
 }
 
 fn write(store: &Store, record: &Record) -> u64 {
@@ -406,4 +408,31 @@ fn i10_the_log_is_bounded() {
     drop(reader);
     close(store);
     assert!(!folder.path().join(LOG).exists());
+}
+
+/// A key whose row is damaged is not taken for a new one, nor its answer given.
+#[test]
+fn what_is_kept_of_an_idempotency_key_is_verified() {
+    use crate::sync::answers::{ClientKey, Known};
+    for damage in [
+        "UPDATE answers SET state=4",
+        "UPDATE answers SET accepted=1",
+        "UPDATE answers SET until=until+1",
+        "UPDATE answers SET fingerprint=x'00'",
+        "UPDATE answers SET change=x'00000000000000000000000000000009'",
+        "UPDATE answers SET head=x'c90100', body=x'00'",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = journal(folder.path());
+        let Record::Intent(mut change) = intent(7, 1) else { unreachable!() };
+        change.client_key = Some(ClientKey { scope: [1; 32], fingerprint: [2; 32] });
+        write(&store, &Record::Intent(change));
+        let known = || answer(&store, [1; 32], Timestamp::default()).unwrap();
+        assert!(matches!(known(), Some(Known::Sound { .. })));
+        store.execute_batch("DROP TRIGGER answers_resealed").unwrap();
+        store.execute_batch(damage).unwrap();
+        assert!(matches!(known(), Some(Known::Damaged)), "{damage}");
+        drop(store);
+        assert!(!examine(folder.path()).unwrap().sound, "{damage}");
+    }
 }

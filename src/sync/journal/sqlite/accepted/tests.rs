@@ -58,6 +58,8 @@ fn accept(store: &Store, key: &str, on_refusal: OnRefusal) {
         head,
         body: Bytes::new(),
         recorded_at: Timestamp::from_millis(1),
+        client_key: None,
+        for_source: None,
         accepted: Some(Acceptance { turn: Some(key.into()), on_refusal, conditions: Vec::new() }),
     };
     write(store, &Record::Intent(Box::new(change)));
@@ -136,7 +138,7 @@ proptest! {
                     if let Some((number, change)) = next(&store, KEYS[key]) {
                         prop_assert!(newest.insert(KEYS[key], number).is_none_or(|before| before < number));
                         let verdict = Verdict::Committed { key: None };
-                        let sequence = write(&store, &Record::Outcome { change, verdict });
+                        let sequence = write(&store, &Record::outcome(change, verdict));
                         prop_assert!(sequence > 0);
                     }
                 }
