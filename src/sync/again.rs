@@ -1,5 +1,6 @@
 //! Sending again: redrive, discard and replay, step by step, so that the worker delivers in between.
 
+use super::accept;
 use super::delivery::{Act, Acted, Begun, Command, Ordered};
 use super::engine::{Engine, Inner, WorkerHandle};
 use super::error::CommandError;
@@ -103,23 +104,21 @@ impl Engine {
         pacing: Pacing,
     ) -> Result<Told, CommandError> {
         let destination = filter.destination.clone();
-        let workers = match (&destination, &filter.source) {
-            (Some(name), _) => vec![self.worker(name)?.clone()],
-            (None, Some(_)) => Vec::new(),
-            (None, None) => self.workers.clone(),
+        let at_destinations = match &destination {
+            Some(name) => vec![self.worker(name)?.clone()],
+            None if filter.source.is_some() => Vec::new(),
+            None => self.workers.clone(),
         };
+        let mut workers: Vec<Holder> = self.sources_of(&filter)?.into_iter().map(Holder::Source).collect();
+        workers.extend(at_destinations.into_iter().map(Holder::Destination));
         let names_one = filter.change.is_some();
-        // Those of sources are not paced: each goes its own way of retries, in key order.
-        let at_sources = self.act_at_sources(&filter, act, run).await?;
         let letters = Letters { workers, filter, act, rate: pacing.rate };
         let run_now = if pacing.answer == Answer::AtOnce { Run::Dry } else { run };
         let mut told = letters.go_through(run_now, |_| ()).await?;
-        let to_do = told.count;
-        told.count += at_sources;
         if names_one && told == Told::default() {
             return Err(CommandError::UnknownDeadLetter);
         }
-        if run == Run::Real && pacing.answer == Answer::AtOnce && to_do > 0 {
+        if run == Run::Real && pacing.answer == Answer::AtOnce && told.count > 0 {
             let kind = if act == Act::Redrive { Kind::Redrive } else { Kind::Discard };
             let (id, operation) = self.begin_operation(kind, destination, pacing.rate, told)?;
             told.operation = Some(id);
@@ -208,9 +207,35 @@ impl Engine {
     }
 }
 
+/// Who holds dead letters.
+enum Holder {
+    Source(accept::Handle),
+    Destination(WorkerHandle),
+}
+
+impl Holder {
+    /// One step through those that match.
+    async fn step(
+        &self,
+        filter: DeadLetterFilter,
+        act: Act,
+        run: Run,
+        after: u64,
+        limit: u32,
+    ) -> Result<Acted, CommandError> {
+        let worker = match self {
+            Self::Source(worker) => return worker.step(filter, act, run, after, limit).await,
+            Self::Destination(worker) => worker,
+        };
+        let (done, told) = oneshot::channel();
+        send(worker, Command::DeadLetters { filter, act, run, after, limit, done }).await?;
+        Ok(told.await.map_err(|_| CommandError::Unavailable)??)
+    }
+}
+
 /// An order that concerns dead letters.
 struct Letters {
-    workers: Vec<WorkerHandle>,
+    workers: Vec<Holder>,
     filter: DeadLetterFilter,
     act: Act,
     rate: Option<NonZeroU32>,
@@ -236,15 +261,12 @@ impl Letters {
         Ok(told)
     }
 
-    async fn step(&self, worker: &WorkerHandle, after: u64, run: Run) -> Result<Acted, CommandError> {
+    async fn step(&self, worker: &Holder, after: u64, run: Run) -> Result<Acted, CommandError> {
         let limit = match (self.rate, run) {
             (Some(rate), Run::Real) => (rate.get() / STEPS_PER_SECOND).clamp(1, LETTERS_MAX),
             _ => LETTERS_MAX,
         };
-        let (done, told) = oneshot::channel();
-        let (filter, act) = (self.filter.clone(), self.act);
-        send(worker, Command::DeadLetters { filter, act, run, after, limit, done }).await?;
-        Ok(told.await.map_err(|_| CommandError::Unavailable)??)
+        worker.step(self.filter.clone(), self.act, run, after, limit).await
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Arguments {
 enum Command {
     /// List changes with their deliveries, the oldest first
     List {
-        /// Only in this state: intent, in-doubt, committed, reconciled, aborted
+        /// Only in this state, e.g. `in-doubt` or `committed`
         #[arg(long)]
         state: Option<String>,
         /// Only those for this destination
@@ -101,6 +101,9 @@ struct Filter {
     /// Only of this destination
     #[arg(long)]
     destination: Option<String>,
+    /// Only of this source: accepted changes that it refused
+    #[arg(long, conflicts_with = "destination")]
+    source: Option<String>,
     /// Only with this code, e.g. `http_status` or `given_up`
     #[arg(long)]
     code: Option<String>,
@@ -116,10 +119,11 @@ struct Filter {
 }
 
 impl Filter {
-    fn named(&self) -> [(&'static str, Option<&str>); 6] {
+    fn named(&self) -> [(&'static str, Option<&str>); 7] {
         [
             ("change", self.change.as_deref()),
             ("destination", self.destination.as_deref()),
+            ("source", self.source.as_deref()),
             ("code", self.code.as_deref()),
             ("key_prefix", self.key_prefix.as_deref()),
             ("since", self.since.as_ref().map(Moment::as_str)),

@@ -2,22 +2,24 @@
 
 use super::worker::{Handle, Worker};
 use crate::sync::Run;
-use crate::sync::delivery::Act;
+use crate::sync::delivery::{Act, Acted};
 use crate::sync::engine::Engine;
 use crate::sync::error::CommandError;
 use crate::sync::journal::at_source::AtSource;
 use crate::sync::journal::record::{Record, Unwritten};
-use crate::sync::journal::sqlite::{self, LISTED_MAX, Refused};
+use crate::sync::journal::sqlite::{self, Refused};
 use crate::sync::status::{DeadLetterFilter, DeadLetterView};
 use tokio::sync::oneshot;
 
-/// A request to a worker: what is done with matching dead letters; it tells how many.
+/// A request to a worker: what is done with matching dead letters, at most `limit` after a number.
 #[derive(Debug)]
 pub(in crate::sync) struct Command {
     filter: DeadLetterFilter,
     act: Act,
     run: Run,
-    done: oneshot::Sender<Result<u64, Unwritten>>,
+    after: u64,
+    limit: u32,
+    done: oneshot::Sender<Result<Acted, Unwritten>>,
 }
 
 impl Engine {
@@ -34,29 +36,34 @@ impl Engine {
         Ok(readers.read(move |store| sqlite::refused_views(store, &filter, limit)).await?)
     }
 
-    /// Does it with matching dead letters of sources; how many.
-    pub(in crate::sync) async fn act_at_sources(
-        &self,
-        filter: &DeadLetterFilter,
-        act: Act,
-        run: Run,
-    ) -> Result<u64, CommandError> {
+    /// The workers of the sources whose dead letters may match.
+    pub(in crate::sync) fn sources_of(&self, filter: &DeadLetterFilter) -> Result<Vec<Handle>, CommandError> {
         if filter.destination.is_some() {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let meant = |handle: &&Handle| filter.source.as_ref().is_none_or(|name| *name == handle.source);
-        let mut meant = self.at_sources.iter().filter(meant).peekable();
-        if meant.peek().is_none() && filter.source.is_some() {
+        let meant: Vec<Handle> = self.at_sources.iter().filter(meant).cloned().collect();
+        if meant.is_empty() && filter.source.is_some() {
             return Err(CommandError::UnknownSource);
         }
-        let mut count = 0;
-        for handle in meant {
-            let (done, told) = oneshot::channel();
-            let command = Command { filter: filter.clone(), act, run, done };
-            handle.commands.send(command).await.map_err(|_| CommandError::Unavailable)?;
-            count += told.await.map_err(|_| CommandError::Unavailable)??;
-        }
-        Ok(count)
+        Ok(meant)
+    }
+}
+
+impl Handle {
+    /// One step through matching dead letters of the source.
+    pub(in crate::sync) async fn step(
+        &self,
+        filter: DeadLetterFilter,
+        act: Act,
+        run: Run,
+        after: u64,
+        limit: u32,
+    ) -> Result<Acted, CommandError> {
+        let (done, told) = oneshot::channel();
+        let command = Command { filter, act, run, after, limit, done };
+        self.commands.send(command).await.map_err(|_| CommandError::Unavailable)?;
+        Ok(told.await.map_err(|_| CommandError::Unavailable)??)
     }
 }
 
@@ -64,34 +71,45 @@ impl Worker {
     /// The worker itself does it, between two looks, so that nothing newer of these keys can begin
     /// meanwhile (I3).
     pub(super) async fn obey(&mut self, command: Command) {
-        let Command { filter, act, run, done } = command;
-        let count = self.act(&filter, act, run).await;
+        let Command { filter, act, run, after, limit, done } = command;
+        let page = self.refused(filter, after, limit).await;
+        let acted = match page {
+            Ok(page) => self.act_on(page, act, run).await,
+            Err(Unwritten) => Err(Unwritten),
+        };
         self.look_again();
         // Whoever asked may have gone.
-        done.send(count).unwrap_or_default();
+        drop(done.send(acted));
     }
 
-    async fn act(&mut self, filter: &DeadLetterFilter, act: Act, run: Run) -> Result<u64, Unwritten> {
-        let (mut after, mut count) = (0, 0);
-        loop {
-            let (source, wanted) = (self.carrier.settings.name.clone(), filter.clone());
-            let read =
-                move |store: &sqlite::Store| sqlite::refused(store, &source, &wanted, after, LISTED_MAX);
-            let page = self.carrier.inner.journal.readers().read(read).await?;
-            let Some(last) = page.last() else { return Ok(count) };
-            after = last.number;
-            let chosen = page.into_iter().filter(|refused| self.may(act, refused));
-            let numbers: Vec<i64> = chosen.map(|refused| refused.number).collect();
-            count += match (run, act) {
-                (Run::Dry, _) => numbers.len() as u64,
-                (Run::Real, Act::Redrive) => {
-                    let now = self.carrier.inner.clock.now();
-                    let due = numbers.into_iter().map(|number| (number, now)).collect();
-                    self.write(AtSource::Redrive { due }).await?
-                }
-                (Run::Real, Act::Discard) => self.write(AtSource::Discard { numbers }).await?,
-            };
-        }
+    async fn refused(
+        &self,
+        filter: DeadLetterFilter,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Refused>, Unwritten> {
+        let source = self.carrier.settings.name.clone();
+        let read =
+            move |store: &sqlite::Store| sqlite::refused(store, &source, &filter, after.cast_signed(), limit);
+        self.carrier.inner.journal.readers().read(read).await
+    }
+
+    async fn act_on(&mut self, page: Vec<Refused>, act: Act, run: Run) -> Result<Acted, Unwritten> {
+        let next = page.last().map(|last| last.number.cast_unsigned());
+        let found = page.len() as u64;
+        let chosen = page.into_iter().filter(|refused| self.may(act, refused));
+        let numbers: Vec<i64> = chosen.map(|refused| refused.number).collect();
+        let left_out = found - numbers.len() as u64;
+        let count = match (run, act) {
+            (Run::Dry, _) => numbers.len() as u64,
+            (Run::Real, Act::Redrive) => {
+                let now = self.carrier.inner.clock.now();
+                let due = numbers.into_iter().map(|number| (number, now)).collect();
+                self.write(AtSource::Redrive { due }).await?
+            }
+            (Run::Real, Act::Discard) => self.write(AtSource::Discard { numbers }).await?,
+        };
+        Ok(Acted { count, left_out, next })
     }
 
     async fn write(&self, step: AtSource) -> Result<u64, Unwritten> {

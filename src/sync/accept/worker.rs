@@ -30,7 +30,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const COMMANDS: usize = 16;
 
 /// The way to a source's worker.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::sync) struct Handle {
     pub(in crate::sync) source: String,
     pub(super) commands: mpsc::Sender<Command>,

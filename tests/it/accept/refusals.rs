@@ -7,6 +7,7 @@ use crate::support::{
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// A source that refuses the body `bad` until it is mended.
 async fn strict_source() -> (ScriptedSource, Arc<AtomicBool>) {
@@ -60,7 +61,8 @@ async fn a_refusal_is_a_dead_letter_of_the_source_and_the_next_goes_on() {
     assert!(letters(&gateway, "?code=given_up").await.is_empty());
     assert_eq!(gateway.metric("tidegate_source_dead_letters{source=\"inventory\"}").await, 1);
     // I3: the source has something newer of this key.
-    assert_eq!(order(&gateway, "redrive", json!({"source": "inventory"})).await, 0);
+    let redriven = gateway.admin_post("/v1/dead-letters/redrive", &json!({"source": "inventory"})).await;
+    assert_eq!((redriven.status, redriven.json()), (202, json!({"count": 0, "left_out": 1})));
     assert_eq!(order(&gateway, "discard", json!({"destination": "search"})).await, 0);
     let nobody = gateway.admin_post("/v1/dead-letters/redrive", &json!({"source": "nobody"})).await;
     nobody.assert_problem(404);
@@ -69,6 +71,36 @@ async fn a_refusal_is_a_dead_letter_of_the_source_and_the_next_goes_on() {
     assert!(letters(&gateway, "").await.is_empty());
     assert_eq!(gateway.change_state(&bad).await, "aborted");
     assert_eq!(texts(&source.received("/items/1")), ["bad", "next"]);
+}
+
+/// A rate holds at sources too; stopped, the rest stays dead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redrive_at_a_source_keeps_to_its_rate_and_can_be_stopped() {
+    const LETTERS: usize = 20;
+    let (source, mended) = strict_source().await;
+    let destination = RecordingDestination::start().await;
+    let gateway = accepting(&source.table(), &destination, "").start().await;
+    for number in 0..LETTERS {
+        accepted(&gateway.put(&format!("/items/{number}"), "bad").await);
+    }
+    eventually("all are dead", async || letters(&gateway, "").await.len() == LETTERS).await;
+    mended.store(true, Ordering::SeqCst);
+    let path = "/v1/dead-letters/redrive";
+    let told = gateway.admin_post(path, &json!({"source": "inventory", "rate": 10})).await.json();
+    assert_eq!(told["count"], LETTERS);
+    let all = destination.wait_for(4).await;
+    let took = all[3].at - all[0].at;
+    assert!(took >= Duration::from_millis(250), "three steps of a tenth of a second each took {took:?}");
+    let stop = format!("/v1/operations/{}/stop", told["operation"]);
+    assert_eq!(gateway.admin_post(&stop, &json!({})).await.status, 200);
+    eventually("it is stopped", async || {
+        gateway.admin_get("/v1/operations").await.json()["operations"][0]["state"] == "stopped"
+    })
+    .await;
+    let left = letters(&gateway, "").await.len();
+    assert!((1..=LETTERS - 4).contains(&left), "{left} are left");
+    assert_eq!(order(&gateway, "redrive", json!({"source": "inventory"})).await, left);
+    eventually("all have arrived", async || destination.state().len() == LETTERS).await;
 }
 
 /// I3, over a restart: what is parked stays so, and comes behind what is redriven.

@@ -2,6 +2,7 @@
 
 use super::again::{discard, redrive, replay};
 use super::decide::decide;
+use super::verify::is_corrupt;
 use super::{SqlError, Store, accepted, answers, change_state, delivery_state, retain};
 use crate::clock::Timestamp;
 use crate::sync::journal::record::{
@@ -206,9 +207,16 @@ fn note_settled(
     // Attempts of a change that is sent again after it was settled are added to those before.
     let sql = "INSERT INTO settled(destination,sequence,at,attempts) VALUES(?1,?2,?3,?4)
                ON CONFLICT DO UPDATE SET at=?3, attempts=attempts+?4";
-    let at = now.as_millis().cast_signed();
-    store.prepare_cached(sql)?.execute(params![destination, sequence.cast_signed(), at, attempts])?;
-    Ok(())
+    let bounds = params![destination, sequence.cast_signed(), now.as_millis().cast_signed(), attempts];
+    match store.prepare_cached(sql).and_then(|mut statement| statement.execute(bounds)) {
+        Ok(_) => Ok(()),
+        // It decides nothing: damage of it stops nobody.
+        Err(error) if is_corrupt(&error) => {
+            tracing::error!(%error, destination, sequence, "when a delivery was settled is not noted");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 struct Row<'a> {
