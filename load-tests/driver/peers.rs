@@ -85,7 +85,7 @@ pub(crate) async fn postgres(folder: &Path, clients: u64, length: Duration) -> a
     command.args(["-c", "max_connections=300", "-c", &sockets]).stderr(Stdio::null()).stdout(Stdio::null());
     let server = tokio::process::Command::from(command).kill_on_drop(true).spawn().context("postgres")?;
     let measured = async {
-        until_listening(&port).await?;
+        until_ready(&port).await?;
         let script = folder.join("insert.sql");
         fs::write(&script, format!("INSERT INTO changes(body) VALUES ('{}');\n", "x".repeat(RECORD_BYTES)))?;
         let at = ["-h", "127.0.0.1", "-p", &port, "-U", "load"];
@@ -168,6 +168,17 @@ async fn until_listening(port: &str) -> anyhow::Result<()> {
     while tokio::net::TcpStream::connect(format!("127.0.0.1:{port}")).await.is_err() {
         ensure!(begun_at.elapsed() < LISTEN_WAIT_MAX, "nothing listens after {LISTEN_WAIT_MAX:?}");
         sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// It listens before it takes queries.
+async fn until_ready(port: &str) -> anyhow::Result<()> {
+    let begun_at = Instant::now();
+    let at = ["-h", "127.0.0.1", "-p", port, "-U", "load", "-d", "postgres", "-q", "-c", "SELECT 1"];
+    while let Err(error) = ran("psql", |command| command.args(at)).await {
+        ensure!(begun_at.elapsed() < LISTEN_WAIT_MAX, "{error:#}");
+        sleep(Duration::from_millis(50)).await;
     }
     Ok(())
 }
