@@ -11,8 +11,12 @@
 //! who joined it before.
 
 mod course;
+mod follower;
+mod lead;
 
 pub use course::Turn;
+pub use follower::{Follower, Joined};
+pub use lead::Lead;
 
 use super::purge::Fence;
 use super::rules::key::CacheKey;
@@ -23,7 +27,7 @@ use metrics::{Gauge, gauge};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -41,6 +45,9 @@ pub enum Lane {
     /// The variant of these selecting fields, by their hash: asked for by those whom another flight's head
     /// did not suit. A flight that brings something else all the same is noticed by its head.
     Variant(u64),
+    /// What answers one Range, by its hash, where nothing of the key is stored. Whose Range it was is
+    /// compared before its answer is used.
+    Part(u64),
     /// The head alone (HEAD).
     Head,
 }
@@ -60,6 +67,8 @@ pub struct Flights<L> {
 struct Flight<L> {
     place: Place,
     landing: watch::Sender<Option<Landed<L>>>,
+    /// Held by those who joined before the landing, until they read what was landed or leave.
+    undecided: watch::Sender<()>,
     fence: Fence,
     began: Instant,
     course: Mutex<Course>,
@@ -83,8 +92,9 @@ pub enum Role<L> {
     Lead(Lead<L>),
     /// One of those who wait.
     Follow(Follower<L>),
-    /// [`FOLLOWERS_MAX`] wait already.
-    Full,
+    /// [`FOLLOWERS_MAX`] are there already. What was landed is theirs too, where there is something; nobody
+    /// more waits for it.
+    Full(Option<Follower<L>>),
 }
 
 impl<L: Clone> Flights<L> {
@@ -102,6 +112,12 @@ impl<L: Clone> Flights<L> {
         Lane::Variant(self.hasher.hash_one(selecting_fields))
     }
 
+    /// The lane of a Range.
+    #[must_use]
+    pub fn part(&self, range: &HeaderValue) -> Lane {
+        Lane::Part(self.hasher.hash_one(range))
+    }
+
     /// Joins the flight of a key, or begins one with `fence`. `holds` says whether nothing that the
     /// key falls under was purged since a flight's fence.
     pub fn join(
@@ -112,12 +128,12 @@ impl<L: Clone> Flights<L> {
         holds: impl FnOnce(Fence) -> bool,
     ) -> Role<L> {
         let place = (key.clone(), lane);
-        let Some(mut shard) = self.shard(&place) else { return Role::Full };
+        let Some(mut shard) = self.shard(&place) else { return Role::Full(None) };
         let flight = match shard.entry(place) {
             Entry::Occupied(mut entry) => {
                 let current = entry.get();
                 if holds(current.fence) {
-                    return self.follow(current).map_or(Role::Full, Role::Follow);
+                    return self.follow(current);
                 }
                 let flight = Flight::begin(entry.key().clone(), fence);
                 entry.insert(Arc::clone(&flight));
@@ -142,21 +158,33 @@ impl<L: Clone> Flights<L> {
         let place = (key.clone(), lane);
         let shard = self.shard(&place)?;
         let flight = shard.get(&place).filter(|flight| holds(flight.fence))?;
-        self.follow(flight)
+        match self.follow(flight) {
+            Role::Follow(follower) | Role::Full(Some(follower)) => Some(follower),
+            Role::Full(None) | Role::Lead(_) => None,
+        }
     }
 
     /// Makes a follower the extra leader of its flight, whose forward begins behind `fence`: once a flight,
-    /// and not once the head is there.
-    #[must_use]
-    pub fn step_in(self: &Arc<Self>, follower: &Follower<L>, fence: Fence) -> Option<Lead<L>> {
+    /// not once the head is there, and only where it is `admitted`; one that is not leaves the turn to the
+    /// next.
+    pub fn step_in<A>(
+        self: &Arc<Self>,
+        follower: &Follower<L>,
+        fence: Fence,
+        admitted: impl FnOnce() -> Option<A>,
+    ) -> Option<(Lead<L>, A)> {
         let flight = follower.flight.upgrade()?;
-        let steps_in = flight.course().step_in();
-        steps_in.then(|| Lead::new(self, flight, Turn::Extra, fence))
+        let admitted = flight.course().step_in(admitted)?;
+        Some((Lead::new(self, flight, Turn::Extra, fence), admitted))
     }
 
-    fn follow(&self, flight: &Arc<Flight<L>>) -> Option<Follower<L>> {
+    fn follow(&self, flight: &Arc<Flight<L>>) -> Role<L> {
         let is_full = flight.landing.receiver_count() >= FOLLOWERS_MAX;
-        (!is_full).then(|| Follower::of(flight, &self.followers))
+        if is_full && flight.landing.borrow().is_none() {
+            return Role::Full(None);
+        }
+        let follower = Follower::of(flight, &self.followers);
+        if is_full { Role::Full(Some(follower)) } else { Role::Follow(follower) }
     }
 
     /// How many flights are under way.
@@ -173,127 +201,16 @@ impl<L: Clone> Flights<L> {
     }
 }
 
-/// The right and the duty to land a flight. Dropped, it closes the flight; dropped before landing, it
-/// releases the followers. Neither while the flight has another leader.
-#[derive(Debug)]
-pub struct Lead<L> {
-    flights: Arc<Flights<L>>,
-    flight: Arc<Flight<L>>,
-    turn: Turn,
-    fence: Fence,
-}
-
-impl<L> Lead<L> {
-    fn new(flights: &Arc<Flights<L>>, flight: Arc<Flight<L>>, turn: Turn, fence: Fence) -> Self {
-        flights.fills.increment(1.0);
-        Self { flights: Arc::clone(flights), flight, turn, fence }
-    }
-}
-
-impl<L: Clone> Lead<L> {
-    /// What had been purged when this forward began.
-    #[must_use]
-    pub fn fence(&self) -> Fence {
-        self.fence
-    }
-
-    /// Whose forward it is.
-    #[must_use]
-    pub const fn turn(&self) -> Turn {
-        self.turn
-    }
-
-    /// The leader's own client follows its flight like everyone else.
-    #[must_use]
-    pub fn follow(&self) -> Follower<L> {
-        Follower::of(&self.flight, &self.flights.followers)
-    }
-
-    /// Whether this forward's answer is the one that everybody gets; to be asked before it is landed.
-    #[must_use]
-    pub fn claim(&self) -> bool {
-        self.flight.course().claim(self.turn)
-    }
-
-    /// Tells everyone who waits, unless the other leader has told them.
-    pub fn land(&self, landing: L) {
-        if self.claim() {
-            self.tell(landing);
-        }
-    }
-
-    /// Tells everyone who waits that there is no answer, unless the other leader may still have one; takes
-    /// no newcomers.
-    pub fn fail(&self, landing: L) {
-        let claimed = self.flight.course().claim_failed(self.turn);
-        if claimed {
-            self.close();
-            self.tell(landing);
-        }
-    }
-
-    fn tell(&self, landing: L) {
-        self.flight.landing.send_replace(Some(Landed { landing, by: self.turn }));
-        self.flight.told.notify_waiters();
-    }
-
-    /// Takes no newcomers from now on; those who have joined keep what was landed.
-    pub fn close(&self) {
-        self.flights.remove(&self.flight, |_| true);
-    }
-
-    /// Resolves when nobody follows.
-    pub async fn abandoned(&self) {
-        self.flight.landing.closed().await;
-    }
-
-    /// What the other leader lands, once it does.
-    pub async fn outrun(&self) -> L {
-        loop {
-            let told = self.flight.told.notified();
-            tokio::pin!(told);
-            // Registered before the look, so that no landing is missed.
-            told.as_mut().enable();
-            if let Some(landed) =
-                self.flight.landing.borrow().as_ref().filter(|landed| landed.by != self.turn)
-            {
-                return landed.landing.clone();
-            }
-            told.await;
-        }
-    }
-
-    /// Closes the flight unless somebody has joined it meanwhile.
-    #[must_use]
-    pub fn close_if_abandoned(&self) -> bool {
-        self.flights.remove(&self.flight, |flight| flight.landing.receiver_count() == 0);
-        self.flight.landing.receiver_count() == 0
-    }
-}
-
 impl<L> Flights<L> {
     fn shard(&self, place: &Place) -> Option<MutexGuard<'_, HashMap<Place, Arc<Flight<L>>>>> {
         let index = usize::try_from(self.hasher.hash_one(place)).unwrap_or_default() % SHARDS;
         self.shards.get(index).map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Removes a flight where `condition` holds under the lock by which newcomers join.
-    fn remove(&self, flight: &Arc<Flight<L>>, condition: impl FnOnce(&Flight<L>) -> bool) {
-        let Some(mut shard) = self.shard(&flight.place) else { return };
-        let is_current = |current: &Arc<Flight<L>>| Arc::ptr_eq(current, flight) && condition(current);
-        if shard.get(&flight.place).is_some_and(is_current) {
-            shard.remove(&flight.place);
+    fn remove(&self, flight: &Arc<Flight<L>>) {
+        if let Some(mut shard) = self.shard(&flight.place) {
+            flight.remove_from(&mut shard);
         }
-    }
-}
-
-impl<L> Drop for Lead<L> {
-    fn drop(&mut self) {
-        let closes = self.flight.course().end(self.turn);
-        if closes {
-            self.flights.remove(&self.flight, |_| true);
-        }
-        self.flights.fills.decrement(1.0);
     }
 }
 
@@ -302,6 +219,7 @@ impl<L> Flight<L> {
         Arc::new(Self {
             place,
             landing: watch::Sender::new(None),
+            undecided: watch::Sender::new(()),
             fence,
             began: Instant::now(),
             course: Mutex::new(Course::begun()),
@@ -309,63 +227,15 @@ impl<L> Flight<L> {
         })
     }
 
+    /// Takes no newcomers from now on, by the lock by which they join.
+    fn remove_from(self: &Arc<Self>, shard: &mut HashMap<Place, Arc<Self>>) {
+        if shard.get(&self.place).is_some_and(|current| Arc::ptr_eq(current, self)) {
+            shard.remove(&self.place);
+        }
+    }
+
     fn course(&self) -> MutexGuard<'_, Course> {
         self.course.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// When somebody joined a flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Joined {
-    /// While the landing was still awaited.
-    BeforeLanding,
-    /// When it had been made: what was landed must still be good for them.
-    AfterLanding,
-}
-
-/// Somebody who waits for a landing, or reads what was landed.
-#[derive(Debug)]
-pub struct Follower<L> {
-    landing: watch::Receiver<Option<Landed<L>>>,
-    joined: Joined,
-    began: Instant,
-    /// Does not keep the flight: it ends with its leaders.
-    flight: Weak<Flight<L>>,
-    followers: Gauge,
-}
-
-impl<L> Follower<L> {
-    fn of(flight: &Arc<Flight<L>>, followers: &Gauge) -> Self {
-        let landing = flight.landing.subscribe();
-        let joined = if landing.borrow().is_some() { Joined::AfterLanding } else { Joined::BeforeLanding };
-        followers.increment(1.0);
-        let (flight, began) = (Arc::downgrade(flight), flight.began);
-        Self { landing, joined, began, flight, followers: followers.clone() }
-    }
-
-    /// When they joined.
-    #[must_use]
-    pub const fn joined(&self) -> Joined {
-        self.joined
-    }
-
-    /// When the flight began.
-    #[must_use]
-    pub const fn began(&self) -> Instant {
-        self.began
-    }
-}
-
-impl<L: Clone> Follower<L> {
-    /// What was landed; `None` where every leader ended without landing anything.
-    pub async fn landed(&mut self) -> Option<Landed<L>> {
-        self.landing.wait_for(Option::is_some).await.ok().and_then(|landed| landed.clone())
-    }
-}
-
-impl<L> Drop for Follower<L> {
-    fn drop(&mut self) {
-        self.followers.decrement(1.0);
     }
 }
 

@@ -4,34 +4,27 @@
 //! tier takes, all of it is kept: late readers begin at the beginning, slow ones hold nobody up, and once
 //! it is complete everybody reads on from the bytes that were stored. What outgrows that is not stored, and
 //! only [`WINDOW_BYTES`] of it are kept: the fastest reader sets the pace, those that move on are waited for,
-//! and who stands still for [`HOLD_MAX`] and falls out of the window is cut, visibly. Memory is bounded either
+//! and who falls out of the window and does not is cut, visibly (`room.rs`). Memory is bounded either
 //! way (I10), and all bodies together by what may be in flight: where that is full, a body is kept no further
 //! for the store, and holds no more than it did.
 
 mod reader;
 mod room;
 
-pub use reader::Reader;
+pub use reader::{Extent, Reader};
 
 use crate::in_flight::Share;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use room::{Room, Window};
+use room::{Awaited, Gait, Hold, Room, Window};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// How much is kept of a body that is too large to be stored: so far a reader may be behind the fastest.
 pub const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
-
-/// How long a fill waits for readers that would fall out of the window and do not move on.
-pub const HOLD_MAX: Duration = Duration::from_secs(1);
-
-/// How far the slowest must come on within [`HOLD_MAX`] to be waited for anew: nobody holds the others to less.
-const FORGIVEN_BYTES: u64 = 1024 * 1024;
 
 /// The most that a reader is handed at once: until it comes for more it is at work, not idle.
 const PART_BYTES: usize = 64 * 1024;
@@ -84,14 +77,16 @@ struct Inner {
     /// How much has come so far.
     received: u64,
     kept: Kept,
-    /// How long slow readers were waited for since the slowest had come on by [`FORGIVEN_BYTES`].
-    waited: Duration,
-    /// Where the slowest was then.
-    waited_from: u64,
+    /// The wait for slow readers.
+    hold: Hold,
+    /// Whom the writer waits for.
+    awaited: Option<Awaited>,
     end: End,
     /// What came behind the content; it is not stored (RFC 9111 3.1).
     trailers: Option<HeaderMap>,
     readers: Vec<Option<ReaderState>>,
+    /// The places in `readers` that nobody has.
+    free: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -116,6 +111,11 @@ enum End {
 #[derive(Debug)]
 struct ReaderState {
     next: u64,
+    /// Where it ends, if not with the body.
+    end: u64,
+    /// Where it was when others began to wait.
+    mark: Option<u64>,
+    gait: Gait,
     waker: Option<Waker>,
 }
 
@@ -130,11 +130,12 @@ impl Growing {
             start: 0,
             received: 0,
             kept: if whole_bytes_max == 0 { Kept::Window } else { Kept::Whole },
-            waited: Duration::ZERO,
-            waited_from: 0,
+            hold: Hold::new(Instant::now()),
+            awaited: None,
             end: End::Open,
             trailers: None,
             readers: Vec::new(),
+            free: Vec::new(),
         };
         Arc::new(Self { inner: Mutex::new(inner), moved: Notify::new(), whole_bytes_max })
     }
@@ -166,9 +167,20 @@ impl Growing {
             return None;
         }
         let slot = inner.take_slot();
+        // Whoever waits for somebody to read need not give up.
+        let is_first = inner.awaited.as_ref().is_some_and(|awaited| awaited.all == 0);
         drop(inner);
-        self.moved.notify_waiters();
+        if is_first {
+            self.moved.notify_waiters();
+        }
         Some(Reader::new(self, slot))
+    }
+
+    /// What breaks the body visibly, unless it has ended, when it is dropped: nobody waits for a writer that
+    /// is gone.
+    #[must_use]
+    pub fn unfinished(self: &Arc<Self>) -> Unfinished {
+        Unfinished(Arc::clone(self))
     }
 
     /// Whether it is broken: for those who waited for it, and nobody else.
@@ -195,14 +207,16 @@ impl Growing {
                 let mut inner = self.lock();
                 let room = inner.make_room(window);
                 if room == Room::Made {
+                    inner.awaited = None;
                     return Pushed::Done(inner.kept);
                 }
-                (room, HOLD_MAX.saturating_sub(inner.waited))
+                inner.await_readers(Instant::now());
+                (room, inner.patience_left())
             };
             match room {
                 Room::Abandoned if left.is_zero() => return Pushed::Abandoned,
-                Room::Behind if left.is_zero() => self.cut_behind(window),
-                // Those who were told of it a moment ago may not read yet.
+                Room::Behind if left.is_zero() => self.judge(),
+                // Those who join late may not read yet.
                 Room::Behind | Room::Abandoned => {
                     let since = Instant::now();
                     // Whether they moved or not is looked at again.
@@ -214,11 +228,11 @@ impl Growing {
         }
     }
 
-    /// Makes room at the cost of those who are behind.
-    fn cut_behind(&self, window: Window) {
+    /// Makes room at the cost of those who stand still.
+    fn judge(&self) {
         let wakers = {
             let mut inner = self.lock();
-            inner.drop_read_by_the_fastest(window);
+            inner.judge();
             inner.take_wakers()
         };
         wakers.into_iter().for_each(Waker::wake);
@@ -271,6 +285,16 @@ impl Growing {
     }
 }
 
+/// See [`Growing::unfinished`].
+#[derive(Debug)]
+pub struct Unfinished(Arc<Growing>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 fn joined(parts: Vec<Bytes>) -> Bytes {
     if let [] | [_] = parts.as_slice() {
         return parts.into_iter().next().unwrap_or_default();
@@ -312,13 +336,23 @@ impl Inner {
 
     /// A place for a new reader.
     fn take_slot(&mut self) -> usize {
-        let state = Some(ReaderState { next: 0, waker: None });
-        let slot = self.readers.iter().position(Option::is_none).unwrap_or(self.readers.len());
+        let state =
+            Some(ReaderState { next: 0, end: u64::MAX, mark: None, gait: Gait::ComesOn, waker: None });
+        let slot = self.free.pop().unwrap_or(self.readers.len());
         match self.readers.get_mut(slot) {
             Some(free) => *free = state,
             None => self.readers.push(state),
         }
         slot
+    }
+
+    /// A reader has left.
+    fn free_slot(&mut self, slot: usize) {
+        if let Some(state) = self.readers.get_mut(slot)
+            && state.take().is_some()
+        {
+            self.free.push(slot);
+        }
     }
 
     fn held_bytes(&self) -> u64 {

@@ -258,9 +258,13 @@ impl Cache {
         Ok(stored)
     }
 
-    /// Takes one variant out of every tier, because it may no longer be stored.
+    /// Takes a response out of every tier, because it may no longer be stored; unless another has taken its
+    /// place meanwhile.
     pub fn discard(&self, key: &CacheKey, stored: &Arc<StoredResponse>) {
-        self.memory.remove_variant(key, &stored.selecting_fields, self.clock.now());
+        if self.memory.has_newer(key, stored) {
+            return;
+        }
+        self.memory.remove_variant(key, stored, self.clock.now());
         if let Some(shared) = &self.shared {
             shared.tier.remove(key, stored);
         }

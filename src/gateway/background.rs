@@ -212,13 +212,10 @@ async fn outcome(fill: Fill, stored: &StoredResponse) -> Outcome {
         let holds = |fence| read::is_joinable(cache, &key, fence);
         match gateway.flights.join(&key, Lane::Any, cache.fence(), holds) {
             Role::Lead(lead) => {
-                // Somebody who waits: so the fill is finished although no client reads it.
-                let mut interest = lead.follow();
-                fill.run(lead, None).await;
-                return Outcome::of(interest.landed().await.map(|landed| landed.landing).as_ref());
+                return Outcome::of(fill.run(lead, None).await.as_ref());
             }
             Role::Follow(mut follower) => drop(follower.landed().await),
-            Role::Full => return Outcome::Crowded,
+            Role::Full(_) => return Outcome::Crowded,
         }
     }
     Outcome::Crowded

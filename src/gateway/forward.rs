@@ -30,6 +30,8 @@ pub(crate) enum Purpose {
     Relay,
     /// To fill the cache: a whole representation, whatever the client has of it.
     Fill,
+    /// To fill the cache with what a Range names, for all who send the same.
+    Part,
     /// The client's own request, whose answer is kept where it may be: only the codings are what a fill would
     /// ask for.
     Alone,
@@ -67,7 +69,7 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
         Purpose::Relay | Purpose::Alone => {
             (Welcome::of(request.version, &fields), trailers::announced(&fields))
         }
-        Purpose::Fill | Purpose::Head => (Welcome::No, None),
+        Purpose::Fill | Purpose::Part | Purpose::Head => (Welcome::No, None),
     };
     hop_by_hop::remove(&mut fields);
     for name in [CONTENT_LENGTH, EXPECT] {
@@ -94,7 +96,9 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
     let method = match (purpose, &request.method) {
         // What HEAD asks for is filled by GET.
         (Purpose::Fill, &Method::HEAD) => Method::GET,
-        (Purpose::Fill | Purpose::Relay | Purpose::Alone | Purpose::Head, method) => method.clone(),
+        (Purpose::Fill | Purpose::Part | Purpose::Relay | Purpose::Alone | Purpose::Head, method) => {
+            method.clone()
+        }
     };
     Head {
         method,

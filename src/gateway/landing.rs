@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub stored: Stored,
     /// Age as the source sent it, for whom the answer passes straight through.
     pub age: Vec<HeaderValue>,
+    /// The Range that was asked for; whatever came but the whole answers nobody who asked for another.
+    pub range: Option<HeaderValue>,
     /// The trailers that the source announced, as a value of `Trailer`.
     pub announced: Option<HeaderValue>,
 }

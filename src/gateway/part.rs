@@ -1,5 +1,6 @@
-//! A read that asks for a part where no whole is stored: answered from a stored part that has all of it,
-//! else forwarded as it is; the answer is kept where that is right (RFC 9111 3.3).
+//! A read that asks for a part where no whole is stored: answered from a stored part that has all of it.
+//! Where nobody else's forward brings it (`read/ranged.rs`), it is forwarded as it is; the answer is kept
+//! where that is right (RFC 9111 3.3).
 
 use super::Gateway;
 use super::body::Body;
@@ -27,29 +28,26 @@ use http::{Method, Response, StatusCode};
 use http_body::Body as _;
 use std::sync::Arc;
 
-/// Answers a GET with a Range, or forwards it.
+/// Whether a request asks for a part in the way that is kept and shared.
+pub(crate) fn is_plain(request: &Request) -> bool {
+    request.method == Method::GET && request.content.is_none()
+}
+
+/// Answers a GET with a Range from a stored part.
 ///
 /// # Errors
-/// [`GatewayError`]
-pub(crate) async fn answer(
-    gateway: &Arc<Gateway>,
-    route: &Arc<Route>,
+/// Why it is forwarded: `otherwise`, unless a part is stored.
+pub(crate) fn stored(
+    gateway: &Gateway,
+    route: &Route,
     key: &CacheKey,
-    request: Request,
-    (reason, floor): (ForwardReason, Floor),
+    request: &Request,
+    (otherwise, floor): (ForwardReason, Floor),
     now: Timestamp,
-) -> Result<Answer, GatewayError> {
-    if request.method != Method::GET || !request.content.is_none() {
-        return relay::alone(route, request, reason, now).await;
-    }
+) -> Result<Answer, ForwardReason> {
     let found = gateway.cache.lookup_part(key, &request.fields, now);
-    let Some(found) = found.filter(|found| floor.admits(found.stored.fence)) else {
-        return fetch(gateway, route, key, request, reason, now).await;
-    };
-    match hit(&found, route, &request, now) {
-        Some(answer) => Ok(answer),
-        None => fetch(gateway, route, key, request, ForwardReason::Partial, now).await,
-    }
+    let found = found.filter(|found| floor.admits(found.stored.fence)).ok_or(otherwise)?;
+    hit(&found, route, request, now).ok_or(ForwardReason::Partial)
 }
 
 fn hit(found: &Found, route: &Route, request: &Request, now: Timestamp) -> Option<Answer> {
@@ -62,7 +60,10 @@ fn hit(found: &Found, route: &Route, request: &Request, now: Timestamp) -> Optio
 }
 
 /// Forwards the request for this client alone, and keeps the answer where it may be.
-async fn fetch(
+///
+/// # Errors
+/// [`GatewayError`]
+pub(crate) async fn fetch(
     gateway: &Arc<Gateway>,
     route: &Arc<Route>,
     key: &CacheKey,
@@ -70,6 +71,9 @@ async fn fetch(
     reason: ForwardReason,
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {
+    if !is_plain(&request) {
+        return relay::alone(route, request, reason, now).await;
+    }
     let quota = route.admit(Stage::Source, &request, now)?;
     let head = forward::head(route, &request, Purpose::Relay);
     let (requested_at, fence) = (gateway.clock.now(), gateway.cache.fence());
@@ -81,7 +85,9 @@ async fn fetch(
     let (mut parts, body) = response.into_parts();
     forwarded::append(&mut parts.headers, &VIA, "1.1 tidegate");
     let head = ResponseHead { status: parts.status, fields: &parts.headers };
-    let piece = admit(gateway, route, &request, head, &body, &exchange);
+    let asked = RequestHead { method: &request.method, fields: &request.fields };
+    let forwarded = Forwarded { request: asked, policy: &route.settings.cache, exchange: &exchange };
+    let piece = admit(gateway, forwarded, head, &body);
     let uncut = matches!(piece, Err(NoStoreReason::Partial));
     let whole = uncut.then(|| whole(gateway, route, key, &request, head, &exchange)).flatten();
     forward::end_to_end(&mut parts.headers);
@@ -104,16 +110,16 @@ async fn fetch(
 
 /// Whether an answer may be kept: where the rules allow it, its framing says what Content-Range does,
 /// a tier has room for it, and there is room to hold it until it is complete.
-fn admit(
+///
+/// # Errors
+/// Why it is not kept.
+pub(crate) fn admit(
     gateway: &Gateway,
-    route: &Route,
-    request: &Request,
+    forwarded: Forwarded<'_>,
     response: ResponseHead<'_>,
     body: &SourceBody,
-    exchange: &Exchange,
 ) -> Result<Piece, NoStoreReason> {
-    let request = RequestHead { method: &request.method, fields: &request.fields };
-    let piece = partial::admit(Forwarded { request, policy: &route.settings.cache, exchange }, response)?;
+    let piece = partial::admit(forwarded, response)?;
     // What does not say its length is compared when it has ended.
     if body.size_hint().exact().is_some_and(|length| length != piece.bytes()) {
         return Err(NoStoreReason::Partial);

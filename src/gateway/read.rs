@@ -4,11 +4,13 @@ mod alone;
 mod asked;
 mod collapsed;
 mod head;
+mod ranged;
+mod shared;
 
 use super::Gateway;
 use super::background;
 use super::cache_status::{CacheStatus, StaleBy, Trouble};
-use super::fill::{BeganBy, Fill};
+use super::fill::{BeganBy, Fill, Wants};
 use super::forward::{self, Purpose};
 use super::part;
 use super::problem::{GatewayError, SourceFailure};
@@ -28,6 +30,7 @@ use alone::Because;
 use asked::{Asked, accepted, as_asked};
 use collapsed::Outcome;
 use http::Method;
+use ranged::Parted;
 use std::sync::Arc;
 
 /// How often a read looks again after a flight brought another variant than it needs; then it
@@ -109,7 +112,12 @@ pub(crate) async fn answer_by(
             break;
         }
         if wanted.stale.is_none() && is_partial(&request) {
-            return Box::pin(part::answer(gateway, route, key, request, (reason, floor), now)).await;
+            return match Box::pin(wanted.part()).await? {
+                Parted::Answered(answer) => Ok(*answer),
+                Parted::Alone(reason) => {
+                    Box::pin(part::fetch(gateway, route, key, request, reason, now)).await
+                }
+            };
         }
         if gateway.cache.is_marked(key, now) {
             return Box::pin(wanted.forwarded_alone(Because::Marked)).await;
@@ -270,5 +278,6 @@ pub(crate) fn fill(
         stale,
         reason,
         began_by: BeganBy::Request,
+        wants: Wants::Whole,
     }
 }

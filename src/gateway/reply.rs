@@ -15,6 +15,7 @@ use crate::source::SourceBody;
 use bytes::{Bytes, BytesMut};
 use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, TRAILER};
 use http::{HeaderMap, Method, Response, StatusCode};
+use std::ops::Range;
 
 /// An answer, and how it came about.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ fn response(status: StatusCode, fields: HeaderMap, body: Body) -> Response<Body>
     response
 }
 
-fn evaluated(stored: &StoredResponse, request: &Request) -> Precondition {
+pub(super) fn evaluated(stored: &StoredResponse, request: &Request) -> Precondition {
     let head = ResponseHead { status: stored.status, fields: &stored.fields };
     preconditions::evaluate(&request.fields, head, stored.received_at)
 }
@@ -154,7 +155,7 @@ pub(crate) fn growing(
     status: CacheStatus,
 ) -> Answer {
     let shared = &head.head;
-    let mut response = match evaluated(shared, request) {
+    let response = match evaluated(shared, request) {
         Precondition::NotModified => response(
             StatusCode::NOT_MODIFIED,
             preconditions::not_modified_fields(&shared.fields),
@@ -173,8 +174,37 @@ pub(crate) fn growing(
             response(shared.status, fields, body)
         }
     };
+    aged(response, head, now, status)
+}
+
+/// Answers with a part of a growing body; `length`: of the whole, where it is known (RFC 9110 14.4).
+pub(crate) fn growing_part(
+    head: &Shared,
+    request: &Request,
+    body: Body,
+    (range, length): (&Range<u64>, Option<u64>),
+    now: Timestamp,
+    status: CacheStatus,
+) -> Answer {
+    let mut fields = part_fields::of_part(&head.head.fields, &request.fields);
+    let content_range = match length {
+        Some(length) => range::content_range(range, length),
+        None => range::content_range_of_unknown(range),
+    };
+    fields.insert(CONTENT_RANGE, content_range);
+    aged(response(StatusCode::PARTIAL_CONTENT, fields, body), head, now, status)
+}
+
+/// Answers that a growing body of `length` bytes has nothing of what is asked for.
+pub(crate) fn unsatisfied(head: &Shared, length: u64, now: Timestamp, status: CacheStatus) -> Answer {
+    let mut fields = part_fields::of_unsatisfied(&head.head.fields);
+    fields.insert(CONTENT_RANGE, range::unsatisfied_range(length));
+    aged(response(StatusCode::RANGE_NOT_SATISFIABLE, fields, Body::Empty), head, now, status)
+}
+
+fn aged(mut response: Response<Body>, head: &Shared, now: Timestamp, status: CacheStatus) -> Answer {
     if let CacheStatus::Collapsed { .. } = status {
-        response.headers_mut().insert(AGE, shared.current_age(now).as_secs().into());
+        response.headers_mut().insert(AGE, head.head.current_age(now).as_secs().into());
     } else {
         response.headers_mut().extend(head.age.iter().map(|age| (AGE, age.clone())));
     }

@@ -1,6 +1,8 @@
 //! Many requests for one key: one forward, whose followers read along, and nobody is hurt by another.
 
 mod leaders;
+mod leaving;
+mod ranges;
 mod streams;
 
 use crate::support::{
@@ -145,16 +147,53 @@ async fn a_leader_that_leaves_hurts_no_follower() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_leaves_before_the_head_hurts_no_follower() {
-    let (source, gate) = (ScriptedSource::start().await, Gate::closed());
-    source.always("/a", Reply::ok("whole").cache_control("max-age=60").after(Step::Wait(gate.clone())));
+    let source = ScriptedSource::start().await;
     let gateway = gateway_for(&source, "").await;
-    let address = gateway.public;
-    let leader = tokio::spawn(Ask::get("/a").send(address));
-    source.wait_for("/a", 1).await;
-    leader.abort();
-    assert!(leader.await.is_err_and(|ended| ended.is_cancelled()));
-    let (answer, ()) = tokio::join!(gateway.get("/a"), async { gate.open() });
-    assert_eq!((answer.status, answer.text().as_str()), (200, "whole"));
+    for method in ["GET", "HEAD"] {
+        let (path, gate) = (format!("/{method}"), Gate::closed());
+        source.always(&path, Reply::ok("whole").cache_control("max-age=60").after(Step::Wait(gate.clone())));
+        let ask = Ask::new(method, &format!("/{method}"));
+        let leader = tokio::spawn(ask.clone().send(gateway.public));
+        source.wait_for(&format!("/{method}"), 1).await;
+        let follower = tokio::spawn(ask.send(gateway.public));
+        followers(&gateway, if method == "GET" { 2 } else { 1 }).await;
+        leader.abort();
+        assert!(leader.await.is_err_and(|ended| ended.is_cancelled()));
+        if method == "GET" {
+            followers(&gateway, 1).await;
+        }
+        gate.open();
+        let answer = follower.await.expect("a task").expect("an answer");
+        assert_eq!((answer.status, answer.field("Content-Length")), (200, "5"), "{method}");
+        assert_eq!(source.count(&format!("/{method}")), 1, "{method}");
+        nothing_is_left(&gateway).await;
+    }
+}
+
+/// A forward that nobody waits for is let go before its head: its place and its key are free again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forward_that_everybody_has_left_ends_at_once() {
+    for method in ["GET", "HEAD"] {
+        let (source, never) = (ScriptedSource::start().await, Gate::closed());
+        let (held, number) = (never.clone(), AtomicUsize::new(0));
+        source.on("/a", move |_| {
+            let reply = Reply::ok("whole").cache_control("max-age=60");
+            match number.fetch_add(1, Ordering::SeqCst) {
+                0 => reply.after(Step::Wait(held.clone())),
+                _ => reply,
+            }
+        });
+        let gateway = gateway_for(&source, "").await;
+        let clients: Vec<_> =
+            (0..3).map(|_| tokio::spawn(Ask::new(method, "/a").send(gateway.public))).collect();
+        followers(&gateway, if method == "GET" { 3 } else { 2 }).await;
+        source.wait_for("/a", 1).await;
+        clients.iter().for_each(tokio::task::JoinHandle::abort);
+        // The source never answers: long before its timeout all is as if nobody had come.
+        nothing_is_left(&gateway).await;
+        let answer = gateway.send(Ask::new(method, "/a")).await;
+        assert_eq!((answer.status, source.count("/a")), (200, 2), "{method}: a forward of its own");
+    }
 }
 
 /// I5: a fill that began before a write is neither stored nor served to who asks after it.

@@ -37,13 +37,13 @@ impl Course {
         Self { first: Forward::UnderWay, extra: Forward::NotBegun, lands: None }
     }
 
-    /// Whether a follower becomes the extra leader: once, while the first is still awaited.
-    pub(super) fn step_in(&mut self) -> bool {
+    /// Makes a follower the extra leader: once, while the first is still awaited. One that is not `admitted`
+    /// leaves the turn to the next.
+    pub(super) fn step_in<A>(&mut self, admitted: impl FnOnce() -> Option<A>) -> Option<A> {
         let may = self.lands.is_none() && self.extra == Forward::NotBegun && self.first == Forward::UnderWay;
-        if may {
-            self.extra = Forward::UnderWay;
-        }
-        may
+        let admitted = may.then(admitted).flatten()?;
+        self.extra = Forward::UnderWay;
+        Some(admitted)
     }
 
     /// Whether this one lands: whoever claims first does.

@@ -1,6 +1,9 @@
 use super::*;
 use crate::target::Target;
 use futures_util::FutureExt;
+use std::sync::Weak;
+
+mod interleavings;
 
 fn key() -> CacheKey {
     CacheKey::new(&Target::parse_absolute("http://h/").unwrap(), None)
@@ -13,15 +16,22 @@ fn join<L: Clone>(flights: &Arc<Flights<L>>, fence: u64) -> Role<L> {
 fn follower<L>(role: Role<L>) -> Follower<L> {
     match role {
         Role::Follow(follower) => follower,
-        Role::Lead(_) | Role::Full => panic!("expected to follow"),
+        Role::Lead(_) | Role::Full(_) => panic!("expected to follow"),
     }
 }
 
 fn lead<L>(role: Role<L>) -> Lead<L> {
     match role {
         Role::Lead(lead) => lead,
-        Role::Follow(_) | Role::Full => panic!("expected to lead"),
+        Role::Follow(_) | Role::Full(_) => panic!("expected to lead"),
     }
+}
+
+fn step_in<L>(flights: &Arc<Flights<L>>, follower: &Follower<L>, fence: u64) -> Option<Lead<L>>
+where
+    L: Clone,
+{
+    flights.step_in(follower, Fence(fence), || Some(())).map(|(lead, ())| lead)
 }
 
 async fn landed(follower: &mut Follower<u32>) -> Option<u32> {
@@ -88,9 +98,13 @@ async fn i10_followers_are_bounded() {
     let leader = lead(join(&flights, 1));
     let own = leader.follow();
     let crowd: Vec<_> = (1..FOLLOWERS_MAX).map(|_| follower(join(&flights, 1))).collect();
-    assert!(matches!(join(&flights, 1), Role::Full));
+    assert!(matches!(join(&flights, 1), Role::Full(None)));
     drop(own);
     assert!(matches!(join(&flights, 1), Role::Follow(_)), "who leaves makes room");
+    let _one_more = leader.follow();
+    leader.land(7);
+    let Role::Full(Some(mut late)) = join(&flights, 1) else { panic!("what was landed is theirs too") };
+    assert_eq!(landed(&mut late).await, Some(7));
     drop(crowd);
 }
 
@@ -100,9 +114,9 @@ async fn whichever_of_two_leaders_lands_first_serves_everybody() {
         let flights = Flights::<u32>::new();
         let first = lead(join(&flights, 1));
         let mut waiting = follower(join(&flights, 1));
-        let extra = flights.step_in(&waiting, Fence(5)).unwrap();
+        let extra = step_in(&flights, &waiting, 5).unwrap();
         assert_eq!(extra.fence(), Fence(5), "its forward began later");
-        assert!(flights.step_in(&waiting, Fence(5)).is_none(), "two at most");
+        assert!(step_in(&flights, &waiting, 5).is_none(), "two at most");
         let (faster, slower) = if turn == Turn::First { (&first, &extra) } else { (&extra, &first) };
         assert!(slower.outrun().now_or_never().is_none());
         faster.land(1);
@@ -114,11 +128,56 @@ async fn whichever_of_two_leaders_lands_first_serves_everybody() {
 }
 
 #[tokio::test]
+async fn a_follower_that_is_denied_leaves_the_turn_to_the_next() {
+    let flights = Flights::<u32>::new();
+    let first = lead(join(&flights, 1));
+    let waiting = follower(join(&flights, 1));
+    assert!(flights.step_in(&waiting, Fence(1), || None::<()>).is_none());
+    let (extra, quota) = flights.step_in(&waiting, Fence(1), || Some("admitted")).unwrap();
+    assert_eq!((extra.turn(), quota), (Turn::Extra, "admitted"));
+    let charged = flights.step_in(&waiting, Fence(1), || -> Option<()> { panic!("charged for nothing") });
+    assert!(charged.is_none());
+    first.land(1);
+}
+
+#[tokio::test]
+async fn a_leader_whose_followers_have_all_left_ends_and_the_key_is_free() {
+    let flights = Flights::<u32>::new();
+    let first = lead(join(&flights, 1));
+    let waiting = follower(join(&flights, 1));
+    let extra = step_in(&flights, &waiting, 1).unwrap();
+    assert!(!first.leave_if_abandoned() && first.deserted().now_or_never().is_none());
+    drop(waiting);
+    first.deserted().await;
+    let mut newcomer = follower(join(&flights, 1));
+    assert!(!extra.leave_if_abandoned(), "somebody has come, whom the other leader serves");
+    extra.land(7);
+    assert_eq!(landed(&mut newcomer).await, Some(7));
+    drop(newcomer);
+    extra.deserted().await;
+    assert!(flights.is_empty());
+    drop((first, extra));
+}
+
+#[tokio::test]
+async fn the_beginning_is_kept_until_all_who_waited_read_or_have_left() {
+    let flights = Flights::<u32>::new();
+    let leader = lead(join(&flights, 1));
+    let (mut reads, leaves) = (follower(join(&flights, 1)), follower(join(&flights, 1)));
+    leader.land(7);
+    let _late = follower(join(&flights, 1));
+    reads.decide();
+    assert!(leader.decided().now_or_never().is_none(), "one of them has not come for it yet");
+    drop(leaves);
+    leader.decided().await;
+}
+
+#[tokio::test]
 async fn a_failure_is_landed_only_where_nobody_else_may_have_an_answer() {
     let flights = Flights::<u32>::new();
     let first = lead(join(&flights, 1));
     let mut waiting = follower(join(&flights, 1));
-    let extra = flights.step_in(&waiting, Fence(1)).unwrap();
+    let extra = step_in(&flights, &waiting, 1).unwrap();
     first.fail(0);
     drop(first);
     assert!(waiting.landed().now_or_never().is_none());
@@ -205,12 +264,12 @@ impl World {
                     (self.leads, self.forwards, self.arrived) = (vec![lead], 1, Vec::new());
                 }
                 Role::Follow(follower) => self.waiting.push((self.purged, follower)),
-                Role::Full => unreachable!("few ask"),
+                Role::Full(_) => unreachable!("few ask"),
             },
             Event::Purge => self.purged += 1,
             Event::Overdue => {
                 let Some((_, follower)) = self.waiting.last() else { return false };
-                let Some(extra) = self.flights.step_in(follower, Fence(self.purged)) else { return false };
+                let Some(extra) = step_in(&self.flights, follower, self.purged) else { return false };
                 self.forwards += 1;
                 self.leads.push(extra);
             }
@@ -315,7 +374,7 @@ async fn who_has_claimed_and_then_fails_lands_the_failure() {
     let flights = Flights::<u32>::new();
     let first = lead(join(&flights, 1));
     let mut waiting = follower(join(&flights, 1));
-    let extra = flights.step_in(&waiting, Fence(1)).unwrap();
+    let extra = step_in(&flights, &waiting, 1).unwrap();
     assert!(first.claim() && !extra.claim());
     first.fail(0);
     assert_eq!(landed(&mut waiting).await, Some(0));

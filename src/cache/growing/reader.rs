@@ -1,8 +1,11 @@
-//! A reader of a growing body, at its own pace.
+//! A reader of a growing body, or of a part of it, at its own pace.
 
-use super::{Cut, End, Growing};
+use super::room::Gait;
+use super::{Cut, End, Growing, Kept};
 use bytes::Bytes;
 use http::HeaderMap;
+use std::future::poll_fn;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,6 +22,19 @@ pub struct Reader {
 enum Trailers {
     Unread,
     Read,
+}
+
+/// What is known of how much there is of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// As much as was asked about has come, and more may come.
+    Reached,
+    /// All of it has come and was kept: so many bytes.
+    Complete(u64),
+    /// It has broken off.
+    Broken,
+    /// It is too large to be kept, and what comes later can only be read on the way.
+    Passing,
 }
 
 impl Reader {
@@ -40,10 +56,23 @@ impl Reader {
         let found = inner.at(next);
         let Some(Some(reader)) = inner.readers.get_mut(self.slot) else { return Poll::Ready(None) };
         match (found, inner.end) {
-            (Some(bytes), _) => {
+            (Some(mut bytes), _) => {
+                bytes.truncate(usize::try_from(reader.end.saturating_sub(next)).unwrap_or(usize::MAX));
                 reader.next += bytes.len() as u64;
+                if reader.next == inner.received {
+                    reader.gait = Gait::ComesOn;
+                }
+                let (to, is_over) = (reader.next, reader.next >= reader.end);
+                let mut wakes = inner.has_moved(next, to);
+                if is_over {
+                    // Nobody is held up by one that has all it wants.
+                    inner.free_slot(self.slot);
+                    wakes = true;
+                }
                 drop(guard);
-                self.body.moved.notify_waiters();
+                if wakes {
+                    self.body.moved.notify_waiters();
+                }
                 Poll::Ready(Some(Ok(bytes)))
             }
             (None, End::Complete) => Poll::Ready(None),
@@ -53,6 +82,37 @@ impl Reader {
                 Poll::Pending
             }
         }
+    }
+
+    /// Reads only these bytes from now on: not those before, and none behind them, nor trailers. Where it has
+    /// none of the first any more it is cut.
+    #[must_use]
+    pub fn only(mut self, range: &Range<u64>) -> Self {
+        self.trailers = Trailers::Read;
+        if let Some(Some(reader)) = self.body.lock().readers.get_mut(self.slot) {
+            (reader.next, reader.end) = (range.start, range.end);
+        }
+        self.body.moved.notify_waiters();
+        self
+    }
+
+    /// What is known of the body once `bytes` of it have come, or it has ended, or it cannot be waited for.
+    pub async fn extent(&self, bytes: u64) -> Extent {
+        poll_fn(|context| {
+            let mut inner = self.body.lock();
+            match (inner.end, inner.kept) {
+                (End::Aborted, _) => return Poll::Ready(Extent::Broken),
+                (End::Complete, Kept::Whole) => return Poll::Ready(Extent::Complete(inner.received)),
+                _ if inner.received >= bytes => return Poll::Ready(Extent::Reached),
+                (_, Kept::Window) => return Poll::Ready(Extent::Passing),
+                (End::Open, Kept::Whole) => {}
+            }
+            if let Some(Some(reader)) = inner.readers.get_mut(self.slot) {
+                reader.waker = Some(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// The trailers, once, where the body is complete and there are some.
@@ -66,9 +126,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if let Some(reader) = self.body.lock().readers.get_mut(self.slot) {
-            *reader = None;
-        }
+        self.body.lock().free_slot(self.slot);
         self.body.moved.notify_waiters();
     }
 }

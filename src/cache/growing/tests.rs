@@ -1,7 +1,10 @@
+use super::room::{HOLD_MAX, HOLD_MIN};
 use super::*;
 use crate::in_flight::{FORWARD_BYTES, InFlight, Work};
+use futures_util::FutureExt;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::time::Duration;
 
 async fn next(reader: &mut Reader) -> Option<Result<Bytes, Cut>> {
     poll_fn(|context| Pin::new(&mut *reader).poll_chunk(context)).await
@@ -104,11 +107,54 @@ async fn a_reader_that_is_a_little_behind_is_waited_for_and_not_cut() {
     let (mut fast, mut slower) = (body.reader().unwrap(), body.reader().unwrap());
     let writer = overfull(&body).await;
     read(&mut fast, WINDOW_BYTES / 2).await;
-    tokio::time::sleep(HOLD_MAX / 2).await;
+    tokio::time::sleep(HOLD_MIN / 2).await;
     assert!(!writer.is_finished());
     read(&mut slower, WINDOW_BYTES / 4).await;
     assert_eq!(writer.await.unwrap(), Pushed::Done(Kept::Window));
     assert!(next(&mut slower).await.unwrap().is_ok());
+}
+
+/// Readers that share a line are slow, all alike; one of them had it for itself for a while, and is ahead.
+#[tokio::test(start_paused = true)]
+async fn many_equal_readers_of_a_full_line_are_not_cut_while_they_come_on() {
+    const READERS: usize = 20;
+    const LINE: u64 = 1024 * 1024;
+    let body = body(0);
+    let mut readers: Vec<_> = (0..READERS).map(|_| body.reader().unwrap()).collect();
+    let mut stalled = body.reader().unwrap();
+    let writer = {
+        let body = Arc::clone(&body);
+        tokio::spawn(async move {
+            for _ in 0..8 {
+                assert!(matches!(body.push(quarter()).await, Pushed::Done(_)));
+            }
+            body.complete(|_| panic!("too large"));
+        })
+    };
+    tokio::task::yield_now().await;
+    let a_second = |bytes: u64| tokio::time::sleep(Duration::from_millis(bytes * 1000 / LINE));
+    let ahead = 3 * LINE;
+    for _ in 0..ahead / PART_BYTES as u64 {
+        read(&mut readers[0], PART_BYTES as u64).await;
+        a_second(PART_BYTES as u64).await;
+    }
+    // Each in its turn takes what the line gives, until it has all.
+    let mut left: Vec<_> = readers.iter_mut().map(|reader| (reader, 0_u64)).collect();
+    left[0].1 = ahead;
+    while !left.is_empty() {
+        for (reader, seen) in &mut left {
+            let turn = (*seen + 4 * PART_BYTES as u64).min(2 * WINDOW_BYTES);
+            while *seen < turn {
+                let Some(part) = next(reader).now_or_never() else { break };
+                let bytes = part.unwrap().expect("a reader that comes on is not cut").len() as u64;
+                *seen += bytes;
+                a_second(bytes).await;
+            }
+        }
+        left.retain(|(_, seen)| *seen < 2 * WINDOW_BYTES);
+    }
+    writer.await.unwrap();
+    assert_eq!(next(&mut stalled).await, Some(Err(Cut::TooSlow)), "one that stands still is");
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,7 +167,7 @@ async fn those_behind_are_waited_for_once_not_for_each_chunk() {
         read(&mut fast, WINDOW_BYTES / 4).await;
         assert!(body.lock().held_bytes() <= WINDOW_BYTES, "after {pushed} quarters");
     }
-    assert_eq!(before.elapsed(), HOLD_MAX);
+    assert_eq!(before.elapsed(), HOLD_MIN);
     assert_eq!(next(&mut stalled).await, Some(Err(Cut::TooSlow)));
 }
 
@@ -207,7 +253,7 @@ async fn at_the_bound_a_body_keeps_no_more_than_it_has_and_waits_only_for_its_ow
     read(&mut fast, FORWARD_BYTES + 1).await;
     let before = Instant::now();
     assert_eq!(body.push(large()).await, Pushed::Done(Kept::Window));
-    assert_eq!(before.elapsed(), HOLD_MAX, "the slow one is waited for a little");
+    assert_eq!(before.elapsed(), HOLD_MIN, "the slow one is waited for a little");
     assert_eq!(next(&mut slow).await, Some(Err(Cut::TooSlow)));
     assert_eq!(in_flight.bytes(), WINDOW_BYTES);
     drop((fast, slow));
@@ -242,4 +288,103 @@ async fn a_broken_body_gives_everything_back_with_its_last_reader() {
     assert_eq!(in_flight.bytes(), FORWARD_BYTES + 1, "a reader may still read what came");
     drop(reader);
     assert_eq!(in_flight.bytes(), 0);
+}
+
+#[tokio::test]
+async fn a_writer_that_is_gone_breaks_the_body_for_its_readers() {
+    let body = body(100);
+    let mut reader = body.reader().unwrap();
+    let unfinished = body.unfinished();
+    body.push(Bytes::from_static(b"ab")).await;
+    let died = tokio::spawn(async move {
+        let _unfinished = unfinished;
+        panic!("the writer's task dies");
+    });
+    assert!(died.await.is_err_and(|ended| ended.is_panic()));
+    assert_eq!(next(&mut reader).await, Some(Ok(Bytes::from_static(b"ab"))));
+    assert_eq!(next(&mut reader).await, Some(Err(Cut::Aborted)));
+}
+
+#[tokio::test]
+async fn a_writer_that_has_ended_its_body_breaks_nothing_when_it_goes() {
+    let body = body(100);
+    let mut reader = body.reader().unwrap();
+    let unfinished = body.unfinished();
+    body.complete_with(Bytes::from_static(b"ab"), drop);
+    drop(unfinished);
+    read(&mut reader, 2).await;
+    assert_eq!(next(&mut reader).await, None);
+}
+
+#[tokio::test]
+async fn a_reader_of_a_part_sees_only_that() {
+    let body = body(100);
+    let mut early = body.reader().unwrap().only(&(2..5));
+    body.push(Bytes::from_static(b"ab")).await;
+    assert!(next(&mut early).now_or_never().is_none(), "nothing of it has come");
+    body.push(Bytes::from_static(b"cd")).await;
+    assert_eq!(next(&mut early).await, Some(Ok(Bytes::from_static(b"cd"))));
+    let mut late = body.reader().unwrap().only(&(1..3));
+    assert_eq!(next(&mut late).await, Some(Ok(Bytes::from_static(b"b"))));
+    assert_eq!(next(&mut late).await, Some(Ok(Bytes::from_static(b"c"))));
+    assert_eq!(next(&mut late).await, None, "it need not wait for the end of the whole");
+    body.trail(HeaderMap::new());
+    body.complete_with(Bytes::from_static(b"ef"), drop);
+    assert_eq!(next(&mut early).await, Some(Ok(Bytes::from_static(b"e"))));
+    assert_eq!(next(&mut early).await, None);
+    assert!(early.trailers().is_none() && late.trailers().is_none());
+}
+
+#[tokio::test]
+async fn a_part_of_what_breaks_off_is_cut() {
+    let body = body(100);
+    let mut reader = body.reader().unwrap().only(&(1..5));
+    body.push(Bytes::from_static(b"abc")).await;
+    body.abort();
+    assert_eq!(next(&mut reader).await, Some(Ok(Bytes::from_static(b"bc"))));
+    assert_eq!(next(&mut reader).await, Some(Err(Cut::Aborted)));
+}
+
+/// One that waits for what has not come is not the fastest, and one that has its part is not the slowest.
+#[tokio::test(start_paused = true)]
+async fn readers_of_parts_hold_nobody_up_and_leave_nobody_behind() {
+    const FAR: u64 = 4 * WINDOW_BYTES;
+    let body = body(0);
+    let (mut all, mut begin) = (body.reader().unwrap(), body.reader().unwrap().only(&(0..10)));
+    let mut end = body.reader().unwrap().only(&(FAR..FAR + 10));
+    let writer = overfull(&body).await;
+    read(&mut begin, 10).await;
+    tokio::time::sleep(HOLD_MAX * 100).await;
+    assert!(!writer.is_finished(), "the one that reads all sets the pace");
+    let before = Instant::now();
+    read(&mut all, WINDOW_BYTES / 4).await;
+    assert_eq!(writer.await.unwrap(), Pushed::Done(Kept::Window));
+    read(&mut all, WINDOW_BYTES).await;
+    while body.lock().received <= FAR {
+        body.push(quarter()).await;
+        read(&mut all, WINDOW_BYTES / 4).await;
+    }
+    assert_eq!(before.elapsed(), Duration::ZERO, "nobody else is waited for");
+    read(&mut end, 10).await;
+    assert_eq!(next(&mut end).await, None);
+}
+
+#[tokio::test]
+async fn how_much_there_is_becomes_known_as_it_comes() {
+    let body = body(4);
+    let reader = body.reader().unwrap();
+    assert!(reader.extent(2).now_or_never().is_none());
+    body.push(Bytes::from_static(b"ab")).await;
+    assert_eq!(reader.extent(2).await, Extent::Reached);
+    assert!(reader.extent(3).now_or_never().is_none());
+    body.push(Bytes::from_static(b"cde")).await;
+    assert_eq!((reader.extent(5).await, reader.extent(6).await), (Extent::Reached, Extent::Passing));
+    let whole = self::body(4);
+    let reader = whole.reader().unwrap();
+    whole.complete_with(Bytes::from_static(b"abc"), drop);
+    assert_eq!(reader.extent(6).await, Extent::Complete(3));
+    let broken = self::body(4);
+    let reader = broken.reader().unwrap();
+    broken.abort();
+    assert_eq!(reader.extent(1).await, Extent::Broken);
 }

@@ -8,11 +8,11 @@ use super::content_range::ContentRange;
 use super::entity_tag::EntityTag;
 use super::range::{self, RangeAnswer};
 use super::storable::{self, Admitted};
-use super::{Exchange, NoStoreReason, RequestHead, ResponseHead, tags};
+use super::{Exchange, NoStoreReason, RequestHead, ResponseHead, tags, validation};
 use crate::cache::policy::Policy;
 use crate::cache::stored::{Reuse, StoredResponse};
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_RANGE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::ops::Range;
 
@@ -34,6 +34,36 @@ impl Piece {
     pub const fn bytes(&self) -> u64 {
         self.content.bytes()
     }
+
+    /// What it is without its content: a part, or a whole where it is all there is.
+    #[must_use]
+    pub fn head(&self) -> StoredResponse {
+        match finished(self.admitted.head().clone(), &self.content) {
+            Combined::Whole(head) | Combined::Part(head) => head,
+        }
+    }
+}
+
+/// The Range of a request that nothing else makes one client's own: who sends the same one is answered by
+/// the same part. After If-Range fields of the representation may be missing (RFC 9110 15.3.7).
+#[must_use]
+pub fn sole_range(request: &HeaderMap) -> Option<&HeaderValue> {
+    let mut lines = request.get_all(RANGE).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else { return None };
+    let is_conditional =
+        validation::CONDITIONS.iter().any(|name| name != RANGE && request.contains_key(name));
+    (!is_conditional).then_some(line)
+}
+
+/// Whether a 206 may be shared by those who sent the same Range while it was on its way: as the 200 might be
+/// whose part it is.
+///
+/// # Errors
+/// Why each of them has to be forwarded.
+pub fn may_share(forwarded: Forwarded<'_>, response: ResponseHead<'_>) -> Result<(), NoStoreReason> {
+    let Forwarded { request, policy, exchange } = forwarded;
+    let whole = ResponseHead { status: StatusCode::OK, fields: response.fields };
+    storable::may_share(request, whole, policy, exchange)
 }
 
 /// The forward that brought a piece.

@@ -44,12 +44,8 @@ pub fn evaluate(method: &Method, request: &HeaderMap, stored: &StoredResponse) -
 
 /// What a request asks of a representation that has `length` bytes and the fields of `stored`, however
 /// many of its bytes are stored.
-pub(super) fn asked(
-    method: &Method,
-    request: &HeaderMap,
-    stored: &StoredResponse,
-    length: u64,
-) -> RangeAnswer {
+#[must_use]
+pub fn asked(method: &Method, request: &HeaderMap, stored: &StoredResponse, length: u64) -> RangeAnswer {
     let mut lines = request.get_all(RANGE).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return RangeAnswer::Whole };
     // RFC 10008 2.8: for QUERY as for GET; 14.2: nothing is defined for others.
@@ -60,6 +56,21 @@ pub(super) fn asked(
     match line.to_str().ok().and_then(parse) {
         Some(specs) => satisfy(&specs, length),
         None => RangeAnswer::Whole,
+    }
+}
+
+/// As [`asked`], of a representation whose length is not known: the whole, or a range that is the same
+/// whatever the length is, if it has so many bytes. `None` where the length decides.
+#[must_use]
+pub fn asked_of_unknown(
+    method: &Method,
+    request: &HeaderMap,
+    stored: &StoredResponse,
+) -> Option<RangeAnswer> {
+    match asked(method, request, stored, u64::MAX) {
+        RangeAnswer::Whole => Some(RangeAnswer::Whole),
+        RangeAnswer::Single(range) if range.end < u64::MAX => Some(RangeAnswer::Single(range)),
+        RangeAnswer::Single(_) | RangeAnswer::Several(_) | RangeAnswer::Unsatisfiable => None,
     }
 }
 
@@ -173,6 +184,12 @@ fn join(ranges: &mut Vec<Range<u64>>, mut range: Range<u64>) {
 #[must_use]
 pub fn content_range(range: &Range<u64>, length: u64) -> HeaderValue {
     ascii(&format!("bytes {}-{}/{length}", range.start, range.end.saturating_sub(1)))
+}
+
+/// Content-Range of a part of what has no known length (14.4).
+#[must_use]
+pub fn content_range_of_unknown(range: &Range<u64>) -> HeaderValue {
+    ascii(&format!("bytes {}-{}/*", range.start, range.end.saturating_sub(1)))
 }
 
 /// Content-Range of a 416 (14.4).

@@ -24,7 +24,7 @@ pub const TAGS_BYTES_MAX: usize = 4096;
 const OF_THE_BYTES: [HeaderName; 4] = [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_TYPE, CONTENT_RANGE];
 
 /// The client's own conditions and range.
-const CONDITIONS: [HeaderName; 6] =
+pub(super) const CONDITIONS: [HeaderName; 6] =
     [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE];
 
 /// What a request to the source asks about.

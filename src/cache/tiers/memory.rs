@@ -134,7 +134,7 @@ impl Memory {
     /// is newer. What is too large takes that place away.
     pub(crate) fn insert(&self, key: &CacheKey, stored: &Arc<StoredResponse>, now: Timestamp) {
         if body_bytes(stored) > self.object_bytes {
-            self.remove_variant(key, &stored.selecting_fields, now);
+            self.remove_variant(key, stored, now);
             return;
         }
         self.responses.entry_by_ref(key).and_compute_with(|entry| {
@@ -142,7 +142,7 @@ impl Memory {
             let same = before
                 .as_ref()
                 .and_then(|before| before.iter().find(|old| old.selecting_fields == stored.selecting_fields));
-            if same.is_some_and(|old| (old.fence, old.received_at) > (stored.fence, stored.received_at)) {
+            if same.is_some_and(|old| is_newer(old, stored)) {
                 return Op::Nop;
             }
             let mut list = before.map_or_else(Vec::new, |before| before.others(&stored.selecting_fields));
@@ -166,11 +166,20 @@ impl Memory {
         self.responses.invalidate(key);
     }
 
-    pub(crate) fn remove_variant(&self, key: &CacheKey, selecting: &Selecting, now: Timestamp) {
+    /// Whether what came later stands in the place of a response.
+    pub(crate) fn has_newer(&self, key: &CacheKey, than: &StoredResponse) -> bool {
+        let newer =
+            |old: &Arc<StoredResponse>| old.selecting_fields == than.selecting_fields && is_newer(old, than);
+        self.get(key).is_some_and(|variants| variants.iter().any(newer))
+    }
+
+    /// Forgets the variant that a response is; what came later in its place stays.
+    pub(crate) fn remove_variant(&self, key: &CacheKey, stored: &StoredResponse, now: Timestamp) {
         self.responses.entry_by_ref(key).and_compute_with(|entry| {
             let Some(before) = entry.map(moka::Entry::into_value) else { return Op::Nop };
-            let list = before.others(selecting);
-            if list.len() == before.list.len() {
+            let list = before.others(&stored.selecting_fields);
+            let same = before.iter().find(|old| old.selecting_fields == stored.selecting_fields);
+            if same.is_none_or(|old| is_newer(old, stored)) {
                 Op::Nop
             } else if list.is_empty() {
                 Op::Remove
@@ -188,6 +197,11 @@ impl Memory {
         ::metrics::gauge!(metrics::MEMORY_BYTES).set(bytes);
         ::metrics::gauge!(metrics::MEMORY_RESPONSES).set(keys);
     }
+}
+
+/// Whether a response came later than another in whose place it stands.
+fn is_newer(one: &StoredResponse, other: &StoredResponse) -> bool {
+    (one.fence, one.received_at) > (other.fence, other.received_at)
 }
 
 /// The length of a body.
@@ -244,7 +258,11 @@ mod tests {
         older.received_at = Timestamp::from_millis(1);
         memory.insert(&key, &Arc::new(older), NOW);
         assert_eq!(bodies(&memory, &key), ["zwei", "one"], "older news changes nothing");
-        memory.remove_variant(&key, &varying("de", "", NOW).selecting_fields, NOW);
+        let earlier = varying("de", "", Timestamp::from_millis(1));
+        memory.remove_variant(&key, &earlier, NOW);
+        assert!(memory.has_newer(&key, &earlier) && !memory.has_newer(&key, &varying("de", "", NOW)));
+        assert_eq!(bodies(&memory, &key), ["zwei", "one"], "it is not what was spoken of");
+        memory.remove_variant(&key, &varying("de", "", NOW), NOW);
         assert_eq!(bodies(&memory, &key), ["one"]);
     }
 

@@ -1,7 +1,8 @@
 //! The body of a fill, on its way from the source to those who read along: how long it goes on, and for whom.
 
 use crate::cache::collapse::Lead;
-use crate::cache::growing::{Growing, Kept, Pushed};
+use crate::cache::growing::{Growing, Kept, Pushed, Reader};
+use crate::gateway::fill::BeganBy;
 use crate::gateway::landing::Landing;
 use crate::gateway::trailers;
 use crate::source::SourceBody;
@@ -16,29 +17,49 @@ const MISSING_BYTES_MAX: u64 = 1024 * 1024;
 /// How long a fill without readers goes on whose end is not known: it may have none.
 const LONELY_MAX: Duration = Duration::from_secs(10);
 
+/// How long a fill without readers goes on at all: it may trickle, and it holds a place toward the source.
+const UNREAD_MAX: Duration = Duration::from_mins(1);
+
 /// Moves a body from the source into the growing one. Where all of it was kept, the whole is stored
 /// before anybody can see its end: whoever has read it finds it stored. A body that breaks off, or that
-/// nobody reads far from its end, is aborted.
+/// nobody reads far from its end, is aborted. `start` stands for those who were told of it and do not read
+/// yet: the beginning is kept for them as for a reader.
 pub(super) async fn pump(
+    lead: &Lead<Landing>,
+    body: SourceBody,
+    (growing, start): (&Growing, Option<Reader>),
+    began_by: BeganBy,
+    store: impl FnOnce(Bytes),
+) {
+    let all_read = async {
+        lead.decided().await;
+        drop(start);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = pumped(lead, body, growing, began_by, store) => {}
+        () = all_read => {}
+    }
+}
+
+async fn pumped(
     lead: &Lead<Landing>,
     mut body: SourceBody,
     growing: &Growing,
+    began_by: BeganBy,
     store: impl FnOnce(Bytes),
 ) {
     let mut received = 0u64;
     let mut kept = growing.kept();
     let length = body.size_hint().exact();
-    let lonely = lonely(lead);
+    let lonely = lonely(lead, lonely_max(began_by, length));
     tokio::pin!(lonely);
     loop {
         let frame = tokio::select! {
             frame = body.frame() => frame,
-            () = &mut lonely, if length.is_none() => return growing.abort(),
-            () = lead.abandoned(), if !worth_finishing(received, length, kept) => {
-                if lead.close_if_abandoned() {
-                    return growing.abort();
-                }
-                continue;
+            () = &mut lonely => return growing.abort(),
+            () = lead.deserted(), if !worth_finishing(began_by, received, length, kept) => {
+                return growing.abort();
             }
         };
         match frame {
@@ -63,9 +84,7 @@ pub(super) async fn pump(
                 }
                 let pushed = tokio::select! {
                     pushed = growing.push(data) => pushed,
-                    () = lead.abandoned(), if kept == Kept::Window => {
-                        if lead.close_if_abandoned() { Pushed::Abandoned } else { Pushed::Done(kept) }
-                    }
+                    () = lead.deserted(), if kept == Kept::Window => Pushed::Abandoned,
                 };
                 match pushed {
                     Pushed::Done(now) if now == kept => {}
@@ -85,26 +104,35 @@ pub(super) async fn pump(
     }
 }
 
-/// Resolves when nobody has followed for [`LONELY_MAX`]; then the flight is closed.
-async fn lonely(lead: &Lead<Landing>) {
+/// Resolves when nobody follows, and nobody did `most` ago; then the flight is closed.
+async fn lonely(lead: &Lead<Landing>, most: Duration) {
     loop {
         lead.abandoned().await;
-        tokio::time::sleep(LONELY_MAX).await;
-        if lead.close_if_abandoned() {
+        tokio::time::sleep(most).await;
+        if lead.leave_if_abandoned() {
             return;
         }
     }
 }
 
+/// How long a fill may be without readers. What a hit began never had any: its end is what it is for.
+const fn lonely_max(began_by: BeganBy, length: Option<u64>) -> Duration {
+    match (began_by, length) {
+        (BeganBy::Request, None) => LONELY_MAX,
+        (BeganBy::Request, Some(_)) | (BeganBy::Hit, _) => UNREAD_MAX,
+    }
+}
+
 /// Whether a fill that nobody waits for is so far on that it is finished all the same: to be stored, or
 /// because its end is as near as a new connection. Of a body that does not say its length, as much as may
-/// be missing is awaited.
-const fn worth_finishing(received: u64, length: Option<u64>, kept: Kept) -> bool {
-    match (length, kept) {
-        (Some(length), _) if length.saturating_sub(received) <= MISSING_BYTES_MAX => true,
-        (Some(length), Kept::Whole) => received.saturating_mul(2) >= length,
-        (None, Kept::Whole) => received <= MISSING_BYTES_MAX,
-        (_, Kept::Window) => false,
+/// be missing is awaited. What a hit began is finished where it can be stored.
+const fn worth_finishing(began_by: BeganBy, received: u64, length: Option<u64>, kept: Kept) -> bool {
+    match (began_by, length, kept) {
+        (BeganBy::Hit, _, Kept::Whole) => true,
+        (_, Some(length), _) if length.saturating_sub(received) <= MISSING_BYTES_MAX => true,
+        (_, Some(length), Kept::Whole) => received.saturating_mul(2) >= length,
+        (_, None, Kept::Whole) => received <= MISSING_BYTES_MAX,
+        (_, _, Kept::Window) => false,
     }
 }
 
@@ -127,11 +155,18 @@ mod tests {
             (7 * MIB, Some(8 * MIB), Kept::Window, true),
             (0, None, Kept::Window, false),
         ] {
-            assert_eq!(
-                worth_finishing(received, length, kept),
-                finished,
-                "{received} of {length:?}, {kept:?}"
-            );
+            let finishes = |by| worth_finishing(by, received, length, kept);
+            assert_eq!(finishes(BeganBy::Request), finished, "{received} of {length:?}, {kept:?}");
+            let stored = finished || kept == Kept::Whole;
+            assert_eq!(finishes(BeganBy::Hit), stored, "for a hit: {received} of {length:?}, {kept:?}");
+        }
+    }
+
+    #[test]
+    fn i10_no_fill_goes_on_without_readers_for_ever() {
+        assert_eq!(lonely_max(BeganBy::Request, None), LONELY_MAX, "it may have no end");
+        for (by, length) in [(BeganBy::Request, Some(1)), (BeganBy::Hit, None), (BeganBy::Hit, Some(1))] {
+            assert_eq!(lonely_max(by, length), UNREAD_MAX, "{by:?} {length:?}");
         }
     }
 }

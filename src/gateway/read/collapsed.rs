@@ -1,20 +1,22 @@
 //! The way of a read that a forward answers: this request's own, or another's that it follows.
 
 use super::{Wanted, fill, hit};
-use crate::cache::collapse::{Follower, Joined, Landed, Lane, Lead, Role, Turn};
-use crate::cache::rules::reuse::{Demand, Failure, Verdict, assess, demand};
+use crate::cache::collapse::{Follower, Landed, Lane, Lead, Role, Turn};
+use crate::cache::rules::partial;
+use crate::cache::rules::reuse::{Demand, Failure, demand};
 use crate::cache::rules::vary;
 use crate::cache::{Lookup, StoredResponse};
-use crate::gateway::body::Body;
 use crate::gateway::cache_status::{CacheStatus, Stored, Trouble, Unwaited};
-use crate::gateway::fill::Private;
-use crate::gateway::landing::{Audience, Landing, Shared};
+use crate::gateway::fill::{Private, Wants};
+use crate::gateway::forward::{self, Purpose};
+use crate::gateway::landing::{Audience, Landing};
 use crate::gateway::problem::{GatewayError, SourceFailure};
 use crate::gateway::reply::{self, Answer};
 use crate::rate_limit::{Fields, Stage};
 use http::{Method, StatusCode};
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// What became of a collapsed forward for one of those who waited.
 pub(super) enum Outcome {
@@ -42,7 +44,7 @@ pub(super) struct Leader {
 
 impl Part {
     /// The leader's answer tells of the quotas that its forward was charged to.
-    fn told(&self, answer: Answer) -> Answer {
+    pub(super) fn told(&self, answer: Answer) -> Answer {
         match self {
             Self::Leader(leader) => Answer { quota: Some(leader.quota.clone()), ..answer },
             Self::Follower => answer,
@@ -69,44 +71,69 @@ impl Wanted<'_> {
                     lead.land(Landing::Validated(Arc::clone(&found.stored)));
                     return Ok(Outcome::Answered(Box::new(hit(&found, self.request, self.now))));
                 }
+                if matches!(lane, Lane::Part(_))
+                    && let Ok(answer) = self.stored_part()
+                {
+                    // Those who follow find it too.
+                    lead.close();
+                    lead.land(Landing::Alone);
+                    return Ok(Outcome::Answered(Box::new(answer)));
+                }
                 let follower = lead.follow();
                 let quota = self.route.admit(Stage::Source, self.request, self.now).inspect_err(|_| {
                     // A denied leader does not deny its followers: each is judged by its own quota.
                     lead.close();
                     lead.land(Landing::Alone);
                 })?;
-                let leader = self.begin(lead, quota);
-                self.awaited(follower, Part::Leader(leader)).await
+                let leader = self.begin(lead, quota, lane);
+                self.awaited(follower, Part::Leader(leader), lane).await
             }
-            Role::Follow(follower) => self.awaited(follower, Part::Follower).await,
-            Role::Full => self.unwaited(Unwaited::Crowded),
+            Role::Follow(follower) => self.awaited(follower, Part::Follower, lane).await,
+            Role::Full(landed) => self.crowded(landed, lane).await,
         }
     }
 
-    /// Waits for what is landed; one of those who wait steps in where no head comes for long.
+    /// Past the bound of those who wait: what is stale if that may be, else what was landed already.
+    pub(super) async fn crowded(
+        &self,
+        landed: Option<Follower<Landing>>,
+        lane: Lane,
+    ) -> Result<Outcome, GatewayError> {
+        let why = Unwaited::Crowded;
+        match (landed, self.stale_answer(Failure::NoGoodAnswer, Trouble::Unwaited(why))) {
+            (Some(follower), None) => self.awaited(follower, Part::Follower, lane).await,
+            _ => self.unwaited(why),
+        }
+    }
+
+    /// Waits for what is landed, at most to its own deadline: every forward of a flight ends by that of the
+    /// first. One of those who wait steps in where no head comes for long; one that cannot yet tries again
+    /// after as long.
     pub(super) async fn awaited(
         &self,
         mut follower: Follower<Landing>,
-        part: Part,
+        mut part: Part,
+        lane: Lane,
     ) -> Result<Outcome, GatewayError> {
-        let overdue_at = follower.began() + self.route.source.overdue_after();
-        let mut part = part;
-        let mut landed =
-            tokio::time::timeout_at(overdue_at.min(self.request.deadline), follower.landed()).await;
-        if landed.is_err() {
-            if let Part::Follower = part
-                && let Some(leader) = self.step_in(&follower)
-            {
-                part = Part::Leader(leader);
+        let (deadline, overdue_after) = (self.request.deadline, self.route.source.overdue_after());
+        let mut steps_in_at = follower.began() + overdue_after;
+        let landed = loop {
+            let until = if let Part::Follower = part { steps_in_at.min(deadline) } else { deadline };
+            match tokio::time::timeout_at(until, follower.landed()).await {
+                Ok(landed) => break Some(landed),
+                Err(_) if until == deadline => break None,
+                Err(_) => {
+                    part = self.step_in(&follower, lane).map_or(Part::Follower, Part::Leader);
+                    steps_in_at = Instant::now() + overdue_after;
+                }
             }
-            landed = tokio::time::timeout_at(self.request.deadline, follower.landed()).await;
-        }
+        };
         match (landed, part) {
-            (Err(_), Part::Leader(_)) => self.failed(SourceFailure::Timeout),
-            (Err(_), Part::Follower) => self.unwaited(Unwaited::Timeout),
+            (None, Part::Leader(_)) => self.failed(SourceFailure::Timeout),
+            (None, Part::Follower) => self.unwaited(Unwaited::Timeout),
             // Every leader is gone without a word: nobody else is hurt by that.
-            (Ok(None), _) => Ok(Outcome::Alone),
-            (Ok(Some(landed)), part) => self.landed(landed, part, follower).await,
+            (Some(None), _) => Ok(Outcome::Alone),
+            (Some(Some(landed)), part) => self.landed(landed, part, follower).await,
         }
     }
 
@@ -120,23 +147,23 @@ impl Wanted<'_> {
             // What the other leader brought is for its own client alone: this one's is on its way.
             (landing, Part::Leader(leader)) if leader.turn != landed.by => {
                 return match landing.audience() {
-                    Audience::All => self.for_all(landing, &Part::Follower, follower),
-                    Audience::Leader => Ok(self.private(leader).await),
+                    Audience::All => self.for_all(landing, &Part::Follower, follower).await,
+                    Audience::Leader => Ok(self.private(leader, &follower).await),
                 };
             }
-            (Landing::Alone, Part::Leader(leader)) => return Ok(self.private(leader).await),
+            (Landing::Alone, Part::Leader(leader)) => return Ok(self.private(leader, &follower).await),
             (Landing::ValidatedOnce(stored, why), part @ Part::Leader(_)) => {
                 return Ok(self.validated(&stored, Stored::No(why), &part));
             }
             (Landing::SharedOnce(shared), part @ Part::Leader(_)) => {
-                return Ok(self.shared(&shared, follower, &part));
+                return Ok(self.shared(&shared, follower, &part).await);
             }
             (landing, part) => (landing, part),
         };
-        self.for_all(landing.0, &landing.1, follower)
+        self.for_all(landing.0, &landing.1, follower).await
     }
 
-    fn for_all(
+    async fn for_all(
         &self,
         landing: Landing,
         part: &Part,
@@ -151,14 +178,21 @@ impl Wanted<'_> {
                 Ok(Outcome::Alone)
             }
             Landing::Validated(stored) => Ok(self.validated(&stored, Stored::Yes, part)),
-            Landing::Shared(shared) => Ok(self.shared(&shared, follower, part)),
+            Landing::Shared(shared) => Ok(self.shared(&shared, follower, part).await),
             Landing::ValidatedOnce(..) | Landing::SharedOnce(_) | Landing::Alone => Ok(Outcome::Alone),
         }
     }
 
     /// Begins the forward in a task of its own.
-    fn begin(&self, lead: Lead<Landing>, quota: Fields) -> Leader {
-        let fill = fill(self.gateway, self.route, self.key, self.request, self.stale.clone(), self.reason);
+    fn begin(&self, lead: Lead<Landing>, quota: Fields, lane: Lane) -> Leader {
+        let mut fill =
+            fill(self.gateway, self.route, self.key, self.request, self.stale.clone(), self.reason);
+        if let Lane::Part(_) = lane
+            && let Some(range) = partial::sole_range(&self.request.fields)
+        {
+            fill.wants = Wants::Part(range.clone());
+            fill.head = forward::head(self.route, self.request, Purpose::Part);
+        }
         let (private, receiver) = oneshot::channel();
         let turn = lead.turn();
         self.gateway.tasks.spawn(fill.run(lead, Some(private)));
@@ -167,16 +201,17 @@ impl Wanted<'_> {
 
     /// Forwards for everybody once more, where nobody has yet, the source has a place at once, and the
     /// quotas admit it; else goes on waiting.
-    fn step_in(&self, follower: &Follower<Landing>) -> Option<Leader> {
+    fn step_in(&self, follower: &Follower<Landing>, lane: Lane) -> Option<Leader> {
         // A HEAD asks for less than the others wait for.
         if self.request.method == Method::HEAD || !self.route.source.has_place() {
             return None;
         }
         // Before the forward begins, so that a purge meanwhile counts (I5).
-        let lead = self.gateway.flights.step_in(follower, self.gateway.cache.fence())?;
-        let quota = self.route.admit(Stage::Source, self.request, self.now).ok()?;
+        let fence = self.gateway.cache.fence();
+        let admitted = || self.route.admit(Stage::Source, self.request, self.now).ok();
+        let (lead, quota) = self.gateway.flights.step_in(follower, fence, admitted)?;
         self.route.metrics.stepped_in();
-        Some(self.begin(lead, quota))
+        Some(self.begin(lead, quota, lane))
     }
 
     pub(super) fn unwaited(&self, why: Unwaited) -> Result<Outcome, GatewayError> {
@@ -201,32 +236,8 @@ impl Wanted<'_> {
         Outcome::Answered(Box::new(part.told(answer)))
     }
 
-    fn shared(&self, shared: &Shared, interest: Follower<Landing>, part: &Part) -> Outcome {
-        if !vary::matches(&shared.head.selecting_fields, &self.request.fields) {
-            return self.own_lane(&shared.head);
-        }
-        let now = self.gateway.clock.now();
-        if interest.joined() == Joined::AfterLanding && assess(&shared.head, now) != Verdict::Fresh {
-            return Outcome::Alone;
-        }
-        if let Some(failure) = Failure::of_status(shared.head.status)
-            && let Some(answer) = self.stale_answer(failure, Trouble::Answered(shared.head.status))
-        {
-            return Outcome::Answered(Box::new(answer));
-        }
-        let status = self.forwarded_status(shared.head.status, shared.stored, part);
-        // Who waited for it is told that it broke off; who came late, or too late for the beginning, finds
-        // another flight.
-        if interest.joined() == Joined::AfterLanding && shared.body.is_aborted() {
-            return Outcome::Gone;
-        }
-        let Some(reader) = shared.body.reader() else { return Outcome::Gone };
-        let body = Body::growing(reader, shared.length, interest);
-        let answer = reply::growing(shared, self.request, body, now, status);
-        Outcome::Answered(Box::new(part.told(answer)))
-    }
-
-    async fn private(&self, leader: Leader) -> Outcome {
+    /// What came for its client alone, which counts as `_waiting` until then: its forward is not deserted.
+    async fn private(&self, leader: Leader, _waiting: &Follower<Landing>) -> Outcome {
         // An extra leader that was outrun by what is not for it waits for its own answer, as long as it may.
         let Ok(Ok((response, stored))) = tokio::time::timeout_at(self.request.deadline, leader.private).await
         else {
@@ -243,7 +254,7 @@ impl Wanted<'_> {
         Outcome::Answered(Box::new(Answer { response, status, quota }))
     }
 
-    fn forwarded_status(&self, status: StatusCode, stored: Stored, part: &Part) -> CacheStatus {
+    pub(super) fn forwarded_status(&self, status: StatusCode, stored: Stored, part: &Part) -> CacheStatus {
         match part {
             Part::Leader(_) => CacheStatus::Forwarded { reason: self.reason, status, stored },
             Part::Follower => CacheStatus::Collapsed { reason: self.reason, status },

@@ -12,7 +12,7 @@ use crate::cache::rules::{preconditions, storable};
 use crate::cache::{CacheKey, Lookup, StoredResponse};
 use crate::gateway::Gateway;
 use crate::gateway::body::Body;
-use crate::gateway::cache_status::{CacheStatus, Stored, Trouble, Unwaited};
+use crate::gateway::cache_status::{CacheStatus, Stored, Trouble};
 use crate::gateway::forward::{self, Head, Purpose};
 use crate::gateway::forwarded;
 use crate::gateway::freshening::Freshening;
@@ -38,14 +38,14 @@ impl Wanted<'_> {
         let cache = &self.gateway.cache;
         let holds = |fence| self.joins(fence);
         if let Some(follower) = self.gateway.flights.join_running(self.key, Lane::Any, holds)
-            && let Outcome::Answered(answer) = self.awaited(follower, Part::Follower).await?
+            && let Outcome::Answered(answer) = self.awaited(follower, Part::Follower, Lane::Any).await?
         {
             return Ok(*answer);
         }
         let outcome = match self.gateway.flights.join(self.key, Lane::Head, cache.fence(), holds) {
             Role::Lead(lead) => return self.forwarded_head(Some(lead)).await,
-            Role::Follow(follower) => self.awaited(follower, Part::Follower).await?,
-            Role::Full => self.unwaited(Unwaited::Crowded)?,
+            Role::Follow(follower) => self.awaited(follower, Part::Follower, Lane::Head).await?,
+            Role::Full(landed) => self.crowded(landed, Lane::Head).await?,
         };
         match outcome {
             Outcome::Answered(answer) => Ok(*answer),
@@ -68,9 +68,12 @@ impl Wanted<'_> {
         let admitted = self.route.admit(Stage::Source, self.request, self.now);
         let quota = admitted.inspect_err(|_| release(lead.as_ref()))?;
         let (sender, receiver) = oneshot::channel();
+        let for_others = lead.is_some();
         self.gateway.tasks.spawn(self.head_forward().run(lead, sender));
         let response = match tokio::time::timeout_at(self.request.deadline, receiver).await {
             Err(_) => Err(SourceFailure::Timeout),
+            // Its task ended without a word: who led for others goes on alone, as they do.
+            Ok(Err(_)) if for_others => return Box::pin(self.forwarded_head(None)).await,
             Ok(Err(_)) => return Err(GatewayError::Panicked),
             Ok(Ok(answered)) => answered,
         };
@@ -147,10 +150,8 @@ fn release(lead: Option<&Lead<Landing>>) {
 /// Resolves when neither its own client nor anybody else waits for it.
 async fn unwanted(lead: Option<&Lead<Landing>>, own: &mut oneshot::Sender<Answered>) {
     own.closed().await;
-    let Some(lead) = lead else { return };
-    lead.abandoned().await;
-    while !lead.close_if_abandoned() {
-        lead.abandoned().await;
+    if let Some(lead) = lead {
+        lead.deserted().await;
     }
 }
 
@@ -242,6 +243,7 @@ impl HeadForward {
             length: length.and_then(|text| text.parse().ok()),
             stored: Stored::NotConsidered,
             age: response.headers().get_all(AGE).iter().cloned().collect(),
+            range: None,
             announced: None,
         }))
     }

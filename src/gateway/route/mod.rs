@@ -26,6 +26,7 @@ use http::Method;
 use http::header::RANGE;
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A route at work.
 #[derive(Debug)]
@@ -94,6 +95,11 @@ impl Route {
             Verdict::Admit(fields) => Ok(fields),
             Verdict::Deny(denied) => Err(GatewayError::Quota(denied)),
         }
+    }
+
+    /// How long a forward may take until the head of its answer.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.settings.timeout.unwrap_or(self.source.settings().timeout)
     }
 
     /// The request's own Cache-Control, where it counts here (RFC 9111 5.2.1).

@@ -104,9 +104,75 @@ async fn i10_a_follower_waits_no_longer_than_its_own_deadline() {
     }
     let refused = super::metric(&gateway, "tidegate_collapse_refused_total", "wait-timeout").await;
     assert_eq!(refused, 3);
-    gate.open();
+    // Nobody waits any more: both forwards are dropped, though their source has not answered.
     nothing_is_left(&gateway).await;
-    assert!(gateway.get("/a").await.is_hit(), "the fill went on without clients");
+    gate.open();
+    assert_eq!(gateway.get("/a").await.status, 200);
+}
+
+/// Whoever waits for a flight has what comes of it by the deadline of its first forward: a second one that
+/// began later ends with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i10_an_extra_leader_makes_nobody_wait_longer_than_the_first() {
+    let (source, never) = (ScriptedSource::start().await, Gate::closed());
+    in_turn(&source, "/a", &[never.clone(), never], numbered);
+    let text = format!("{}timeout = \"5s\"\n{EVERYTHING}", source.table());
+    let gateway = Setup::new(text).start().await;
+    let before = tokio::time::Instant::now();
+    let answers = asked(&gateway, 5).await;
+    let took = before.elapsed().as_secs_f64();
+    assert!(answers.iter().all(|answer| answer.status == 504));
+    assert_eq!(source.count("/a"), 2, "after a second one of them stepped in");
+    assert!((4.9..5.9).contains(&took), "{took} s");
+    nothing_is_left(&gateway).await;
+}
+
+/// Who may not forward leaves the turn to another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_whose_quota_is_used_up_does_not_use_up_the_extra_leaders_turn() {
+    let (source, never) = (ScriptedSource::start().await, Gate::closed());
+    in_turn(&source, "/a", &[never], numbered);
+    source.always("/other", Reply::ok("").cache_control("no-store"));
+    let limit = "[[route.limit]]\nname = \"l\"\nrequests = 1\nper = \"1h\"\nkey = \"header:X-Who\"\nstage = \"source\"\n";
+    let text = format!("{}timeout = \"50s\"\n{EVERYTHING}{limit}", source.table());
+    let gateway = Setup::new(text).start().await;
+    let by = |who: &str, target: &str| Ask::get(target).field("X-Who", who);
+    assert_eq!(gateway.send(by("denied", "/other")).await.status, 200);
+    let first = tokio::spawn(by("first", "/a").send(gateway.public));
+    source.wait_for("/a", 1).await;
+    let denied: Vec<_> = (0..20).map(|_| tokio::spawn(by("denied", "/a").send(gateway.public))).collect();
+    followers(&gateway, 21).await;
+    let admitted = gateway.send(by("admitted", "/a"));
+    assert_eq!(within("the extra leader's answer", admitted).await.text(), "answer 1");
+    for other in denied.into_iter().chain([first]) {
+        assert_eq!(other.await.expect("a task").expect("an answer").text(), "answer 1");
+    }
+    nothing_is_left(&gateway).await;
+}
+
+/// Where no place was free when the head was overdue, one steps in when there is one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_that_frees_later_lets_a_follower_step_in() {
+    let (source, never, other) = (ScriptedSource::start().await, Gate::closed(), Gate::closed());
+    in_turn(&source, "/a", &[never], numbered);
+    source.always("/other", Reply::ok("other").after(Step::Wait(other.clone())));
+    let text = format!("{}timeout = \"50s\"\nconcurrency = 2\n{EVERYTHING}", source.table());
+    let gateway = Setup::new(text).start().await;
+    let busy = tokio::spawn(Ask::get("/other").send(gateway.public));
+    source.wait_for("/other", 1).await;
+    let waiting = tokio::spawn(Ask::get("/a").send(gateway.public));
+    source.wait_for("/a", 1).await;
+    let late = tokio::spawn(Ask::get("/a").send(gateway.public));
+    followers(&gateway, 3).await;
+    // By then the head of the first is overdue, and both places are taken.
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    assert_eq!(source.count("/a"), 1);
+    other.open();
+    for one in [waiting, late] {
+        assert_eq!(one.await.expect("a task").expect("an answer").text(), "answer 1");
+    }
+    assert_eq!(busy.await.expect("a task").expect("an answer").text(), "other");
+    nothing_is_left(&gateway).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,9 +204,23 @@ async fn a_follower_that_leaves_frees_its_place_at_once() {
     followers(&gateway, 10).await;
     clients.iter().for_each(tokio::task::JoinHandle::abort);
     followers(&gateway, 0).await;
+    nothing_is_left(&gateway).await;
+    gate.open();
+    assert_eq!((gateway.get("/a").await.status, source.count("/a")), (200, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fill_that_everybody_has_left_goes_on_where_little_is_missing() {
+    let (source, gate) = (ScriptedSource::start().await, Gate::closed());
+    let steps = [Step::Bytes(b"first".to_vec()), Step::Wait(gate.clone()), Step::Bytes(b" rest".to_vec())];
+    source.always("/a", Reply::promising(10, steps).cache_control("max-age=60"));
+    let gateway = gateway_for(&source, "").await;
+    let readers = join_all((0..10).map(|_| open(&gateway, "/a"))).await;
+    drop(readers);
+    followers(&gateway, 0).await;
     gate.open();
     nothing_is_left(&gateway).await;
-    assert!(gateway.get("/a").await.is_hit(), "little was missing: the fill went on");
+    assert!(gateway.get("/a").await.is_hit());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -208,25 +288,5 @@ async fn a_head_is_answered_by_a_get_under_way_and_heads_by_one_head() {
     assert!(answers.iter().all(|answer| answer.status == 200 && answer.field("Content-Length") == "7"));
     let methods: Vec<String> = source.received("/head").into_iter().map(|received| received.method).collect();
     assert_eq!(methods, ["HEAD", "GET"]);
-    nothing_is_left(&gateway).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_range_beside_a_fill_is_forwarded_as_a_range_and_harms_nobody() {
-    let (source, gate) = (ScriptedSource::start().await, Gate::closed());
-    let held = gate.clone();
-    source.on("/a", move |request| match request.fields.get("Range") {
-        Some(_) => Reply::new(206, "ir").field("Content-Range", "bytes 1-2/10").cache_control("max-age=60"),
-        None => gated(&held, Step::Bytes(b" rest".to_vec())),
-    });
-    let gateway = gateway_for(&source, "").await;
-    let mut reader = open(&gateway, "/a").await;
-    let part = gateway.send(Ask::get("/a").field("Range", "bytes=1-2")).await;
-    assert_eq!((part.status, part.text().as_str()), (206, "ir"));
-    gate.open();
-    assert_eq!(within("the whole", reader.rest()).await.expect("the whole"), b"first rest");
-    assert_eq!(source.count("/a"), 2);
-    let part = gateway.send(Ask::get("/a").field("Range", "bytes=6-9")).await;
-    assert_eq!((part.status, part.text().as_str(), part.is_hit()), (206, "rest", true));
     nothing_is_left(&gateway).await;
 }

@@ -305,3 +305,47 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn i7_who_sends_the_same_range_and_nothing_else_may_share() {
+    const RANGE: (&str, &str) = ("range", "bytes=0-4");
+    for (lines, sole) in [
+        (&[RANGE][..], true),
+        (&[RANGE, ("accept-language", "de")], true),
+        (&[], false),
+        (&[RANGE, RANGE], false),
+        (&[RANGE, ("if-range", "\"a\"")], false),
+        (&[RANGE, ("if-none-match", "\"a\"")], false),
+        (&[RANGE, ("if-modified-since", DATE)], false),
+        (&[RANGE, ("if-match", "\"a\"")], false),
+        (&[RANGE, ("if-unmodified-since", DATE)], false),
+    ] {
+        assert_eq!(sole_range(&fields(lines)).is_some(), sole, "{lines:?}");
+    }
+    let (exchange, request) = (exchange(0), fields(&[RANGE]));
+    let request = RequestHead { method: &Method::GET, fields: &request };
+    let forwarded = Forwarded { request, policy: &Policy::default(), exchange: &exchange };
+    for (control, shared) in
+        [("max-age=60", true), ("max-age=0", true), ("private", false), ("no-store", false)]
+    {
+        let response =
+            fields(&[("cache-control", control), ("content-range", "bytes 0-4/10"), ("date", DATE)]);
+        let head = ResponseHead { status: StatusCode::PARTIAL_CONTENT, fields: &response };
+        assert_eq!(may_share(forwarded, head).is_ok(), shared, "{control}");
+    }
+}
+
+#[test]
+fn rfc9110_15_3_7_the_head_of_a_piece_says_which_bytes_it_is() {
+    let head = |content_range| {
+        let lines = [("cache-control", "max-age=60"), ("content-range", content_range)];
+        admitted(206, &[], &lines).unwrap().head()
+    };
+    let (part, whole) = (head("bytes 2-4/10"), head("bytes 0-9/10"));
+    assert_eq!(
+        (part.status.as_u16(), &part.fields["content-range"]),
+        (206, &"bytes 2-4/10".parse().unwrap())
+    );
+    assert_eq!((whole.status.as_u16(), &whole.fields["content-length"]), (200, &"10".parse().unwrap()));
+    assert!(!whole.fields.contains_key("content-range"));
+}

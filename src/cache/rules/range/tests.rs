@@ -315,3 +315,28 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn rfc9110_14_4_what_is_the_same_whatever_the_length() {
+    use RangeAnswer::{Single, Whole};
+    for (range, answer) in [
+        ("bytes=0-4", Some(Single(0..5))),
+        ("bytes=4-4", Some(Single(4..5))),
+        ("bytes=0-4,3-9", Some(Single(0..10))),
+        ("bytes=0-4,8-9", None),
+        ("bytes=4-", None),
+        ("bytes=-4", None),
+        ("bytes=-0", None),
+        ("bytes=0-18446744073709551614", None),
+        ("bytes=0-99999999999999999999999", None),
+        ("bytes=9-4", Some(Whole)),
+        ("lines=0-4", Some(Whole)),
+    ] {
+        let request = fields(&[("range", range)]);
+        assert_eq!(asked_of_unknown(&Method::GET, &request, &stored(0, &[])), answer, "{range}");
+    }
+    let request = fields(&[("range", "bytes=0-4"), ("if-range", "\"b\"")]);
+    let other = stored(0, &[("etag", "\"a\"")]);
+    assert_eq!(asked_of_unknown(&Method::GET, &request, &other), Some(Whole), "If-Range");
+    assert_eq!(content_range_of_unknown(&(1..3)), "bytes 1-2/*");
+}
