@@ -245,6 +245,7 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ),
     ("[sync]", "data = \"\"", "sync.data", "is empty"),
     ("[sync]", "retention = \"1\"", "sync.retention", "no duration"),
+    ("[sync]", "removed = \"keep\"", "sync.removed", "must be one of"),
     ("[[source]]", "name = \"s\"\nurls = [\"http://h\"]\n[[source]]", "source[1].name", "there twice"),
     ("[[source]]", "urls = []", "source[0].urls", "needs a URL"),
     ("[[source]]", "urls = [\"ftp://h\"]", "source[0].urls[0]", "http:// or https://"),
@@ -269,7 +270,7 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ("[[destination]]", "retry = { base = \"9m\" }", "destination[0].retry.cap", "shorter than base"),
     ("[[destination]]", "retry = { attempts = 0 }", "destination[0].retry.attempts", "from 1"),
     ("[[destination]]", "breaker = { failures = 0 }", "destination[0].breaker.failures", "from 1"),
-    ("[[destination]]", "backlog = \"1GiB\"", "destination[0].backlog", "not supported yet"),
+    ("[[destination]]", "backlog = \"0\"", "destination[0].backlog", "size"),
     (
         "[[destination]]",
         "rate = { requests = 0, per = \"1s\" }",
@@ -294,7 +295,7 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
         "destination[0].outcome.409",
         "not supported",
     ),
-    ("[[destination]]", "from = \"retention\"", "destination[0].from", "not supported yet"),
+    ("[[destination]]", "from = \"start\"", "destination[0].from", "must be one of"),
     (
         "[[destination]]",
         "headers = { webhook-id = \"x\" }",

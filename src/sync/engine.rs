@@ -1,17 +1,20 @@
 //! The engine: starts its parts, records changes, stops in order.
 
+use super::backlog;
 use super::change::{ChangeId, Draft, DraftKey};
 use super::delivery::{Command, Parts, Worker};
 use super::error::{OpenError, RecordError};
 use super::intent::{Intent, Open, Stage};
-use super::journal::record::{Head, NewChange, Record, Unwritten, kept_fields};
-use super::journal::sqlite::{self, KnownDestination};
+use super::journal::record::{Enlisted, Head, NewChange, Record, Unwritten, kept_fields};
+use super::journal::sqlite::{self, Figures, KnownDestination};
 use super::journal::{Health, Journal, Room};
 use super::ports::Ports;
 use super::resolve::{Doubt, Doubts, READS_MAX};
-use super::settings::{DestinationSettings, Settings};
+use super::settings::{DestinationSettings, Removed, Settings};
 use super::turns::{Turn, Turns};
 use crate::clock::Clock;
+use crate::telemetry::metrics as names;
+use metrics::counter;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -69,10 +72,11 @@ impl Engine {
     /// # Errors
     /// [`OpenError`]: the folder is not writable or another process has it.
     pub async fn start(settings: Settings, clock: Clock, ports: Ports) -> Result<Arc<Self>, OpenError> {
-        let Settings { data, retention, max_size_bytes, destinations, source_timeouts } = settings;
-        let names: Vec<String> = destinations.iter().map(|destination| destination.name.clone()).collect();
+        let Settings { data, retention, max_size_bytes, destinations, source_timeouts, removed } = settings;
+        let enlist = |it: &DestinationSettings| Enlisted { name: it.name.clone(), start: it.start.clone() };
+        let enlisted = destinations.iter().map(enlist).collect();
         let (folder, journal_clock) = (data.clone(), clock.clone());
-        let open = move || Journal::open(&folder, max_size_bytes, names, journal_clock);
+        let open = move || Journal::open(&folder, max_size_bytes, enlisted, journal_clock);
         let unusable =
             |cause: Box<dyn std::error::Error + Send + Sync>| OpenError::Unusable { folder: data, cause };
         let journal = match tokio::task::spawn_blocking(open).await {
@@ -98,7 +102,7 @@ impl Engine {
             versions: AtomicU64::new(1),
             retention,
         });
-        match inner.launch(&known, destinations).await {
+        match inner.launch(&known, destinations, removed).await {
             Ok((workers, aborts)) => Ok(Arc::new(Self { inner, workers, aborts: Mutex::new(aborts) })),
             Err(error) => {
                 inner.stop.cancel();
@@ -164,8 +168,12 @@ impl Inner {
         self: &Arc<Self>,
         known: &[KnownDestination],
         destinations: Vec<DestinationSettings>,
+        removed: Removed,
     ) -> Result<(Vec<WorkerHandle>, Vec<AbortHandle>), Unwritten> {
         let (mut workers, mut aborts) = (Vec::new(), Vec::new());
+        for left in known.iter().filter(|known| destinations.iter().all(|it| it.name != known.name)) {
+            self.retire(left, removed).await?;
+        }
         for settings in destinations {
             let Some(known) = known.iter().find(|known| known.name == settings.name).cloned() else {
                 continue;
@@ -177,10 +185,16 @@ impl Inner {
             let readers = self.journal.readers();
             let open = readers.read(move |store| sqlite::open_keys(store, destination)).await?;
             let (journal, clock) = (Arc::clone(&self.journal), self.clock.clone());
+            let backlog_bytes = settings.backlog_bytes;
             let worker = Worker::new(Parts { known: known.clone(), settings, journal, clock, open });
             let (commands, receiver) = mpsc::channel(COMMANDS);
             let run = self.tasks.spawn(worker.run(receiver, self.stop.clone()));
             aborts.push(run.abort_handle());
+            if let Some(bytes) = backlog_bytes {
+                let (inner, stop) = (Arc::clone(self), self.stop.clone());
+                let watch = backlog::watch(inner, destination, known.name.clone(), bytes, commands.clone());
+                self.tasks.spawn(async move { stop.run_until_cancelled(watch).await });
+            }
             workers.push(WorkerHandle { known, commands });
         }
         self.resolve_all().await?;
@@ -190,6 +204,33 @@ impl Inner {
             stop.run_until_cancelled(retention.retain()).await;
         });
         Ok((workers, aborts))
+    }
+
+    /// Says what is left for a destination that is not configured any more, and gives it up where that
+    /// is asked for. One that has nothing left is forgotten.
+    async fn retire(&self, left: &KnownDestination, removed: Removed) -> Result<(), Unwritten> {
+        let of = left.clone();
+        let figures =
+            self.journal.readers().read(move |store| sqlite::figures(store, &of, of.frontier)).await?;
+        let Figures { waiting, parked, dead_letters, .. } = figures;
+        let (name, unsettled) = (&left.name, waiting + parked + dead_letters);
+        if unsettled > 0 && removed == Removed::Drain {
+            tracing::warn!(
+                destination = %name, waiting, parked, dead_letters,
+                "a destination is not configured any more; what is left for it is kept until it is again, or \
+                 given up by sync.removed = \"drop\""
+            );
+            return Ok(());
+        }
+        self.journal.write(Record::Forget { destination: left.id }).await?;
+        if unsettled > 0 {
+            counter!(names::DROPPED, "destination" => name.clone()).increment(unsettled);
+            tracing::warn!(
+                destination = %name, waiting, parked, dead_letters,
+                "a destination is not configured any more; what was left for it has been given up"
+            );
+        }
+        Ok(())
     }
 
     fn has_room(&self) -> Result<(), RecordError> {

@@ -14,6 +14,7 @@
 //! ends doubts. What if the process dies right here? An intent without an outcome is in doubt, a
 //! delivery without a settlement is sent again with the same id; nothing else is kept in memory only.
 
+mod backlog;
 pub mod change;
 mod delivery;
 mod engine;
@@ -37,5 +38,7 @@ pub use error::{CommandError, OpenError, RecordError};
 pub use intent::Intent;
 pub use operate::{Resolution, Run};
 pub use ports::{Fenced, Ports, ReadSource, SourceState};
-pub use settings::{BreakerSettings, DestinationSettings, OnFailure, RetrySettings, RouteSync, Settings};
+pub use settings::{
+    BreakerSettings, DestinationSettings, OnFailure, Removed, RetrySettings, RouteSync, Settings, Start,
+};
 pub use status::{ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView, DestinationStatus};

@@ -107,6 +107,8 @@ fn destination(name: &str, url: &str) -> DestinationSettings {
             open: Duration::from_millis(200),
             open_cap: Duration::from_millis(400),
         },
+        backlog_bytes: None,
+        start: Start::Now,
         headers: vec![(http::header::AUTHORIZATION, Secret::new("Bearer own".into()))],
     }
 }
@@ -117,6 +119,7 @@ fn settings(data: &Path, destinations: Vec<DestinationSettings>) -> Settings {
         retention: Duration::from_hours(1),
         max_size_bytes: 1 << 30,
         destinations,
+        removed: Removed::Drain,
         source_timeouts: vec![("source".into(), Duration::from_millis(100))],
     }
 }

@@ -23,6 +23,11 @@ impl Check<'_, '_> {
             },
             retry: self.retry(&given.retry),
             breaker: self.breaker(&given.breaker),
+            backlog_bytes: given.backlog.as_ref().map(|backlog| self.size(backlog, Bound::Positive)),
+            start: match *given.from {
+                file::From::Now => sync::Start::Now,
+                file::From::Retention => sync::Start::Retention { routes: self.routes_to(&given.name) },
+            },
             headers: self.headers(&given.headers, HeaderSide::Destination),
             url: url?,
         };
@@ -63,10 +68,6 @@ impl Check<'_, '_> {
                 self.unsupported(&given.format.span, "formats other than replay", "write \"replay\"");
             }
         }
-        if let Some(backlog) = &given.backlog {
-            self.size(backlog, Bound::Positive);
-            self.unsupported(&backlog.span, "a bound of what waits for one destination", "leave it out");
-        }
         if let Some(rate) = &given.rate {
             self.count::<u32>(&rate.requests, 1..=i64::from(u32::MAX));
             self.duration(&rate.per, Bound::Positive);
@@ -95,12 +96,14 @@ impl Check<'_, '_> {
                 }
             }
         }
-        match *given.from {
-            file::From::Now => {}
-            file::From::Retention => {
-                self.unsupported(&given.from.span, "a start in the past", "write \"now\"");
-            }
-        }
+    }
+
+    /// The routes that name a destination.
+    fn routes_to(&self, name: &str) -> Vec<String> {
+        let names_it = |sync: &file::RouteSync| sync.destinations.iter().any(|it| it.as_str() == name);
+        let routes =
+            self.file.route.iter().filter(|route| route.sync.as_ref().is_some_and(|it| names_it(it)));
+        routes.map(|route| route.name.to_string()).collect()
     }
 
     fn allow(&mut self, given: &Destination) {

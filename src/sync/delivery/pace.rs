@@ -1,6 +1,7 @@
 //! How fast a destination is served: its pause, its hold, its breaker, its wait and its concurrency
 //! in one place. Pure; `now` and randomness are passed in.
 
+use super::concurrency::Concurrency;
 use super::retry::Standing;
 use crate::breaker::{self, Admission, Breaker};
 use crate::clock::Timestamp;
@@ -47,8 +48,7 @@ pub(super) struct Pace {
     hold: Option<Hold>,
     breaker: Breaker,
     waits_until: Timestamp,
-    concurrency: f64,
-    concurrency_max: f64,
+    concurrency: Concurrency,
 }
 
 impl Pace {
@@ -60,25 +60,23 @@ impl Pace {
             open: settings.breaker.open,
             open_cap: settings.breaker.open_cap,
         });
-        let concurrency_max = f64::from(u32::try_from(settings.concurrency.max(1)).unwrap_or(u32::MAX));
         Self {
             paused: known.paused,
             hold: None,
             breaker,
             waits_until: known.waits_until,
-            concurrency: 1.0,
-            concurrency_max,
+            concurrency: Concurrency::new(settings.concurrency),
         }
     }
 
     /// Attempts allowed at once now.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "between 1 and the configured bound"
-    )]
     pub(super) fn concurrency(&self) -> usize {
-        self.concurrency as usize
+        self.concurrency.allowed()
+    }
+
+    /// Whether attempts are probes now.
+    pub(super) fn probes(&self, now: Timestamp) -> bool {
+        self.hold.is_some() || self.breaker.state(now) != breaker::State::Closed
     }
 
     /// Asks to begin one attempt.
@@ -113,25 +111,37 @@ impl Pace {
         Some(gate.max(self.waits_until)).filter(|at| *at > now)
     }
 
-    /// What an attempt told. `jitter` is in 0..=1.
-    pub(super) fn learn(&mut self, news: News, standing: Standing, now: Timestamp, jitter: f64) {
+    /// What an attempt told, and how long it took. `jitter` is in 0..=1.
+    pub(super) fn learn(
+        &mut self,
+        news: News,
+        standing: Standing,
+        now: Timestamp,
+        round_trip: Duration,
+        jitter: f64,
+    ) {
+        let was_closed = self.breaker.state(now) == breaker::State::Closed;
         // What began before the breaker opened must not pass for its probe.
-        let decides = standing == Standing::Probe || self.breaker.state(now) == breaker::State::Closed;
+        let decides = standing == Standing::Probe || was_closed;
         match news {
             News::Good | News::Answered => {
                 self.hold = None;
                 if decides {
                     self.breaker.success(now);
                 }
-                self.concurrency = (self.concurrency + 1.0).min(self.concurrency_max);
+                // Closing starts again at one; late news of what went before raises nothing.
+                if was_closed {
+                    self.concurrency.answered(round_trip, now);
+                }
             }
             News::Bad => {
                 if decides {
                     self.breaker.failure(now, jitter);
                 }
-                let slower = (self.concurrency * 0.9).max(1.0);
-                let closed = self.breaker.state(now) == breaker::State::Closed;
-                self.concurrency = if closed { slower } else { 1.0 };
+                self.concurrency.shrink();
+                if self.breaker.state(now) != breaker::State::Closed {
+                    self.concurrency.start_again();
+                }
                 self.probe_failed(standing, now);
             }
             News::Refused => {
@@ -142,6 +152,7 @@ impl Pace {
                     None => {
                         self.hold =
                             Some(Hold { until: now.plus(HOLD_FIRST), pause: HOLD_FIRST, probing: false });
+                        self.concurrency.start_again();
                     }
                     Some(_) => self.probe_failed(standing, now),
                 }
@@ -190,7 +201,7 @@ impl Pace {
     pub(super) fn state(&self, now: Timestamp) -> DestinationState {
         if self.paused {
             DestinationState::Paused
-        } else if self.hold.is_some() || self.breaker.state(now) != breaker::State::Closed {
+        } else if self.probes(now) {
             DestinationState::Held
         } else {
             DestinationState::Running
@@ -202,11 +213,14 @@ impl Pace {
 mod tests {
     use super::*;
     use crate::secret::Endpoint;
-    use crate::sync::settings::{BreakerSettings, OnFailure, RetrySettings};
+    use crate::sync::journal::sqlite::Adopted;
+    use crate::sync::settings::{BreakerSettings, OnFailure, RetrySettings, Start};
 
     fn at(secs: u64) -> Timestamp {
         Timestamp::from_millis(secs * 1000)
     }
+
+    const TRIP: Duration = Duration::from_millis(5);
 
     fn pace() -> Pace {
         let second = Duration::from_secs(1);
@@ -224,10 +238,19 @@ mod tests {
                 attempts: None,
             },
             breaker: BreakerSettings { failures: 2, open: second, open_cap: second * 4 },
+            backlog_bytes: None,
+            start: Start::Now,
             headers: Vec::new(),
         };
-        let known =
-            KnownDestination { id: 1, name: "d".into(), frontier: 0, paused: false, waits_until: at(0) };
+        let known = KnownDestination {
+            id: 1,
+            name: "d".into(),
+            frontier: 0,
+            paused: false,
+            waits_until: at(0),
+            is_detached: false,
+            adopted: Adopted::default(),
+        };
         Pace::new(&settings, &known)
     }
 
@@ -235,7 +258,7 @@ mod tests {
     fn a_hold_is_probed_after_1_s_doubling_to_60_s() {
         let mut pace = pace();
         assert_eq!(pace.admit(at(100)), Some(Standing::Open));
-        pace.learn(News::Refused, Standing::Open, at(100), 0.0);
+        pace.learn(News::Refused, Standing::Open, at(100), TRIP, 0.0);
         let mut now = 100;
         for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
             assert_eq!(pace.admit(at(now + wait - 1)), None, "{wait}");
@@ -243,10 +266,10 @@ mod tests {
             assert_eq!(pace.next_admission(at(now - 1)), Some(at(now)));
             assert_eq!(pace.admit(at(now)), Some(Standing::Probe));
             assert_eq!(pace.admit(at(now)), None, "one probe at a time");
-            pace.learn(News::Refused, Standing::Probe, at(now), 0.0);
+            pace.learn(News::Refused, Standing::Probe, at(now), TRIP, 0.0);
         }
         assert_eq!(pace.state(at(now)), DestinationState::Held);
-        pace.learn(News::Good, Standing::Probe, at(now), 0.0);
+        pace.learn(News::Good, Standing::Probe, at(now), TRIP, 0.0);
         assert_eq!(
             (pace.state(at(now)), pace.admit(at(now))),
             (DestinationState::Running, Some(Standing::Open))
@@ -257,11 +280,11 @@ mod tests {
     fn an_open_breaker_lets_one_probe_through_and_starts_again_at_one() {
         let mut pace = pace();
         for _ in 0..5 {
-            pace.learn(News::Good, Standing::Open, at(100), 0.0);
+            pace.learn(News::Good, Standing::Open, at(100), TRIP, 0.0);
         }
         assert_eq!(pace.concurrency(), 3, "never above the bound");
         for _ in 0..2 {
-            pace.learn(News::Bad, Standing::Open, at(100), 0.0);
+            pace.learn(News::Bad, Standing::Open, at(100), TRIP, 0.0);
         }
         assert_eq!((pace.admit(at(100)), pace.concurrency()), (None, 1));
         assert_eq!(pace.next_admission(at(100)), Some(at(101)));
@@ -274,12 +297,12 @@ mod tests {
         for late in [News::Good, News::Bad, News::Refused, News::Nothing] {
             let mut pace = pace();
             for _ in 0..2 {
-                pace.learn(News::Bad, Standing::Open, at(100), 0.0);
+                pace.learn(News::Bad, Standing::Open, at(100), TRIP, 0.0);
             }
             assert_eq!(pace.admit(at(101)), Some(Standing::Probe));
-            pace.learn(late, Standing::Open, at(101), 0.0);
+            pace.learn(late, Standing::Open, at(101), TRIP, 0.0);
             assert_eq!(pace.breaker(at(101)), breaker::State::HalfOpen, "{late:?}");
-            pace.learn(News::Good, Standing::Probe, at(101), 0.0);
+            pace.learn(News::Good, Standing::Probe, at(101), TRIP, 0.0);
             assert_eq!(pace.breaker(at(101)), breaker::State::Closed, "{late:?}");
         }
     }

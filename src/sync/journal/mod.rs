@@ -14,7 +14,7 @@ mod writer;
 use crate::clock::{Clock, Timestamp};
 use crate::sync::error::OpenError;
 use readers::Readers;
-use record::{Record, Unwritten};
+use record::{Enlisted, Record, Unwritten};
 use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl Journal {
     pub(crate) fn open(
         folder: &Path,
         max_size_bytes: u64,
-        destinations: Vec<String>,
+        destinations: Vec<Enlisted>,
         clock: Clock,
     ) -> Result<Self, OpenError> {
         let unusable =
@@ -162,8 +162,13 @@ impl Journal {
         self.shared.newest.subscribe()
     }
 
+    /// Bytes of the file in use.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.shared.used_bytes.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn room(&self) -> Room {
-        let used = u128::from(self.shared.used_bytes.load(Ordering::Relaxed)) * 100;
+        let used = u128::from(self.used_bytes()) * 100;
         let share = |percent: u64| u128::from(self.max_size_bytes) * u128::from(percent);
         if used >= share(FULL_PERCENT) {
             Room::Full

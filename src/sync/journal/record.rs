@@ -2,7 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
-use crate::sync::settings::OnFailure;
+use crate::sync::settings::{OnFailure, Start};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,14 @@ pub(crate) fn kept_fields(fields: &HeaderMap) -> Vec<(String, Vec<u8>)> {
     };
     let pairs = fields.iter().filter(|(name, _)| kept(name.as_str()));
     pairs.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
+}
+
+/// A destination in force.
+#[derive(Clone, Debug)]
+pub(crate) struct Enlisted {
+    pub(crate) name: String,
+    /// Where it starts if it is new.
+    pub(crate) start: Start,
 }
 
 /// An intent to be recorded.
@@ -174,19 +182,34 @@ pub(crate) enum Record {
         destination: i64,
         on_failure: OnFailure,
     },
-    /// Dead letters of a destination wait again, with what is parked behind them.
+    /// Dead letters of a destination wait again, with what is parked behind them; behind an older one
+    /// that parks they are parked.
     Redrive {
         destination: i64,
         sequences: Vec<u64>,
+        on_failure: OnFailure,
     },
     /// Dead letters are given up; what is parked behind them goes on.
     Discard {
         destination: i64,
         sequences: Vec<u64>,
     },
+    /// Resuming ends every wait.
     Pause {
         destination: i64,
         paused: bool,
+    },
+    /// Nothing is kept for a destination any more, until it is attached again.
+    Detach {
+        destination: i64,
+    },
+    /// A detached destination starts at the newest change, which is told.
+    Attach {
+        destination: i64,
+    },
+    /// A destination that is not in force goes with all that the journal has for it.
+    Forget {
+        destination: i64,
     },
     /// One step of retention: delivered changes up to the limits go.
     Retain {

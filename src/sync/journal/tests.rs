@@ -11,7 +11,8 @@ use uuid::Uuid;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn open(folder: &Path, max_size_bytes: u64) -> Journal {
-    Journal::open(folder, max_size_bytes, vec!["d".into()], Clock::system()).unwrap()
+    let enlisted = record::Enlisted { name: "d".into(), start: crate::sync::settings::Start::Now };
+    Journal::open(folder, max_size_bytes, vec![enlisted], Clock::system()).unwrap()
 }
 
 fn head() -> Head {
@@ -189,13 +190,19 @@ fn an_older_format_is_upgraded_in_place() {
     store
         .execute_batch(
             "ALTER TABLE deliveries DROP COLUMN excused; DELETE FROM meta WHERE name='journal';
+             ALTER TABLE destinations DROP COLUMN detached;
+             ALTER TABLE destinations DROP COLUMN adopted_number;
+             ALTER TABLE destinations DROP COLUMN adopted_routes;
+             DROP INDEX changes_route;
              PRAGMA user_version=1",
         )
         .unwrap();
     drop(store);
     let store = sqlite::open(folder.path()).unwrap();
     sqlite::journal_id(&store).unwrap();
-    sqlite::waiting(&store, 1, "k", 1).unwrap();
+    sqlite::register(&store, &[]).unwrap();
+    let known = sqlite::destinations(&store).unwrap();
+    assert!(known.is_empty() && sqlite::open_keys(&store, 1).unwrap().is_empty());
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! has been verified, and what was kept has been written. What is kept is bounded by writes and
 //! deliveries under way, which hold their places until they are told.
 
-use super::record::{Record, Unwritten, Verdict};
+use super::record::{Enlisted, Record, Unwritten, Verdict};
 use super::sqlite::{self, SqlError, Store};
 use super::{Health, Job, Shared};
 use crate::clock::Clock;
@@ -31,7 +31,7 @@ pub(super) struct Writer {
     pub(super) folder: PathBuf,
     /// Of the journal that was opened first.
     pub(super) id: i64,
-    pub(super) destinations: Vec<String>,
+    pub(super) destinations: Vec<Enlisted>,
     pub(super) clock: Clock,
     pub(super) shared: Arc<Shared>,
     pub(super) meters: Meters,

@@ -1,6 +1,6 @@
 //! Writes one record within the group's transaction.
 
-use super::{SqlError, Store, change_state, delivery_state};
+use super::{SqlError, Store, change_state, delivery_state, destination};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
 use crate::sync::failpoint;
@@ -22,16 +22,19 @@ pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u6
         Record::Intent(change) => insert(store, change).map(|()| 0),
         Record::Outcome { change, verdict } => decide(store, *change, verdict, now),
         Record::Progress(progress) => advance(store, progress).map(|()| 0),
-        Record::Adopt { destination, on_failure } => adopt(store, *destination, *on_failure),
-        Record::Redrive { destination, sequences } => redrive(store, *destination, sequences),
-        Record::Discard { destination, sequences } => discard(store, *destination, sequences),
-        Record::Pause { destination, paused } => {
-            // Resuming also ends a wait that the destination asked for.
-            let sql =
-                "UPDATE destinations SET paused=?2, waits_until=CASE ?2 WHEN 0 THEN 0 ELSE waits_until END
-                       WHERE id=?1";
-            store.prepare_cached(sql)?.execute(params![destination, paused]).map(|rows| rows as u64)
+        Record::Adopt { destination, on_failure } => destination::adopt(store, *destination, *on_failure),
+        Record::Redrive { destination, sequences, on_failure } => {
+            redrive(store, *destination, sequences, *on_failure)
         }
+        Record::Discard { destination, sequences } => discard(store, *destination, sequences),
+        Record::Pause { destination, paused: true } => store
+            .prepare_cached("UPDATE destinations SET paused=1 WHERE id=?1")?
+            .execute([destination])
+            .map(|rows| rows as u64),
+        Record::Pause { destination, paused: false } => destination::resume(store, *destination),
+        Record::Detach { destination } => destination::detach(store, *destination),
+        Record::Attach { destination } => destination::attach(store, *destination),
+        Record::Forget { destination } => destination::forget(store, *destination),
         Record::Retain { delivered_before } => retain(store, *delivered_before),
         Record::Flush => Ok(0),
     }
@@ -275,21 +278,12 @@ fn put_all(
     Ok(())
 }
 
-/// A key is parked where `on_failure` says so and a dead letter of it has not been overtaken.
-fn adopt(store: &Store, destination: i64, on_failure: OnFailure) -> Result<u64, SqlError> {
-    let sql = match on_failure {
-        OnFailure::ParkKey => {
-            "UPDATE deliveries SET state=2 WHERE destination=?1 AND state IN (0,1) AND key IN
-             (SELECT key FROM dead_letters WHERE destination=?1 AND overtaken=0)"
-        }
-        OnFailure::Skip | OnFailure::Block => {
-            "UPDATE deliveries SET state=1 WHERE destination=?1 AND state=2"
-        }
-    };
-    store.prepare_cached(sql)?.execute([destination]).map(|rows| rows as u64)
-}
-
-fn redrive(store: &Store, destination: i64, sequences: &[u64]) -> Result<u64, SqlError> {
+fn redrive(
+    store: &Store,
+    destination: i64,
+    sequences: &[u64],
+    on_failure: OnFailure,
+) -> Result<u64, SqlError> {
     let mut redriven = 0;
     for sequence in sequences {
         let gone = store
@@ -299,11 +293,15 @@ fn redrive(store: &Store, destination: i64, sequences: &[u64]) -> Result<u64, Sq
             continue;
         }
         redriven += 1;
-        store
-            .prepare_cached(
-                "UPDATE deliveries SET state=0, attempts=0, excused=0, waited=0, next_at=0 WHERE destination=?1 AND sequence=?2",
-            )?
-            .execute([destination, sequence.cast_signed()])?;
+        let sql = "UPDATE deliveries SET attempts=0, excused=0, waited=0, next_at=0,
+            state=CASE WHEN ?3 AND EXISTS(SELECT 1 FROM dead_letters l WHERE l.destination=?1
+              AND l.key=deliveries.key AND l.overtaken=0 AND l.sequence<?2) THEN 2 ELSE 0 END
+            WHERE destination=?1 AND sequence=?2";
+        store.prepare_cached(sql)?.execute(params![
+            destination,
+            sequence.cast_signed(),
+            on_failure == OnFailure::ParkKey
+        ])?;
         unpark(store, destination, *sequence)?;
     }
     Ok(redriven)
@@ -327,24 +325,30 @@ fn discard(store: &Store, destination: i64, sequences: &[u64]) -> Result<u64, Sq
     Ok(discarded)
 }
 
-/// What was parked behind a dead letter waits as usual, where no other one that parks the key is left.
+/// What was parked behind a dead letter waits as usual, up to the next one that parks.
 fn unpark(store: &Store, destination: i64, sequence: u64) -> Result<(), SqlError> {
     let sql = "UPDATE deliveries SET state=1 WHERE destination=?1 AND state=2
                AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2)
-               AND NOT EXISTS(SELECT 1 FROM dead_letters WHERE destination=?1 AND overtaken=0
-                              AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2))";
+               AND sequence<coalesce((SELECT min(sequence) FROM dead_letters WHERE destination=?1 AND overtaken=0
+                 AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2)), 9223372036854775807)";
     store.prepare_cached(sql)?.execute([destination, sequence.cast_signed()])?;
     Ok(())
 }
 
-/// Deletes up to a step of the changes that every destination has settled, by the time of their
+/// Deletes up to a step of the changes that every destination has settled, those not in force any more
+/// included and detached ones left out, by the time of their
 /// sequence, so that only what goes is read; and of those that never became one; how many.
 fn retain(store: &Store, delivered_before: Timestamp) -> Result<u64, SqlError> {
     let sql = "SELECT number FROM changes WHERE
         sequence <= min(?1, (SELECT coalesce(min(frontier), 9223372036854775807) FROM destinations
-                             WHERE id IN (SELECT value FROM active)))
-        AND NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.sequence=changes.sequence AND d.state IN (0,1,2,3)
-                       AND d.destination IN (SELECT value FROM active))
+                             WHERE id IN (SELECT value FROM active) AND detached=0))
+        AND NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.sequence=changes.sequence
+                       AND d.destination IN (SELECT id FROM destinations)
+                       AND (d.state=3 OR (d.state IN (0,1,2) AND d.destination IN
+                            (SELECT id FROM destinations WHERE detached=0))))
+        AND NOT EXISTS(SELECT 1 FROM destinations t WHERE t.id NOT IN (SELECT value FROM active)
+                       AND t.detached=0 AND t.frontier<changes.sequence
+                       AND instr(changes.destinations, json_quote(t.name))>0)
         ORDER BY sequence LIMIT ?2";
     // The destinations in force are a temporary table of this connection: see `read::register`.
     let mut numbers = numbers(store, sql, first_sequence(delivered_before).cast_signed())?;

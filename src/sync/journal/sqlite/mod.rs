@@ -5,10 +5,13 @@
 //! that says otherwise. A change beyond the frontier waits, unless a row says it is settled.
 
 mod apply;
+mod destination;
+mod queue;
 mod read;
 mod view;
 
 pub(crate) use apply::apply;
+pub(crate) use queue::*;
 pub(crate) use read::*;
 pub(crate) use view::*;
 
@@ -20,7 +23,7 @@ use std::time::Duration;
 /// The journal's file in its folder.
 const FILE: &str = "journal.sqlite";
 /// The version of the format; a newer one is refused, an older one is upgraded in place.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 /// How long a statement waits for somebody else's lock, a backup's for instance.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
 /// Statements kept prepared.
@@ -43,7 +46,8 @@ CREATE TABLE changes(
 );
 CREATE INDEX changes_open ON changes(state, number) WHERE state IN (0, 1);
 CREATE INDEX changes_unplaced ON changes(recorded_at) WHERE sequence IS NULL;
-CREATE INDEX changes_key ON changes(key);
+CREATE INDEX changes_key ON changes(key, sequence) WHERE sequence IS NOT NULL;
+CREATE INDEX changes_route ON changes(route, sequence) WHERE sequence IS NOT NULL;
 CREATE TABLE contents(
   number INTEGER PRIMARY KEY,
   head BLOB NOT NULL,
@@ -55,7 +59,10 @@ CREATE TABLE destinations(
   name TEXT NOT NULL UNIQUE,
   frontier INTEGER NOT NULL,
   paused INTEGER NOT NULL DEFAULT 0,
-  waits_until INTEGER NOT NULL DEFAULT 0
+  waits_until INTEGER NOT NULL DEFAULT 0,
+  detached INTEGER NOT NULL DEFAULT 0,
+  adopted_number INTEGER NOT NULL DEFAULT 0,
+  adopted_routes TEXT NOT NULL DEFAULT '[]'
 );
 CREATE TABLE deliveries(
   destination INTEGER NOT NULL,
@@ -97,6 +104,16 @@ INSERT INTO meta VALUES('last_sequence', 0), ('journal', random());
 const UPGRADE_1: &str = "
 ALTER TABLE deliveries ADD COLUMN excused INTEGER NOT NULL DEFAULT 0;
 INSERT INTO meta VALUES('journal', random());
+";
+
+/// From format 2 to 3.
+const UPGRADE_2: &str = "
+ALTER TABLE destinations ADD COLUMN detached INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE destinations ADD COLUMN adopted_number INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE destinations ADD COLUMN adopted_routes TEXT NOT NULL DEFAULT '[]';
+DROP INDEX changes_key;
+CREATE INDEX changes_key ON changes(key, sequence) WHERE sequence IS NOT NULL;
+CREATE INDEX changes_route ON changes(route, sequence) WHERE sequence IS NOT NULL;
 ";
 
 /// The states of a change, as stored. SQL says them as numbers, which are part of the format.
@@ -168,13 +185,16 @@ fn prepare(store: &mut Store, format: i64) -> Result<(), SqlError> {
         store.execute_batch("PRAGMA auto_vacuum=INCREMENTAL")?;
     }
     store.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")?;
-    let steps = match format {
-        0 => SCHEMA,
-        1 => UPGRADE_1,
+    let steps: &[&str] = match format {
+        0 => &[SCHEMA],
+        1 => &[UPGRADE_1, UPGRADE_2],
+        2 => &[UPGRADE_2],
         _ => return Ok(()),
     };
     let transaction = store.transaction()?;
-    transaction.execute_batch(steps)?;
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()
 }
@@ -209,6 +229,15 @@ pub(crate) fn used_bytes(store: &Store) -> Result<u64, SqlError> {
 
 /// A transaction that takes the write lock at its beginning.
 pub(crate) const IMMEDIATE: rusqlite::TransactionBehavior = rusqlite::TransactionBehavior::Immediate;
+
+/// A journal in memory, for what tests only the order of records.
+#[cfg(test)]
+pub(crate) fn in_memory() -> Store {
+    let store = Connection::open_in_memory().unwrap();
+    store.set_prepared_statement_cache_capacity(STATEMENTS);
+    store.execute_batch(SCHEMA).unwrap();
+    store
+}
 
 #[cfg(test)]
 pub(crate) fn damage_first(folder: &Path, column: &str) {

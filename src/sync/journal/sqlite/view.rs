@@ -1,11 +1,12 @@
 //! What operators are shown, read from the journal.
 
+use super::queue::goes_to;
 use super::read::{id, names, time};
-use super::{SqlError, Store, change_state, delivery_state};
+use super::{KnownDestination, SqlError, Store, change_state, delivery_state};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
 use crate::sync::status::{ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView, DeliveryView};
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, named_params, params};
 use std::sync::Arc;
 
 /// Changes or dead letters shown at once where no limit is given.
@@ -21,30 +22,53 @@ pub(crate) struct Figures {
     /// The oldest of them.
     pub(crate) oldest: Option<u64>,
     pub(crate) parked_keys: u64,
+    /// Deliveries that wait behind a dead letter.
+    pub(crate) parked: u64,
     pub(crate) dead_letters: u64,
     pub(crate) next_at: Option<Timestamp>,
 }
 
-/// Figures of a destination whose worker has read up to `cursor`.
-pub(crate) fn figures(store: &Store, destination: i64, name: &str, cursor: u64) -> Result<Figures, SqlError> {
-    let quoted = serde_json::Value::from(name).to_string();
-    let (ahead, oldest_ahead): (u64, Option<u64>) = store
-        .prepare_cached(
-            "SELECT count(*), min(sequence) FROM changes WHERE sequence>?1 AND instr(destinations, ?2)>0",
-        )?
-        .query_row(params![cursor.cast_signed(), quoted], |row| Ok((row.get(0)?, row.get(1)?)))?;
+/// Figures of a destination whose worker has read up to `cursor`. Nothing waits for a detached one.
+pub(crate) fn figures(
+    store: &Store,
+    destination: &KnownDestination,
+    cursor: u64,
+) -> Result<Figures, SqlError> {
+    let id = destination.id;
+    let count = |sql: &str| store.prepare_cached(sql)?.query_row([id], |row| row.get::<_, u64>(0));
+    let dead_letters = count("SELECT count(*) FROM dead_letters WHERE destination=?1")?;
+    if destination.is_detached {
+        return Ok(Figures { dead_letters, ..Figures::default() });
+    }
+    let ahead = concat!(
+        "SELECT count(*), min(c.sequence) FROM changes c WHERE c.sequence>:cursor AND ",
+        goes_to!(),
+        " AND NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.destination=:id AND d.sequence=c.sequence)"
+    );
+    let (ahead, oldest_ahead): (u64, Option<u64>) = store.prepare_cached(ahead)?.query_row(
+        named_params! {
+            ":name": destination.quoted(), ":number": destination.adopted.number,
+            ":routes": destination.adopted.routes, ":id": id, ":cursor": cursor.cast_signed(),
+        },
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
     let (rows, oldest_row, next_at): (u64, Option<u64>, Option<u64>) = store
         .prepare_cached(
             "SELECT count(*), min(sequence), min(nullif(next_at, 0)) FROM deliveries
              WHERE destination=?1 AND state IN (0,1)",
         )?
-        .query_row([destination], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let count = |sql: &str| store.prepare_cached(sql)?.query_row([destination], |row| row.get::<_, u64>(0));
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let (parked_keys, parked): (u64, u64) = store
+        .prepare_cached(
+            "SELECT count(DISTINCT key), count(*) FROM deliveries WHERE destination=?1 AND state=2",
+        )?
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(Figures {
         waiting: ahead + rows,
         oldest: oldest_ahead.into_iter().chain(oldest_row).min(),
-        parked_keys: count("SELECT count(DISTINCT key) FROM deliveries WHERE destination=?1 AND state=2")?,
-        dead_letters: count("SELECT count(*) FROM dead_letters WHERE destination=?1")?,
+        parked_keys,
+        parked,
+        dead_letters,
         next_at: next_at.map(Timestamp::from_millis),
     })
 }
@@ -113,9 +137,16 @@ fn without_query(mut target: String) -> String {
 }
 
 fn with_deliveries(store: &Store, row: (ChangeView, Vec<String>)) -> Result<ChangeView, SqlError> {
-    let (mut view, destinations) = row;
+    let (mut view, mut destinations) = row;
     // Without a place in a lane there is nothing to deliver yet.
     let Some(sequence) = view.sequence else { return Ok(view) };
+    let adopted = "SELECT d.name FROM destinations d, changes c WHERE c.sequence=?1
+        AND c.number<=d.adopted_number AND instr(d.adopted_routes, json_quote(c.route))>0
+        AND instr(c.destinations, json_quote(d.name))=0";
+    let mut adopted = store.prepare_cached(adopted)?;
+    for name in adopted.query_map([sequence.cast_signed()], |row| row.get(0))? {
+        destinations.push(name?);
+    }
     let sql = "SELECT d.frontier, r.state, r.attempts, r.next_at, r.last_error FROM destinations d
         LEFT JOIN deliveries r ON r.destination=d.id AND r.sequence=?2 WHERE d.name=?1";
     let mut statement = store.prepare_cached(sql)?;
