@@ -3,7 +3,7 @@
 use super::worker::{Attachment, Worker};
 use crate::clock::Timestamp;
 use crate::sync::Run;
-use crate::sync::journal::record::{Followers, Record, Step, Unwritten};
+use crate::sync::journal::record::{Record, Step, Unwritten};
 use crate::sync::journal::sqlite::{self, Buried};
 use crate::sync::status::{DeadLetterFilter, DestinationState};
 use std::collections::BTreeSet;
@@ -115,11 +115,11 @@ impl Worker {
     }
 
     fn may(&self, act: Act, buried: &Buried) -> bool {
-        let overtaken = buried.overtaken || self.course.is_overtaking(&buried.key, buried.sequence);
-        if act == Act::Redrive && overtaken {
+        let may = self.course.may_raise(act, buried);
+        if !may {
             tracing::info!(key = %buried.key, sequence = buried.sequence, "left out: its key has got a newer change");
         }
-        act == Act::Discard || !overtaken
+        may
     }
 
     async fn raise(&mut self, act: Act, chosen: Vec<Buried>) -> Result<u64, Unwritten> {
@@ -128,13 +128,7 @@ impl Worker {
         let destination = self.known.id;
         let record = match act {
             Act::Redrive => {
-                let mut rows = Vec::new();
-                for key in &keys {
-                    let behind = self.course.lanes.make_way(key);
-                    rows.extend(
-                        behind.into_iter().map(|sequence| (Arc::clone(key), sequence, Followers::Behind)),
-                    );
-                }
+                let rows = self.course.make_way(&keys);
                 self.submit(Step::Spill { rows }).await?;
                 Record::Redrive { destination, sequences, on_failure: self.course.settings.on_failure }
             }

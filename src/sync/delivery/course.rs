@@ -1,16 +1,17 @@
 //! The course of one destination: what begins next, what follows an answer. Pure: time, randomness and
 //! what was read come in, records and what to do go out; `worker` does it, and so does the simulation.
 
+use super::Act;
 use super::budget::{Repeats, RetryBudget};
 use super::key_state::{Class, Entry};
 use super::lanes::{Lanes, Turn};
 use super::pace::Pace;
 use super::retry::Standing;
 use crate::clock::Timestamp;
-use crate::sync::journal::record::{Progress, Step};
-use crate::sync::journal::sqlite::{Dead, KnownDestination, OpenKey};
+use crate::sync::journal::record::{Followers, Progress, Step};
+use crate::sync::journal::sqlite::{Buried, Dead, KnownDestination, OpenKey};
 use crate::sync::settings::{DestinationSettings, OnFailure};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// See the module.
@@ -136,8 +137,20 @@ impl Course {
         Progress { destination: self.id, frontier: self.lanes.frontier(), step }
     }
 
-    /// Whether something newer of a key than `sequence` is under way.
-    pub(super) fn is_overtaking(&self, key: &str, sequence: u64) -> bool {
-        self.in_flight.get(key).is_some_and(|under_way| *under_way > sequence)
+    /// Whether a dead letter may be sent again or given up: nothing older goes after something newer (I3).
+    pub(super) fn may_raise(&self, act: Act, buried: &Buried) -> bool {
+        let is_newer = |under_way: &u64| *under_way > buried.sequence;
+        let overtaken = buried.overtaken || self.in_flight.get(&buried.key).is_some_and(is_newer);
+        act == Act::Discard || !overtaken
+    }
+
+    /// The rows that must be there before dead letters of these keys wait again.
+    pub(super) fn make_way(&mut self, keys: &BTreeSet<Arc<str>>) -> Vec<(Arc<str>, u64, Followers)> {
+        let mut rows = Vec::new();
+        for key in keys {
+            let behind = self.lanes.make_way(key).into_iter();
+            rows.extend(behind.map(|sequence| (Arc::clone(key), sequence, Followers::Behind)));
+        }
+        rows
     }
 }

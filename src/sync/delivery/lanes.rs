@@ -386,4 +386,23 @@ impl Lanes {
 }
 
 #[cfg(test)]
+impl Lanes {
+    /// I10, for the simulation.
+    pub(super) fn check_bounds(&self, in_memory_max: usize) {
+        let queued: usize = self.keys.values().map(|state| state.queue.len()).sum();
+        assert_eq!(queued, self.in_memory);
+        assert!(queued <= in_memory_max, "I10: {queued} deliveries in memory");
+        assert!(self.keys.values().all(|state| state.queue.len() <= 2 * QUEUE_PER_KEY_MAX));
+        let [unsettled, taken, beyond] = self.frontier.remembered();
+        assert!(unsettled <= in_memory_max, "I10: {unsettled} without a row");
+        assert!(taken <= super::frontier::TAKEN_MAX + in_memory_max, "I10: {taken} beyond the cursor");
+        assert!(beyond <= super::frontier::BEYOND_MAX + in_memory_max, "I10: {beyond} beyond the frontier");
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.in_memory == 0 && self.frontier.remembered() == [0, 0, 0]
+    }
+}
+
+#[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ mod pace;
 mod retry;
 mod search;
 #[cfg(test)]
-mod simulation;
+mod tests;
 mod worker;
 
 pub(super) use command::{Act, Command, WorkerStatus};
