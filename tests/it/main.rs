@@ -20,6 +20,7 @@ mod demo;
 mod doubt;
 mod forwarding;
 mod hit_for_miss;
+mod lanes;
 mod lifecycle;
 mod limits;
 mod overload;
