@@ -51,7 +51,7 @@ pub(super) struct KeyState {
     pub(super) phase: Phase,
     pub(super) queue: VecDeque<Entry>,
     pub(super) rest: Rest,
-    /// A dead letter of it is left: newer ones are parked.
+    /// A dead letter of it was left when it was loaded last: newer ones are parked.
     pub(super) is_barred: bool,
     /// Of its oldest delivery, while that is not in memory.
     pub(super) route: Arc<str>,

@@ -81,7 +81,8 @@ impl Lanes {
                 lanes.waiting.insert((at, Arc::clone(&key)));
             }
             let class = if repeat { Class::Repeat } else { Class::First };
-            lanes.keys.insert(key, KeyState { class, ..KeyState::new(phase, Rest::Newer, route) });
+            let is_barred = phase == Phase::Parked;
+            lanes.keys.insert(key, KeyState { class, is_barred, ..KeyState::new(phase, Rest::Newer, route) });
         }
         lanes
     }
@@ -132,8 +133,7 @@ impl Lanes {
                 self.in_memory += 1;
             } else {
                 state.rest = state.rest.max(Rest::Added);
-                let is_parked = state.is_barred || state.phase == Phase::Parked;
-                let followers = if is_parked { Followers::Parked } else { Followers::Behind };
+                let followers = if state.is_barred { Followers::Parked } else { Followers::Behind };
                 rows.push((Arc::clone(&key), sequence, followers));
             }
             if is_new {
@@ -312,7 +312,7 @@ impl Lanes {
     pub(crate) fn park(&mut self, key: &Arc<str>) -> Vec<u64> {
         let followers = self.spill(key);
         if let Some(state) = self.keys.get_mut(key) {
-            state.phase = Phase::Parked;
+            (state.phase, state.is_barred) = (Phase::Parked, true);
         }
         followers
     }

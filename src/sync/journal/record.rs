@@ -126,7 +126,7 @@ pub(crate) struct Burial {
 pub(crate) enum Followers {
     /// They wait for an earlier one.
     Behind,
-    /// They wait for a dead letter.
+    /// They wait for a dead letter; where none is left any more, as the others do.
     Parked,
 }
 

@@ -187,8 +187,10 @@ fn advance(store: &Store, progress: &Progress) -> Result<(), SqlError> {
         Step::Spill { rows } => {
             for (key, sequence, followers) in rows {
                 let state = match followers {
-                    Followers::Behind => delivery_state::BEHIND,
-                    Followers::Parked => delivery_state::PARKED,
+                    Followers::Parked if is_behind_dead(store, destination, key, *sequence)? => {
+                        delivery_state::PARKED
+                    }
+                    Followers::Parked | Followers::Behind => delivery_state::BEHIND,
                 };
                 put_all(store, destination, key, std::slice::from_ref(sequence), state)?;
             }
@@ -226,6 +228,13 @@ fn settle(
     };
     let row = Row { destination: progress.destination, sequence, key, state };
     put(store, &row, &Past::default(), None, None)
+}
+
+/// Whether an older dead letter of its key is left that nothing has overtaken.
+fn is_behind_dead(store: &Store, destination: i64, key: &str, sequence: u64) -> Result<bool, SqlError> {
+    let sql = "SELECT EXISTS(SELECT 1 FROM dead_letters
+               WHERE destination=?1 AND key=?2 AND overtaken=0 AND sequence<?3)";
+    store.prepare_cached(sql)?.query_row(params![destination, key, sequence.cast_signed()], |row| row.get(0))
 }
 
 struct Row<'a> {
