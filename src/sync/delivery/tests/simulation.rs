@@ -70,6 +70,8 @@ struct Site {
     delivered_durably: BTreeMap<Arc<str>, u64>,
     begun_at: Timestamp,
     repeated: u64,
+    /// It may start with another `on_failure` after a crash.
+    switches: bool,
     /// `on_failure` is and was another than `skip`: not even an attempt goes back.
     has_kept_order: bool,
 }
@@ -119,6 +121,7 @@ impl Site {
             name: settings.name.clone(),
             rng: Rng::with_seed(seed),
             course: course(store, &settings, now),
+            switches: seed % 8 > 3,
             has_kept_order: settings.on_failure != OnFailure::Skip,
             settings,
             weather: Weather::Good,
@@ -145,9 +148,9 @@ impl Site {
         }
         (self.queued, self.reads, self.is_reading) = (Vec::new(), Vec::new(), false);
         self.delivered = self.delivered_durably.clone();
-        // Now and then it starts with another `on_failure`.
-        let on_failure = [OnFailure::ParkKey, OnFailure::Skip, OnFailure::Block].get(self.rng.usize(..12));
-        let on_failure = on_failure.copied().unwrap_or(self.settings.on_failure);
+        let choices = [self.settings.on_failure, OnFailure::ParkKey, OnFailure::Skip, OnFailure::Block];
+        let choice = if self.switches { self.rng.usize(..choices.len()) } else { 0 };
+        let on_failure = choices[choice];
         self.has_kept_order &= on_failure == self.settings.on_failure;
         self.settings.on_failure = on_failure;
         sqlite::apply(store, &Record::Adopt { destination: self.course.id, on_failure }, now).unwrap();
@@ -423,8 +426,8 @@ impl World {
 
     fn writes(&mut self) {
         // Now and then one route gets many keys at once, so that the window fills.
-        if self.rng.u16(..) < 150 {
-            for number in 0..1500 {
+        if self.rng.u16(..) < 400 {
+            for number in 0..1300 {
                 self.write(format!("burst-{number}"), "busy", &["a", "b"]);
             }
         }
@@ -440,13 +443,13 @@ impl World {
     fn step(&mut self, trouble: bool) {
         self.now = self.now.plus(Duration::from_millis(self.rng.u64(1..400)));
         self.writes();
-        let (crashes, commits, newest) = (self.rng.u8(..) < 3, self.rng.u8(..) < 170, self.newest());
+        let (crashes, commits, newest) = (self.rng.u8(..) < 6, self.rng.u8(..) < 170, self.newest());
         for (number, site) in self.sites.iter_mut().enumerate() {
             let mut rng = site.rng.fork();
             if crashes {
                 site.crash(&self.store, self.now);
             }
-            if rng.u8(..) < 8 {
+            if rng.u8(..) < 5 {
                 use Weather::{Down, Flaky, Good, Overloaded, Picky, Refusing};
                 let all = [Good, Good, Flaky, Flaky, Picky, Down, Refusing, Overloaded];
                 site.weather = if number > 0 || trouble { all[rng.usize(..all.len())] } else { Good };
@@ -457,7 +460,7 @@ impl World {
                     site.course.pace.resume();
                     site.course.lanes.wake_all();
                 }
-                8..16 => {
+                8..32 => {
                     let act = if rng.bool() { Act::Redrive } else { Act::Discard };
                     let told = site.operate(&self.store, act, rng.f64(), self.now);
                     site.tell(told);
