@@ -1,32 +1,27 @@
 //! The engine: starts its parts, records changes, stops in order.
 
-use super::backlog;
 use super::change::{ChangeId, Draft, DraftKey};
-use super::delivery::{Command, Parts, Worker};
+use super::destinations::WorkerHandle;
 use super::error::{OpenError, RecordError};
 use super::intent::{Intent, Open, Stage};
 use super::journal::record::{Enlisted, Head, NewChange, Record, Unwritten, kept_fields};
-use super::journal::sqlite::{self, Figures, KnownDestination};
+use super::journal::sqlite::{self, KnownDestination};
 use super::journal::{Health, Journal, Room};
 use super::ports::Ports;
 use super::resolve::{Doubt, Doubts, READS_MAX};
 use super::settings::{DestinationSettings, Removed, Settings};
 use super::turns::{Turn, Turns};
 use crate::clock::Clock;
-use crate::telemetry::metrics as names;
-use metrics::counter;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-/// Operators' requests that wait for one worker.
-const COMMANDS: usize = 16;
 /// Between two looks for changes whose retention is over.
 const RETENTION_EVERY: Duration = Duration::from_secs(5);
 /// Between two steps of retention while there is more to delete.
@@ -38,13 +33,6 @@ pub struct Engine {
     pub(super) inner: Arc<Inner>,
     pub(super) workers: Vec<WorkerHandle>,
     aborts: Mutex<Vec<AbortHandle>>,
-}
-
-/// The way to a worker.
-#[derive(Debug)]
-pub(super) struct WorkerHandle {
-    pub(super) known: KnownDestination,
-    pub(super) commands: mpsc::Sender<Command>,
 }
 
 /// What outlives a call: intents and doubts hold it.
@@ -175,27 +163,11 @@ impl Inner {
             self.retire(left, removed).await?;
         }
         for settings in destinations {
-            let Some(known) = known.iter().find(|known| known.name == settings.name).cloned() else {
-                continue;
-            };
-            let destination = known.id;
-            // Rows that wait or are parked by another `on_failure` than today's follow today's.
-            let on_failure = settings.on_failure;
-            self.journal.write(Record::Adopt { destination, on_failure }).await?;
-            let readers = self.journal.readers();
-            let open = readers.read(move |store| sqlite::open_keys(store, destination)).await?;
-            let (journal, clock) = (Arc::clone(&self.journal), self.clock.clone());
-            let backlog_bytes = settings.backlog_bytes;
-            let worker = Worker::new(Parts { known: known.clone(), settings, journal, clock, open });
-            let (commands, receiver) = mpsc::channel(COMMANDS);
-            let run = self.tasks.spawn(worker.run(receiver, self.stop.clone()));
-            aborts.push(run.abort_handle());
-            if let Some(bytes) = backlog_bytes {
-                let (inner, stop) = (Arc::clone(self), self.stop.clone());
-                let watch = backlog::watch(inner, destination, known.name.clone(), bytes, commands.clone());
-                self.tasks.spawn(async move { stop.run_until_cancelled(watch).await });
+            if let Some(known) = known.iter().find(|known| known.name == settings.name) {
+                let (worker, tasks) = self.deliver_to(known.clone(), settings).await?;
+                workers.push(worker);
+                aborts.extend(tasks);
             }
-            workers.push(WorkerHandle { known, commands });
         }
         self.resolve_all().await?;
         let retention = Arc::clone(self);
@@ -204,33 +176,6 @@ impl Inner {
             stop.run_until_cancelled(retention.retain()).await;
         });
         Ok((workers, aborts))
-    }
-
-    /// Says what is left for a destination that is not configured any more, and gives it up where that
-    /// is asked for. One that has nothing left is forgotten.
-    async fn retire(&self, left: &KnownDestination, removed: Removed) -> Result<(), Unwritten> {
-        let of = left.clone();
-        let figures =
-            self.journal.readers().read(move |store| sqlite::figures(store, &of, of.frontier)).await?;
-        let Figures { waiting, parked, dead_letters, .. } = figures;
-        let (name, unsettled) = (&left.name, waiting + parked + dead_letters);
-        if unsettled > 0 && removed == Removed::Drain {
-            tracing::warn!(
-                destination = %name, waiting, parked, dead_letters,
-                "a destination is not configured any more; what is left for it is kept until it is again, or \
-                 given up by sync.removed = \"drop\""
-            );
-            return Ok(());
-        }
-        self.journal.write(Record::Forget { destination: left.id }).await?;
-        if unsettled > 0 {
-            counter!(names::DROPPED, "destination" => name.clone()).increment(unsettled);
-            tracing::warn!(
-                destination = %name, waiting, parked, dead_letters,
-                "a destination is not configured any more; what was left for it has been given up"
-            );
-        }
-        Ok(())
     }
 
     fn has_room(&self) -> Result<(), RecordError> {

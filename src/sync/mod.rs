@@ -17,6 +17,7 @@
 mod backlog;
 pub mod change;
 mod delivery;
+mod destinations;
 mod engine;
 mod error;
 pub mod failpoint;

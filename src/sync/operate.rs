@@ -2,7 +2,8 @@
 
 use super::change::ChangeId;
 use super::delivery::{Act, Command, WorkerStatus};
-use super::engine::{Engine, WorkerHandle};
+use super::destinations::WorkerHandle;
+use super::engine::Engine;
 use super::error::CommandError;
 use super::journal::record::{Record, Unwritten, Verdict, sequence_time};
 use super::journal::sqlite::{self, KnownDestination, Stored};

@@ -524,6 +524,25 @@ async fn i3_redriving_some_dead_letters_of_a_key_lets_nothing_pass_the_others() 
     }
 }
 
+/// A fault in a worker must not stop its destination, nor lose or reorder anything.
+#[tokio::test]
+async fn i3_a_worker_that_panics_begins_anew() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::good().await;
+    let engine = engine(data.path(), vec![destination("d", &to.url)]).await;
+    engine.pause("d").await.unwrap();
+    for _ in 0..30 {
+        put(&engine, "/a", &["d"]).await;
+    }
+    engine.workers[0].commands.send(delivery::Command::Panic).await.unwrap();
+    put(&engine, "/a", &["d"]).await;
+    engine.resume("d").await.unwrap();
+    let got = to.wait_for(31).await;
+    assert!(got.len() == 31 && got.is_sorted_by_key(Got::sequence));
+    until_settled(&engine).await;
+    engine.stop(DEADLINE).await;
+}
+
 /// A wait that an operator has ended is over after a restart, too.
 #[tokio::test]
 async fn resume_ends_waits_for_good() {

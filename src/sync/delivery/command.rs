@@ -27,6 +27,9 @@ pub(in crate::sync) enum Command {
     Resume,
     /// The journal keeps nothing for it any more.
     Detach,
+    /// A fault of Tidegate's own.
+    #[cfg(test)]
+    Panic,
     DeadLetters {
         filter: DeadLetterFilter,
         act: Act,
@@ -65,6 +68,8 @@ impl Worker {
                 }
             }
             Command::Detach => self.attachment = Attachment::Detached,
+            #[cfg(test)]
+            Command::Panic => panic!("asked for by a test"),
             Command::DeadLetters { filter, act, run, done } => {
                 let outcome = self.act_on_dead_letters(filter, act, run).await;
                 done.send(outcome).unwrap_or_default();

@@ -82,7 +82,7 @@ impl Lanes {
             }
             let class = if repeat { Class::Repeat } else { Class::First };
             let is_barred = phase == Phase::Parked;
-            lanes.keys.insert(key, KeyState { class, is_barred, ..KeyState::new(phase, Rest::Newer, route) });
+            lanes.keys.insert(key, KeyState { is_barred, class, ..KeyState::new(phase, Rest::Newer, route) });
         }
         lanes
     }

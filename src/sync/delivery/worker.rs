@@ -112,7 +112,7 @@ impl Worker {
     /// Delivers until it is stopped, then waits for what is under way.
     pub(in crate::sync) async fn run(
         mut self,
-        mut commands: mpsc::Receiver<Command>,
+        commands: &mut mpsc::Receiver<Command>,
         stop: CancellationToken,
     ) {
         let mut newest = self.journal.newest();
