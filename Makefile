@@ -1,6 +1,6 @@
 # Each recipe is a line that can also be typed by hand; `make` alone lists them.
 .DEFAULT_GOAL := list
-.PHONY: list check lint redis test run demo schema load-hits load-writes load-collapse load-brownout
+.PHONY: list check lint redis test torture run demo schema load-hits load-writes load-lag load-collapse load-brownout
 
 list: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -16,6 +16,9 @@ redis:
 test: redis ## every test, or those whose name contains name=.. : make test name=purge
 	cargo test --jobs 2 $(if $(name),-- $(name))
 
+torture: redis ## the long forms of the proofs: a thousand deaths, many more random cases, for hours
+	TIDEGATE_TORTURE=1 PROPTEST_CASES=20000 cargo test --jobs 2 $(if $(name),-- $(name))
+
 config ?= config/sidecar.toml
 run: ## the gateway with config=FILE
 	cargo run --release -- serve --config $(config)
@@ -29,8 +32,11 @@ schema: ## the JSON Schema of the configuration, on standard output
 load-hits: ## open-loop load: answers from memory
 	cargo build --release && cargo run --release --example load -- hits
 
-load-writes: ## open-loop load: 64 clients that write
+load-writes: ## as many durable writes as go, beside a bare program, Redis and PostgreSQL
 	cargo build --release && cargo run --release --example load -- writes
+
+load-lag: ## 2,000 changes a second to three destinations, one silent for a minute
+	cargo build --release && cargo run --release --example load -- lag
 
 load-collapse: ## 1,000 clients at once on what is not stored
 	cargo build --release && cargo run --release --example load -- collapse

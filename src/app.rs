@@ -4,7 +4,7 @@ use crate::admin::{self, Readiness};
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::gateway::{self, Gateway, RouteSettings};
+use crate::gateway::{self, Gateway, RouteSettings, SourceWriter};
 use crate::in_flight::InFlight;
 use crate::redis::Redis;
 use crate::source::Source;
@@ -172,6 +172,12 @@ fn ports(
 ) -> Ports {
     let (sources, in_flight) = (sources.to_vec(), Arc::clone(in_flight));
     let cache = Arc::clone(cache);
+    let writer = Arc::new(SourceWriter {
+        sources: sources.clone(),
+        cache: Arc::clone(&cache),
+        routes: Arc::clone(&routes),
+        in_flight: Arc::clone(&in_flight),
+    });
     Ports {
         read_source: Box::new(move |read: ReadSource| {
             let source = sources.iter().find(|source| source.settings().name == read.source).cloned();
@@ -183,6 +189,10 @@ fn ports(
                     None => SourceState::Unreadable,
                 }
             })
+        }),
+        write_source: Box::new(move |write| {
+            let writer = Arc::clone(&writer);
+            Box::pin(async move { gateway::write_source(&writer, write).await })
         }),
         fence: Box::new(move |fenced| {
             let (cache, routes) = (Arc::clone(&cache), Arc::clone(&routes));

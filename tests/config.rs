@@ -171,18 +171,18 @@ fn faults_of_synced_routes() {
         ("destinations = [\"d\"]\nkey = \"{nobody}\"", "route[0].sync.key", "unknown part {nobody}"),
         ("destinations = [\"d\"]\nkey = \"{id\"", "route[0].sync.key", "brace"),
         ("destinations = [\"d\"]\nkey = \"same\"", "route[0].sync.key", "no part"),
-        ("destinations = [\"d\"]\nmode = \"accept\"", "route[0].sync.mode", "not supported yet"),
-        (
-            "destinations = [\"d\"]\non_refusal = \"park-key\"",
-            "route[0].sync.on_refusal",
-            "not supported yet",
-        ),
+        ("destinations = [\"d\"]\non_refusal = \"park-key\"", "route[0].sync.on_refusal", "parks nothing"),
         ("destinations = [\"d\"]\nbody = \"0B\"", "route[0].sync.body", "larger than zero"),
     ] {
         let faults = File::with(format!("{SOUND}[route.sync]\n{lines}\n")).faults("check");
         let found =
             faults.iter().any(|fault| fault.contains(&format!(" {key}: ")) && fault.contains(message));
         assert!(found, "{lines}: {faults:?}");
+    }
+    for lines in ["mode = \"accept\"", "mode = \"accept\"\non_refusal = \"park-key\""] {
+        let file = File::with(format!("{SOUND}[route.sync]\ndestinations = [\"d\"]\n{lines}\n"));
+        let output = file.run("check", &[]);
+        assert_eq!(output.status.code(), Some(0), "{lines}: {}", text(&output.stderr));
     }
     for key in ["{location}", "{path}", "{id}", "t-{header:X-Tenant}-{json:/id}"] {
         let file = File::with(format!("{SOUND}[route.sync]\ndestinations = [\"d\"]\nkey = \"{key}\"\n"));

@@ -3,7 +3,7 @@
 use crate::process;
 use crate::schedule::{self, Request};
 use crate::stage::Stage;
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -16,17 +16,26 @@ use tokio::time::{Instant, sleep};
 /// The longest wait for a gateway to be ready.
 const READY_WAIT_MAX: Duration = Duration::from_secs(15);
 
+/// What an operator does with a destination.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Act {
+    Pause,
+    Resume,
+}
+
 /// A gateway and where it answers.
 pub(crate) struct Gateway {
     /// `http://host:port`, without a slash at the end.
     pub(crate) base: String,
+    /// The same of its admin listener; none where it is not ours.
+    pub(crate) admin: Option<String>,
     child: Option<(Child, TempDir)>,
 }
 
 impl Gateway {
     /// One that somebody else runs.
     pub(crate) fn running_at(url: &url::Url) -> Self {
-        Self { base: url.as_str().trim_end_matches('/').to_owned(), child: None }
+        Self { base: url.as_str().trim_end_matches('/').to_owned(), admin: None, child: None }
     }
 
     /// Starts `binary` with a configuration and a journal of its own, in a folder that goes with it.
@@ -45,15 +54,17 @@ impl Gateway {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot run {} (cargo build --release makes it)", binary.display()))?;
-        let mut gateway = Self { base: format!("http://127.0.0.1:{public}"), child: Some((child, folder)) };
-        gateway.until_ready(admin).await?;
+        let admin = format!("http://127.0.0.1:{admin}");
+        let base = format!("http://127.0.0.1:{public}");
+        let mut gateway = Self { base, admin: Some(admin.clone()), child: Some((child, folder)) };
+        gateway.until_ready(&admin).await?;
         Ok(gateway)
     }
 
-    async fn until_ready(&mut self, admin: u16) -> anyhow::Result<()> {
+    async fn until_ready(&mut self, admin: &str) -> anyhow::Result<()> {
         let begun_at = Instant::now();
         while begun_at.elapsed() < READY_WAIT_MAX {
-            let probe = Request::get(format!("http://127.0.0.1:{admin}/readyz"));
+            let probe = Request::get(format!("{admin}/readyz"));
             if matches!(schedule::send_once(probe).await, Ok(schedule::Answer::Made)) {
                 return Ok(());
             }
@@ -66,6 +77,24 @@ impl Gateway {
             sleep(Duration::from_millis(20)).await;
         }
         bail!("the gateway is not ready after {READY_WAIT_MAX:?}")
+    }
+
+    /// Holds what goes to a destination, or lets it go.
+    pub(crate) async fn destination(&self, name: &str, act: Act) -> anyhow::Result<()> {
+        let admin = self.admin.as_deref().context("this gateway is not ours")?;
+        let act = match act {
+            Act::Pause => "pause",
+            Act::Resume => "resume",
+        };
+        let call = Request::post(format!("{admin}/v1/destinations/{name}/{act}"));
+        let answer = schedule::send_once(call).await?;
+        ensure!(answer == schedule::Answer::Made, "{act} of {name} was answered {answer:?}");
+        Ok(())
+    }
+
+    /// The folder in which its journal lies: the disk of what is measured.
+    pub(crate) fn folder(&self) -> anyhow::Result<&Path> {
+        Ok(self.child.as_ref().context("this gateway is not ours")?.1.path())
     }
 
     /// Processor time that the gateway has spent; none where it is not ours.
@@ -106,7 +135,7 @@ fn free_ports() -> std::io::Result<(u16, u16)> {
 }
 
 fn configuration(public: u16, admin: u16, stage: &Stage) -> String {
-    let (source, destination) = (stage.source, stage.destination);
+    let (source, [destination, second, third]) = (stage.source, stage.destinations);
     format!(
         r#"
 [server]
@@ -123,6 +152,12 @@ urls = ["http://{source}"]
 [[destination]]
 name = "destination"
 url = "http://{destination}"
+[[destination]]
+name = "second"
+url = "http://{second}"
+[[destination]]
+name = "third"
+url = "http://{third}"
 [[route]]
 name = "slow"
 path = "/slow/{{id}}"
@@ -137,6 +172,19 @@ path = "/items/{{id}}"
 source = "source"
 [route.sync]
 destinations = ["destination"]
+[[route]]
+name = "accepted"
+path = "/accepted/{{id}}"
+source = "source"
+[route.sync]
+mode = "accept"
+destinations = ["destination"]
+[[route]]
+name = "followed"
+path = "/followed/{{id}}"
+source = "source"
+[route.sync]
+destinations = ["destination", "second", "third"]
 "#
     )
 }

@@ -1,6 +1,7 @@
-//! The load driver: `cargo run --release --example load -- hits`, or `writes`, `collapse`, `brownout`.
+//! The load driver: `cargo run --release --example load -- hits`, or `writes`, `lag`, `collapse`,
+//! `brownout`.
 //!
-//! Open loop, but for `collapse`: requests have fixed times, whether or not earlier ones were answered, and latency is
+//! Open loop, but for `collapse` and `writes`: requests have fixed times, whether or not earlier ones were answered, and latency is
 //! measured from those times, so that a stall of the gateway is seen by every request that it
 //! delayed. Bounded in rate, time and connections; talks to the loopback only.
 
@@ -9,10 +10,14 @@ mod brownout;
 mod collapse;
 mod crowd;
 mod gateway;
+mod lag;
+mod peers;
+mod pressure;
 mod process;
 mod report;
 mod schedule;
 mod stage;
+mod writes;
 
 use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
@@ -22,20 +27,19 @@ use schedule::{Answer, Load, Measured, Request};
 use stage::Stage;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
 
-/// The items that the `hits` scenario reads and the `writes` scenario writes.
+/// The items that the `hits` scenario reads.
 const ITEMS: u64 = 256;
-/// The longest wait for the destination to have every write.
-const DELIVERED_WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Scenario {
     /// Answers from memory.
     Hits,
-    /// Writes through the journal to source and destination.
+    /// As many writes as go, with fsync, beside a bare program, Redis and `PostgreSQL`.
     Writes,
+    /// Three destinations, one of them silent for a while.
+    Lag,
     /// Many clients at once on what is not stored.
     Collapse,
     /// A source that becomes ten times slower, and comes back.
@@ -47,18 +51,20 @@ enum Scenario {
 struct Arguments {
     /// What is measured.
     scenario: Scenario,
-    /// Requests a second [default: 5000 hits and brownout, 400 writes].
+    /// Requests a second [default: 5000 hits and brownout, 2000 lag]; `writes` and `collapse` have none.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=200_000))]
     rate: Option<u64>,
-    /// How long; for brownout each of its three phases.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=300))]
-    seconds: u64,
+    /// How long [default: 20; 5 writes, 60 lag]; for brownout each of its three phases, for writes each
+    /// measurement, for lag the fault.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=300))]
+    seconds: Option<u64>,
     /// Clients, each with one request at a time [default: 1000 collapse, else 64].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1024))]
     clients: Option<u64>,
-    /// How often collapse asks for something new, of each kind of source.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=20))]
-    rounds: u64,
+    /// How often collapse asks for something new, of each kind of source, and writes measures
+    /// [default: 5; 3 writes].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=20))]
+    rounds: Option<u64>,
     /// What the source waits before it answers, in milliseconds [default: 500 collapse, 50 brownout].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=5_000))]
     source_ms: Option<u64>,
@@ -78,8 +84,8 @@ async fn main() -> anyhow::Result<()> {
             is_loopback(url),
             "{url} is not on the loopback: this driver loads only the machine it runs on"
         );
-        let plays_its_source = matches!(arguments.scenario, Scenario::Collapse | Scenario::Brownout);
-        ensure!(!plays_its_source, "this scenario needs a gateway of its own, in front of its own source");
+        let reads_alone = matches!(arguments.scenario, Scenario::Hits);
+        ensure!(reads_alone, "this scenario needs a gateway of its own, in front of its own source");
     }
     let stage = Stage::start().await?;
     let gateway = match &arguments.url {
@@ -88,9 +94,8 @@ async fn main() -> anyhow::Result<()> {
     };
     let result = match arguments.scenario {
         Scenario::Hits => hits(&arguments, &gateway).await.and_then(|report| report::print(&report)),
-        Scenario::Writes => {
-            writes(&arguments, &gateway, &stage).await.and_then(|report| report::print(&report))
-        }
+        Scenario::Writes => writes(&arguments, &gateway, &stage).await,
+        Scenario::Lag => lag(&arguments, &gateway, &stage).await,
         Scenario::Collapse => collapse(&arguments, &gateway, &stage).await,
         Scenario::Brownout => brownout(&arguments, &gateway, &stage).await,
     };
@@ -109,7 +114,7 @@ fn is_loopback(url: &url::Url) -> bool {
 fn load(arguments: &Arguments, rate_default: u64) -> Load {
     Load {
         rate: arguments.rate.unwrap_or(rate_default),
-        length: Duration::from_secs(arguments.seconds),
+        length: Duration::from_secs(arguments.seconds.unwrap_or(20)),
         clients: arguments.clients.unwrap_or(64),
     }
 }
@@ -135,37 +140,32 @@ async fn hits(arguments: &Arguments, gateway: &Gateway) -> anyhow::Result<Report
     Ok(report)
 }
 
-async fn writes(arguments: &Arguments, gateway: &Gateway, stage: &Stage) -> anyhow::Result<Report> {
-    let base = gateway.base.clone();
-    let write = move |number| Request::put(item_url(&base, number), format!("{{\"stock\":{number}}}"));
-    let load = load(arguments, 400);
-    let cpu_before = gateway.cpu_time()?;
-    let measured = schedule::run(load, write).await;
-    let ended_at = Instant::now();
-    let delivered = async {
-        while stage.delivered() < measured.answered {
-            sleep(Duration::from_millis(5)).await;
-        }
+async fn writes(arguments: &Arguments, gateway: &Gateway, stage: &Stage) -> anyhow::Result<()> {
+    let plan = writes::Plan {
+        clients: arguments.clients.unwrap_or(64),
+        rounds: arguments.rounds.unwrap_or(3),
+        length: Duration::from_secs(arguments.seconds.unwrap_or(5)),
     };
-    let all_delivered = timeout(DELIVERED_WAIT_MAX, delivered).await;
-    let mut report = Report::new("writes", load, &measured);
-    report.cpu_per_request = cpu_per_request(cpu_before, gateway.cpu_time()?, &measured);
-    report.notes.push(format!("the source got {} writes", stage.written()));
-    report.notes.push(match all_delivered {
-        Ok(()) => format!(
-            "all {} deliveries made, the last {} ms after the last answer",
-            stage.delivered(),
-            ended_at.elapsed().as_millis()
-        ),
-        Err(_) => format!("NOT DELIVERED: {} of {}", stage.delivered(), measured.answered),
-    });
-    Ok(report)
+    let lines = writes::run(plan, gateway, stage).await?;
+    let title = format!("writes: {} clients, {} rounds", plan.clients, plan.rounds);
+    report::print_lines(&title, &lines)
+}
+
+async fn lag(arguments: &Arguments, gateway: &Gateway, stage: &Stage) -> anyhow::Result<()> {
+    let load = Load {
+        rate: arguments.rate.unwrap_or(2_000),
+        length: Duration::from_secs(arguments.seconds.unwrap_or(60)),
+        clients: arguments.clients.unwrap_or(64),
+    };
+    let lines = lag::run(lag::Plan { load }, gateway, stage).await?;
+    let title = format!("lag: {} changes a second to three destinations, one silent for a while", load.rate);
+    report::print_lines(&title, &lines)
 }
 
 async fn collapse(arguments: &Arguments, gateway: &Gateway, stage: &Stage) -> anyhow::Result<()> {
     let plan = collapse::Plan {
         clients: arguments.clients.unwrap_or(1_000),
-        rounds: arguments.rounds,
+        rounds: arguments.rounds.unwrap_or(5),
         latency: Duration::from_millis(arguments.source_ms.unwrap_or(500)),
     };
     let lines = collapse::run(plan, gateway, stage).await?;

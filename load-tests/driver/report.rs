@@ -56,6 +56,11 @@ impl Report {
     }
 }
 
+/// How many of `count` there were in a second of `took`.
+pub(crate) fn per_second(count: u64, took: Duration) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / took.as_secs_f64()
+}
+
 /// The latency that `per_mille` of a thousand did not exceed.
 pub(crate) fn quantile(sorted: &[Duration], per_mille: usize) -> Latency {
     let at = (sorted.len() * per_mille).div_ceil(1000).saturating_sub(1);
@@ -102,7 +107,7 @@ pub(crate) fn print_lines(title: &str, lines: &[String]) -> anyhow::Result<()> {
 
 /// Prints a run of one load.
 pub(crate) fn print(report: &Report) -> anyhow::Result<()> {
-    let per_second = f64::from(u32::try_from(report.answered)?) / report.took.as_secs_f64();
+    let per_second = per_second(report.answered, report.took);
     let Load { rate, length, clients } = report.load;
     let mut lines =
         vec![format!("answered {}, failed {}, {per_second:.0} a second", report.answered, report.failed)];

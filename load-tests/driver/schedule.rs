@@ -46,6 +46,11 @@ impl Request {
         Self { method: Method::GET, url, json: String::new() }
     }
 
+    /// With an empty JSON object, as admin calls want it.
+    pub(crate) fn post(url: String) -> Self {
+        Self { method: Method::POST, url, json: "{}".to_owned() }
+    }
+
     pub(crate) fn put(url: String, json: String) -> Self {
         Self { method: Method::PUT, url, json }
     }

@@ -4,13 +4,17 @@ use super::Parts;
 use super::guard::Done;
 use super::input::{Content, Nothing, Parameters};
 use super::problem::Problem;
-use crate::sync::{ChangeFilter, ChangeId, ChangeView, CommandError, Resolution};
+use crate::sync::{ChangeFilter, ChangeId, ChangeState, ChangeView, CommandError, Resolution};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use uuid::Uuid;
+
+/// Changes shown where no limit is given.
+const SHOWN: u32 = 100;
+/// The most changes shown at once.
+const SHOWN_MAX: u32 = 1000;
 
 /// Which changes are asked for.
 #[derive(Deserialize)]
@@ -26,22 +30,43 @@ pub(super) struct Asked {
 #[derive(Serialize)]
 pub(super) struct Changes {
     changes: Vec<ChangeView>,
+    /// What `after` is to be for those behind these, where there may be some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
-/// Those that match, newest last.
+/// Those that match, the oldest first.
 pub(super) async fn list(
     State(parts): State<Arc<Parts>>,
     Parameters(asked): Parameters<Asked>,
 ) -> Result<Json<Changes>, Problem> {
     let Asked { state, destination, key, limit, after } = asked;
-    if after.as_deref().is_some_and(|id| Uuid::try_parse(id).is_err()) {
-        return Err(Problem::unreadable("after is not the id of a change"));
+    let after =
+        after.map(|id| ChangeId::parse(&id).ok_or(Problem::unreadable("after is not the id of a change")));
+    let state = state.map(|word| ChangeState::parse(&word).ok_or_else(unknown_state));
+    let limit = limit.unwrap_or(SHOWN).min(SHOWN_MAX);
+    if limit == 0 {
+        return Err(Problem::refused("limit is 0; it is at least 1"));
     }
+    let filter = ChangeFilter {
+        state: state.transpose()?,
+        destination,
+        key,
+        limit: Some(limit),
+        after: after.transpose()?,
+    };
     let changes = match &parts.engine {
-        Some(engine) => engine.changes(ChangeFilter { state, destination, key, limit, after }).await?,
+        Some(engine) => engine.changes(filter).await?,
+        None if filter.destination.is_some() => return Err(CommandError::UnknownDestination.into()),
         None => Vec::new(),
     };
-    Ok(Json(Changes { changes }))
+    let is_full = changes.len() >= limit as usize;
+    let next = changes.last().filter(|_| is_full).map(|last| last.id.clone());
+    Ok(Json(Changes { changes, next }))
+}
+
+fn unknown_state() -> Problem {
+    Problem::refused(format!("there is no such state; the states are {}", ChangeState::WORDS.join(", ")))
 }
 
 /// One of them.

@@ -1,10 +1,11 @@
-//! `/v1/dead-letters`: what could not be delivered; sending it again, or discarding it.
+//! `/v1/dead-letters`: what could not be delivered, or what a source refused of what was accepted; sending it again, or discarding it.
 
 use super::Parts;
 use super::guard::Done;
 use super::input::{Content, Moment, Parameters};
 use super::problem::Problem;
-use crate::sync::{DeadLetterFilter, DeadLetterView, Run};
+use crate::sync::status::DEAD_LETTER_CODES;
+use crate::sync::{Answer, ChangeId, CommandError, DeadLetterFilter, DeadLetters, Pacing, Run, Told};
 use axum::extract::State;
 use axum::{Extension, Json};
 use http::StatusCode;
@@ -16,18 +17,41 @@ use std::sync::Arc;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
+    change: Option<String>,
     destination: Option<String>,
+    source: Option<String>,
     code: Option<String>,
     key_prefix: Option<String>,
     since: Option<Moment>,
     until: Option<Moment>,
 }
 
+impl Asked {
+    /// What is no id is the id of no dead letter.
+    fn filter(self) -> Result<DeadLetterFilter, Problem> {
+        let change = self.change.map(|id| ChangeId::parse(&id).ok_or(CommandError::UnknownDeadLetter));
+        let (since, until) = (self.since.map(|since| since.0), self.until.map(|until| until.0));
+        if self.code.as_deref().is_some_and(|code| !DEAD_LETTER_CODES.contains(&code)) {
+            let codes = DEAD_LETTER_CODES.join(", ");
+            return Err(Problem::refused(format!("there is no such code; the codes are {codes}")));
+        }
+        if since.zip(until).is_some_and(|(since, until)| until < since) {
+            return Err(Problem::refused("until is before since"));
+        }
+        let Self { destination, source, code, key_prefix, .. } = self;
+        let change = change.transpose()?;
+        Ok(DeadLetterFilter { change, destination, source, code, key_prefix, since, until })
+    }
+}
+
 /// Which dead letters are meant, and how.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Order {
+    #[serde(alias = "id")]
+    change: Option<String>,
     destination: Option<String>,
+    source: Option<String>,
     code: Option<String>,
     key_prefix: Option<String>,
     since: Option<Moment>,
@@ -35,29 +59,19 @@ pub(super) struct Order {
     #[serde(default)]
     dry_run: bool,
     rate: Option<NonZeroU32>,
+    /// Whether it is answered at once and goes on as an operation; with a rate it always is.
+    #[serde(default)]
+    background: bool,
 }
 
 impl Order {
-    fn read(self) -> Result<(DeadLetterFilter, Run), Problem> {
-        if self.rate.is_some() {
-            return Err(Problem::refused(
-                "rate is not supported yet; leave it out: the destination's concurrency bounds the redrive",
-            ));
-        }
-        let filter = DeadLetterFilter {
-            destination: self.destination,
-            code: self.code,
-            key_prefix: self.key_prefix,
-            since: self.since.map(|since| since.0),
-            until: self.until.map(|until| until.0),
-        };
-        Ok((filter, if self.dry_run { Run::Dry } else { Run::Real }))
+    fn read(self) -> Result<(DeadLetterFilter, Run, Pacing), Problem> {
+        let Self { dry_run, rate, background, .. } = self;
+        let Self { change, destination, source, code, key_prefix, since, until, .. } = self;
+        let filter = Asked { change, destination, source, code, key_prefix, since, until }.filter()?;
+        let answer = if background || rate.is_some() { Answer::AtOnce } else { Answer::AtEnd };
+        Ok((filter, if dry_run { Run::Dry } else { Run::Real }, Pacing { rate, answer }))
     }
-}
-
-#[derive(Serialize)]
-pub(super) struct DeadLetters {
-    dead_letters: Vec<DeadLetterView>,
 }
 
 /// Those that match.
@@ -65,46 +79,79 @@ pub(super) async fn list(
     State(parts): State<Arc<Parts>>,
     Parameters(asked): Parameters<Asked>,
 ) -> Result<Json<DeadLetters>, Problem> {
-    let filter = DeadLetterFilter {
-        destination: asked.destination,
-        code: asked.code,
-        key_prefix: asked.key_prefix,
-        since: asked.since.map(|since| since.0),
-        until: asked.until.map(|until| until.0),
-    };
-    let dead_letters = match &parts.engine {
-        Some(engine) => engine.dead_letters(filter).await?,
-        None => Vec::new(),
-    };
-    Ok(Json(DeadLetters { dead_letters }))
+    let filter = asked.filter()?;
+    match &parts.engine {
+        Some(engine) => Ok(Json(engine.dead_letters(filter).await?)),
+        None => unsynced(&filter).map(|()| Json(DeadLetters::default())),
+    }
 }
 
-/// How many an order concerned.
+/// Where no route syncs there is no destination, and no dead letter of any change.
+fn unsynced(filter: &DeadLetterFilter) -> Result<(), Problem> {
+    match filter {
+        DeadLetterFilter { destination: Some(_), .. } => Err(CommandError::UnknownDestination.into()),
+        DeadLetterFilter { source: Some(_), .. } => Err(CommandError::UnknownSource.into()),
+        DeadLetterFilter { change: Some(_), .. } => Err(CommandError::UnknownDeadLetter.into()),
+        _ => Ok(()),
+    }
+}
+
+/// How many an order concerns.
 #[derive(Serialize)]
-pub(super) struct Count {
+pub(super) struct Concerned {
     count: u64,
+    /// Those that match and are left out, because a newer change of their key has arrived since.
+    #[serde(skip_serializing_if = "is_none_left_out")]
+    left_out: u64,
+    /// What goes on: see `/v1/operations`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<u64>,
 }
 
-type Answer = Result<(StatusCode, Extension<Done>, Json<Count>), Problem>;
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives references")]
+fn is_none_left_out(left_out: &u64) -> bool {
+    *left_out == 0
+}
+
+impl From<Told> for Concerned {
+    fn from(Told { count, left_out, operation }: Told) -> Self {
+        Self { count, left_out, operation }
+    }
+}
+
+pub(super) type Counted = (StatusCode, Extension<Done>, Json<Concerned>);
+
+/// The answer to an order, and its line in the audit log.
+pub(super) fn counted(ordered: &str, told: Told) -> Counted {
+    let Told { count, left_out, .. } = told;
+    let done = Done(format!("{ordered} count={count} left_out={left_out}"));
+    (StatusCode::ACCEPTED, Extension(done), Json(told.into()))
+}
 
 /// Sends those that match again.
-pub(super) async fn redrive(State(parts): State<Arc<Parts>>, Content(order): Content<Order>) -> Answer {
-    let (filter, run) = order.read()?;
+pub(super) async fn redrive(
+    State(parts): State<Arc<Parts>>,
+    Content(order): Content<Order>,
+) -> Result<Counted, Problem> {
+    let (filter, run, pacing) = order.read()?;
     let noted = format!("redrive {run:?} {filter:?}");
-    let count = match &parts.engine {
-        Some(engine) => engine.redrive(filter, run).await?,
-        None => 0,
+    let told = match &parts.engine {
+        Some(engine) => engine.redrive(filter, run, pacing).await?,
+        None => unsynced(&filter).map(|()| Told::default())?,
     };
-    Ok((StatusCode::ACCEPTED, Extension(Done(format!("{noted} count={count}"))), Json(Count { count })))
+    Ok(counted(&noted, told))
 }
 
 /// Gives those that match up; what was parked behind them goes on.
-pub(super) async fn discard(State(parts): State<Arc<Parts>>, Content(order): Content<Order>) -> Answer {
-    let (filter, run) = order.read()?;
+pub(super) async fn discard(
+    State(parts): State<Arc<Parts>>,
+    Content(order): Content<Order>,
+) -> Result<Counted, Problem> {
+    let (filter, run, pacing) = order.read()?;
     let noted = format!("discard {run:?} {filter:?}");
-    let count = match &parts.engine {
-        Some(engine) => engine.discard(filter, run).await?,
-        None => 0,
+    let told = match &parts.engine {
+        Some(engine) => engine.discard(filter, run, pacing).await?,
+        None => unsynced(&filter).map(|()| Told::default())?,
     };
-    Ok((StatusCode::ACCEPTED, Extension(Done(format!("{noted} count={count}"))), Json(Count { count })))
+    Ok(counted(&noted, told))
 }

@@ -9,10 +9,12 @@ mod dead_letters;
 mod destinations;
 mod guard;
 mod input;
+mod operations;
 mod probes;
 mod problem;
 mod purge;
 mod readiness;
+mod replay;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -76,6 +78,9 @@ pub fn router(settings: &Settings, listening_on: SocketAddr, parts: Parts) -> Ro
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/redrive", post(dead_letters::redrive))
         .route("/v1/dead-letters/discard", post(dead_letters::discard))
+        .route("/v1/replay", post(replay::replay))
+        .route("/v1/operations", get(operations::list))
+        .route("/v1/operations/{id}/stop", post(operations::stop))
         .route("/v1/config", get(config::show))
         .fallback(|| async { Problem::NOT_FOUND })
         .method_not_allowed_fallback(|| async { Problem::METHOD_NOT_ALLOWED })

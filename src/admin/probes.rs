@@ -3,7 +3,7 @@
 use super::input::{Nothing, Parameters};
 use super::{Parts, Phase};
 use crate::breaker;
-use crate::sync::{DestinationStatus, Engine};
+use crate::sync::{AcceptedStatus, DestinationStatus, Engine, JournalState};
 use crate::telemetry::metrics as names;
 use ::metrics::gauge;
 use axum::Json;
@@ -35,6 +35,8 @@ enum PartState {
     Draining,
     Recovering,
     Unavailable,
+    Full,
+    Damaged,
     NotConfigured,
 }
 
@@ -63,8 +65,12 @@ pub(super) async fn readyz(State(parts): State<Arc<Parts>>, _: Parameters<Nothin
         },
         journal: match &parts.engine {
             None => PartState::NotConfigured,
-            Some(engine) if engine.accepts() => PartState::Ready,
-            Some(_) => PartState::Unavailable,
+            Some(engine) => match engine.journal_state() {
+                JournalState::Accepts => PartState::Ready,
+                JournalState::Full => PartState::Full,
+                JournalState::Unavailable => PartState::Unavailable,
+                JournalState::Damaged => PartState::Damaged,
+            },
         },
         shared_tier: match parts.shared_tier.as_ref().map(|state| state()) {
             None => PartState::NotConfigured,
@@ -74,7 +80,9 @@ pub(super) async fn readyz(State(parts): State<Arc<Parts>>, _: Parameters<Nothin
         },
     };
     let (code, status) = match (phase, report.journal) {
-        (Phase::Ready, PartState::Unavailable) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        (Phase::Ready, PartState::Unavailable | PartState::Full | PartState::Damaged) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+        }
         (Phase::Ready, _) => (StatusCode::OK, phase.as_str()),
         (Phase::Starting | Phase::Draining, _) => (StatusCode::SERVICE_UNAVAILABLE, phase.as_str()),
     };
@@ -86,6 +94,7 @@ pub(super) async fn metrics(State(parts): State<Arc<Parts>>, _: Parameters<Nothi
     parts.cache.observe();
     if let Some(engine) = &parts.engine {
         observe_destinations(engine).await;
+        observe_sources(engine).await;
     }
     ([(CONTENT_TYPE, PROMETHEUS_TEXT)], parts.metrics.render())
 }
@@ -107,6 +116,22 @@ fn observe_destination(destination: &DestinationStatus) {
     set(names::DESTINATION_LAG, destination.lag_seconds);
     set(names::DEAD_LETTERS, destination.dead_letters as f64);
     set(names::PARKED_KEYS, destination.parked_keys as f64);
+}
+
+async fn observe_sources(engine: &Engine) {
+    if let Ok(Ok(sources)) = tokio::time::timeout(DESTINATIONS_TIMEOUT, engine.accepted()).await {
+        sources.iter().for_each(observe_source);
+    } else {
+        debug!("figures of accepted changes are those of an earlier scrape");
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts beyond 2^53 do not occur")]
+fn observe_source(accepted: &AcceptedStatus) {
+    let set = |name: &'static str, value: f64| gauge!(name, "source" => accepted.source.clone()).set(value);
+    set(names::ACCEPTED_WAITING, accepted.waiting as f64);
+    set(names::ACCEPTED_LAG, accepted.lag_seconds);
+    set(names::SOURCE_DEAD_LETTERS, accepted.dead_letters as f64);
 }
 
 #[cfg(test)]

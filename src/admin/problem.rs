@@ -53,8 +53,14 @@ impl Problem {
 impl From<CommandError> for Problem {
     fn from(error: CommandError) -> Self {
         let status = match error {
-            CommandError::UnknownDestination | CommandError::UnknownChange => StatusCode::NOT_FOUND,
-            CommandError::NotInDoubt => StatusCode::CONFLICT,
+            CommandError::UnknownDestination
+            | CommandError::UnknownSource
+            | CommandError::UnknownChange
+            | CommandError::UnknownDeadLetter
+            | CommandError::UnknownOperation => StatusCode::NOT_FOUND,
+            CommandError::NotInDoubt | CommandError::ReplayUnderWay => StatusCode::CONFLICT,
+            CommandError::TooManyOperations => StatusCode::TOO_MANY_REQUESTS,
+            CommandError::Full => StatusCode::INSUFFICIENT_STORAGE,
             CommandError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self { status, detail: error.to_string().into() }

@@ -179,9 +179,6 @@ async fn paths_methods_and_contents_that_do_not_exist() {
     for (body, status) in [("{}", 422), ("{\"urls\":[\"/a\"]}", 422)] {
         refused(admin(None), request("POST", "/v1/purge", &json, body), status).await;
     }
-    for (body, status) in [("{\"rate\":5}", 422), ("{\"rate\":0}", 400), ("{\"since\":\"soon\"}", 400)] {
-        refused(admin(None), request("POST", "/v1/dead-letters/redrive", &json, body), status).await;
-    }
     for path in [
         "/v1/config?x=1",
         "/v1/changes?limit=many",
@@ -197,11 +194,53 @@ async fn paths_methods_and_contents_that_do_not_exist() {
 }
 
 #[tokio::test]
+async fn orders_and_filters_that_cannot_be_meant() {
+    let json = [(CONTENT_TYPE, "application/json")];
+    for (body, status) in [
+        ("{\"rate\":0}", 400),
+        ("{\"rate\":-1}", 400),
+        ("{\"since\":\"soon\"}", 400),
+        ("{\"code\":\"odd\"}", 422),
+        ("{\"since\":6,\"until\":5}", 422),
+        ("{\"destination\":\"nobody\"}", 404),
+        ("{\"change\":\"7\"}", 404),
+        ("{\"id\":\"01900000-0000-7000-8000-000000000000\"}", 404),
+    ] {
+        for path in ["/v1/dead-letters/redrive", "/v1/dead-letters/discard"] {
+            refused(admin(None), request("POST", path, &json, body), status).await;
+        }
+    }
+    for (body, status) in [
+        ("{}", 400),
+        ("{\"destination\":\"a\",\"since\":\"soon\"}", 422),
+        ("{\"destination\":\"a\",\"until\":-5}", 422),
+        ("{\"destination\":\"a\",\"since\":6,\"until\":5}", 422),
+        ("{\"destination\":\"a\"}", 404),
+    ] {
+        refused(admin(None), request("POST", "/v1/replay", &json, body), status).await;
+    }
+    for path in ["/v1/operations/1/stop", "/v1/operations/x/stop"] {
+        refused(admin(None), request("POST", path, &[], ""), 404).await;
+    }
+    for (path, status) in [
+        ("/v1/changes?state=odd", 422),
+        ("/v1/changes?limit=0", 422),
+        ("/v1/changes?destination=nobody", 404),
+        ("/v1/dead-letters?code=odd", 422),
+        ("/v1/dead-letters?since=6&until=5", 422),
+        ("/v1/dead-letters?destination=nobody", 404),
+    ] {
+        refused(admin(None), request("GET", path, &[], ""), status).await;
+    }
+}
+
+#[tokio::test]
 async fn without_synced_routes_the_lists_are_empty() {
     for (path, body) in [
         ("/v1/destinations", json!({ "destinations": [] })),
         ("/v1/changes?state=committed&limit=5", json!({ "changes": [] })),
-        ("/v1/dead-letters?since=2026-01-01T00:00:00Z&until=5", json!({ "dead_letters": [] })),
+        ("/v1/operations", json!({ "operations": [] })),
+        ("/v1/dead-letters?until=2026-01-01T00:00:00Z&since=5", json!({ "dead_letters": [] })),
     ] {
         let (status, _, given) = answer(admin(None), request("GET", path, &[], "")).await;
         assert_eq!((status, given), (StatusCode::OK, body), "{path}");
@@ -295,7 +334,7 @@ async fn i12_calls_that_change_something_are_logged_without_secrets() {
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let bearer = format!("Bearer {TOKEN}");
     let fields = [(AUTHORIZATION, bearer.as_str()), (CONTENT_TYPE, "application/json")];
-    let body = r#"{"destination":"search","dry_run":true}"#;
+    let body = r#"{"key_prefix":"/search","dry_run":true}"#;
     let gate = admin(Some(TOKEN));
     answer(gate.clone(), request("POST", "/v1/dead-letters/redrive", &fields, body)).await;
     answer(gate.clone(), request("POST", "/v1/purge", &[(AUTHORIZATION, "Bearer canary-guess")], "{}")).await;

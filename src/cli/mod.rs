@@ -2,10 +2,14 @@
 //!
 //! Exit codes: 0 done, 1 could not, 2 wrong arguments or configuration.
 
+mod admin;
+pub mod changes;
 pub mod check;
 pub mod demo;
+pub mod journal;
 pub mod schema;
 pub mod serve;
+mod table;
 
 use clap::{Parser, Subcommand};
 use std::fmt::Display;
@@ -31,6 +35,10 @@ enum Command {
     Check(check::Arguments),
     /// Show the main job: a sample source and destination, a gateway, traffic, and a comparison
     Demo(demo::Arguments),
+    /// Check a journal at rest
+    Journal(journal::Arguments),
+    /// Read changes and dead letters of a running gateway, send them again, decide doubts
+    Changes(Box<changes::Arguments>),
     /// Print the JSON Schema of the configuration
     Schema,
 }
@@ -54,6 +62,8 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Journal(arguments) => journal::run(&arguments),
+        Command::Changes(arguments) => changes::run(&arguments),
         Command::Schema => schema::run(),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cache::policy::Storing;
+use crate::sync::{Allow, Class, Format};
 use std::time::Duration;
 
 const MINIMAL: &str = r#"
@@ -38,6 +39,7 @@ fn the_shortest_file_has_every_default() {
     assert!(settings.cache.shared.is_none() && settings.sync.is_none());
     assert_eq!(settings.sources[0].timeout, Duration::from_secs(15));
     assert_eq!(settings.sources[0].host, source::HostSent::Client);
+    assert_eq!(settings.sources[0].concurrency_mode, source::ConcurrencyMode::Fixed);
     let route = &settings.gateway.routes[0];
     assert_eq!(route.cache.storing, Storing::Enabled);
     assert_eq!(route.cache.ttl, None);
@@ -117,6 +119,48 @@ hosts = ["Gateway.example"]
     assert_eq!(settings.gateway.trusted_proxies.len(), 2);
     assert_eq!(settings.admin.hosts, ["gateway.example"]);
     assert_eq!(settings.admin.token.unwrap().expose(), "t");
+}
+
+#[test]
+fn a_sources_concurrency_may_adapt() {
+    let text = MINIMAL.replace("[[route]]", "concurrency = 64\nconcurrency_mode = \"adaptive\"\n[[route]]");
+    let settings = read(&text).unwrap();
+    let source = &settings.sources[0];
+    assert_eq!((source.concurrency, source.concurrency_mode), (64, source::ConcurrencyMode::Adaptive));
+}
+
+#[test]
+fn a_destination_says_what_it_gets_and_how() {
+    let text = MINIMAL.to_owned()
+        + r#"
+[route.sync]
+destinations = ["d", "e"]
+[[destination]]
+name = "d"
+url = "http://h/hook"
+format = "cloudevents"
+rate = { requests = 3, per = "2s" }
+secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", ""]
+allow = ["10.0.0.0/8", "fd00::1"]
+outcome = { "409" = "superseded", "404" = "absent", "202" = "retry" }
+[[destination]]
+name = "e"
+url = "http://h"
+allow = "public"
+"#;
+    let destinations = read(&text).unwrap().sync.unwrap().destinations;
+    let [d, e] = destinations.as_slice() else { panic!("{destinations:?}") };
+    assert_eq!((d.format, e.format), (Format::CloudEvents, Format::Replay));
+    assert_eq!((&d.allow, &e.allow), (&networks(&["10.0.0.0/8", "fd00::1/128"]), &Allow::Public));
+    assert_eq!(d.rate.map(|rate| (rate.requests.get(), rate.per)), Some((3, Duration::from_secs(2))));
+    assert_eq!((d.secrets.len(), e.secrets.len()), (1, 0), "an empty secret counts as left out");
+    let classes = [(202, Class::Retry), (404, Class::Absent), (409, Class::Superseded)];
+    assert_eq!(d.outcome, std::collections::BTreeMap::from(classes));
+    assert!(e.rate.is_none() && e.outcome.is_empty());
+}
+
+fn networks(list: &[&str]) -> Allow {
+    Allow::Networks(list.iter().map(|text| text.parse().unwrap()).collect())
 }
 
 #[test]
@@ -254,13 +298,14 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ("[[source]]", "urls = [\"http://a\", \"http://b\", \"http://a\"]", "source[0].urls[2]", "there twice"),
     ("[[source]]", "timeout = \"0s\"", "source[0].timeout", "longer than zero"),
     ("[[source]]", "concurrency = 0", "source[0].concurrency", "from 1"),
+    ("[[source]]", "concurrency_mode = \"vegas\"", "source[0].concurrency_mode", "fixed"),
     ("[[source]]", "host = \"a/b\"", "source[0].host", "host[:port]"),
     ("[[source]]", "headers = { \"a b\" = \"c\" }", "source[0].headers.a b", "no name of a field"),
     ("[[source]]", "headers = { host = \"c\" }", "source[0].headers.host", "sets itself"),
     ("[[source]]", "headers = { a = \"\\u0000\" }", "source[0].headers.a", "no field value"),
     ("[[source]]", "headers = { a = \"${NO}\" }", "source[0].headers.a", "variable NO is not set"),
     ("[[source]]", "headers = { a = \"${NO\" }", "source[0].headers.a", "not followed"),
-    ("[[source]]", "idempotent = true", "source[0].idempotent", "not supported yet"),
+    ("[[source]]", "retry = { base = \"9m\" }", "source[0].retry.cap", "shorter than base"),
     ("[[source]]", "health = { path = \"/a/../b\", every = \"1s\" }", "source[0].health.path", ""),
     ("[[source]]", "health = { path = \"/\", every = \"0s\" }", "source[0].health.every", "longer than zero"),
     ("[[source]]", "health = { path = \"/\", every = \"99ms\" }", "source[0].health.every", "at least 100ms"),
@@ -279,23 +324,32 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "[[destination]]",
-        "rate = { requests = 1, per = \"1s\" }",
-        "destination[0].rate",
-        "not supported yet",
+        "rate = { requests = 1, per = \"0s\" }",
+        "destination[0].rate.per",
+        "longer than zero",
     ),
-    ("[[destination]]", "secrets = [\"x\"]", "destination[0].secrets[0]", "whsec_"),
-    ("[[destination]]", "secrets = [\"whsec_x\"]", "destination[0].secrets[0]", "not supported yet"),
-    ("[[destination]]", "allow = \"public\"", "destination[0].allow", "not supported yet"),
-    ("[[destination]]", "allow = [\"x\"]", "destination[0].allow", "CIDR"),
-    ("[[destination]]", "allow = 1", "destination[0].allow", "must be a text in quotes"),
-    ("[[destination]]", "outcome = { \"x\" = \"retry\" }", "destination[0].outcome.x", "no status"),
+    ("[[destination]]", "rate = { requests = 1 }", "destination[0].rate.per", "missing"),
+    ("[[destination]]", "secrets = [\"x\"]", "destination[0].secrets[0]", "does not begin with whsec_"),
+    ("[[destination]]", "secrets = [\"whsec_!\"]", "destination[0].secrets[0]", "no base64"),
+    ("[[destination]]", "secrets = [\"whsec_\"]", "destination[0].secrets[0]", "1 to 64 bytes"),
     (
         "[[destination]]",
-        "outcome = { \"409\" = \"retry\" }",
-        "destination[0].outcome.409",
-        "not supported",
+        "secrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\", \"\", \"whsec_AfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\", \"whsec_BfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]",
+        "destination[0].secrets[3]",
+        "one too many",
     ),
     ("[[destination]]", "from = \"start\"", "destination[0].from", "must be one of"),
+    ("[[destination]]", "allow = \"private\"", "destination[0].allow", "must be one of any, public"),
+    ("[[destination]]", "allow = [\"x\"]", "destination[0].allow", "CIDR"),
+    ("[[destination]]", "allow = []", "destination[0].allow", "no address"),
+    ("[[destination]]", "allow = [\"::ffff:10.0.0.0/104\"]", "destination[0].allow", "stands for IPv4"),
+    ("[[destination]]", "allow = 1", "destination[0].allow", "must be a text in quotes"),
+    ("[[destination]]", "outcome = { \"x\" = \"retry\" }", "destination[0].outcome.x", "no status"),
+    ("[[destination]]", "outcome = { \"99\" = \"retry\" }", "destination[0].outcome.99", "no status"),
+    ("[[destination]]", "outcome = { \"103\" = \"retry\" }", "destination[0].outcome.103", "no status"),
+    ("[[destination]]", "outcome = { \"600\" = \"retry\" }", "destination[0].outcome.600", "no status"),
+    ("[[destination]]", "outcome = { \"0409\" = \"retry\" }", "destination[0].outcome.0409", "no status"),
+    ("[[destination]]", "outcome = { \"409\" = \"gone\" }", "destination[0].outcome.409", "must be one of"),
     (
         "[[destination]]",
         "headers = { webhook-id = \"x\" }",

@@ -2,6 +2,7 @@
 //! is about to become stale (`cache/rules/early.rs`).
 //!
 //! ```text
+//! source -> a client would have to wait for it, or nearly: nothing is begun, a later hit tries again
 //! claim -> somebody validates it, or did a moment ago: nothing to do
 //!       -> another gateway has put a newer one into the shared tier: use that
 //!       -> the key's flight is somebody's: wait for what it lands, look again
@@ -22,6 +23,7 @@ use crate::cache::collapse::{Lane, Role};
 use crate::cache::rules::{ForwardReason, early};
 use crate::cache::{CacheKey, StoredResponse};
 use crate::clock::Timestamp;
+use crate::source::Urgency;
 use crate::telemetry::metrics as names;
 use claims::{Claim, Claims, Refused};
 use std::sync::Arc;
@@ -80,7 +82,7 @@ enum Outcome {
     Crowded,
     /// [`VALIDATIONS_MAX`] are under way.
     NoPlace,
-    /// The source is busy with more than [`EARLY_LOAD_PERCENT_MAX`].
+    /// The source has no place to spare, or is busy with more than [`EARLY_LOAD_PERCENT_MAX`].
     SourceBusy,
     /// Too much is in flight.
     NoRoom,
@@ -124,7 +126,9 @@ impl Outcome {
                 Self::Replaced
             }
             Some(Landing::ValidatedOnce(..) | Landing::Alone) => Self::NotStorable,
-            Some(Landing::Shared(_) | Landing::SharedOnce(_) | Landing::Failed(_)) | None => Self::Failed,
+            Some(Landing::Shared(_) | Landing::SharedOnce(_) | Landing::Failed(_)) => Self::Failed,
+            // Between the look at the places and the forward somebody else has taken the last one.
+            None => Self::SourceBusy,
         }
     }
 }
@@ -175,6 +179,9 @@ fn begin(
     if !gateway.in_flight.admits_background() {
         return cause.count(Outcome::NoRoom);
     }
+    if !route.source.has_place() {
+        return cause.count(Outcome::SourceBusy);
+    }
     let claim = match gateway.background.claims.claim(key, stored, &gateway.clock) {
         Ok(claim) => claim,
         Err(Refused::Taken) => return,
@@ -183,6 +190,8 @@ fn begin(
     let mut fill = read::fill(gateway, route, key, request, Some(Arc::clone(stored)), ForwardReason::Stale);
     // The request that began it has its final response.
     fill.head.interim = None;
+    // Clients go first: it never waits for a place in front of one.
+    fill.head.urgency = Urgency::Spare;
     fill.began_by = BeganBy::Hit;
     gateway.tasks.spawn(run(cause, fill, Arc::clone(stored), claim));
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! send -> no answer            land Failed, unless the flight's other leader may still have one
+//!      -> yielded              nobody waits for it, and others wait for a place: leave
 //!      -> the other lands      drop the forward; go on for the own client where that landing is not for it
 //!      -> 304 to a validation  freshen, store, land Validated; it names something else: send once more,
 //!      |                       without conditions
@@ -33,7 +34,7 @@ use crate::cache::rules::{Exchange, ForwardReason, NoStoreReason, RequestHead, R
 use crate::cache::rules::{early, incremental};
 use crate::cache::{CacheKey, StoredResponse};
 use crate::in_flight::Work;
-use crate::source::SourceBody;
+use crate::source::{SourceBody, SourceError};
 use crate::telemetry::metrics as names;
 use bytes::Bytes;
 use http::header::{AGE, VIA};
@@ -85,6 +86,8 @@ enum Forwarded {
     Failed(SourceFailure),
     /// The flight's other leader was faster: nobody needs this one.
     Outrun,
+    /// A hit began it, and the places toward the source are for those who wait: nothing is landed.
+    Yielded,
 }
 
 /// Hands over an answer that came second: its own client may have it, nobody else.
@@ -105,7 +108,7 @@ impl Fill {
             let arrived = match self.forward(&lead, &asked).await {
                 Forwarded::Arrived(arrived) => *arrived,
                 Forwarded::Failed(failure) => return lead.fail(Landing::Failed(failure)),
-                Forwarded::Outrun => return,
+                Forwarded::Outrun | Forwarded::Yielded => return,
             };
             if !lead.claim() {
                 return to_own_client(arrived, private);
@@ -160,6 +163,7 @@ impl Fill {
         let exchange = Exchange { requested_at, received_at, fence: lead.fence(), jitter: fastrand::f64() };
         match outcome.map(Response::into_parts) {
             Ok((parts, body)) => Forwarded::Arrived(Box::new(Arrived { parts, body, exchange })),
+            Err(SourceError::Yielded) => Forwarded::Yielded,
             Err(error) => Forwarded::Failed(SourceFailure::from(&error)),
         }
     }

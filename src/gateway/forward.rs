@@ -12,7 +12,7 @@ use crate::cache::rules::vary::folded_accept_encoding;
 use crate::cache::rules::{ForwardReason, tags, validation};
 use crate::in_flight::Full;
 use crate::source::{
-    Asks, Held, HostSent, OnInterim, Protocol, RequestBody, Source, SourceBody, SourceError, Timeout, Upload,
+    Asks, Held, HostSent, OnInterim, Protocol, RequestBody, Source, SourceBody, SourceError, Upload, Urgency,
 };
 use bytes::Bytes;
 use http::header::{
@@ -55,6 +55,8 @@ pub(crate) struct Head {
     pub held: Option<Bytes>,
     /// What the connection is asked to be switched to.
     pub upgrade: Option<Protocol>,
+    /// Whether somebody waits for the answer.
+    pub urgency: Urgency,
 }
 
 /// Builds the head that a source gets for a client's request.
@@ -103,6 +105,7 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
         announced,
         held: request.content.held(),
         upgrade: None,
+        urgency: Urgency::Awaited,
     }
 }
 
@@ -152,7 +155,6 @@ pub(crate) async fn send(
     reason: ForwardReason,
 ) -> Result<Response<SourceBody>, SourceError> {
     let share = route.in_flight.forward().map_err(|Full| SourceError::Full)?;
-    route.metrics.forwarded(reason);
     let uri = route.source.uri(&head.path_and_query).ok_or(SourceError::Unsayable)?;
     // Some servers want to be told that there is no content where there could be (RFC 9110 8.6).
     let nothing = http_body::Body::is_end_stream(&body);
@@ -185,17 +187,16 @@ pub(crate) async fn send(
         request.headers_mut().insert(UPGRADE, protocol.value());
         request.extensions_mut().insert(Asks(protocol));
     }
-    if let Some(timeout) = route.settings.timeout {
-        request.extensions_mut().insert(Timeout(timeout));
-    }
     if let Some(interim) = head.interim {
         let told = OnInterim::new(move |status, fields| interim.tell(status, fields));
         request.extensions_mut().insert(told);
     }
-    let outcome = route.source.send(request, upload).await;
-    // Of what was never asked the metrics tell; a line for each would bury the reason.
+    // Of what was never asked the source's metrics tell; a line for each would bury the reason.
+    let pass = route.source.admit(route.settings.timeout, head.urgency).await?;
+    route.metrics.forwarded(reason);
+    let outcome = pass.send(request, upload).await;
     if let Err(error) = &outcome
-        && !matches!(error, SourceError::Busy | SourceError::Open(_))
+        && !matches!(error, SourceError::Open(_))
     {
         let failure = SourceFailure::from(error);
         tracing::warn!(

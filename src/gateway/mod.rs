@@ -1,5 +1,7 @@
 //! What happens to one request: `pipeline.rs` is its way.
 
+mod accept;
+mod accepted;
 mod activity;
 mod background;
 mod body;
@@ -38,6 +40,7 @@ mod upgrade;
 mod write;
 mod written;
 
+pub use accepted::{SourceWriter, write_source};
 pub use settings::{Invalidates, Limits, RouteSettings, Settings};
 pub use state::read_state;
 

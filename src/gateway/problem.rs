@@ -140,7 +140,7 @@ impl std::fmt::Display for SourceFailure {
 impl From<&SourceError> for SourceFailure {
     fn from(error: &SourceError) -> Self {
         match error {
-            SourceError::Busy => Self::Busy,
+            SourceError::Busy | SourceError::Yielded => Self::Busy,
             SourceError::Full => Self::Overloaded,
             SourceError::Timeout => Self::Timeout,
             SourceError::Connect(cause) => of_connect(cause),

@@ -3,7 +3,6 @@
 //!
 //! The exchange with the source runs in a task of its own: a client that leaves changes nothing.
 
-use super::Gateway;
 use super::cache_status::CacheStatus;
 use super::content::Bounds;
 use super::forward::{self, Head, Purpose};
@@ -13,13 +12,14 @@ use super::reply::Answer;
 use super::request::Request;
 use super::route::Route;
 use super::written::Written;
+use super::{Gateway, accept};
 use crate::cache::Lookup;
 use crate::cache::rules::ForwardReason;
 use crate::clock::Timestamp;
 use crate::in_flight::Work;
 use crate::rate_limit::Stage;
 use crate::source::SourceBody;
-use crate::sync::{Draft, Intent, KeySource, RecordError, RouteSync, Version};
+use crate::sync::{Draft, Intent, KeySource, RecordError, RouteSync, SyncMode, Version};
 use crate::telemetry::metrics as names;
 use bytes::Bytes;
 use http::header::{ETAG, LOCATION};
@@ -27,7 +27,7 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
-const TIDEGATE_CHANGE: HeaderName = HeaderName::from_static("tidegate-change");
+pub(crate) const TIDEGATE_CHANGE: HeaderName = HeaderName::from_static("tidegate-change");
 const TIDEGATE_VERSION: HeaderName = HeaderName::from_static("tidegate-version");
 
 /// Forwards a write of a route that records nothing; its content streams.
@@ -76,6 +76,10 @@ pub(crate) async fn record(
     let share = gateway.in_flight.share(Work::Forward);
     let body = content.collect(Bounds { bytes_max: Some(bytes_max), ..bounds }, share).await?;
     let draft = draft(route, sync, &request, &head, body.clone());
+    if let SyncMode::Accept(on_refusal) = sync.mode {
+        let answer = accept::record(engine, draft, on_refusal).await?;
+        return Ok(Answer { quota: Some(quota), ..answer });
+    }
     let recorded = engine.begin(draft, async { known_etag(gateway, route, &request) });
     let waited = tokio::time::timeout(gateway.settings.request_timeout, recorded);
     let intent = waited.await.map_err(|_| GatewayError::Overloaded)??;

@@ -1,7 +1,6 @@
 //! What follows from an answered write: what it made old is forgotten, and an answer that is a
 //! representation of the target is kept for later reads.
 
-use super::Gateway;
 use super::body::Body;
 use super::cache_status::{CacheStatus, Stored};
 use super::forward::{self, Head};
@@ -11,13 +10,15 @@ use super::made_old;
 use super::reply::Answer;
 use super::request::Request;
 use super::route::Route;
+use super::{Gateway, RouteSettings};
 use crate::cache::rules::{
     Exchange, ForwardReason, NoStoreReason, RequestHead, ResponseHead, invalidation, post, tags,
 };
-use crate::cache::{Fence, Purge, PurgeMode, Standing};
+use crate::cache::{Cache, Fence, Purge, PurgeMode, Standing};
 use crate::clock::Timestamp;
 use crate::in_flight::Work;
-use crate::source::{HostSent, SourceBody};
+use crate::source::{HostSent, Source, SourceBody};
+use crate::sync::WriteSource;
 use crate::target::{Authority, Scheme, Target};
 use http::header::{CONTENT_LOCATION, HOST, LOCATION, VIA};
 use http::{HeaderMap, HeaderValue, Method, Response};
@@ -90,6 +91,27 @@ impl Written {
         }
     }
 
+    /// What is known of an accepted write before its source is called; `None` where its target is none
+    /// any more. The scheme that its client spoke is not kept: both are its origin.
+    pub(crate) fn accepted(cache: &Cache, source: &Source, write: &WriteSource, host: &str) -> Option<Self> {
+        let at = |scheme, authority: &str| {
+            Target::new(scheme, Authority::parse(authority, scheme).ok()?, &write.path_and_query).ok()
+        };
+        let schemes = [Scheme::Http, Scheme::Https];
+        let client = Authority::parse(&write.authority, Scheme::Http).ok()?;
+        let asked = schemes.into_iter().filter_map(|scheme| at(scheme, &write.authority));
+        let sent = schemes.into_iter().filter_map(|scheme| at(scheme, host));
+        Some(Self {
+            method: write.method.clone(),
+            target: Target::new(Scheme::Http, client, &write.client_path_and_query).ok()?,
+            request_fields: HeaderMap::new(),
+            told: asked.chain(sent).collect(),
+            own: source.authorities().filter_map(|(scheme, authority)| at(scheme, &authority)).collect(),
+            requested_at: Timestamp::default(),
+            fence: cache.fence(),
+        })
+    }
+
     pub(crate) const fn method(&self) -> &Method {
         &self.method
     }
@@ -122,7 +144,7 @@ impl Written {
     ) -> Fate {
         let received_at = gateway.clock.now();
         let head = ResponseHead { status: response.status(), fields: response.headers() };
-        let purges = self.made_old(route, head);
+        let purges = self.made_old(&route.source, &route.settings, head);
         if purges.is_empty() {
             return Fate::Passed(Stored::NotConsidered);
         }
@@ -175,22 +197,27 @@ impl Written {
     }
 
     /// Everything that an answer makes old.
-    fn made_old(&self, route: &Route, response: ResponseHead<'_>) -> Vec<Purge> {
+    pub(crate) fn made_old(
+        &self,
+        source: &Source,
+        settings: &RouteSettings,
+        response: ResponseHead<'_>,
+    ) -> Vec<Purge> {
         let mut purges = invalidation::invalidated(&self.target, response);
         if purges.is_empty() {
             return purges;
         }
         let references =
             [LOCATION, CONTENT_LOCATION].into_iter().filter_map(|name| response.fields.get(name));
-        let base_paths = route.source.base_paths();
+        let base_paths = source.base_paths();
         // Only what is of the origin of a target that was asked: not of the source's URL (RFC 9111 4.4).
         let named = |reference| self.told.iter().find_map(|base| invalidation::resolve(base, reference));
         let paths = references
             .filter_map(named)
-            .flat_map(|located| client_paths(&located, &base_paths, route.settings.strip.as_deref()));
+            .flat_map(|located| client_paths(&located, &base_paths, settings.strip.as_deref()));
         let authority = self.target.authority().as_str();
         let named = paths.map(|path| Purge::Path { authority: authority.to_owned(), path });
-        for purge in named.chain(made_old(&route.settings.invalidates, authority, self.target.path())) {
+        for purge in named.chain(made_old(&settings.invalidates, authority, self.target.path())) {
             if !purges.contains(&purge) {
                 purges.push(purge);
             }

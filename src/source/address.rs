@@ -1,5 +1,6 @@
 //! One address of a source: what its URL says, and how busy it is.
 
+use crate::clock::Timestamp;
 use crate::secret::Endpoint;
 use crate::target;
 use crate::telemetry::metrics as names;
@@ -7,7 +8,7 @@ use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use metrics::{Counter, Gauge, counter, gauge};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Whether an address is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(super) struct Address {
     /// Scheme, authority and base path: no user info, no query.
     shown: String,
     in_flight: AtomicUsize,
+    /// Until when, in milliseconds, pooled connections are thought to be closed.
+    worn_until: AtomicU64,
     failures: Counter,
     ejected: Gauge,
 }
@@ -46,6 +49,7 @@ impl Address {
             authority: authority.parse().ok(),
             base,
             in_flight: AtomicUsize::new(0),
+            worn_until: AtomicU64::new(0),
             failures: counter!(names::SOURCE_FAILURES, &labels),
             ejected,
             shown,
@@ -74,6 +78,16 @@ impl Address {
     /// How many requests are under way, the bodies of their answers included.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// A pooled connection had been closed by the source: until then others may have been, too.
+    pub(super) fn wore_out(&self, until: Timestamp) {
+        self.worn_until.fetch_max(until.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Whether pooled connections may be closed without anybody having seen it.
+    pub(super) fn is_worn(&self, now: Timestamp) -> bool {
+        now.as_millis() < self.worn_until.load(Ordering::Relaxed)
     }
 
     /// Counts an exchange that failed.

@@ -161,6 +161,11 @@ impl Visit<'_> {
         self.duty.probing == Probing::Source
     }
 
+    /// Whether it decides over an address, or the source.
+    pub(super) fn is_probe(&self) -> bool {
+        self.duty.probing != Probing::None
+    }
+
     /// It ended, and told this of the address.
     pub(super) fn ended(self, report: Report, then: Then) -> Load {
         let Self { address, load, mut duty, .. } = self;

@@ -4,6 +4,7 @@
 use super::address::Load;
 use super::places::Place;
 use crate::in_flight::Share;
+use crate::telemetry::metrics as names;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
@@ -11,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
+use metrics::{Counter, counter};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -43,6 +45,28 @@ pub enum BodyError {
     Idle,
 }
 
+/// Counts bodies that ended early; handles, made once.
+#[derive(Debug)]
+pub(super) struct Broken {
+    broken: Counter,
+    idle: Counter,
+}
+
+impl Broken {
+    pub(super) fn new(source: &str) -> Arc<Self> {
+        let source = source.to_owned();
+        let counted = |reason: &'static str| counter!(names::SOURCE_BODIES_BROKEN, "source" => source.clone(), "reason" => reason);
+        Arc::new(Self { broken: counted("broken"), idle: counted("idle") })
+    }
+
+    fn count(&self, error: &BodyError) {
+        match error {
+            BodyError::Broken(_) => self.broken.increment(1),
+            BodyError::Idle => self.idle.increment(1),
+        }
+    }
+}
+
 /// How long an event stream may say nothing.
 const EVENT_STREAM_IDLE: Duration = Duration::from_hours(1);
 
@@ -64,6 +88,7 @@ pub(super) fn idle_of(fields: &HeaderMap, body_idle: Duration) -> Duration {
 pub struct SourceBody {
     incoming: Incoming,
     idle: Duration,
+    early_ends: Arc<Broken>,
     /// Set while a part is waited for.
     deadline: Option<Pin<Box<Sleep>>>,
     /// Until it has ended, the request is under way, and counts toward what may be in flight.
@@ -71,8 +96,13 @@ pub struct SourceBody {
 }
 
 impl SourceBody {
-    pub(super) fn new(incoming: Incoming, idle: Duration, (place, load): (Place, Load)) -> Self {
-        Self { incoming, idle, deadline: None, place: (place, load, None) }
+    pub(super) fn new(
+        incoming: Incoming,
+        idle: Duration,
+        early_ends: Arc<Broken>,
+        (place, load): (Place, Load),
+    ) -> Self {
+        Self { incoming, idle, early_ends, deadline: None, place: (place, load, None) }
     }
 
     /// What a connection holds on whose 101 this is the body: how long it may stand still, and its place.
@@ -97,7 +127,7 @@ impl Body for SourceBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        match Pin::new(&mut this.incoming).poll_frame(context) {
+        let polled = match Pin::new(&mut this.incoming).poll_frame(context) {
             Poll::Ready(frame) => {
                 this.deadline = None;
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
@@ -109,7 +139,11 @@ impl Body for SourceBody {
                     .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
                 deadline.as_mut().poll(context).map(|()| Some(Err(BodyError::Idle)))
             }
+        };
+        if let Poll::Ready(Some(Err(error))) = &polled {
+            this.early_ends.count(error);
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Connections to a source, each of which knows whether it was used before, and whether anything was
 //! heard on it since something was last said.
 
+use super::first_bytes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
@@ -25,6 +26,7 @@ pub(super) struct Uses(Arc<Carried>);
 struct Carried {
     answered: AtomicBool,
     heard: AtomicBool,
+    foul: AtomicBool,
     condemned: AtomicBool,
 }
 
@@ -42,6 +44,18 @@ impl Uses {
     /// Whether any byte came since the last one was sent.
     pub(super) fn heard(&self) -> bool {
         self.0.heard.load(Ordering::Relaxed)
+    }
+
+    /// Whether the first bytes of the answer show that its body is framed wrongly.
+    pub(super) fn is_foul(&self) -> bool {
+        self.0.foul.load(Ordering::Relaxed)
+    }
+
+    /// These bytes came.
+    fn hears(&self, bytes: &[u8]) {
+        if !bytes.is_empty() && !self.0.heard.swap(true, Ordering::Relaxed) {
+            self.0.foul.store(first_bytes::are_foul(bytes), Ordering::Relaxed);
+        }
     }
 
     /// Nothing more is read from it or sent on it: what came last cannot be trusted.
@@ -122,9 +136,7 @@ impl AsyncRead for CountedStream {
         }
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.uses.0.heard.store(true, Ordering::Relaxed);
-        }
+        self.uses.hears(buffer.filled().get(before..).unwrap_or_default());
         outcome
     }
 }

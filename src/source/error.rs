@@ -8,6 +8,9 @@ pub enum SourceError {
     /// No place toward it became free in time: nothing was sent.
     #[error("too many requests toward the source are under way")]
     Busy,
+    /// No place was free at once, and nobody waits for the answer: nothing was sent.
+    #[error("the places toward the source are for those who wait")]
+    Yielded,
     /// Tidegate holds as many bytes for others as it may: nothing was sent.
     #[error("as many bytes are in flight as may be")]
     Full,
@@ -45,7 +48,9 @@ impl SourceError {
     #[must_use]
     pub const fn never_sent(&self) -> bool {
         match self {
-            Self::Busy | Self::Full | Self::Open(_) | Self::Unsayable | Self::Connect(_) => true,
+            Self::Busy | Self::Yielded | Self::Full | Self::Open(_) | Self::Unsayable | Self::Connect(_) => {
+                true
+            }
             Self::Timeout
             | Self::Closed(_)
             | Self::Switched

@@ -8,6 +8,7 @@ use super::retry::Progress;
 use super::strictness;
 use super::switch::Asks;
 use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::Connected;
@@ -41,6 +42,13 @@ pub(super) struct Patience {
     pub(super) deadline: Instant,
     /// While content still moves, this long after it moved last.
     pub(super) timeout: Duration,
+}
+
+impl Patience {
+    /// Whether at least half of the time is left at `now`: then a timeout tells something of the source.
+    pub(super) fn is_enough(&self, now: Instant) -> bool {
+        self.deadline.saturating_duration_since(now) * 2 >= self.timeout
+    }
 }
 
 /// Why an exchange brought no head.
@@ -93,9 +101,14 @@ impl Failed {
             }
             // A worn connection had most likely been closed before the request came.
             (SourceError::Closed(_), Progress::Worn)
-            | (SourceError::Busy | SourceError::Full | SourceError::Open(_) | SourceError::Unsayable, _) => {
-                Report::Nothing
-            }
+            | (
+                SourceError::Busy
+                | SourceError::Yielded
+                | SourceError::Full
+                | SourceError::Open(_)
+                | SourceError::Unsayable,
+                _,
+            ) => Report::Nothing,
             // It did answer, though nothing that can be used.
             (
                 SourceError::Closed(_)
@@ -132,8 +145,7 @@ pub(super) async fn exchange(
     let answer = client.request(request);
     tokio::pin!(answer);
     let mut deadline = patience.deadline;
-    let had = deadline.saturating_duration_since(Instant::now());
-    let time = if had * 2 >= patience.timeout { Time::Enough } else { Time::Short };
+    let time = if patience.is_enough(Instant::now()) { Time::Enough } else { Time::Short };
     loop {
         let waited = tokio::select! {
             waited = tokio::time::timeout_at(deadline, &mut answer) => waited,
@@ -143,8 +155,15 @@ pub(super) async fn exchange(
             Ok(Ok(mut response)) => {
                 let uses = response.extensions_mut().remove::<Uses>().unwrap_or_default();
                 uses.count();
-                return match strictness::check(&response, asks.as_ref()) {
-                    Ok(()) => Ok(response),
+                let has_body = !response.body().is_end_stream();
+                let sound = strictness::check(&response, asks.as_ref());
+                return match sound {
+                    Ok(()) if !(has_body && uses.is_foul()) => Ok(response),
+                    // Nothing of the answer has gone out: what is known to break is no answer.
+                    Ok(()) => {
+                        uses.condemn();
+                        Err(Failed::begun(SourceError::Framing))
+                    }
                     Err(error) => {
                         // Before the answer is dropped: its connection could be idle at once.
                         uses.condemn();

@@ -2,10 +2,10 @@
 //! what is sent again, and when it is left alone.
 //!
 //! ```text
-//! send -> breaker open?       Open, at once
-//!      -> places              Busy, when none is free before the deadline
-//!      -> addresses           one of those that are in; a probe where one is due
-//!      -> exchange            a head: the answer, its place held until its body has ended
+//! admit -> breaker open?      Open, at once
+//!       -> places             Busy, when none is free before the deadline; Yielded, when none is free now
+//! send  -> addresses          one of those that are in; a probe where one is due
+//!       -> exchange           a head: the answer, its place held until its body has ended
 //!           failed -> retry   another address or connection, within rule, budget and deadline
 //! ```
 
@@ -17,7 +17,10 @@ mod draft;
 mod ejection;
 mod error;
 mod exchange;
+mod first_bytes;
 mod health;
+mod limit;
+mod pass;
 mod places;
 mod retry;
 mod settings;
@@ -30,27 +33,25 @@ pub use draft::Held;
 pub use ejection::{ADDRESSES_MAX, Outage};
 pub use error::SourceError;
 pub use exchange::OnInterim;
-pub use settings::{HealthSettings, HostSent, Settings};
+pub use pass::Pass;
+pub use places::Urgency;
+pub use settings::{ConcurrencyMode, HealthSettings, HostSent, Settings};
 pub use switch::{Asks, Protocol, ProtocolError, Tunnel};
 
 use crate::clock::Clock;
 use crate::target::{Scheme, Target};
 use crate::telemetry::metrics as names;
-use address::Load;
 use addresses::Addresses;
 use connector::Connector;
-use draft::{Draft, Line};
-use ejection::{Set, Then};
-use exchange::{Failed, Patience};
+use exchange::Patience;
 use health::Check;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri};
-use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use metrics::{Counter, counter};
 use places::Places;
-use retry::{Budget, Next, Spending};
+use retry::Budget;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -62,7 +63,8 @@ pub struct Source {
     settings: Settings,
     addresses: Addresses,
     client: Client<Connector, RequestBody>,
-    /// Connects anew for each request, and keeps no connection.
+    /// Connects anew for each request, and keeps no connection: for other protocols, for probes, and where a
+    /// pooled connection cannot be trusted.
     unpooled: Client<Connector, RequestBody>,
     places: Places,
     budget: Budget,
@@ -70,11 +72,6 @@ pub struct Source {
     usual: Usual,
     clock: Clock,
 }
-
-/// How long a request may take until the head of its answer, instead of the source's `timeout`: an
-/// extension of the request.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeout(pub Duration);
 
 /// Metric handles, made once.
 #[derive(Debug)]
@@ -84,6 +81,7 @@ struct Counted {
     open: Counter,
     again: Counter,
     over_budget: Counter,
+    early_ends: Arc<body::Broken>,
 }
 
 impl Counted {
@@ -96,18 +94,10 @@ impl Counted {
             open: refused("breaker"),
             again: retries("sent"),
             over_budget: retries("over-budget"),
+            early_ends: body::Broken::new(&source),
             head_seconds: metrics::histogram!(names::SOURCE_SECONDS, "source" => source.clone()),
         }
     }
-}
-
-/// What was tried for one request.
-#[derive(Default)]
-struct Tries<'a> {
-    addresses: Set,
-    retries: u32,
-    /// What the retry under way holds of the budget.
-    spending: Option<Spending<'a>>,
 }
 
 impl Source {
@@ -129,7 +119,7 @@ impl Source {
             addresses: Addresses::new(&settings.name, &settings.urls, clock.clone()),
             client: client(settings.concurrency),
             unpooled: client(0),
-            places: Places::new(&settings.name, settings.concurrency),
+            places: Places::new(&settings.name, settings.concurrency, settings.concurrency_mode),
             budget: Budget::default(),
             counted: Counted::new(&settings.name),
             usual: Usual::default(),
@@ -153,7 +143,7 @@ impl Source {
     /// Whether a request would find a place at once.
     #[must_use]
     pub fn has_place(&self) -> bool {
-        self.places.active() < self.settings.concurrency
+        self.places.has_spare()
     }
 
     /// The active checks that are configured, one for each address: each runs until it is dropped.
@@ -161,10 +151,10 @@ impl Source {
         Check::of(self).into_iter().map(Check::run)
     }
 
-    /// How many per cent of its `concurrency` are in use.
+    /// How many per cent of the places are in use.
     #[must_use]
     pub fn load_percent(&self) -> usize {
-        self.places.active().saturating_mul(100) / self.settings.concurrency.max(1)
+        self.places.load_percent()
     }
 
     /// A canonical path and query as the URI of a request; `None` where no URI can say it.
@@ -208,11 +198,28 @@ impl Source {
         addresses.map(|address| (address.scheme(), address.authority().to_owned()))
     }
 
-    /// Sends a request and waits for the head of the answer, all within the source's `timeout` or the
-    /// request's own ([`Timeout`]): for a place, a connection, retries and the head; while content still
-    /// moves toward the source the time begins anew. The request's URI is a path and query ([`Source::uri`]). A safe request whose
-    /// pooled connection closes before any byte of an answer is sent once more (RFC 9110 9.2.2,
-    /// RFC 9112 9.3.1); beyond that `retry` says what is sent again.
+    /// A place toward the source for a request that must have its head within `timeout`, or the source's own:
+    /// waiting for the place, connecting and retries included.
+    ///
+    /// # Errors
+    /// [`SourceError::Open`], [`SourceError::Busy`]; [`SourceError::Yielded`] where nobody waits for it.
+    pub async fn admit(&self, timeout: Option<Duration>, urgency: Urgency) -> Result<Pass<'_>, SourceError> {
+        let timeout = timeout.unwrap_or(self.settings.timeout);
+        let patience = Patience { deadline: Instant::now() + timeout, timeout };
+        if let Some(outage) = self.addresses.refusal() {
+            return Err(self.refused(outage));
+        }
+        let place = match urgency {
+            Urgency::Spare => self.places.take_spare()?,
+            Urgency::Awaited => {
+                let place = self.places.take(patience.deadline).await;
+                place.inspect_err(|_| self.counted.busy.increment(1))?
+            }
+        };
+        Ok(Pass::new(self, place, patience))
+    }
+
+    /// Sends a request that somebody waits for ([`Source::admit`], [`Pass::send`]).
     ///
     /// # Errors
     /// [`SourceError`]
@@ -221,88 +228,12 @@ impl Source {
         request: Request<RequestBody>,
         upload: Option<&Upload>,
     ) -> Result<Response<SourceBody>, SourceError> {
-        let own = request.extensions().get::<Timeout>();
-        let timeout = own.map_or(self.settings.timeout, |Timeout(own)| *own);
-        let deadline = Instant::now() + timeout;
-        if let Some(outage) = self.addresses.refusal() {
-            self.counted.open.increment(1);
-            return Err(SourceError::Open(outage));
-        }
-        let place = self.places.take(deadline).await.inspect_err(|_| self.counted.busy.increment(1))?;
-        let sent_at = self.clock.now();
-        let patience = Patience { deadline, timeout };
-        let (response, load) = self.tried(&Draft::new(request), upload, patience).await?;
-        let took = self.clock.now().since(sent_at);
-        self.counted.head_seconds.record(took);
-        self.usual.observe(took);
-        let idle = body::idle_of(response.headers(), self.settings.body_idle);
-        Ok(response.map(|incoming| SourceBody::new(incoming, idle, (place, load))))
-    }
-
-    /// Tries until there is a head, or nothing more to try.
-    async fn tried(
-        &self,
-        draft: &Draft,
-        upload: Option<&Upload>,
-        patience: Patience,
-    ) -> Result<(Response<Incoming>, Load), SourceError> {
-        let mut tries = Tries::default();
-        let mut last = None;
-        loop {
-            let visit = match self.addresses.visit(draft.risk(), tries.addresses) {
-                Ok(visit) => visit.ok_or(SourceError::Unsayable)?,
-                // What was tried says more than that the breaker has opened over it.
-                Err(outage) => return Err(last.unwrap_or_else(|| self.refused(outage))),
-            };
-            let request = draft.request(&visit.address, &self.settings.host);
-            let request = request.ok_or(SourceError::Unsayable)?;
-            tries.addresses = tries.addresses.with(visit.number);
-            let client = match draft.line() {
-                Line::Shared => &self.client,
-                Line::Own => &self.unpooled,
-            };
-            match exchange::exchange(client, request, upload, patience).await {
-                Ok(response) => {
-                    let load = visit.ended(exchange::report(response.status()), Then::Over);
-                    return Ok((response, load));
-                }
-                Err(failed) => {
-                    let goes_on = !visit.decides_for_all() && self.goes_on(&mut tries, draft, &failed);
-                    let then = if goes_on { Then::Again } else { Then::Over };
-                    drop(visit.ended(failed.report(), then));
-                    if !goes_on {
-                        return Err(failed.error);
-                    }
-                    last = Some(failed.error);
-                }
-            }
-        }
+        self.admit(None, Urgency::Awaited).await?.send(request, upload).await
     }
 
     fn refused(&self, outage: Outage) -> SourceError {
         self.counted.open.increment(1);
         SourceError::Open(outage)
-    }
-
-    /// Whether a request is sent again.
-    fn goes_on<'a>(&'a self, tries: &mut Tries<'a>, draft: &Draft, failed: &Failed) -> bool {
-        // What the last retry held is free for the next.
-        tries.spending = None;
-        let elsewhere = self.addresses.elsewhere(tries.addresses);
-        match retry::next(failed.progress, draft.kind(), tries.retries, elsewhere) {
-            Next::Never => return false,
-            Next::Again => {}
-            Next::AgainOnBudget => {
-                tries.spending = self.budget.take(self.places.active());
-                if tries.spending.is_none() {
-                    self.counted.over_budget.increment(1);
-                    return false;
-                }
-            }
-        }
-        self.counted.again.increment(1);
-        tries.retries += 1;
-        true
     }
 }
 

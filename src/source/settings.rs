@@ -18,8 +18,10 @@ pub struct Settings {
     pub timeout: Duration,
     /// Between two parts of a body.
     pub body_idle: Duration,
-    /// Requests at once, all causes together.
+    /// The most requests at once, all causes together.
     pub concurrency: usize,
+    /// Whether that many are let through, or as many as it answers without getting slower.
+    pub concurrency_mode: ConcurrencyMode,
     /// How long an unused connection is kept.
     pub idle_timeout: Duration,
     /// The Host sent to it.
@@ -28,6 +30,15 @@ pub struct Settings {
     pub headers: Vec<(HeaderName, Secret)>,
     /// An active check of each address.
     pub health: Option<HealthSettings>,
+}
+
+/// How many requests a source gets at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConcurrencyMode {
+    /// `concurrency`.
+    Fixed,
+    /// As many as it answers without getting slower, at most `concurrency`.
+    Adaptive,
 }
 
 /// The Host field that a source gets.

@@ -12,6 +12,7 @@ fn source(url: &str) -> Arc<Source> {
         timeout: Duration::from_secs(10),
         body_idle: Duration::from_mins(1),
         concurrency: 1,
+        concurrency_mode: ConcurrencyMode::Fixed,
         idle_timeout: Duration::from_secs(4),
         host: HostSent::Client,
         headers: Vec::new(),

@@ -44,10 +44,6 @@ pub(super) async fn watch(
 
 /// Whether it was detached by this look.
 async fn look(inner: &Inner, destination: i64, bytes: u64) -> Result<bool, Unwritten> {
-    // What waits for it is a part of the journal.
-    if inner.journal.used_bytes() <= bytes {
-        return Ok(false);
-    }
     let exceeds = move |store: &sqlite::Store| sqlite::exceeds(store, destination, bytes);
     if !inner.journal.readers().read(exceeds).await? {
         return Ok(false);

@@ -1,5 +1,6 @@
 //! A change: one write that happened, or may have.
 
+use crate::clock::Timestamp;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use std::fmt;
@@ -22,6 +23,12 @@ impl ChangeId {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         uuid::Uuid::try_parse(text).ok().map(Self)
+    }
+
+    /// When it was made; the epoch for an id that no gateway has made.
+    pub(super) fn made_at(self) -> Timestamp {
+        let (seconds, nanos) = self.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
+        Timestamp::from_millis(seconds.saturating_mul(1000).saturating_add(u64::from(nanos / 1_000_000)))
     }
 }
 

@@ -5,7 +5,8 @@ use super::delivery::{Command, Parts, Worker};
 use super::engine::Inner;
 use super::journal::record::{Record, Unwritten};
 use super::journal::sqlite::{self, Figures, KnownDestination};
-use super::settings::{DestinationSettings, Removed};
+use super::settings::{DestinationSettings, OnFailure, Removed};
+use super::signature::SigningKey;
 use crate::telemetry::metrics as names;
 use futures_util::FutureExt;
 use metrics::counter;
@@ -21,10 +22,11 @@ const COMMANDS: usize = 16;
 const BEGIN_ANEW_AFTER: Duration = Duration::from_secs(1);
 
 /// The way to a worker.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct WorkerHandle {
     pub(super) known: KnownDestination,
     pub(super) commands: mpsc::Sender<Command>,
+    pub(super) on_failure: OnFailure,
 }
 
 impl Inner {
@@ -34,6 +36,10 @@ impl Inner {
         known: KnownDestination,
         settings: DestinationSettings,
     ) -> Result<(WorkerHandle, Vec<AbortHandle>), Unwritten> {
+        if settings.secrets.iter().any(SigningKey::is_short) {
+            tracing::warn!(destination = %settings.name, "a secret is shorter than the 24 bytes that Standard Webhooks asks for");
+        }
+        let on_failure = settings.on_failure;
         let (commands, mut receiver) = mpsc::channel(COMMANDS);
         let (backlog_bytes, id, name) = (settings.backlog_bytes, known.id, known.name.clone());
         let worker = self.worker(known.clone(), settings.clone()).await?;
@@ -53,7 +59,7 @@ impl Inner {
             let watch = backlog::watch(inner, id, name, bytes, commands.clone());
             aborts.push(self.tasks.spawn(stop.run_until_cancelled_owned(watch)).abort_handle());
         }
-        Ok((WorkerHandle { known, commands }, aborts))
+        Ok((WorkerHandle { known, commands, on_failure }, aborts))
     }
 
     /// A worker as it begins: with what the journal knows.

@@ -1,5 +1,6 @@
 //! The engine: starts its parts, records changes, stops in order.
 
+use super::accept::{self, Earlier};
 use super::change::{ChangeId, Draft, DraftKey};
 use super::destinations::WorkerHandle;
 use super::error::{OpenError, RecordError};
@@ -7,9 +8,11 @@ use super::intent::{Intent, Open, Stage};
 use super::journal::record::{Enlisted, Head, NewChange, Record, Unwritten, kept_fields};
 use super::journal::sqlite::{self, KnownDestination};
 use super::journal::{Health, Journal, Room};
+use super::operations::Operations;
 use super::ports::Ports;
 use super::resolve::{Doubt, Doubts, READS_MAX};
 use super::settings::{DestinationSettings, Removed, Settings};
+use super::status::JournalState;
 use super::turns::{Turn, Turns};
 use crate::clock::Clock;
 use std::collections::HashMap;
@@ -24,14 +27,19 @@ use uuid::Uuid;
 
 /// Between two looks for changes whose retention is over.
 const RETENTION_EVERY: Duration = Duration::from_secs(5);
-/// Between two steps of retention while there is more to delete.
-const RETENTION_PAUSE: Duration = Duration::from_millis(50);
+/// The same while the journal is short of room: it also looks how much there is.
+const RETENTION_EVERY_SQUEEZED: Duration = Duration::from_secs(1);
+/// Between two steps of a pass, each of which takes the writer some ten milliseconds.
+const RETENTION_PAUSE: Duration = Duration::from_millis(20);
 
 /// The sync engine: records changes and sees them delivered.
 #[derive(Debug)]
 pub struct Engine {
     pub(super) inner: Arc<Inner>,
     pub(super) workers: Vec<WorkerHandle>,
+    /// The workers that carry accepted changes to their sources.
+    pub(super) at_sources: Vec<accept::Handle>,
+    pub(super) operations: Operations,
     aborts: Mutex<Vec<AbortHandle>>,
 }
 
@@ -42,6 +50,7 @@ pub(super) struct Inner {
     pub(super) clock: Clock,
     pub(super) ports: Ports,
     pub(super) turns: Turns,
+    pub(super) earlier: Earlier,
     pub(super) doubts: Doubts,
     pub(super) source_timeouts: HashMap<String, Duration>,
     pub(super) source_reads: Semaphore,
@@ -60,7 +69,8 @@ impl Engine {
     /// # Errors
     /// [`OpenError`]: the folder is not writable or another process has it.
     pub async fn start(settings: Settings, clock: Clock, ports: Ports) -> Result<Arc<Self>, OpenError> {
-        let Settings { data, retention, max_size_bytes, destinations, source_timeouts, removed } = settings;
+        let Settings { data, retention, max_size_bytes, destinations, removed, sources, source_timeouts } =
+            settings;
         let enlist = |it: &DestinationSettings| Enlisted { name: it.name.clone(), start: it.start.clone() };
         let enlisted = destinations.iter().map(enlist).collect();
         let (folder, journal_clock) = (data.clone(), clock.clone());
@@ -81,6 +91,7 @@ impl Engine {
             clock,
             ports,
             turns: Turns::default(),
+            earlier: Earlier::default(),
             doubts: Doubts::default(),
             source_timeouts: source_timeouts.into_iter().collect(),
             source_reads: Semaphore::new(READS_MAX),
@@ -90,8 +101,18 @@ impl Engine {
             versions: AtomicU64::new(1),
             retention,
         });
-        match inner.launch(&known, destinations, removed).await {
-            Ok((workers, aborts)) => Ok(Arc::new(Self { inner, workers, aborts: Mutex::new(aborts) })),
+        // What is in doubt has its turns before accepted changes ask for theirs.
+        let launched = async {
+            let (workers, mut aborts) = inner.launch(&known, destinations, removed).await?;
+            let (at_sources, more) = accept::start(&inner, sources).await?;
+            aborts.extend(more);
+            Ok::<_, Unwritten>((workers, at_sources, aborts))
+        };
+        match launched.await {
+            Ok((workers, at_sources, aborts)) => {
+                let (operations, aborts) = (Operations::default(), Mutex::new(aborts));
+                Ok(Arc::new(Self { inner, workers, at_sources, operations, aborts }))
+            }
             Err(error) => {
                 inner.stop.cancel();
                 inner.journal.close().await;
@@ -112,6 +133,9 @@ impl Engine {
         known_etag: impl Future<Output = Option<String>>,
     ) -> Result<Intent, RecordError> {
         self.inner.has_room()?;
+        if let DraftKey::Known(key) = &draft.key {
+            accept::after_accepted(&self.inner, &draft.source, key).await?;
+        }
         let turn = match &draft.key {
             DraftKey::Known(key) => Some(self.inner.turns.take(key).await.map_err(|_| RecordError::KeyBusy)?),
             DraftKey::FromLocation { .. } => None,
@@ -130,10 +154,15 @@ impl Engine {
         recorded.await.unwrap_or(Err(RecordError::Unavailable))
     }
 
-    /// Whether the journal can accept a change now.
+    /// Whether the journal takes a change now.
     #[must_use]
-    pub fn accepts(&self) -> bool {
-        self.inner.has_room().is_ok()
+    pub fn journal_state(&self) -> JournalState {
+        match self.inner.has_room() {
+            Ok(()) => JournalState::Accepts,
+            Err(RecordError::Full) => JournalState::Full,
+            Err(_) if self.inner.journal.health() == Health::Damaged => JournalState::Damaged,
+            Err(_) => JournalState::Unavailable,
+        }
     }
 
     /// Stops delivering, waits for attempts in flight up to `grace`, checkpoints, closes.
@@ -178,12 +207,12 @@ impl Inner {
         Ok((workers, aborts))
     }
 
-    fn has_room(&self) -> Result<(), RecordError> {
+    pub(super) fn has_room(&self) -> Result<(), RecordError> {
         if self.stop.is_cancelled() {
             return Err(RecordError::Unavailable);
         }
         match (self.journal.health(), self.journal.room()) {
-            (Health::Failed, _) => Err(RecordError::Unavailable),
+            (Health::Failed | Health::Damaged, _) => Err(RecordError::Unavailable),
             (Health::Sound, Room::Full) => Err(RecordError::Full),
             (Health::Sound, Room::Enough | Room::Squeezed) => Ok(()),
         }
@@ -218,6 +247,7 @@ impl Inner {
             head,
             body: draft.body,
             recorded_at: self.clock.now(),
+            accepted: None,
         };
         self.journal.write(Record::Intent(Box::new(change))).await.map_err(|_| RecordError::Unavailable)?;
         let open =
@@ -226,8 +256,10 @@ impl Inner {
     }
 
     async fn retain(&self) {
+        let mut after = 0;
         loop {
-            let horizon = match self.journal.room() {
+            let room = self.journal.room();
+            let horizon = match room {
                 Room::Enough => self.retention,
                 // Delivered history goes first when the journal fills up.
                 Room::Squeezed | Room::Full => Duration::ZERO,
@@ -235,9 +267,11 @@ impl Inner {
             let now = self.clock.now().as_millis();
             let kept = u64::try_from(horizon.as_millis()).unwrap_or(u64::MAX);
             let before = crate::clock::Timestamp::from_millis(now.saturating_sub(kept));
-            let pause = match self.journal.retain(before).await {
-                Ok(deleted) if deleted > 0 => RETENTION_PAUSE,
-                Ok(_) | Err(_) => RETENTION_EVERY,
+            after = self.journal.retain(before, after).await.unwrap_or_default();
+            let pause = match (after, room) {
+                (0, Room::Enough) => RETENTION_EVERY,
+                (0, Room::Squeezed | Room::Full) => RETENTION_EVERY_SQUEEZED,
+                _ => RETENTION_PAUSE,
             };
             tokio::time::sleep(pause).await;
         }
@@ -245,7 +279,7 @@ impl Inner {
 }
 
 /// A version 7 UUID of the engine's own clock.
-fn new_id(clock: &Clock) -> Uuid {
+pub(super) fn new_id(clock: &Clock) -> Uuid {
     let mut random = [0; 10];
     fastrand::fill(&mut random);
     uuid::Builder::from_unix_timestamp_millis(clock.now().as_millis(), &random).into_uuid()

@@ -28,9 +28,40 @@ pub enum OpenError {
         /// The folder.
         folder: PathBuf,
     },
+    /// The file contradicts itself, and what is not settled cannot be told.
+    #[error(
+        "the journal in {folder} is damaged: {found}. See what `tidegate journal check --data {folder}` finds; \
+         restore a backup, or move the folder away, start with an empty one and compare source and destinations"
+    )]
+    Damaged {
+        /// The folder.
+        folder: PathBuf,
+        /// What was found first.
+        found: String,
+    },
     /// The folder or the file cannot be used.
     #[error("the journal in {folder} cannot be opened: {cause}")]
     Unusable {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system or `SQLite` said.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Why a journal at rest could not be examined.
+#[derive(Debug, thiserror::Error)]
+pub enum ExamineError {
+    /// A process has it open.
+    #[error("the journal folder {folder} is in use by a process; stop that first")]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// It is not there, or cannot be read.
+    #[error("the journal in {folder} cannot be read: {cause}")]
+    Unreadable {
         /// The folder.
         folder: PathBuf,
         /// What the system or `SQLite` said.
@@ -45,9 +76,27 @@ pub enum CommandError {
     /// No such destination.
     #[error("there is no destination of that name")]
     UnknownDestination,
+    /// No such source.
+    #[error("there is no source of that name")]
+    UnknownSource,
     /// No such change.
     #[error("there is no change of that id; delivered ones are kept for sync.retention")]
     UnknownChange,
+    /// No dead letter of that change.
+    #[error("there is no dead letter of that change")]
+    UnknownDeadLetter,
+    /// No such operation.
+    #[error("there is no operation of that number; the last ones are kept until a restart")]
+    UnknownOperation,
+    /// A replay to the destination has not ended.
+    #[error("a replay to this destination is under way; wait for its end, or stop it: see /v1/operations")]
+    ReplayUnderWay,
+    /// As many operations are under way as may be.
+    #[error("too many operations are under way; wait for their end, or stop some: see /v1/operations")]
+    TooManyOperations,
+    /// The journal is too full for more deliveries.
+    #[error("the journal is too full to have more deliveries wait")]
+    Full,
     /// A change that is not in doubt.
     #[error("the change is not in doubt; there is nothing to resolve")]
     NotInDoubt,

@@ -6,14 +6,19 @@
 //!    |--refused by the source, never sent--> ABORTED            |  held (breaker open, paused, 401/403)
 //!    |--5xx, timeout, reset, crash--> IN DOUBT                  |  parked (an earlier change of the key is dead)
 //!         the source is read again -> ABORTED or RECONCILED     |  dead letter -> redriven, discarded
+//!
+//! ACCEPTED (the client has its 202) --2xx from the source, asked later--> COMMITTED
+//!    |--answer of a POST or PATCH lost--> IN DOUBT    |--4xx, given up--> DEAD LETTER of the source
 //! ```
 //!
 //! [`Engine::begin`] makes the intent durable (I1) and holds the key's turn; the [`Intent`] tells
 //! what became of it. `journal` is where everything is durable (I2, I11), `turns` and
-//! `delivery/lanes` keep the order (I3), `delivery/worker` is one task a destination (I4), `resolve`
-//! ends doubts. What if the process dies right here? An intent without an outcome is in doubt, a
+//! `delivery/lanes` keep the order (I3), `delivery/worker` is one task a destination (I4), `accept/worker`
+//! one a source, `resolve` ends doubts. What if the process dies right here? An intent without an outcome is in doubt, a
 //! delivery without a settlement is sent again with the same id; nothing else is kept in memory only.
 
+mod accept;
+mod again;
 mod backlog;
 pub mod change;
 mod delivery;
@@ -25,21 +30,32 @@ mod intent;
 mod journal;
 mod key;
 mod operate;
+pub mod operations;
 mod ports;
 mod resolve;
 mod settings;
+mod signature;
 pub mod status;
 #[cfg(test)]
 mod tests;
 mod turns;
 
+pub use again::{Answer, Pacing, ReplayOrder, Told};
 pub use change::{ChangeId, Draft, DraftKey, KeySource, KeyTemplate, Version};
+pub(crate) use delivery::Keeper;
 pub use engine::Engine;
-pub use error::{CommandError, OpenError, RecordError};
+pub use error::{CommandError, ExamineError, OpenError, RecordError};
 pub use intent::Intent;
+pub use journal::examine;
 pub use operate::{Resolution, Run};
-pub use ports::{Fenced, Ports, ReadSource, SourceState};
+pub use operations::OperationView;
+pub use ports::{Fenced, Lost, Ports, ReadSource, SourceState, SourceWritten, Unreached, WriteSource};
 pub use settings::{
-    BreakerSettings, DestinationSettings, OnFailure, Removed, RetrySettings, RouteSync, Settings, Start,
+    Allow, BreakerSettings, Class, DestinationSettings, Format, OnFailure, OnRefusal, RateSettings, Removed,
+    Repeats, RetrySettings, RouteSync, Settings, SourceSettings, Start, SyncMode,
 };
-pub use status::{ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView, DestinationStatus};
+pub use signature::{BadKey, SigningKey};
+pub use status::{
+    AcceptedStatus, AtRestReport, ChangeFilter, ChangeState, ChangeView, DeadLetterFilter, DeadLetterView,
+    DeadLetters, DestinationStatus, JournalState,
+};

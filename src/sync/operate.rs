@@ -1,14 +1,14 @@
 //! What operators see and do.
 
 use super::change::ChangeId;
-use super::delivery::{Act, Command, WorkerStatus};
+use super::delivery::{Command, WorkerStatus};
 use super::destinations::WorkerHandle;
 use super::engine::Engine;
 use super::error::CommandError;
 use super::journal::record::{Record, Unwritten, Verdict, sequence_time};
 use super::journal::sqlite::{self, KnownDestination, Stored};
 use super::status::{
-    ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView, DestinationState, DestinationStatus,
+    ChangeFilter, ChangeView, DeadLetterFilter, DeadLetters, DestinationState, DestinationStatus,
 };
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -97,9 +97,10 @@ impl Engine {
     /// Changes with their deliveries, newest last: those after `filter.after`, from the oldest on.
     ///
     /// # Errors
-    /// [`CommandError::Unavailable`]: the journal cannot be read.
+    /// [`CommandError`]: an unknown destination, or the journal cannot be read.
     pub async fn changes(&self, filter: ChangeFilter) -> Result<Vec<ChangeView>, CommandError> {
         self.inner.journal.flushed().await;
+        self.is_known(filter.destination.as_deref()).await?;
         let mut views =
             self.inner.journal.readers().read(move |store| sqlite::changes(store, &filter)).await?;
         self.mark_in_flight(&mut views).await;
@@ -130,44 +131,31 @@ impl Engine {
         }
     }
 
-    /// Dead letters that match, at most a thousand.
+    /// Dead letters that match, in key order, at most a thousand.
     ///
     /// # Errors
-    /// [`CommandError::Unavailable`]: the journal cannot be read.
-    pub async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetterView>, CommandError> {
-        Ok(self.inner.journal.readers().read(move |store| sqlite::dead_letters(store, &filter)).await?)
-    }
-
-    /// Sends matching dead letters again, in key order; how many.
-    ///
-    /// # Errors
-    /// [`CommandError`]: an unknown destination, or the journal cannot be used.
-    pub async fn redrive(&self, filter: DeadLetterFilter, run: Run) -> Result<u64, CommandError> {
-        self.act(filter, Act::Redrive, run).await
-    }
-
-    /// Gives matching dead letters up; what is parked behind them goes on. How many.
-    ///
-    /// # Errors
-    /// [`CommandError`]: an unknown destination, or the journal cannot be used.
-    pub async fn discard(&self, filter: DeadLetterFilter, run: Run) -> Result<u64, CommandError> {
-        self.act(filter, Act::Discard, run).await
-    }
-
-    async fn act(&self, filter: DeadLetterFilter, act: Act, run: Run) -> Result<u64, CommandError> {
-        if let Some(name) = &filter.destination {
-            self.worker(name)?;
+    /// [`CommandError`]: an unknown destination, or the journal cannot be read.
+    pub async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<DeadLetters, CommandError> {
+        self.inner.journal.flushed().await;
+        self.is_known(filter.destination.as_deref()).await?;
+        let at_sources = self.refused(filter.clone(), sqlite::LISTED_MAX + 1).await?;
+        let mut dead_letters = Vec::new();
+        if filter.source.is_none() {
+            let readers = self.inner.journal.readers();
+            dead_letters = readers.read(move |store| sqlite::dead_letters(store, &filter)).await?;
         }
-        let meant = |worker: &&WorkerHandle| {
-            filter.destination.as_ref().is_none_or(|name| *name == worker.known.name)
-        };
-        let mut count = 0;
-        for worker in self.workers.iter().filter(meant) {
-            let (done, told) = oneshot::channel();
-            send(worker, Command::DeadLetters { filter: filter.clone(), act, run, done }).await?;
-            count += told.await.map_err(|_| CommandError::Unavailable)??;
-        }
-        Ok(count)
+        dead_letters.extend(at_sources);
+        let more = dead_letters.len() > sqlite::LISTED_MAX as usize;
+        dead_letters.truncate(sqlite::LISTED_MAX as usize);
+        Ok(DeadLetters { dead_letters, more })
+    }
+
+    /// Refuses the name of a destination that the journal has never had.
+    async fn is_known(&self, destination: Option<&str>) -> Result<(), CommandError> {
+        let Some(name) = destination else { return Ok(()) };
+        let known = self.inner.journal.readers().read(sqlite::destinations).await?;
+        let is_known = known.iter().any(|destination| destination.name == name);
+        if is_known { Ok(()) } else { Err(CommandError::UnknownDestination) }
     }
 
     /// Holds a destination, also over restarts; its lag grows.
@@ -217,12 +205,12 @@ impl Engine {
         Ok(())
     }
 
-    fn worker(&self, name: &str) -> Result<&WorkerHandle, CommandError> {
+    pub(super) fn worker(&self, name: &str) -> Result<&WorkerHandle, CommandError> {
         self.workers.iter().find(|worker| worker.known.name == name).ok_or(CommandError::UnknownDestination)
     }
 }
 
-async fn send(worker: &WorkerHandle, command: Command) -> Result<(), CommandError> {
+pub(super) async fn send(worker: &WorkerHandle, command: Command) -> Result<(), CommandError> {
     worker.commands.send(command).await.map_err(|_| CommandError::Unavailable)
 }
 

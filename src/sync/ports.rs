@@ -2,13 +2,16 @@
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::fmt;
 
 /// How the engine reaches what lies on its own floor: given by `app`.
 pub struct Ports {
     /// Reads the state that a source has now.
     pub read_source: Box<dyn Fn(ReadSource) -> BoxFuture<'static, SourceState> + Send + Sync>,
+    /// Sends an accepted write to its source. What the write made old, or may have, is fenced before
+    /// this returns (I5).
+    pub write_source: Box<dyn Fn(WriteSource) -> BoxFuture<'static, SourceWritten> + Send + Sync>,
     /// Moves the fence of what a change made old; called when a doubt begins and when it ends.
     pub fence: Box<dyn Fn(Fenced) -> BoxFuture<'static, ()> + Send + Sync>,
 }
@@ -24,6 +27,73 @@ pub struct ReadSource {
     pub path_and_query: String,
     /// The Accept field kept with the change.
     pub accept: Option<HeaderValue>,
+}
+
+/// An accepted write on its way to its source.
+#[derive(Clone, Debug)]
+pub struct WriteSource {
+    /// The source's name.
+    pub source: String,
+    /// The route's name.
+    pub route: String,
+    /// Its method.
+    pub method: Method,
+    /// The authority that the client asked.
+    pub authority: String,
+    /// The client's path and query: what the cache knows it by.
+    pub client_path_and_query: String,
+    /// Path and query as the source knows them.
+    pub path_and_query: String,
+    /// The fields kept with the change, its preconditions among them.
+    pub fields: HeaderMap,
+    /// `Idempotency-Key`: always the same for the same change.
+    pub idempotency_key: String,
+    /// The request's content.
+    pub body: Bytes,
+}
+
+/// What became of a [`WriteSource`].
+#[derive(Clone, Debug)]
+pub enum SourceWritten {
+    /// The source answered.
+    Answered {
+        /// Its status.
+        status: StatusCode,
+        /// Its fields.
+        fields: HeaderMap,
+        /// The path of its Location in the source's own space.
+        location: Option<String>,
+        /// The beginning of its content.
+        answer: String,
+    },
+    /// Nothing was sent, for want of room or to spare the source: it was no attempt.
+    Held,
+    /// Nothing was sent: the source cannot be reached.
+    Unreached(Unreached),
+    /// Nothing was sent, and never can be: no request says it.
+    Unsayable,
+    /// It was sent, and no answer came: the source may have acted.
+    Lost(Lost),
+}
+
+/// Why a source cannot be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreached {
+    /// No connection.
+    Connect,
+    /// No TLS with it.
+    Tls,
+    /// Its name has no address.
+    Dns,
+}
+
+/// How an answer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// It did not come in time.
+    Timeout,
+    /// The connection broke, or what came is no proper answer.
+    Broken,
 }
 
 /// What a source answered to a [`ReadSource`].

@@ -8,7 +8,7 @@
 
 use super::change::ChangeId;
 use super::engine::Inner;
-use super::journal::record::{Head, Record, Unwritten, Verdict, kept_fields};
+use super::journal::record::{Head, Record, Suspect, Unwritten, Verdict, kept_fields};
 use super::journal::sqlite::{self, Stored};
 use super::ports::{Fenced, ReadSource, SourceState};
 use super::turns::Turn;
@@ -182,10 +182,11 @@ impl Inner {
                 self.journal.readers().read(move |store| sqlite::open_changes(store, after, PAGE)).await?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = *last;
-            for (_, open) in page {
+            for (number, open) in page {
                 let head = match open.content {
                     Stored::Sound { head, .. } => *head,
                     Stored::Damaged { id } => {
+                        self.journal.quarantine(vec![Suspect::Number(number)]).await;
                         tracing::error!(change = %id, "a change in doubt is damaged; it cannot be resolved");
                         continue;
                     }

@@ -1,7 +1,11 @@
 //! What the sync engine is built from.
 
 use super::KeyTemplate;
+use super::signature::SigningKey;
 use crate::secret::{Endpoint, Secret};
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +22,8 @@ pub struct Settings {
     pub destinations: Vec<DestinationSettings>,
     /// What becomes of changes for a destination that is not configured any more.
     pub removed: Removed,
+    /// Who has the data, and how accepted writes are sent there.
+    pub sources: Vec<SourceSettings>,
     /// Per source: how long it may still act on a request that was sent to it (its `timeout`).
     pub source_timeouts: Vec<(String, Duration)>,
 }
@@ -48,8 +54,10 @@ pub enum Start {
 pub struct DestinationSettings {
     /// Its name.
     pub name: String,
-    /// Where it is; the change's path and query are appended.
+    /// Where it is.
     pub url: Endpoint,
+    /// What it gets.
+    pub format: Format,
     /// Deliveries at once.
     pub concurrency: usize,
     /// Until the whole answer of an attempt.
@@ -64,8 +72,84 @@ pub struct DestinationSettings {
     pub backlog_bytes: Option<u64>,
     /// Where it starts.
     pub start: Start,
+    /// The most attempts in a time; `None`: no such bound.
+    pub rate: Option<RateSettings>,
+    /// What deliveries are signed with; empty: they are not.
+    pub secrets: Vec<SigningKey>,
+    /// Which resolved addresses may be connected to.
+    pub allow: Allow,
+    /// Other classes for statuses.
+    pub outcome: BTreeMap<u16, Class>,
     /// Fields of every delivery; the values may be secrets.
     pub headers: Vec<(http::HeaderName, Secret)>,
+}
+
+/// What a destination gets of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The request as it was, at its path and query behind the URL.
+    Replay,
+    /// A `CloudEvents` 1.0 event in binary mode, posted to the URL itself.
+    CloudEvents,
+}
+
+/// The most attempts in a time.
+#[derive(Clone, Copy, Debug)]
+pub struct RateSettings {
+    /// So many.
+    pub requests: NonZeroU32,
+    /// In this time.
+    pub per: Duration,
+}
+
+/// Which resolved addresses may be connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allow {
+    /// All.
+    Any,
+    /// Those that the whole Internet can reach.
+    Public,
+    /// Those within these networks.
+    Networks(Vec<IpNet>),
+}
+
+/// What an answer means for its delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The destination has the change.
+    Delivered,
+    /// It does not have what is deleted.
+    Absent,
+    /// Later, perhaps.
+    Retry,
+    /// It refuses Tidegate as such.
+    Hold,
+    /// It has something newer.
+    Superseded,
+    /// Never, as it is.
+    Permanent,
+}
+
+/// How the accepted writes of a source are sent to it (`[[source]]`).
+#[derive(Clone, Debug)]
+pub struct SourceSettings {
+    /// Its name.
+    pub name: String,
+    /// Its `concurrency`, all causes together; accepted writes get a part of it.
+    pub concurrency: usize,
+    /// Which writes may be sent again after a lost answer.
+    pub repeats: Repeats,
+    /// When a failed attempt is repeated.
+    pub retry: RetrySettings,
+}
+
+/// Which writes a source takes twice without doing them twice (`idempotent`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeats {
+    /// Those of idempotent methods, PUT and DELETE (RFC 9110 9.2.2).
+    ByMethod,
+    /// All: it knows them again by their Idempotency-Key.
+    ByKey,
 }
 
 /// What a dead letter does to the later changes of its key.
@@ -114,4 +198,24 @@ pub struct RouteSync {
     pub destinations: Vec<String>,
     /// The largest body of a change, in bytes.
     pub body_bytes_max: u64,
+    /// When the client is answered.
+    pub mode: SyncMode,
+}
+
+/// When the client of a synced write is answered (`mode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    /// When the source has.
+    Through,
+    /// Once the change is durable; the source is asked later.
+    Accept(OnRefusal),
+}
+
+/// What a refusal of the source does to the later accepted changes of the key (`on_refusal`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRefusal {
+    /// They go on.
+    Skip,
+    /// They wait until the refused one is redriven or discarded.
+    ParkKey,
 }

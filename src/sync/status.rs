@@ -1,7 +1,10 @@
 //! What operators are told about changes and destinations (the admin API's shapes).
 
+use super::change::ChangeId;
+use super::journal::sqlite::change_state;
 use crate::clock::Timestamp;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// A destination, as `GET /v1/destinations` shows it.
 #[derive(Clone, Debug, Serialize)]
@@ -50,15 +53,63 @@ pub enum DestinationState {
 #[derive(Clone, Debug, Default)]
 pub struct ChangeFilter {
     /// Only in this state.
-    pub state: Option<String>,
+    pub state: Option<ChangeState>,
     /// Only those with a delivery to it.
     pub destination: Option<String>,
     /// Only of this key.
     pub key: Option<String>,
     /// At most so many; bounded by the engine.
     pub limit: Option<u32>,
-    /// Only after this change (its id).
-    pub after: Option<String>,
+    /// Only after this change; one that is not kept any more stands for the time at which it was made.
+    pub after: Option<ChangeId>,
+}
+
+/// What has become of a change. The numbers are those of the journal's format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i64)]
+pub enum ChangeState {
+    /// Recorded; the source has not answered yet.
+    Intent = change_state::INTENT,
+    /// Nobody knows whether the source did it.
+    InDoubt = change_state::IN_DOUBT,
+    /// The source did it.
+    Committed = change_state::COMMITTED,
+    /// The source was read again: what it has is delivered.
+    Reconciled = change_state::RECONCILED,
+    /// The source did not do it.
+    Aborted = change_state::ABORTED,
+    /// It is durable, and its source does not have it yet.
+    Accepted = change_state::ACCEPTED,
+    /// It was accepted, and its source has refused it.
+    DeadLetter = change_state::REFUSED,
+    /// Its records do not match, whatever else it is: listed beside the states.
+    Damaged = change_state::DAMAGED,
+}
+
+impl ChangeState {
+    const ALL: [Self; 8] = [
+        Self::Intent,
+        Self::InDoubt,
+        Self::Committed,
+        Self::Reconciled,
+        Self::Aborted,
+        Self::Accepted,
+        Self::DeadLetter,
+        Self::Damaged,
+    ];
+
+    /// The words that [`ChangeState::parse`] reads.
+    pub const WORDS: [&'static str; 8] = {
+        let [intent, in_doubt, committed, reconciled, aborted, accepted, refused] = change_state::WORDS;
+        [intent, in_doubt, committed, reconciled, aborted, accepted, refused, "damaged"]
+    };
+
+    /// Reads a state as [`ChangeView::state`] says it.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        let named = Self::ALL.into_iter().zip(Self::WORDS);
+        named.into_iter().find(|(_, own)| *own == word).map(|(state, _)| state)
+    }
 }
 
 /// A change as operators see it.
@@ -70,7 +121,7 @@ pub struct ChangeView {
     pub key: String,
     /// Its sequence; `None` while it has no place in its lane yet.
     pub sequence: Option<u64>,
-    /// `intent`, `committed`, `aborted`, `in-doubt`, `reconciled`.
+    /// `intent`, `accepted`, `dead-letter` (of its source), `committed`, `aborted`, `in-doubt`, `reconciled`.
     pub state: String,
     /// The route's name.
     pub route: String,
@@ -82,8 +133,37 @@ pub struct ChangeView {
     pub target: String,
     /// When its intent was recorded.
     pub recorded_at: Timestamp,
+    /// How it stands toward its source, where it is accepted and has no outcome yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_source: Option<AtSourceView>,
     /// Its deliveries.
     pub deliveries: Vec<DeliveryView>,
+}
+
+/// An accepted change on its way to its source.
+#[derive(Clone, Debug, Serialize)]
+pub struct AtSourceView {
+    /// `waiting`, `parked`, `dead-letter`.
+    pub state: String,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When the next attempt is due, after one that failed.
+    pub next_attempt_at: Option<Timestamp>,
+    /// What the last attempt met.
+    pub last_error: Option<String>,
+}
+
+/// The accepted changes of one source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AcceptedStatus {
+    /// The source's name.
+    pub source: String,
+    /// Changes that it has not done yet, parked ones among them.
+    pub waiting: u64,
+    /// Age in seconds of the oldest of them.
+    pub lag_seconds: f64,
+    /// Dead letters kept.
+    pub dead_letters: u64,
 }
 
 /// One change on its way to one destination.
@@ -91,21 +171,42 @@ pub struct ChangeView {
 pub struct DeliveryView {
     /// The destination's name.
     pub destination: String,
-    /// `waiting`, `in-flight`, `delivered`, `absent`, `parked`, `dead-letter`, `discarded`.
+    /// `waiting`, `in-flight`, `delivered`, `absent`, `superseded`, `parked`, `dead-letter`, `discarded`.
     pub state: String,
-    /// Attempts made.
+    /// Attempts that have ended, those of earlier deliveries of the same change among them.
     pub attempts: u32,
+    /// When the destination had it, last.
+    pub settled_at: Option<Timestamp>,
     /// When the next attempt is due.
     pub next_attempt_at: Option<Timestamp>,
     /// What the last attempt met.
     pub last_error: Option<String>,
 }
 
+/// Why deliveries are dead letters.
+pub const DEAD_LETTER_CODES: [&str; 11] = [
+    "http_status",
+    "timeout",
+    "connect",
+    "tls",
+    "dns",
+    "too_large",
+    "given_up",
+    "address_denied",
+    "garbage",
+    "damaged",
+    "unsendable",
+];
+
 /// Which dead letters are meant.
 #[derive(Clone, Debug, Default)]
 pub struct DeadLetterFilter {
+    /// Only of this change.
+    pub change: Option<ChangeId>,
     /// Only of this destination.
     pub destination: Option<String>,
+    /// Only of this source.
+    pub source: Option<String>,
     /// Only with this code.
     pub code: Option<String>,
     /// Only keys that begin so.
@@ -116,20 +217,34 @@ pub struct DeadLetterFilter {
     pub until: Option<Timestamp>,
 }
 
+/// Dead letters, as `GET /v1/dead-letters` shows them.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DeadLetters {
+    /// Those that match, in key order.
+    pub dead_letters: Vec<DeadLetterView>,
+    /// There are more than are shown at once.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+}
+
 /// A dead letter as operators see it.
 #[derive(Clone, Debug, Serialize)]
 pub struct DeadLetterView {
     /// The change's id.
     pub change: String,
     /// The destination's name.
-    pub destination: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// The source's name, where it is a source that refused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// The change's key.
     pub key: String,
-    /// The change's sequence.
-    pub sequence: u64,
+    /// The change's sequence; `None` before its source has done it.
+    pub sequence: Option<u64>,
     /// The outcome's class: `permanent`, `retry`.
     pub class: String,
-    /// `http_status`, `timeout`, `connect`, `tls`, `dns`, `damaged`, `unsendable`, `given_up`.
+    /// One of [`DEAD_LETTER_CODES`].
     pub code: String,
     /// The last answer's status.
     pub status: Option<u16>,
@@ -139,6 +254,74 @@ pub struct DeadLetterView {
     pub first_at: Timestamp,
     /// The last attempt.
     pub last_at: Timestamp,
-    /// The first KiB of the last answer; what is not UTF-8 in it is replaced.
+    /// At most 1 KiB of the last answer; what cannot be printed is replaced, and so are secrets.
     pub answer: String,
+}
+
+/// What `tidegate journal check` found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct AtRestReport {
+    /// Whether nothing is damaged.
+    pub sound: bool,
+    /// The version of its format.
+    pub format: i64,
+    /// How many changes are in each state.
+    pub changes: BTreeMap<&'static str, u64>,
+    /// Every destination that the journal knows.
+    pub destinations: Vec<AtRestDestination>,
+    /// Changes without an outcome.
+    pub in_doubt_count: u64,
+    /// The ids of the oldest of them.
+    pub in_doubt: Vec<String>,
+    /// Changes whose records do not match their checksums.
+    pub damaged_count: u64,
+    /// The first of them.
+    pub damaged: Vec<AtRestDamage>,
+    /// What else is damaged.
+    pub faults: Vec<String>,
+    /// What a power cut explains too.
+    pub notes: Vec<String>,
+}
+
+/// A destination in a journal at rest.
+#[derive(Clone, Debug, Serialize)]
+pub struct AtRestDestination {
+    /// Its name.
+    pub name: String,
+    /// The sequence up to which everything is settled or has a row of its own.
+    pub frontier: u64,
+    /// Deliveries that wait, those parked left out.
+    pub pending: u64,
+    /// Keys that wait behind a dead letter.
+    pub parked_keys: u64,
+    /// Dead letters kept.
+    pub dead_letters: u64,
+    /// Whether an operator holds it.
+    pub paused: bool,
+}
+
+/// A damaged change in a journal at rest, as far as it can be read.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct AtRestDamage {
+    /// The number of its row.
+    pub number: i64,
+    /// Its id.
+    pub id: Option<String>,
+    /// Its key.
+    pub key: Option<String>,
+    /// Its sequence.
+    pub sequence: Option<u64>,
+}
+
+/// Whether the journal takes changes now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JournalState {
+    /// It does.
+    Accepts,
+    /// It is full: 507.
+    Full,
+    /// It cannot be written, or stops: 503.
+    Unavailable,
+    /// It is damaged: 503.
+    Damaged,
 }

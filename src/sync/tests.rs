@@ -1,6 +1,8 @@
 //! The engine against real files, real destinations and a scripted source.
 
+mod accept;
 mod crash;
+mod damage;
 
 use super::*;
 use crate::clock::Clock;
@@ -19,6 +21,9 @@ use tokio::sync::watch;
 
 /// Nothing in these tests takes longer.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Done before it is answered.
+const WAITED: Pacing = Pacing { rate: None, answer: Answer::AtEnd };
 
 #[derive(Clone, Debug)]
 struct Got {
@@ -110,6 +115,11 @@ fn destination(name: &str, url: &str) -> DestinationSettings {
         },
         backlog_bytes: None,
         start: Start::Now,
+        format: Format::Replay,
+        rate: None,
+        secrets: Vec::new(),
+        allow: Allow::Any,
+        outcome: std::collections::BTreeMap::new(),
         headers: vec![(http::header::AUTHORIZATION, Secret::new("Bearer own".into()))],
     }
 }
@@ -121,6 +131,7 @@ fn settings(data: &Path, destinations: Vec<DestinationSettings>) -> Settings {
         max_size_bytes: 1 << 30,
         destinations,
         removed: Removed::Drain,
+        sources: Vec::new(),
         source_timeouts: vec![("source".into(), Duration::from_millis(100))],
     }
 }
@@ -137,6 +148,7 @@ fn ports(states: Vec<SourceState>) -> (Ports, Arc<Mutex<Vec<String>>>) {
             let state = if states.len() > 1 { states.pop_front() } else { states.front().cloned() };
             Box::pin(async move { state.unwrap_or(SourceState::Unreadable) })
         }),
+        write_source: Box::new(|_| Box::pin(async { SourceWritten::Held })),
         fence: Box::new(move |fenced| {
             fences.lock().unwrap().push(format!("fence {}", fenced.path_and_query));
             Box::pin(async {})
@@ -195,7 +207,7 @@ async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) 
 
 async fn until_settled(engine: &Arc<Engine>) {
     until("everything is settled", || async {
-        let intents = ChangeFilter { state: Some("intent".into()), ..ChangeFilter::default() };
+        let intents = ChangeFilter { state: Some(ChangeState::Intent), ..ChangeFilter::default() };
         if !engine.changes(intents).await.unwrap().is_empty() {
             return false;
         }
@@ -335,7 +347,7 @@ async fn park_key_parks_and_redrive_keeps_the_order() {
     assert_eq!(to.targets().iter().filter(|target| *target == "/bad").count(), 1);
     assert!(to.targets().contains(&"/good".to_owned()));
     assert!(first.destinations().await.unwrap()[0].lag_seconds < f64::EPSILON, "parked ones do not count");
-    let letter = first.dead_letters(DeadLetterFilter::default()).await.unwrap().remove(0);
+    let letter = first.dead_letters(DeadLetterFilter::default()).await.unwrap().dead_letters.remove(0);
     assert_eq!((letter.class.as_str(), letter.code.as_str()), ("permanent", "http_status"));
     assert_eq!((letter.status, letter.attempts, letter.answer.as_str()), (Some(400), 1, "no"));
     first.stop(DEADLINE).await;
@@ -343,14 +355,14 @@ async fn park_key_parks_and_redrive_keeps_the_order() {
     let second = engine(data.path(), vec![destination("d", &to.url)]).await;
     put(&second, "/bad", &["d"]).await;
     *refuse.lock().unwrap() = false;
-    assert_eq!(second.redrive(DeadLetterFilter::default(), Run::Dry).await.unwrap(), 1);
-    assert_eq!(second.redrive(DeadLetterFilter::default(), Run::Real).await.unwrap(), 1);
+    assert_eq!(second.redrive(DeadLetterFilter::default(), Run::Dry, WAITED).await.unwrap().count, 1);
+    assert_eq!(second.redrive(DeadLetterFilter::default(), Run::Real, WAITED).await.unwrap().count, 1);
     let got = to.wait_for(1 + 1 + 41).await;
     let bad: Vec<_> = got.iter().filter(|got| got.target == "/bad").skip(1).collect();
     assert!(bad.len() == 41 && bad.is_sorted_by_key(|got| got.sequence()));
     assert_eq!(bad[0].field("tidegate-change"), letter.change);
     until_settled(&second).await;
-    assert!(second.dead_letters(DeadLetterFilter::default()).await.unwrap().is_empty());
+    assert!(second.dead_letters(DeadLetterFilter::default()).await.unwrap().dead_letters.is_empty());
     second.stop(DEADLINE).await;
 }
 
@@ -376,11 +388,18 @@ async fn discard_and_skip() {
     })
     .await;
     let of = |name: &str| DeadLetterFilter { destination: Some(name.into()), ..DeadLetterFilter::default() };
-    assert_eq!(engine.redrive(of("skip"), Run::Real).await.unwrap(), 0, "I3: its key has a newer change");
-    assert_eq!(engine.discard(of("park"), Run::Real).await.unwrap(), 1);
+    assert_eq!(
+        engine.redrive(of("skip"), Run::Real, WAITED).await.unwrap().count,
+        0,
+        "I3: its key has a newer change"
+    );
+    assert_eq!(engine.discard(of("park"), Run::Real, WAITED).await.unwrap().count, 1);
     to.wait_for(4).await;
     until_settled(&engine).await;
-    assert!(matches!(engine.redrive(of("nobody"), Run::Dry).await, Err(CommandError::UnknownDestination)));
+    assert!(matches!(
+        engine.redrive(of("nobody"), Run::Dry, WAITED).await,
+        Err(CommandError::UnknownDestination)
+    ));
     engine.stop(DEADLINE).await;
 }
 
@@ -427,7 +446,7 @@ async fn i3_what_was_parked_goes_on_in_order_where_on_failure_is_no_longer_park_
         to.wait_for(4).await;
         until_settled(&second).await;
         assert_eq!(accepted(&to), ["1", "2", "3"], "{on_failure:?}");
-        let again = second.redrive(DeadLetterFilter::default(), Run::Real).await.unwrap();
+        let again = second.redrive(DeadLetterFilter::default(), Run::Real, WAITED).await.unwrap().count;
         assert_eq!(again, 0, "its key has got newer changes");
         second.stop(DEADLINE).await;
     }
@@ -464,7 +483,10 @@ async fn i3_park_key_parks_behind_dead_letters_that_skip_left_unless_they_are_ov
             })
             .await;
             assert_eq!(to.targets().len(), sent, "nothing passes the dead letter");
-            assert_eq!(second.discard(DeadLetterFilter::default(), Run::Real).await.unwrap(), 1);
+            assert_eq!(
+                second.discard(DeadLetterFilter::default(), Run::Real, WAITED).await.unwrap().count,
+                1
+            );
             to.wait_for(sent + 2).await;
             let got = accepted(&to);
             assert_eq!(got[got.len() - 2..], ["1", "2"]);
@@ -503,11 +525,12 @@ async fn i3_redriving_some_dead_letters_of_a_key_lets_nothing_pass_the_others() 
         .await;
         let engine = two_dead_letters_of_a_key(data.path(), &to, &mended).await;
         let before = to.targets().len();
-        let second_died = engine.dead_letters(DeadLetterFilter::default()).await.unwrap()[1].last_at;
+        let second_died =
+            engine.dead_letters(DeadLetterFilter::default()).await.unwrap().dead_letters[1].last_at;
         let older = DeadLetterFilter { until: Some(second_died), ..DeadLetterFilter::default() };
         let newer = DeadLetterFilter { since: Some(second_died), ..DeadLetterFilter::default() };
         let (now, later) = if oldest_first { (older, newer) } else { (newer, older) };
-        assert_eq!(engine.redrive(now, Run::Real).await.unwrap(), 1);
+        assert_eq!(engine.redrive(now, Run::Real, WAITED).await.unwrap().count, 1);
         until("what may go has gone", || async {
             let status = engine.destinations().await.unwrap().remove(0);
             status.pending == 0 && status.in_flight == 0 && status.parked_keys == 1
@@ -515,7 +538,7 @@ async fn i3_redriving_some_dead_letters_of_a_key_lets_nothing_pass_the_others() 
         .await;
         let sent = to.targets().len() - before;
         assert_eq!(sent, usize::from(oldest_first), "the newer one waits for the older one, as do 3 and 4");
-        assert_eq!(engine.redrive(later, Run::Real).await.unwrap(), 1);
+        assert_eq!(engine.redrive(later, Run::Real, WAITED).await.unwrap().count, 1);
         let got = to.wait_for(before + 4).await;
         let bodies: Vec<_> = got[before..].iter().map(|got| got.body.clone()).collect();
         assert_eq!(bodies, ["bad 1", "bad 2", "3", "4"]);
@@ -896,7 +919,7 @@ async fn aborted_changes_are_not_delivered() {
     assert_eq!(to.targets().len(), 1);
     assert_eq!(engine.change(id).await.unwrap().unwrap().state, "aborted");
     let listed =
-        engine.changes(ChangeFilter { state: Some("aborted".into()), ..ChangeFilter::default() }).await;
+        engine.changes(ChangeFilter { state: Some(ChangeState::Aborted), ..ChangeFilter::default() }).await;
     assert_eq!(listed.unwrap().len(), 1);
     engine.stop(DEADLINE).await;
 }
@@ -916,7 +939,7 @@ async fn damage_is_quarantined_and_never_delivered() {
     second.resume("d").await.unwrap();
     until_settled(&second).await;
     assert_eq!(to.targets(), ["/b"]);
-    let letters = second.dead_letters(DeadLetterFilter::default()).await.unwrap();
+    let letters = second.dead_letters(DeadLetterFilter::default()).await.unwrap().dead_letters;
     assert_eq!((letters.len(), letters[0].code.as_str(), letters[0].key.as_str()), (1, "damaged", "/a"));
     second.stop(DEADLINE).await;
 }

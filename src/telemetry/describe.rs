@@ -33,6 +33,12 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         "Forwards to a source, by the reason for them (RFC 9211 fwd, or an own cause).",
     ),
     (names::SOURCE_IN_FLIGHT, Kind::Gauge, Unit::Count, "Requests to a source under way."),
+    (
+        names::SOURCE_CONCURRENCY,
+        Kind::Gauge,
+        Unit::Count,
+        "The most requests that a source gets at once now.",
+    ),
     (names::SOURCE_WAITING, Kind::Gauge, Unit::Count, "Requests that wait for a place toward a source."),
     (
         names::SOURCE_REFUSED,
@@ -51,6 +57,12 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         Kind::Counter,
         Unit::Count,
         "Exchanges with an address that failed: no answer, none that can be used, or 502, 503, 504.",
+    ),
+    (
+        names::SOURCE_BODIES_BROKEN,
+        Kind::Counter,
+        Unit::Count,
+        "Bodies of a source's answers that broke off (broken) or stood still for body_idle (idle).",
     ),
     (names::SOURCE_EJECTED, Kind::Gauge, Unit::Count, "1 while an address of a source is ejected."),
     (
@@ -139,6 +151,8 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         Unit::Seconds,
         "Duration of commits of the journal, fsync included.",
     ),
+    (names::JOURNAL_USED, Kind::Gauge, Unit::Bytes, "Bytes of the journal's pages in use."),
+    (names::JOURNAL_DAMAGED, Kind::Counter, Unit::Count, "Records of the journal that were found damaged."),
     (names::CHANGES, Kind::Counter, Unit::Count, "Changes that reached a state."),
     (names::DESTINATION_PENDING, Kind::Gauge, Unit::Count, "Deliveries that wait."),
     (names::DESTINATION_IN_FLIGHT, Kind::Gauge, Unit::Count, "Attempts under way."),
@@ -163,6 +177,15 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         "Deliveries given up because their destination is not configured any more.",
     ),
     (names::ATTEMPTS, Kind::Counter, Unit::Count, "Attempts to deliver, by outcome."),
+    (
+        names::ACCEPTED_WAITING,
+        Kind::Gauge,
+        Unit::Count,
+        "Accepted changes that their source has not done yet.",
+    ),
+    (names::ACCEPTED_LAG, Kind::Gauge, Unit::Seconds, "Age of the oldest of the accepted changes that wait."),
+    (names::ACCEPTED_ATTEMPTS, Kind::Counter, Unit::Count, "Attempts to send accepted changes, by outcome."),
+    (names::SOURCE_DEAD_LETTERS, Kind::Gauge, Unit::Count, "Accepted changes that their source has refused."),
     (
         names::DESTINATION_BREAKER,
         Kind::Gauge,

@@ -12,6 +12,8 @@ pub const REQUESTS: &str = "tidegate_requests_total";
 pub const SOURCE_REQUESTS: &str = "tidegate_source_requests_total";
 /// Requests to a source under way, by `source`.
 pub const SOURCE_IN_FLIGHT: &str = "tidegate_source_in_flight";
+/// Requests that a source gets at once at most, by `source`.
+pub const SOURCE_CONCURRENCY: &str = "tidegate_source_concurrency_limit";
 /// Seconds until the head of a source's answer, by `source`.
 pub const SOURCE_SECONDS: &str = "tidegate_source_head_seconds";
 /// Requests that wait for a place toward a source, by `source`.
@@ -22,6 +24,8 @@ pub const SOURCE_REFUSED: &str = "tidegate_source_refused_total";
 pub const SOURCE_RETRIES: &str = "tidegate_source_retries_total";
 /// Exchanges that failed, by `source` and `address`.
 pub const SOURCE_FAILURES: &str = "tidegate_source_failures_total";
+/// Bodies of a source's answers that ended early, by `source` and `reason` (broken, idle).
+pub const SOURCE_BODIES_BROKEN: &str = "tidegate_source_bodies_broken_total";
 /// 1 while an address is ejected, by `source` and `address`.
 pub const SOURCE_EJECTED: &str = "tidegate_source_ejected";
 /// 0 closed, 1 half-open, 2 open: the breaker toward a source, by `source`.
@@ -92,6 +96,10 @@ pub const JOURNAL_COMMITS: &str = "tidegate_journal_commits_total";
 pub const JOURNAL_BATCH: &str = "tidegate_journal_batch_records";
 /// Seconds per commit, fsync included.
 pub const JOURNAL_SECONDS: &str = "tidegate_journal_commit_seconds";
+/// Bytes of the journal's pages in use.
+pub const JOURNAL_USED: &str = "tidegate_journal_used_bytes";
+/// Records of the journal that were found damaged.
+pub const JOURNAL_DAMAGED: &str = "tidegate_journal_damaged_total";
 /// Changes by `state`.
 pub const CHANGES: &str = "tidegate_changes_total";
 /// Deliveries that wait, by `destination`.
@@ -110,5 +118,13 @@ pub const DESTINATION_DETACHED: &str = "tidegate_destination_detached";
 pub const DROPPED: &str = "tidegate_deliveries_dropped_total";
 /// Attempts by `destination` and `outcome`.
 pub const ATTEMPTS: &str = "tidegate_attempts_total";
+/// Accepted changes that their source has not done yet, by `source`.
+pub const ACCEPTED_WAITING: &str = "tidegate_accepted_waiting";
+/// Age of the oldest of them, by `source`; computed when scraped.
+pub const ACCEPTED_LAG: &str = "tidegate_accepted_lag_seconds";
+/// Attempts to send them, by `source` and `outcome`.
+pub const ACCEPTED_ATTEMPTS: &str = "tidegate_accepted_attempts_total";
+/// Dead letters of sources kept, by `source`.
+pub const SOURCE_DEAD_LETTERS: &str = "tidegate_source_dead_letters";
 /// 0 closed, 1 half-open, 2 open, by `destination`.
 pub const DESTINATION_BREAKER: &str = "tidegate_destination_breaker_state";

@@ -11,19 +11,27 @@
     reason = "a test that cannot go on fails, and says with what numbers"
 )]
 
+mod accept;
+mod addresses;
 mod admin;
+mod again;
 mod background;
 mod collapsing;
 mod crash;
 mod deliveries;
 mod demo;
 mod doubt;
+mod formats;
 mod forwarding;
 mod hit_for_miss;
+mod journal;
 mod lanes;
 mod lifecycle;
 mod limits;
+mod operators;
+mod outcomes;
 mod overload;
+mod pacing;
 mod quotas;
 mod reads;
 mod rfc;

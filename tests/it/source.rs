@@ -1,11 +1,13 @@
 //! A source that is protected, and one that lies: several addresses, retries, the breaker, active checks,
-//! and answers that are broken in every way. After each test nothing is under way or waiting.
+//! and connections that wear out, a limit that adapts, and answers that are broken in every way. After each test nothing is under way or waiting.
 
 mod addresses;
 mod breaker;
 mod health;
 mod lies;
+mod limit;
 mod timeouts;
+mod worn;
 
 use crate::support::{EVERYTHING, Gateway, ScriptedSource, Setup, eventually};
 
@@ -35,10 +37,24 @@ async fn becomes(gateway: &Gateway, name: &str, labels: &[&str], value: f64) {
     eventually(&what, async || (metric(gateway, name, labels).await - value).abs() < 0.5).await;
 }
 
-/// Waits until no permit, queue place or body of the source is held any more.
+/// What counts something that is held by somebody.
+const HELD: [&str; 8] = [
+    "tidegate_source_in_flight",
+    "tidegate_source_waiting",
+    "tidegate_in_flight_bytes",
+    "tidegate_fills",
+    "tidegate_followers",
+    "tidegate_tunnels",
+    "tidegate_connections",
+    "tidegate_panics_total",
+];
+
+/// Waits until nothing is held any more: no place, no turn in a queue, no byte of a body, no flight, no
+/// client's connection; and nothing panicked.
 async fn nothing_is_left(gateway: &Gateway) {
-    becomes(gateway, "tidegate_source_in_flight", &[], 0.0).await;
-    becomes(gateway, "tidegate_source_waiting", &[], 0.0).await;
+    for name in HELD {
+        becomes(gateway, name, &[], 0.0).await;
+    }
 }
 
 /// How many requests came in all.

@@ -2,18 +2,23 @@
 
 use super::Check;
 use super::scalar::{Bound, HeaderSide};
-use crate::config::file::{self, Allow, AllowKnown, Class, Destination, Format};
+use crate::config::file::{self, AllowKnown, Destination};
+use crate::config::given::{Given, Hidden};
 use crate::sync;
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 /// The most deliveries at once to one destination.
 const CONCURRENCY_MAX: i64 = 10_000;
+/// The new secret and, while it is taken up, the old one.
+const SECRETS_MAX: usize = 2;
 
 impl Check<'_, '_> {
     pub(super) fn destination(&mut self, given: &Destination) -> Option<sync::DestinationSettings> {
-        self.refuse_unsupported(given);
         let url = self.endpoint(&given.url);
         let settings = sync::DestinationSettings {
             name: given.name.to_string(),
+            format: self.format(&given.format),
             concurrency: self.count(&given.concurrency, 1..=CONCURRENCY_MAX),
             timeout: self.duration(&given.timeout, Bound::Positive),
             on_failure: match *given.on_failure {
@@ -28,13 +33,17 @@ impl Check<'_, '_> {
                 file::From::Now => sync::Start::Now,
                 file::From::Retention => sync::Start::Retention { routes: self.routes_to(&given.name) },
             },
+            rate: given.rate.as_ref().map(|rate| self.rate(rate)),
+            secrets: self.signing_keys(&given.secrets),
+            allow: self.allow(&given.allow),
+            outcome: self.outcome(&given.outcome),
             headers: self.headers(&given.headers, HeaderSide::Destination),
             url: url?,
         };
         Some(settings)
     }
 
-    fn retry(&mut self, given: &file::Retry) -> sync::RetrySettings {
+    pub(super) fn retry(&mut self, given: &file::Retry) -> sync::RetrySettings {
         let settings = sync::RetrySettings {
             base: self.duration(&given.base, Bound::Positive),
             cap: self.duration(&given.cap, Bound::Positive),
@@ -60,44 +69,6 @@ impl Check<'_, '_> {
         settings
     }
 
-    /// Checks what has no effect yet as if it had, then refuses it.
-    fn refuse_unsupported(&mut self, given: &Destination) {
-        match *given.format {
-            Format::Replay => {}
-            Format::State | Format::CloudEvents => {
-                self.unsupported(&given.format.span, "formats other than replay", "write \"replay\"");
-            }
-        }
-        if let Some(rate) = &given.rate {
-            self.count::<u32>(&rate.requests, 1..=i64::from(u32::MAX));
-            self.duration(&rate.per, Bound::Positive);
-            self.unsupported(&rate.span, "a rate of attempts", "leave it out");
-        }
-        for secret in given.secrets.iter().filter(|secret| secret.secret().is_some()) {
-            if secret.expose().strip_prefix("whsec_").is_none_or(str::is_empty) {
-                let remedy = "write whsec_ and the key in base64";
-                self.report.refuse(&secret.span, "does not begin with whsec_", remedy);
-            }
-            self.unsupported(&secret.span, "signatures of deliveries", "leave secrets out");
-        }
-        self.allow(given);
-        for (status, class) in &given.outcome {
-            if !status.parse::<u16>().is_ok_and(|status| (100..=599).contains(&status)) {
-                self.report.refuse(&class.span, "its key is no status", "write one such as \"409\"");
-            }
-            match **class {
-                Class::Delivered
-                | Class::Absent
-                | Class::Retry
-                | Class::Hold
-                | Class::Superseded
-                | Class::Permanent => {
-                    self.unsupported(&class.span, "other classes for statuses", "leave outcome out");
-                }
-            }
-        }
-    }
-
     /// The routes that name a destination.
     fn routes_to(&self, name: &str) -> Vec<String> {
         let names_it = |sync: &file::RouteSync| sync.destinations.iter().any(|it| it.as_str() == name);
@@ -106,16 +77,92 @@ impl Check<'_, '_> {
         routes.map(|route| route.name.to_string()).collect()
     }
 
-    fn allow(&mut self, given: &Destination) {
-        match &*given.allow {
-            Allow::Known(AllowKnown::Any) => return,
-            Allow::Known(AllowKnown::Public) => {}
-            Allow::Networks(networks) => {
-                for network in networks {
-                    self.network(&given.allow.span, network);
+    fn format(&mut self, given: &Given<file::Format>) -> sync::Format {
+        match **given {
+            file::Format::Replay => sync::Format::Replay,
+            file::Format::CloudEvents => sync::Format::CloudEvents,
+            file::Format::State => {
+                let remedy = "write \"replay\" or \"cloudevents\"";
+                self.unsupported(&given.span, "what the source has after a change", remedy);
+                sync::Format::Replay
+            }
+        }
+    }
+
+    fn rate(&mut self, given: &file::Rate) -> sync::RateSettings {
+        let requests: u32 = self.count(&given.requests, 1..=i64::from(u32::MAX));
+        sync::RateSettings {
+            requests: NonZeroU32::new(requests).unwrap_or(NonZeroU32::MIN),
+            per: self.duration(&given.per, Bound::Positive),
+        }
+    }
+
+    /// An empty secret counts as left out.
+    fn signing_keys(&mut self, given: &[Given<Hidden>]) -> Vec<sync::SigningKey> {
+        let mut keys = Vec::new();
+        for secret in given.iter().filter(|secret| secret.secret().is_some()) {
+            match sync::SigningKey::parse(secret.expose()) {
+                Ok(key) => keys.push(key),
+                Err(cause) => {
+                    let remedy = "write whsec_ and 24 to 64 random bytes in base64";
+                    self.report.refuse(&secret.span, cause.to_string(), remedy);
+                }
+            }
+            if keys.len() > SECRETS_MAX {
+                let message = "is one too many: the new one and the old one sign";
+                self.report.fault(&secret.span, message, "leave the oldest out");
+            }
+        }
+        keys
+    }
+
+    fn allow(&mut self, given: &Given<file::Allow>) -> sync::Allow {
+        let networks = match &**given {
+            file::Allow::Known(AllowKnown::Any) => return sync::Allow::Any,
+            file::Allow::Known(AllowKnown::Public) => return sync::Allow::Public,
+            file::Allow::Networks(networks) => networks,
+        };
+        if networks.is_empty() {
+            let remedy = "write \"any\", \"public\" or a list such as [\"10.0.0.0/8\"]";
+            self.report.fault(&given.span, "lets no address through", remedy);
+        }
+        let parsed = networks.iter().filter_map(|text| {
+            let network = self.network(&given.span, text)?;
+            if !sync::Allow::can_match(&network) {
+                let message = "has a network that stands for IPv4 addresses, which are judged as such";
+                self.report.fault(&given.span, message, "write the network of IPv4");
+            }
+            Some(network)
+        });
+        sync::Allow::Networks(parsed.collect())
+    }
+
+    fn outcome(&mut self, given: &BTreeMap<String, Given<file::Class>>) -> BTreeMap<u16, sync::Class> {
+        let mut classes = BTreeMap::new();
+        for (text, class) in given {
+            let status = text.parse::<u16>().ok().filter(|status| (200..=599).contains(status));
+            match status {
+                // Nothing but three digits: a second spelling could say something else.
+                Some(status) if text.len() == 3 => {
+                    classes.insert(status, class_of(**class));
+                }
+                Some(_) | None => {
+                    let message = "its key is no status that an answer ends with";
+                    self.report.refuse(&class.span, message, "write one from 200 to 599, such as \"409\"");
                 }
             }
         }
-        self.unsupported(&given.allow.span, "bounds of the addresses connected to", "write \"any\"");
+        classes
+    }
+}
+
+const fn class_of(given: file::Class) -> sync::Class {
+    match given {
+        file::Class::Delivered => sync::Class::Delivered,
+        file::Class::Absent => sync::Class::Absent,
+        file::Class::Retry => sync::Class::Retry,
+        file::Class::Hold => sync::Class::Hold,
+        file::Class::Superseded => sync::Class::Superseded,
+        file::Class::Permanent => sync::Class::Permanent,
     }
 }

@@ -31,6 +31,7 @@ pub(super) fn settings(file: &File, base: &Path, report: &mut Report<'_>) -> Opt
         shared: shared.flatten(),
     };
     let sources = each(&file.source, |source| check.source(source));
+    let at_sources = file.source.iter().map(|source| check.accepted_writes(source)).collect();
     let destinations = each(&file.destination, |destination| check.destination(destination));
     let routes = each(&file.route, |route| check.route(route));
     let journal = check.journal();
@@ -40,6 +41,7 @@ pub(super) fn settings(file: &File, base: &Path, report: &mut Report<'_>) -> Opt
     let is_synced = file.route.iter().any(|route| route.sync.is_some());
     let sync = is_synced.then(|| sync::Settings {
         source_timeouts: sources.iter().map(|source| longest_timeout(source, &routes)).collect(),
+        sources: at_sources,
         destinations,
         ..journal
     });
@@ -148,6 +150,7 @@ impl Check<'_, '_> {
                 file::Removed::Drain => sync::Removed::Drain,
                 file::Removed::Drop => sync::Removed::Drop,
             },
+            sources: Vec::new(),
             source_timeouts: Vec::new(),
         }
     }

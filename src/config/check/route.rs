@@ -232,12 +232,22 @@ impl Check<'_, '_> {
     }
 
     fn route_sync(&mut self, given: &RouteSync, path: Option<&PathPattern>) -> Option<sync::RouteSync> {
-        if *given.mode == file::SyncMode::Accept {
-            self.unsupported(&given.mode.span, "mode accept", "write \"through\"");
-        }
-        if *given.on_refusal == file::OnRefusal::ParkKey {
-            self.unsupported(&given.on_refusal.span, "on_refusal park-key", "write \"skip\"");
-        }
+        let mode = match (*given.mode, *given.on_refusal) {
+            (file::SyncMode::Accept, file::OnRefusal::Skip) => sync::SyncMode::Accept(sync::OnRefusal::Skip),
+            (file::SyncMode::Accept, file::OnRefusal::ParkKey) => {
+                sync::SyncMode::Accept(sync::OnRefusal::ParkKey)
+            }
+            (file::SyncMode::Through, file::OnRefusal::Skip) => sync::SyncMode::Through,
+            (file::SyncMode::Through, file::OnRefusal::ParkKey) => {
+                let message = "a refusal parks nothing where mode is \"through\": its client is told";
+                self.report.fault(
+                    &given.on_refusal.span,
+                    message,
+                    "leave it out, or write mode = \"accept\"",
+                );
+                sync::SyncMode::Through
+            }
+        };
         if given.destinations.is_empty() {
             let remedy = "name one, or leave [route.sync] out";
             self.report.fault(&given.destinations.span, "there is no destination", remedy);
@@ -261,6 +271,7 @@ impl Check<'_, '_> {
             key: key.ok()?,
             destinations: given.destinations.iter().map(|destination| destination.to_string()).collect(),
             body_bytes_max,
+            mode,
         })
     }
 }

@@ -2,10 +2,10 @@
 
 use super::Check;
 use super::scalar::{Bound, HeaderSide};
-use crate::config::file::{Health, Source};
+use crate::config::file::{self, Health, Source};
 use crate::config::given::{Address, Given};
 use crate::secret::Endpoint;
-use crate::source;
+use crate::{source, sync};
 use std::time::Duration;
 
 /// How often an address is checked at most.
@@ -17,9 +17,6 @@ const CONCURRENCY_MAX: i64 = 65_535;
 impl Check<'_, '_> {
     pub(super) fn source(&mut self, given: &Source) -> Option<source::Settings> {
         let urls = self.addresses(&given.urls);
-        if *given.idempotent {
-            self.unsupported(&given.idempotent.span, "writes that are sent again", "leave it out");
-        }
         let health = given.health.as_ref().map(|health| self.health(health));
         let settings = source::Settings {
             name: given.name.to_string(),
@@ -27,6 +24,10 @@ impl Check<'_, '_> {
             timeout: self.duration(&given.timeout, Bound::Positive),
             body_idle: self.duration(&given.body_idle, Bound::Positive),
             concurrency: self.count(&given.concurrency, 1..=CONCURRENCY_MAX),
+            concurrency_mode: match *given.concurrency_mode {
+                file::ConcurrencyMode::Fixed => source::ConcurrencyMode::Fixed,
+                file::ConcurrencyMode::Adaptive => source::ConcurrencyMode::Adaptive,
+            },
             idle_timeout: self.duration(&given.idle_timeout, Bound::ZeroAllowed),
             host: match given.host.as_str() {
                 "client" => source::HostSent::Client,
@@ -41,6 +42,16 @@ impl Check<'_, '_> {
             urls: urls?,
         };
         Some(settings)
+    }
+
+    /// How its accepted writes are sent to it; faults of what both need are found by [`Self::source`].
+    pub(super) fn accepted_writes(&mut self, given: &Source) -> sync::SourceSettings {
+        sync::SourceSettings {
+            name: given.name.to_string(),
+            concurrency: usize::try_from(*given.concurrency).unwrap_or(1),
+            repeats: if *given.idempotent { sync::Repeats::ByKey } else { sync::Repeats::ByMethod },
+            retry: self.retry(&given.retry),
+        }
     }
 
     /// Each address once, at least one.

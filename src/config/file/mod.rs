@@ -9,7 +9,7 @@ mod destination;
 mod route;
 
 pub(in crate::config) use destination::{
-    Allow, AllowKnown, Breaker, Class, Destination, Format, From, OnFailure, Retry,
+    Allow, AllowKnown, Breaker, Class, Destination, Format, From, OnFailure, Rate, Retry,
 };
 pub(in crate::config) use route::{
     Limit, LimitMode, OnRefusal, RequestDirectives, Route, RouteCache, RouteSync, Scope, Stage, SyncMode,
@@ -191,6 +191,8 @@ pub(in crate::config) struct Source {
     pub(in crate::config) body_idle: Text,
     /// Requests at once, all causes together.
     pub(in crate::config) concurrency: Given<i64>,
+    /// Whether that many are let through, or as many as it answers without getting slower.
+    pub(in crate::config) concurrency_mode: Given<ConcurrencyMode>,
     /// How long an unused connection is kept.
     pub(in crate::config) idle_timeout: Text,
     /// The Host sent to it: client, source, or a name.
@@ -200,8 +202,18 @@ pub(in crate::config) struct Source {
     pub(in crate::config) headers: BTreeMap<String, Given<Hidden>>,
     /// Whether a write in doubt may be sent again with the same Idempotency-Key.
     pub(in crate::config) idempotent: Given<bool>,
+    /// When an accepted write that failed is sent again.
+    pub(in crate::config) retry: Given<Retry>,
     /// An active check.
     pub(in crate::config) health: Option<Given<Health>>,
+}
+
+/// How many requests a source gets at once: fixed, or adaptive up to `concurrency`.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum ConcurrencyMode {
+    Fixed,
+    Adaptive,
 }
 
 /// An active check of a source.

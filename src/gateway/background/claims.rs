@@ -1,4 +1,6 @@
 //! Who validates what: each stored response is claimed by one at a time, and rests afterwards.
+//!
+//! Almost every stale hit of a hot response finds it claimed, or at rest: that is seen without a lock.
 
 use super::{REST, RESTING_MAX, VALIDATIONS_MAX};
 use crate::cache::{CacheKey, StoredResponse};
@@ -6,10 +8,14 @@ use crate::clock::{Clock, Timestamp};
 use rapidhash::fast::RandomState;
 use std::collections::HashSet;
 use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How much longer than [`REST`] is remembered what rested; the time itself is compared with `now`.
 const REMEMBERED_TIMES: u32 = 10;
+
+/// The end of a rest that has not begun.
+const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
 
 /// A stored response: what takes its place is another one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,8 +29,11 @@ struct Subject {
 /// The claims.
 #[derive(Debug)]
 pub(super) struct Claims {
+    /// What is under way, for certain.
     under_way: Mutex<HashSet<Subject>>,
-    /// Until when.
+    /// How many those are, to be seen without the lock.
+    count: AtomicUsize,
+    /// Until when nobody needs to look there; [`NEVER`] while it is under way. What is forgotten costs a look.
     resting: moka::sync::Cache<Subject, Timestamp>,
     hasher: RandomState,
 }
@@ -51,6 +60,7 @@ impl Claims {
         let resting = moka::sync::Cache::builder().max_capacity(RESTING_MAX);
         Arc::new(Self {
             under_way: Mutex::default(),
+            count: AtomicUsize::new(0),
             resting: resting.time_to_live(REST * REMEMBERED_TIMES).build(),
             hasher: RandomState::new(),
         })
@@ -66,9 +76,15 @@ impl Claims {
         let variant = self.hasher.hash_one(&stored.selecting_fields);
         let subject = Subject { key: key.clone(), variant, received_at: stored.received_at };
         let now = clock.now();
+        if self.rests(&subject, now) {
+            return Err(Refused::Taken);
+        }
+        if self.count.load(Ordering::Relaxed) >= VALIDATIONS_MAX {
+            return Err(Refused::NoPlace);
+        }
         {
             let mut under_way = self.under_way();
-            // Under the lock: a claim rests before it is given up.
+            // Again under the lock: a claim rests before it is given up.
             if under_way.contains(&subject) || self.rests(&subject, now) {
                 return Err(Refused::Taken);
             }
@@ -76,6 +92,8 @@ impl Claims {
                 return Err(Refused::NoPlace);
             }
             under_way.insert(subject.clone());
+            self.count.store(under_way.len(), Ordering::Relaxed);
+            self.resting.insert(subject.clone(), NEVER);
         }
         Ok(Claim { claims: Arc::clone(self), subject, clock: clock.clone() })
     }
@@ -92,7 +110,9 @@ impl Claims {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.claims.resting.insert(self.subject.clone(), self.clock.now().plus(REST));
-        self.claims.under_way().remove(&self.subject);
+        let mut under_way = self.claims.under_way();
+        under_way.remove(&self.subject);
+        self.claims.count.store(under_way.len(), Ordering::Relaxed);
     }
 }
 
@@ -142,6 +162,28 @@ mod tests {
         assert_eq!(claims.claim(&key, &old, &clock).unwrap_err(), Refused::Taken, "it rests");
         clock.advance(REST / 10);
         assert!(claims.claim(&key, &old, &clock).is_ok(), "it has rested");
+    }
+
+    #[test]
+    fn rfc5861_3_of_many_at_once_one_has_it_also_where_the_rest_is_forgotten() {
+        const THREADS: usize = 8;
+        let (clock, key) = (Clock::manual(RECEIVED), key("/a"));
+        let old = stored("de", RECEIVED);
+        for _ in 0..200 {
+            let (claims, start) = (Claims::new(), std::sync::Barrier::new(THREADS));
+            let held = std::thread::scope(|scope| {
+                let claiming = || {
+                    start.wait();
+                    claims.claim(&key, &old, &clock).ok()
+                };
+                let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(claiming)).collect();
+                threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+            });
+            assert_eq!(held.len(), 1);
+            claims.resting.invalidate_all();
+            claims.resting.run_pending_tasks();
+            assert_eq!(claims.claim(&key, &old, &clock).unwrap_err(), Refused::Taken, "it is under way");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What operators ask of a worker, and what it tells.
 
+use super::replay::Ordered;
 use super::worker::{Attachment, Worker};
 use crate::clock::Timestamp;
 use crate::sync::Run;
@@ -30,12 +31,26 @@ pub(in crate::sync) enum Command {
     /// A fault of Tidegate's own.
     #[cfg(test)]
     Panic,
+    /// One step: at most `limit` dead letters after a sequence.
     DeadLetters {
         filter: DeadLetterFilter,
         act: Act,
         run: Run,
-        done: oneshot::Sender<Result<u64, Unwritten>>,
+        after: u64,
+        limit: u32,
+        done: oneshot::Sender<Result<Acted, Unwritten>>,
     },
+    Replay(Ordered),
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::sync) struct Acted {
+    pub(in crate::sync) count: u64,
+    /// Those whose key has got a newer change.
+    pub(in crate::sync) left_out: u64,
+    /// Where the next step begins; `None`: there are no more.
+    pub(in crate::sync) next: Option<u64>,
 }
 
 /// What a worker knows that the journal does not.
@@ -70,9 +85,17 @@ impl Worker {
             Command::Detach => self.attachment = Attachment::Detached,
             #[cfg(test)]
             Command::Panic => panic!("asked for by a test"),
-            Command::DeadLetters { filter, act, run, done } => {
-                let outcome = self.act_on_dead_letters(filter, act, run).await;
-                done.send(outcome).unwrap_or_default();
+            Command::DeadLetters { filter, act, run, after, limit, done } => {
+                let page = self.buried(filter, after, limit).await;
+                let outcome = match page {
+                    Ok(page) => self.act_on(page, act, run).await,
+                    Err(Unwritten) => Err(Unwritten),
+                };
+                drop(done.send(outcome));
+            }
+            Command::Replay(ordered) => {
+                self.course.replays.order(ordered);
+                self.begin_replay().await;
             }
         }
     }
@@ -95,34 +118,36 @@ impl Worker {
         }
     }
 
+    async fn buried(
+        &self,
+        filter: DeadLetterFilter,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Buried>, Unwritten> {
+        let destination = self.known.id;
+        let query = move |store: &sqlite::Store| sqlite::buried(store, destination, &filter, after, limit);
+        self.journal.readers().read(query).await
+    }
+
     /// The worker itself does it, between two decisions, so that nothing newer of these keys can
     /// begin meanwhile (I3).
-    async fn act_on_dead_letters(
-        &mut self,
-        filter: DeadLetterFilter,
-        act: Act,
-        run: Run,
-    ) -> Result<u64, Unwritten> {
-        let (destination, mut after, mut count) = (self.known.id, 0, 0);
-        loop {
-            let wanted = filter.clone();
-            let page =
-                self.journal.readers().read(move |store| sqlite::buried(store, destination, &wanted, after));
-            let page = page.await?;
-            let Some(last) = page.last() else { return Ok(count) };
-            after = last.sequence;
-            let chosen: Vec<Buried> = page.into_iter().filter(|buried| self.may(act, buried)).collect();
-            count += match run {
-                Run::Dry => chosen.len() as u64,
-                Run::Real => self.raise(act, chosen).await?,
-            };
-        }
+    async fn act_on(&mut self, page: Vec<Buried>, act: Act, run: Run) -> Result<Acted, Unwritten> {
+        let next = page.last().map(|last| last.sequence);
+        let found = page.len() as u64;
+        let chosen: Vec<Buried> = page.into_iter().filter(|buried| self.may(act, buried)).collect();
+        let left_out = found - chosen.len() as u64;
+        let count = match run {
+            Run::Real if !chosen.is_empty() => self.raise(act, chosen).await?,
+            Run::Real | Run::Dry => chosen.len() as u64,
+        };
+        Ok(Acted { count, left_out, next })
     }
 
     fn may(&self, act: Act, buried: &Buried) -> bool {
-        let may = self.course.may_raise(act, buried);
+        let is_sent = act == Act::Discard || self.attachment == Attachment::Attached;
+        let may = is_sent && self.course.may_raise(act, buried);
         if !may {
-            tracing::info!(key = %buried.key, sequence = buried.sequence, "left out: its key has got a newer change");
+            tracing::info!(key = %buried.key, sequence = buried.sequence, "left out: its key has got a newer change, or the destination is detached");
         }
         may
     }

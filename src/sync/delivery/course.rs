@@ -6,6 +6,7 @@ use super::budget::{Repeats, RetryBudget};
 use super::key_state::{Class, Entry};
 use super::lanes::{Lanes, Turn};
 use super::pace::Pace;
+use super::replay::Replays;
 use super::retry::Standing;
 use crate::clock::Timestamp;
 use crate::sync::journal::record::{Followers, Progress, Step};
@@ -28,6 +29,7 @@ pub(super) struct Course {
     /// Changes refused in a hold, with the successes until then.
     pub(super) refused: HashMap<u64, u64>,
     pub(super) successes: u64,
+    pub(super) replays: Replays,
 }
 
 /// What begins.
@@ -61,6 +63,7 @@ impl Course {
             places_taken: 0,
             refused: HashMap::new(),
             successes: 0,
+            replays: Replays::default(),
             settings,
         }
     }
@@ -79,19 +82,25 @@ impl Course {
             return None;
         }
         let repeats = self.repeats(now);
-        let begin = match self.lanes.take(now, repeats)? {
-            Turn::Load(key, limit) => Begin::Load(key, limit),
-            Turn::Attempt(key, entry) => {
-                let Some(standing) = self.pace.admit(now) else {
-                    self.lanes.give_back(&key);
-                    return None;
-                };
-                if standing == Standing::Open && Class::of(&entry.past) == Class::Repeat {
-                    self.budget.spend(now);
-                }
-                self.in_flight.insert(Arc::clone(&key), entry.sequence);
-                Begin::Attempt(key, entry, standing)
+        let begin = loop {
+            let (key, entry) = match self.lanes.take(now, repeats)? {
+                Turn::Load(key, limit) => break Begin::Load(key, limit),
+                Turn::Attempt(key, entry) => (key, entry),
+            };
+            if let Some(at) = self.replays.must_wait(&entry.past, now) {
+                self.lanes.wait(&key, at);
+                continue;
             }
+            let Some(admitted) = self.pace.admit(now) else {
+                self.lanes.give_back(&key);
+                return None;
+            };
+            let standing = self.replays.standing(&entry.past, admitted, now);
+            if standing != Standing::Probe && Class::of(&entry.past) == Class::Repeat {
+                self.budget.spend(now);
+            }
+            self.in_flight.insert(Arc::clone(&key), entry.sequence);
+            break Begin::Attempt(key, entry, standing);
         };
         self.places_taken += 1;
         Some(begin)

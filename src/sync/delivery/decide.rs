@@ -8,7 +8,7 @@ use super::retry::{self, Next, Standing, Whole};
 use super::worker::{Event, READ_AGAIN_AFTER, Worker};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
-use crate::sync::journal::record::{Burial, Past, Step, Unwritten};
+use crate::sync::journal::record::{Burial, Past, Record, Step, Unwritten};
 use crate::sync::settings::OnFailure;
 use crate::telemetry::metrics as names;
 use metrics::counter;
@@ -39,7 +39,7 @@ impl Counts {
     const fn of(outcome: &Outcome, standing: Standing) -> Self {
         match (outcome, standing) {
             (Outcome::Hold(_), _) | (_, Standing::Probe) => Self::No,
-            (_, Standing::Open) => Self::Yes,
+            (_, Standing::Open | Standing::Aside) => Self::Yes,
         }
     }
 }
@@ -100,7 +100,7 @@ impl Course {
         let next =
             retry::next(outcome, past, &self.settings.retry, self.settings.on_failure, standing, random);
         match outcome {
-            Outcome::Delivered | Outcome::Absent => {
+            Outcome::Delivered | Outcome::Absent(_) | Outcome::Superseded => {
                 self.successes += 1;
                 self.budget.success();
                 self.refused.remove(&sequence);
@@ -108,8 +108,8 @@ impl Course {
             }
             // Another change got through since this one was refused: the fault is its own.
             Outcome::Hold(failure) => {
-                let own_fault =
-                    self.refused.get(&sequence).is_some_and(|until_then| self.successes > *until_then);
+                let first_refused = self.refused.get(&sequence).copied();
+                let own_fault = is_own_fault(failure, first_refused, self.successes);
                 match (own_fault, self.settings.on_failure) {
                     // It alone waits; it stays known as the one at fault until it gets through.
                     (true, OnFailure::Block) => {
@@ -134,7 +134,8 @@ impl Course {
         match *next {
             Next::Settle(settled) => {
                 self.lanes.settle_head(&ended.key);
-                (Step::Settle { key: ended.key, sequence: ended.sequence, settled }, After::GoOn)
+                let Ended { key, sequence, past, .. } = ended;
+                (Step::Settle { key, sequence, settled, attempts: past.attempts }, After::GoOn)
             }
             Next::Hold => (self.defer(ended, now, outcome, None), After::WaitUntil(now)),
             Next::Wait { delay, whole } => {
@@ -189,6 +190,7 @@ impl Worker {
             .increment(1);
         let Decided { next, step, after } = self.course.answered(answered, self.clock.now(), fastrand::f64);
         self.note(&key, change, &outcome, &next);
+        self.prove(&outcome).await;
         match self.submit(step).await {
             Ok(durable) => self.spawn(Event::Durable(Arc::clone(&key), After::StayParked), async move {
                 match durable.await {
@@ -202,8 +204,31 @@ impl Worker {
         self.spill_laggards().await;
     }
 
+    /// Keeps that the destination has taken a delivery: from now on what it does not have to delete is
+    /// no sign of a wrong URL.
+    async fn prove(&mut self, outcome: &Outcome) {
+        if *outcome == Outcome::Delivered && !self.known.proven {
+            self.known.proven = true;
+            let record = Record::Proven { destination: self.known.id };
+            // Lost with the journal, it is told again by the next delivery after a start.
+            drop(self.journal.submit(record).await);
+        }
+    }
+
     fn note(&mut self, key: &Arc<str>, change: ChangeId, outcome: &Outcome, next: &Next) {
         let name = &self.known.name;
+        if let Outcome::Absent(status) = outcome
+            && !self.known.proven
+        {
+            tracing::warn!(
+                destination = %name, %key, %change, status,
+                "a DELETE found nothing, and this destination has never taken a delivery: is its url right?"
+            );
+            let status = status.unwrap_or_default();
+            let doubt =
+                format!("a DELETE was answered {status}, and no delivery was ever taken: is its url right?");
+            self.last_error = Some(doubt);
+        }
         let Some(failure) = outcome.failure() else { return };
         let summary = failure.summary();
         match next {
@@ -224,13 +249,19 @@ impl Worker {
     }
 }
 
+/// Whether a refused change is at fault itself: it has been refused before, and others got through since.
+/// One without an answer was not even looked at.
+fn is_own_fault(failure: &Failure, successes_when_first_refused: Option<u64>, successes: u64) -> bool {
+    failure.status.is_some() && successes_when_first_refused.is_some_and(|until_then| successes > until_then)
+}
+
 fn news(outcome: &Outcome, next: &Next) -> News {
     match outcome {
         // Refused for its own fault: the destination is as it should be.
         Outcome::Hold(_) if matches!(next, Next::Bury { .. }) => News::Answered,
         // It is refused again and again, and says no more about the destination.
         Outcome::Hold(_) if matches!(next, Next::Wait { .. }) => News::Nothing,
-        Outcome::Delivered | Outcome::Absent => News::Good,
+        Outcome::Delivered | Outcome::Absent(_) | Outcome::Superseded => News::Good,
         Outcome::Retry(_, Blame::Destination) => News::Bad,
         Outcome::Hold(_) => News::Refused,
         Outcome::Permanent(failure) if failure.status.is_some() => News::Answered,
@@ -249,6 +280,7 @@ fn past_with(past: &Past, outcome: &Outcome, counts: Counts, took: Duration, beg
         waited_millis: past.waited_millis.saturating_add(waited),
         first_at: past.first_at.or(Some(began_at)),
         answer_lost: past.answer_lost || outcome.failure().is_some_and(|failure| failure.answer_lost),
+        ..*past
     }
 }
 
@@ -259,6 +291,20 @@ fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn i4_what_is_at_fault_in_a_hold() {
+        let answered = Failure::answered(http::StatusCode::FORBIDDEN, None, String::new());
+        for (failure, first_refused, successes, own_fault) in [
+            (&answered, None, 9, false),
+            (&answered, Some(9), 9, false),
+            (&answered, Some(8), 9, true),
+            (&Failure::of(Code::Tls), Some(8), 9, false),
+            (&Failure::of(Code::AddressDenied), Some(8), 9, false),
+        ] {
+            assert_eq!(is_own_fault(failure, first_refused, successes), own_fault, "{failure:?}");
+        }
+    }
 
     #[test]
     fn i4_probes_and_holds_do_not_count_toward_giving_up() {

@@ -353,6 +353,16 @@ impl Lanes {
         self.place_first(Arc::clone(key));
     }
 
+    /// Whether the key is being attempted, loaded or settled.
+    pub(crate) fn is_busy(&self, key: &str) -> bool {
+        self.keys.get(key).is_some_and(|state| state.phase == Phase::Busy)
+    }
+
+    /// Whether the key waits behind a dead letter.
+    pub(crate) fn is_parked(&self, key: &str) -> bool {
+        self.keys.get(key).is_some_and(|state| state.is_barred)
+    }
+
     /// Rows that a key needs before older deliveries of it may be put in front. An attempt under way
     /// stays what it is.
     pub(crate) fn make_way(&mut self, key: &Arc<str>) -> Vec<u64> {

@@ -1,26 +1,37 @@
 //! Deliveries: one worker a destination, so that one's trouble is nobody else's (I4).
 //!
-//! `lanes` says which delivery is next, `pace` and `budget` when, `attempt` asks the destination, `outcome`
-//! types the answer, `retry` says what follows, `decide` writes it down. `course` holds what of this is
-//! pure, and `worker` plays it for one destination.
+//! `lanes` says which delivery is next, `pace` and `budget` when, `request` makes what is sent, `attempt`
+//! asks the destination, `outcome` types the answer, `retry` says what follows, `decide` writes it down.
+//! `course` holds what of this is pure, and `worker` plays it for one destination; `replay` puts what it
+//! has had before in front of what it gets next.
 
+mod allow;
+mod answer;
 mod attempt;
 mod budget;
+mod cloudevents;
 mod command;
 mod concurrency;
+mod connector;
 mod course;
 mod decide;
 mod fair;
 mod frontier;
 mod key_state;
 mod lanes;
-mod outcome;
+pub(super) mod outcome;
 mod pace;
-mod retry;
+mod percent;
+mod rate;
+mod replay;
+mod request;
+pub(super) mod retry;
 mod search;
 #[cfg(test)]
 mod tests;
 mod worker;
 
-pub(super) use command::{Act, Command, WorkerStatus};
+pub(crate) use answer::Keeper;
+pub(super) use command::{Act, Acted, Command, WorkerStatus};
+pub(super) use replay::{Begun, Ordered};
 pub(super) use worker::{Parts, Worker};

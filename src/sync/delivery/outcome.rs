@@ -1,6 +1,8 @@
 //! What an attempt met, as a type; which statuses mean what. Pure.
 
+use crate::sync::settings::{Class, Format};
 use http::{HeaderMap, Method, StatusCode, header};
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 /// The result of one attempt.
@@ -8,8 +10,10 @@ use std::time::{Duration, SystemTime};
 pub(crate) enum Outcome {
     /// The destination has it.
     Delivered,
-    /// A DELETE of what the destination does not have.
-    Absent,
+    /// A DELETE of what the destination does not have, as this status says.
+    Absent(Option<u16>),
+    /// The destination has something newer.
+    Superseded,
     /// Later, perhaps.
     Retry(Failure, Blame),
     /// The destination refuses Tidegate as such.
@@ -56,6 +60,10 @@ pub(crate) enum Code {
     Connect,
     Tls,
     Dns,
+    /// Its name resolves to nothing that `allow` lets through.
+    AddressDenied,
+    /// What it answered is no HTTP.
+    Garbage,
     Damaged,
     Unsendable,
 }
@@ -68,6 +76,8 @@ impl Code {
             Self::Connect => "connect",
             Self::Tls => "tls",
             Self::Dns => "dns",
+            Self::AddressDenied => "address_denied",
+            Self::Garbage => "garbage",
             Self::Damaged => "damaged",
             Self::Unsendable => "unsendable",
         }
@@ -76,9 +86,19 @@ impl Code {
 
 impl Failure {
     /// A failure without an answer.
-    pub(crate) fn of(code: Code) -> Self {
-        let answer_lost = matches!(code, Code::Timeout);
-        Self { code, status: None, retry_after: None, answer_lost, answer: String::new() }
+    pub(crate) const fn of(code: Code) -> Self {
+        Self { code, status: None, retry_after: None, answer_lost: false, answer: String::new() }
+    }
+
+    /// A failure after the request may have arrived.
+    pub(crate) fn lost(code: Code) -> Self {
+        Self { answer_lost: true, ..Self::of(code) }
+    }
+
+    /// What an answer is where it is no success.
+    pub(crate) fn answered(status: StatusCode, retry_after: Option<Duration>, answer: String) -> Self {
+        let status = Some(status.as_u16());
+        Self { status, retry_after, answer, ..Self::of(Code::HttpStatus) }
     }
 
     /// For logs and the admin API; holds nothing of the request.
@@ -95,7 +115,8 @@ impl Outcome {
     pub(crate) const fn as_str(&self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
-            Self::Absent => "absent",
+            Self::Absent(_) => "absent",
+            Self::Superseded => "superseded",
             Self::Retry(..) => "retry",
             Self::Hold(_) => "hold",
             Self::Permanent(_) => "permanent",
@@ -105,37 +126,76 @@ impl Outcome {
     /// Why it did not deliver.
     pub(crate) const fn failure(&self) -> Option<&Failure> {
         match self {
-            Self::Delivered | Self::Absent => None,
+            Self::Delivered | Self::Absent(_) | Self::Superseded => None,
             Self::Retry(failure, _) | Self::Hold(failure) | Self::Permanent(failure) => Some(failure),
         }
     }
 
-    /// What a destination's answer means for a replayed request. `before`: what is
-    /// known of earlier attempts of the same delivery.
-    pub(crate) fn of_answer(
-        method: &Method,
-        status: StatusCode,
-        retry_after: Option<Duration>,
-        answer: String,
-        before: Before,
-    ) -> Self {
-        let failure = Failure {
-            code: Code::HttpStatus,
-            status: Some(status.as_u16()),
-            retry_after,
-            answer_lost: false,
-            answer,
-        };
-        match status.as_u16() {
-            200..=299 => Self::Delivered,
-            409 if *method == Method::POST && before == Before::AnswerLost => Self::Delivered,
-            404 | 410 if *method == Method::DELETE => Self::Absent,
-            404 => Self::Retry(failure, Blame::Change),
-            413 if retry_after.is_some() => Self::Retry(failure, Blame::Change),
-            401 | 403 | 407 => Self::Hold(failure),
-            // Other server errors than 501 and 505 may pass; other refusals will not.
-            408 | 409 | 425 | 429 | 500 | 502..=504 | 506..=599 => Self::Retry(failure, Blame::Destination),
-            _ => Self::Permanent(failure),
+    /// What comes of a request that was not answered.
+    pub(crate) const fn of_silence(failure: Failure) -> Self {
+        match failure.code {
+            // The certificate or the configuration is at fault, not the change: nothing dies of it, and
+            // a probe now and then is all that is sent.
+            Code::Tls | Code::AddressDenied => Self::Hold(failure),
+            Code::Damaged | Code::Unsendable => Self::Permanent(failure),
+            Code::HttpStatus | Code::Timeout | Code::Connect | Code::Dns | Code::Garbage => {
+                Self::Retry(failure, Blame::Destination)
+            }
+        }
+    }
+}
+
+/// What the answers of one destination mean.
+#[derive(Clone, Debug)]
+pub(crate) struct Meanings {
+    pub(crate) format: Format,
+    /// The operator's word, which is the last.
+    pub(crate) given: BTreeMap<u16, Class>,
+}
+
+impl Meanings {
+    /// Types an answer to a request of this method, as it was sent.
+    pub(crate) fn of(&self, method: &Method, before: Before, answered: Failure) -> Outcome {
+        let status = answered.status.unwrap_or_default();
+        let usual = || self.usual(method, before, &answered);
+        match self.given.get(&status).copied().unwrap_or_else(usual) {
+            Class::Delivered => Outcome::Delivered,
+            Class::Absent => Outcome::Absent(answered.status),
+            Class::Superseded => Outcome::Superseded,
+            Class::Retry => Outcome::Retry(answered, self.blame(status)),
+            Class::Hold => Outcome::Hold(answered),
+            Class::Permanent => Outcome::Permanent(answered),
+        }
+    }
+
+    /// A status that is not known means what the first one of its hundred does (RFC 9110 15); one that
+    /// HTTP does not have is a server's fault.
+    fn usual(&self, method: &Method, before: Before, answered: &Failure) -> Class {
+        match answered.status.unwrap_or_default() {
+            200..=299 => Class::Delivered,
+            409 if *method == Method::POST && before == Before::AnswerLost => Class::Delivered,
+            404 | 410 if *method == Method::DELETE => Class::Absent,
+            404 => match self.format {
+                Format::Replay => Class::Retry,
+                // Every change goes to this URL: it is the URL that is wrong.
+                Format::CloudEvents => Class::Hold,
+            },
+            413 if answered.retry_after.is_some() => Class::Retry,
+            // 402 and 511 refuse Tidegate, too: an account that is not paid, a network's own gate.
+            401..=403 | 407 | 511 => Class::Hold,
+            // 421 is a connection that went wrong, 423 a lock that somebody has.
+            408 | 409 | 421 | 423 | 425 | 429 => Class::Retry,
+            300..=499 | 501 | 505 => Class::Permanent,
+            _ => Class::Retry,
+        }
+    }
+
+    /// Whether a status that is tried again speaks of the destination or of the change.
+    fn blame(&self, status: u16) -> Blame {
+        match (status, self.format) {
+            (404, Format::CloudEvents) | (401..=403 | 407..=409 | 421 | 425 | 429, _) => Blame::Destination,
+            (200..=499, _) => Blame::Change,
+            _ => Blame::Destination,
         }
     }
 }
@@ -143,74 +203,13 @@ impl Outcome {
 /// Retry-After in seconds or as a date (RFC 9110 10.2.3); what cannot be read is ignored.
 pub(crate) fn retry_after(fields: &HeaderMap, wall: SystemTime) -> Option<Duration> {
     let text = fields.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More than a number can hold is long; the bound of what is obeyed comes later.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let date = httpdate::parse_http_date(text).ok()?;
     Some(date.duration_since(wall).unwrap_or_default())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_status_has_its_class() {
-        let after = Some(Duration::from_secs(1));
-        for (method, status, retry_after, lost, class) in [
-            (Method::PUT, 200, None, false, "delivered"),
-            (Method::PUT, 204, None, false, "delivered"),
-            (Method::POST, 409, None, true, "delivered"),
-            (Method::POST, 409, None, false, "retry"),
-            (Method::PUT, 409, None, true, "retry"),
-            (Method::DELETE, 404, None, false, "absent"),
-            (Method::DELETE, 410, None, false, "absent"),
-            (Method::PUT, 404, None, false, "retry"),
-            (Method::PUT, 408, None, false, "retry"),
-            (Method::PUT, 425, None, false, "retry"),
-            (Method::PUT, 429, after, false, "retry"),
-            (Method::PUT, 500, None, false, "retry"),
-            (Method::PUT, 502, None, false, "retry"),
-            (Method::PUT, 503, None, false, "retry"),
-            (Method::PUT, 504, None, false, "retry"),
-            (Method::PUT, 413, after, false, "retry"),
-            (Method::PUT, 413, None, false, "permanent"),
-            (Method::PUT, 401, None, false, "hold"),
-            (Method::PUT, 403, None, false, "hold"),
-            (Method::PUT, 407, None, false, "hold"),
-            (Method::PUT, 400, None, false, "permanent"),
-            (Method::PUT, 405, None, false, "permanent"),
-            (Method::PUT, 410, None, false, "permanent"),
-            (Method::PUT, 412, None, false, "permanent"),
-            (Method::PUT, 414, None, false, "permanent"),
-            (Method::PUT, 415, None, false, "permanent"),
-            (Method::PUT, 422, None, false, "permanent"),
-            (Method::PUT, 501, None, false, "permanent"),
-            (Method::PUT, 505, None, false, "permanent"),
-            (Method::PUT, 301, None, false, "permanent"),
-            (Method::PUT, 304, None, false, "permanent"),
-        ] {
-            let status = StatusCode::from_u16(status).unwrap();
-            let before = if lost { Before::AnswerLost } else { Before::Nothing };
-            let outcome = Outcome::of_answer(&method, status, retry_after, String::new(), before);
-            assert_eq!(outcome.as_str(), class, "{method} {status}");
-        }
-    }
-
-    #[test]
-    fn rfc_9110_10_2_3_retry_after() {
-        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-        for (value, wait) in [
-            ("120", Some(120)),
-            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
-            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
-            ("soon", None),
-            ("-1", None),
-            ("1.5", None),
-        ] {
-            let mut fields = HeaderMap::new();
-            fields.insert(header::RETRY_AFTER, value.parse().unwrap());
-            assert_eq!(retry_after(&fields, wall), wait.map(Duration::from_secs), "{value}");
-        }
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
-//! How fast a destination is served: its pause, its hold, its breaker, its wait and its concurrency
-//! in one place. Pure; `now` and randomness are passed in.
+//! How fast a destination is served: its pause, its hold, its breaker, its wait, its rate and its
+//! concurrency in one place. Pure; `now` and randomness are passed in.
 
 use super::concurrency::Concurrency;
+use super::rate::Rate;
 use super::retry::Standing;
 use crate::breaker::{self, Admission, Breaker};
 use crate::clock::Timestamp;
@@ -47,6 +48,7 @@ pub(super) struct Pace {
     paused: bool,
     hold: Option<Hold>,
     breaker: Breaker,
+    rate: Option<Rate>,
     waits_until: Timestamp,
     concurrency: Concurrency,
 }
@@ -64,6 +66,7 @@ impl Pace {
             paused: known.paused,
             hold: None,
             breaker,
+            rate: settings.rate.map(Rate::new),
             waits_until: known.waits_until,
             concurrency: Concurrency::new(settings.concurrency),
         }
@@ -81,9 +84,22 @@ impl Pace {
 
     /// Asks to begin one attempt.
     pub(super) fn admit(&mut self, now: Timestamp) -> Option<Standing> {
-        if self.paused || now < self.waits_until {
+        if self.paused || now < self.waits_until || now < self.rate_due() {
             return None;
         }
+        let standing = self.trusted(now)?;
+        if let Some(rate) = &mut self.rate {
+            rate.take(now);
+        }
+        Some(standing)
+    }
+
+    /// From when on its rate lets an attempt begin.
+    fn rate_due(&self) -> Timestamp {
+        self.rate.as_ref().map(Rate::due).unwrap_or_default()
+    }
+
+    fn trusted(&mut self, now: Timestamp) -> Option<Standing> {
         if let Some(hold) = &mut self.hold {
             if hold.probing || now < hold.until {
                 return None;
@@ -108,7 +124,7 @@ impl Pace {
             Some(Hold { until, .. }) => until,
             None => self.breaker.open_until().unwrap_or_default(),
         };
-        Some(gate.max(self.waits_until)).filter(|at| *at > now)
+        Some(gate.max(self.waits_until).max(self.rate_due())).filter(|at| *at > now)
     }
 
     /// What an attempt told, and how long it took. `jitter` is in 0..=1.
@@ -122,7 +138,11 @@ impl Pace {
     ) {
         let was_closed = self.breaker.state(now) == breaker::State::Closed;
         // What began before the breaker opened must not pass for its probe.
-        let decides = standing == Standing::Probe || was_closed;
+        let decides = match standing {
+            Standing::Probe => true,
+            Standing::Open => was_closed,
+            Standing::Aside => false,
+        };
         match news {
             News::Good | News::Answered => {
                 self.hold = None;
@@ -213,8 +233,11 @@ impl Pace {
 mod tests {
     use super::*;
     use crate::secret::Endpoint;
-    use crate::sync::journal::sqlite::Adopted;
-    use crate::sync::settings::{BreakerSettings, OnFailure, RetrySettings, Start};
+    use crate::sync::settings::{
+        Allow, BreakerSettings, Format, OnFailure, RateSettings, RetrySettings, Start,
+    };
+    use std::collections::BTreeMap;
+    use std::num::NonZeroU32;
 
     fn at(secs: u64) -> Timestamp {
         Timestamp::from_millis(secs * 1000)
@@ -223,6 +246,10 @@ mod tests {
     const TRIP: Duration = Duration::from_millis(5);
 
     fn pace() -> Pace {
+        paced(None)
+    }
+
+    fn paced(rate: Option<RateSettings>) -> Pace {
         let second = Duration::from_secs(1);
         let settings = DestinationSettings {
             name: "d".into(),
@@ -240,6 +267,11 @@ mod tests {
             breaker: BreakerSettings { failures: 2, open: second, open_cap: second * 4 },
             backlog_bytes: None,
             start: Start::Now,
+            format: Format::Replay,
+            rate,
+            secrets: Vec::new(),
+            allow: Allow::Any,
+            outcome: BTreeMap::new(),
             headers: Vec::new(),
         };
         let known = KnownDestination {
@@ -249,7 +281,7 @@ mod tests {
             paused: false,
             waits_until: at(0),
             is_detached: false,
-            adopted: Adopted::default(),
+            proven: false,
         };
         Pace::new(&settings, &known)
     }
@@ -293,6 +325,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_redriven_does_not_count() {
+        let mut pace = pace();
+        for _ in 0..100 {
+            pace.learn(News::Bad, Standing::Aside, at(100), TRIP, 0.0);
+        }
+        assert_eq!(pace.breaker(at(100)), breaker::State::Closed, "failures do not open it");
+        pace.learn(News::Bad, Standing::Open, at(100), TRIP, 0.0);
+        pace.learn(News::Good, Standing::Aside, at(100), TRIP, 0.0);
+        pace.learn(News::Bad, Standing::Open, at(100), TRIP, 0.0);
+        assert_eq!(pace.breaker(at(100)), breaker::State::Open, "nor does a success end a row of failures");
+    }
+
+    #[test]
     fn late_news_is_no_probe() {
         for late in [News::Good, News::Bad, News::Refused, News::Nothing] {
             let mut pace = pace();
@@ -305,6 +350,20 @@ mod tests {
             pace.learn(News::Good, Standing::Probe, at(101), TRIP, 0.0);
             assert_eq!(pace.breaker(at(101)), breaker::State::Closed, "{late:?}");
         }
+    }
+
+    #[test]
+    fn a_rate_spaces_what_is_admitted_and_nothing_else() {
+        let second = Duration::from_secs(1);
+        let mut pace = paced(Some(RateSettings { requests: NonZeroU32::MIN, per: second * 20 }));
+        pace.pause();
+        assert_eq!(pace.admit(at(100)), None);
+        pace.resume();
+        assert_eq!(pace.admit(at(100)), Some(Standing::Open), "what was refused took nothing");
+        assert_eq!(pace.admit(at(119)), None);
+        let due = pace.next_admission(at(101)).unwrap();
+        assert_eq!(due, at(120), "20 s and what may be made up for, less that");
+        assert_eq!(pace.admit(due), Some(Standing::Open));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(crate) enum Whole {
 pub(crate) enum Standing {
     /// It was: bounds on attempts and waiting count.
     Open,
+    /// It was, and the delivery is a redriven one: nothing of it is counted by the breaker.
+    Aside,
     /// The attempt was a probe of a destination in trouble: nothing dies for that.
     Probe,
 }
@@ -60,7 +62,8 @@ pub(crate) fn next(
 ) -> Next {
     match outcome {
         Outcome::Delivered => Next::Settle(Settled::Delivered),
-        Outcome::Absent => Next::Settle(Settled::Absent),
+        Outcome::Absent(_) => Next::Settle(Settled::Absent),
+        Outcome::Superseded => Next::Settle(Settled::Superseded),
         Outcome::Hold(_) => Next::Hold,
         Outcome::Permanent(failure) => match on_failure {
             OnFailure::Block => Next::Wait { delay: settings.cap, whole: Whole::Delivery },
@@ -73,7 +76,7 @@ pub(crate) fn next(
             let spent = Duration::from_millis(past.waited_millis).saturating_add(counted(delay, whole));
             let exhausted =
                 settings.attempts.is_some_and(|most| past.counted() >= most) || spent > settings.give_up;
-            let mortal = on_failure != OnFailure::Block && standing == Standing::Open;
+            let mortal = on_failure != OnFailure::Block && standing != Standing::Probe;
             if exhausted && mortal {
                 Next::Bury { class: "retry", code: "given_up" }
             } else {
@@ -109,10 +112,12 @@ fn delay(
 
 #[cfg(test)]
 mod tests {
-    use super::super::outcome::{Before, Code};
+    use super::super::outcome::{Before, Meanings};
     use super::*;
+    use crate::sync::settings::Format;
     use http::{Method, StatusCode};
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     const SETTINGS: RetrySettings = RetrySettings {
         base: Duration::from_secs(1),
@@ -124,13 +129,9 @@ mod tests {
 
     fn answered(status: u16, retry_after: Option<u64>) -> Outcome {
         let status = StatusCode::from_u16(status).unwrap();
-        Outcome::of_answer(
-            &Method::PUT,
-            status,
-            retry_after.map(Duration::from_secs),
-            String::new(),
-            Before::Nothing,
-        )
+        let meanings = Meanings { format: Format::Replay, given: BTreeMap::new() };
+        let after = retry_after.map(Duration::from_secs);
+        meanings.of(&Method::PUT, Before::Nothing, Failure::answered(status, after, String::new()))
     }
 
     fn after(attempts: u32, waited_secs: u64) -> Past {
@@ -149,6 +150,7 @@ mod tests {
             (answered(500, None), after(3, 0), ParkKey, Open, wait(4, Whole::Delivery)),
             (answered(500, None), after(5, 0), ParkKey, Open, given_up.clone()),
             (answered(500, None), after(5, 0), ParkKey, Probe, wait(16, Whole::Delivery)),
+            (answered(500, None), after(5, 0), ParkKey, Aside, given_up.clone()),
             (answered(500, None), after(5, 0), Block, Open, wait(16, Whole::Delivery)),
             (answered(500, None), after(2, 3599), Skip, Open, given_up),
             (answered(503, Some(30)), after(1, 3590), ParkKey, Open, wait(30, Whole::Destination)),
@@ -164,7 +166,6 @@ mod tests {
         ] {
             assert_eq!(next(&outcome, &past, &SETTINGS, on_failure, standing, 1.0), next_step, "{outcome:?}");
         }
-        assert!(Failure::of(Code::Timeout).answer_lost);
     }
 
     proptest! {

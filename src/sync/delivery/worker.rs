@@ -4,13 +4,14 @@
 //! `concurrency` deliveries (I2). Records go into the journal's queue in the order in which they
 //! were decided: a frontier that has moved is never durable before what it moved past.
 
-use super::attempt::{Delivery, Sender};
+use super::attempt::Sender;
 use super::command::Command;
 use super::course::{After, Begin, Course};
 use super::decide::Answered;
 use super::key_state::Entry;
 use super::lanes::{KEYS_MAX, Lanes, PAGE};
 use super::outcome::{Before, Code, Failure, Outcome};
+use super::request::Delivery;
 use super::retry::Standing;
 use super::search::{SHARE, Wanted};
 use crate::clock::{Clock, Timestamp};
@@ -165,7 +166,6 @@ impl Worker {
         {
             self.attachment = Attachment::Attached;
             self.course.lanes = Lanes::new(newest, Vec::new(), self.course.settings.on_failure);
-            self.known.adopted = sqlite::Adopted::default();
             tracing::warn!(destination = %self.known.name, "a destination is attached again, from now on");
         }
         self.attachment == Attachment::Attached
@@ -179,18 +179,18 @@ impl Worker {
             Read::NotBefore(_) | Read::Idle => self.read = Read::Idle,
         }
         let lanes = &mut self.course.lanes;
-        let (journal, known, cursor) = (Arc::clone(&self.journal), self.known.clone(), lanes.cursor());
+        let (journal, destination, cursor) = (Arc::clone(&self.journal), self.known.id, lanes.cursor());
         if newest > cursor && lanes.has_room() {
             self.read = Read::UnderWay;
             self.spawn(Event::Page(Err(Unwritten)), async move {
-                let query = move |store: &sqlite::Store| sqlite::page(store, &known, cursor, PAGE);
+                let query = move |store: &sqlite::Store| sqlite::page(store, destination, cursor, PAGE);
                 Event::Page(journal.readers().read(query).await)
             });
         } else if let Some(Wanted { apart, seen }) = lanes.search(newest) {
             self.read = Read::UnderWay;
             self.spawn(Event::Found(Err(Unwritten), newest), async move {
                 let query = move |store: &sqlite::Store| {
-                    sqlite::search(store, &known, cursor, seen.max(cursor), SHARE, &apart)
+                    sqlite::search(store, destination, cursor, seen.max(cursor), SHARE, &apart)
                 };
                 Event::Found(journal.readers().read(query).await, newest)
             });
@@ -199,12 +199,13 @@ impl Worker {
     }
 
     fn load(&mut self, key: Arc<str>, limit: u32) {
-        let (journal, known) = (Arc::clone(&self.journal), self.known.clone());
+        let (journal, destination) = (Arc::clone(&self.journal), self.known.id);
         let (cursor, dead) = (self.course.lanes.cursor(), self.course.dead());
         self.spawn(Event::Loaded(Arc::clone(&key), Err(Unwritten)), async move {
             let wanted = Arc::clone(&key);
-            let query =
-                move |store: &sqlite::Store| sqlite::load_key(store, &known, &wanted, cursor, dead, limit);
+            let query = move |store: &sqlite::Store| {
+                sqlite::load_key(store, destination, &wanted, cursor, dead, limit)
+            };
             Event::Loaded(key, journal.readers().read(query).await)
         });
     }
@@ -266,6 +267,7 @@ impl Worker {
             // Its tasks catch their own panics.
             Err(error) => tracing::error!(destination = %self.known.name, %error, "a delivery's task ended"),
         }
+        self.begin_replay().await;
     }
 
     fn read_later(&mut self) {
@@ -328,15 +330,16 @@ async fn deliver(
     entry: &Entry,
 ) -> Option<(ChangeId, Outcome, Duration)> {
     let sequence = entry.sequence;
-    let stored = journal.readers().read(move |store| sqlite::load(store, sequence)).await.ok()?;
+    let stored = journal.load(sequence).await.ok()?;
     failpoint::reach(failpoint::DELIVERY_BEFORE_ATTEMPT);
     let sent_at = clock.now();
     let (id, outcome) = match stored {
         Some(Stored::Sound { id, head, body }) => {
             let attempt = entry.past.attempts.saturating_add(1);
             let before = if entry.past.answer_lost { Before::AnswerLost } else { Before::Nothing };
-            let delivery = Delivery { id, key, sequence, attempt, head: &head, body, before };
-            (id, sender.attempt(delivery).await)
+            let replay = entry.past.replay;
+            let delivery = Delivery { id, key, sequence, attempt, head: &head, body, replay };
+            (id, sender.attempt(delivery, before).await)
         }
         Some(Stored::Damaged { id }) => (id, Outcome::Permanent(Failure::of(Code::Damaged))),
         // A change that waits is never deleted: its row is lost.

@@ -4,18 +4,26 @@
 //! record is either written and told, or (intents) refused, or (everything else) kept until it is.
 //! The folder's lock makes this process the only one.
 
+pub(crate) mod at_source;
 pub(crate) mod readers;
 pub(crate) mod record;
+mod room;
 pub(crate) mod sqlite;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use crate::clock::{Clock, Timestamp};
-use crate::sync::error::OpenError;
+use crate::sync::error::{ExamineError, OpenError};
+use crate::sync::status::AtRestReport;
+use crate::telemetry::metrics as names;
 use readers::Readers;
-use record::{Enlisted, Record, Unwritten};
+use record::{Enlisted, Record, Suspect, Unwritten};
+use room::Bounds;
+pub(crate) use room::Room;
+use sqlite::{Depth, Stored, Unverified};
 use std::fs::{File, TryLockError};
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -27,10 +35,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 const QUEUE_RECORDS: usize = 4096;
 /// The file whose lock keeps other processes out.
 const LOCK_FILE: &str = "lock";
-/// In hundredths of `max_size`: from here on delivered changes go before their retention is over.
-const SQUEEZE_PERCENT: u64 = 80;
-/// In hundredths of `max_size`: from here on intents are refused; the rest is for settling.
-const FULL_PERCENT: u64 = 95;
 
 /// A record with whoever waits for it.
 #[derive(Debug)]
@@ -49,16 +53,14 @@ impl Job {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Health {
     Sound,
+    /// A write failed; it is opened anew until one succeeds.
     Failed,
+    /// It contradicts itself: nothing is written any more, and it is for an operator to decide.
+    Damaged,
 }
 
-/// How much of `max_size` is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
-    Enough,
-    Squeezed,
-    Full,
-}
+/// What the lock file holds once the folder has a journal.
+const HELD: &[u8] = b"journal\n";
 
 /// How long operators wait for what is queued.
 const FLUSH_WAIT: Duration = Duration::from_secs(1);
@@ -66,9 +68,12 @@ const FLUSH_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Shared {
     commits: AtomicU64,
-    used_bytes: AtomicU64,
+    /// Records found damaged since the start.
+    damaged: AtomicU64,
+    room: watch::Sender<Room>,
     health: watch::Sender<Health>,
     newest: watch::Sender<u64>,
+    accepted: watch::Sender<i64>,
 }
 
 /// The handle to the journal.
@@ -78,7 +83,6 @@ pub(crate) struct Journal {
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     readers: Readers,
     shared: Arc<Shared>,
-    max_size_bytes: u64,
     lock: File,
 }
 
@@ -94,26 +98,47 @@ impl Journal {
             |cause: std::io::Error| OpenError::Unusable { folder: folder.to_owned(), cause: cause.into() };
         std::fs::create_dir_all(folder).map_err(unusable)?;
         let lock = lock(folder)?;
-        let store = sqlite::open(folder)?;
-        let prepared = sqlite::register(&store, &destinations).and_then(|()| {
-            let (used, newest) = (sqlite::used_bytes(&store)?, sqlite::last_sequence(&store)?);
-            Ok((used, newest, sqlite::journal_id(&store)?))
-        });
-        let (used, newest, id) = prepared
-            .map_err(|error| OpenError::Unusable { folder: folder.to_owned(), cause: error.into() })?;
+        let had_one = lock.metadata().map_err(unusable)?.len() > 0;
+        if sqlite::is_emptied(folder) && had_one {
+            let found = "journal.sqlite is empty".to_owned();
+            return Err(OpenError::Damaged { folder: folder.to_owned(), found });
+        }
+        let mut store = sqlite::open(folder)?;
+        if !had_one {
+            // From now on an empty file is not a new journal.
+            (&lock).write_all(HELD).map_err(unusable)?;
+        }
+        let prepared = (|| {
+            sqlite::register(&store, &destinations)?;
+            let suspects = sqlite::verify(&store, Depth::Record)?;
+            if !suspects.is_empty() {
+                let transaction = store.transaction_with_behavior(sqlite::IMMEDIATE)?;
+                sqlite::apply(&transaction, &Record::Quarantine { suspects: suspects.clone() }, clock.now())?;
+                transaction.commit()?;
+            }
+            let newest = (sqlite::last_sequence(&store)?, sqlite::newest_accepted(&store)?);
+            Ok((suspects, sqlite::pages(&store)?, newest, sqlite::journal_id(&store)?))
+        })();
+        let (suspects, pages, (newest, accepted), id) =
+            prepared.map_err(|error: Unverified| error.of_folder(folder))?;
         let shared = Arc::new(Shared {
             commits: AtomicU64::new(0),
-            used_bytes: AtomicU64::new(used),
+            damaged: AtomicU64::new(0),
+            room: watch::Sender::new(room::room(pages, 0, Bounds::of(folder, max_size_bytes))),
             health: watch::Sender::new(Health::Sound),
             newest: watch::Sender::new(newest),
+            accepted: watch::Sender::new(accepted),
         });
+        shared.found_damaged(&suspects);
         let writer = writer::Writer {
             folder: folder.to_owned(),
             id,
+            max_size_bytes,
             destinations,
             clock,
             shared: Arc::clone(&shared),
             meters: writer::Meters::new(),
+            log_bytes: std::cell::Cell::new(0),
         };
         let (sender, receiver) = mpsc::channel(QUEUE_RECORDS);
         let thread = std::thread::Builder::new()
@@ -123,9 +148,8 @@ impl Journal {
         Ok(Self {
             queue: Mutex::new(Some(sender)),
             thread: Mutex::new(Some(thread)),
-            readers: Readers::new(folder.to_owned()),
+            readers: Readers::new(folder.to_owned(), Arc::clone(&shared)),
             shared,
-            max_size_bytes,
             lock,
         })
     }
@@ -135,7 +159,7 @@ impl Journal {
         &self,
         record: Record,
     ) -> Result<oneshot::Receiver<Result<u64, Unwritten>>, Unwritten> {
-        if matches!(record, Record::Intent(_)) && self.health() == Health::Failed {
+        if matches!(record, Record::Intent(_)) && self.health() != Health::Sound {
             return Err(Unwritten);
         }
         let queue = unpoisoned(&self.queue).clone().ok_or(Unwritten)?;
@@ -162,26 +186,35 @@ impl Journal {
         self.shared.newest.subscribe()
     }
 
-    /// Bytes of the file in use.
-    pub(crate) fn used_bytes(&self) -> u64 {
-        self.shared.used_bytes.load(Ordering::Relaxed)
+    /// The newest accepted change that is durable and acknowledged, by its number.
+    pub(crate) fn newest_accepted(&self) -> watch::Receiver<i64> {
+        self.shared.accepted.subscribe()
     }
 
     pub(crate) fn room(&self) -> Room {
-        let used = u128::from(self.used_bytes()) * 100;
-        let share = |percent: u64| u128::from(self.max_size_bytes) * u128::from(percent);
-        if used >= share(FULL_PERCENT) {
-            Room::Full
-        } else if used >= share(SQUEEZE_PERCENT) {
-            Room::Squeezed
-        } else {
-            Room::Enough
-        }
+        *self.shared.room.borrow()
     }
 
-    /// Deletes one step of what was delivered; how many changes.
-    pub(crate) async fn retain(&self, delivered_before: Timestamp) -> Result<u64, Unwritten> {
-        self.write(Record::Retain { delivered_before }).await
+    /// One step of a pass of retention; up to where it has looked, 0 once a pass is over.
+    pub(crate) async fn retain(&self, delivered_before: Timestamp, after: u64) -> Result<u64, Unwritten> {
+        self.write(Record::Retain { delivered_before, after }).await
+    }
+
+    /// What is delivered of a change. One whose record does not match is quarantined.
+    pub(crate) async fn load(&self, sequence: u64) -> Result<Option<Stored>, Unwritten> {
+        let stored = self.readers.read(move |store| sqlite::load(store, sequence)).await?;
+        if !matches!(stored, Some(Stored::Sound { .. })) {
+            self.quarantine(vec![Suspect::Sequence(sequence)]).await;
+        }
+        Ok(stored)
+    }
+
+    /// Lists changes as damaged, counts them and says so, once for each.
+    pub(crate) async fn quarantine(&self, suspects: Vec<Suspect>) {
+        let listed = self.write(Record::Quarantine { suspects: suspects.clone() }).await;
+        if listed != Ok(0) {
+            self.shared.found_damaged(&suspects);
+        }
     }
 
     /// Waits until what was queued before is durable, for what operators are told; not for long, and a
@@ -212,6 +245,69 @@ impl Journal {
     fn commits(&self) -> u64 {
         self.shared.commits.load(Ordering::Relaxed)
     }
+
+    /// Records found damaged since the start.
+    pub(crate) fn damaged(&self) -> u64 {
+        self.shared.damaged.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    /// A write failed. What is damaged stays so.
+    fn fail(&self) {
+        self.health.send_if_modified(|health| {
+            let was = *health;
+            if was == Health::Sound {
+                *health = Health::Failed;
+            }
+            was != *health
+        });
+    }
+
+    fn found_damaged(&self, suspects: &[Suspect]) {
+        for suspect in suspects {
+            tracing::error!(?suspect, "a change in the journal is damaged; it is not delivered");
+        }
+        self.damaged.fetch_add(suspects.len() as u64, Ordering::Relaxed);
+        metrics::counter!(names::JOURNAL_DAMAGED).increment(suspects.len() as u64);
+    }
+
+    /// The file contradicts itself: nothing is written on top of that.
+    fn found_corrupt(&self, error: &sqlite::SqlError) {
+        let was = self.health.send_replace(Health::Damaged);
+        if was != Health::Damaged {
+            metrics::counter!(names::JOURNAL_DAMAGED).increment(1);
+            tracing::error!(
+                %error,
+                "the journal is damaged: synced writes are refused until it is repaired. Stop, see what \
+                 `tidegate journal check` finds, and restore a backup"
+            );
+        }
+    }
+}
+
+/// Examines the journal of a folder at rest; nothing is changed.
+///
+/// # Errors
+/// [`ExamineError`]: a process has it open, or it cannot be read.
+pub fn examine(folder: &Path) -> Result<AtRestReport, ExamineError> {
+    let unreadable = |cause: Box<dyn std::error::Error + Send + Sync>| ExamineError::Unreadable {
+        folder: folder.to_owned(),
+        cause,
+    };
+    // Held until it has been read. Without a lock file no process has ever had it open.
+    let _lock = match File::open(folder.join(LOCK_FILE)) {
+        Ok(file) => match file.try_lock() {
+            Ok(()) => Some(file),
+            Err(TryLockError::WouldBlock) => {
+                return Err(ExamineError::Locked { folder: folder.to_owned() });
+            }
+            Err(TryLockError::Error(error)) => return Err(unreadable(error.into())),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(unreadable(error.into())),
+    };
+    sqlite::examine(folder).map_err(|error| unreadable(error.into()))
 }
 
 fn unpoisoned<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,5 +1,6 @@
 //! Reads of the journal, off the runtime's threads, on connections of their own.
 
+use super::Shared;
 use super::record::Unwritten;
 use super::sqlite::{self, SqlError, Store};
 use std::path::PathBuf;
@@ -18,12 +19,13 @@ struct Inner {
     folder: PathBuf,
     idle: Mutex<Vec<Store>>,
     permits: Arc<Semaphore>,
+    shared: Arc<Shared>,
 }
 
 impl Readers {
-    pub(super) fn new(folder: PathBuf) -> Self {
+    pub(super) fn new(folder: PathBuf, shared: Arc<Shared>) -> Self {
         let permits = Arc::new(Semaphore::new(READERS));
-        Self(Arc::new(Inner { folder, idle: Mutex::new(Vec::new()), permits }))
+        Self(Arc::new(Inner { folder, idle: Mutex::new(Vec::new()), permits, shared }))
     }
 
     /// Runs a query on a thread that may wait for the disk.
@@ -50,6 +52,9 @@ impl Readers {
         match tokio::task::spawn_blocking(run).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
+                if sqlite::is_corrupt(&error) {
+                    self.0.shared.found_corrupt(&error);
+                }
                 tracing::warn!(%error, "the journal could not be read");
                 Err(Unwritten)
             }

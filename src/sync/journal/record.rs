@@ -1,5 +1,6 @@
 //! What is written to the journal, as values: `SQLite` is not known here.
 
+use super::at_source::{Acceptance, AtSource};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
 use crate::sync::settings::{OnFailure, Start};
@@ -56,6 +57,13 @@ pub(crate) struct Enlisted {
     pub(crate) start: Start,
 }
 
+#[cfg(test)]
+impl From<&str> for Enlisted {
+    fn from(name: &str) -> Self {
+        Self { name: name.into(), start: Start::Now }
+    }
+}
+
 /// An intent to be recorded.
 #[derive(Clone, Debug)]
 pub(crate) struct NewChange {
@@ -65,6 +73,8 @@ pub(crate) struct NewChange {
     pub(crate) head: Head,
     pub(crate) body: Bytes,
     pub(crate) recorded_at: Timestamp,
+    /// `Some`: its client is answered before its source is asked.
+    pub(crate) accepted: Option<Acceptance>,
 }
 
 /// What became of an intent.
@@ -85,6 +95,7 @@ pub(crate) enum Verdict {
 pub(crate) enum Settled {
     Delivered,
     Absent,
+    Superseded,
 }
 
 /// The past of a delivery that has failed.
@@ -101,6 +112,10 @@ pub(crate) struct Past {
     pub(crate) first_at: Option<Timestamp>,
     /// Whether an attempt's answer was lost: the destination may have acted on it.
     pub(crate) answer_lost: bool,
+    /// It was a dead letter: what it meets says nothing to the breaker.
+    pub(crate) redriven: bool,
+    /// The destination has had it before.
+    pub(crate) replay: bool,
 }
 
 impl Past {
@@ -143,7 +158,7 @@ pub(crate) struct Progress {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// One is done; earlier dead letters of its key are older than what the destination has.
-    Settle { key: Arc<str>, sequence: u64, settled: Settled },
+    Settle { key: Arc<str>, sequence: u64, settled: Settled, attempts: u32 },
     /// One waits; those of its key that were read already wait behind it.
     Defer {
         key: Arc<str>,
@@ -167,6 +182,15 @@ pub(crate) enum Step {
     Spill { rows: Vec<(Arc<str>, u64, Followers)> },
 }
 
+/// A change whose record does not match its checksum, by what is still known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Suspect {
+    /// The number of its row.
+    Number(i64),
+    /// Its place in its lane.
+    Sequence(u64),
+}
+
 /// One thing to be written.
 #[derive(Debug)]
 pub(crate) enum Record {
@@ -176,6 +200,8 @@ pub(crate) enum Record {
         verdict: Verdict,
     },
     Progress(Box<Progress>),
+    /// An accepted change moves on at its source.
+    AtSource(Box<AtSource>),
     /// A destination starts, with this `on_failure`: rows that another one left behind dead letters
     /// wait or are parked as it says.
     Adopt {
@@ -194,6 +220,12 @@ pub(crate) enum Record {
         destination: i64,
         sequences: Vec<u64>,
     },
+    /// What a destination has got of a key, from a change on, waits to be sent again; one step of it.
+    Replay {
+        destination: i64,
+        key: Arc<str>,
+        from: u64,
+    },
     /// Resuming ends every wait.
     Pause {
         destination: i64,
@@ -211,9 +243,18 @@ pub(crate) enum Record {
     Forget {
         destination: i64,
     },
-    /// One step of retention: delivered changes up to the limits go.
+    /// A destination has taken its first delivery.
+    Proven {
+        destination: i64,
+    },
+    /// One step of retention, behind the change up to which the last one looked: delivered changes go.
     Retain {
         delivered_before: Timestamp,
+        after: u64,
+    },
+    /// Changes whose records do not match their checksums.
+    Quarantine {
+        suspects: Vec<Suspect>,
     },
     /// Writes nothing: told once everything that was queued before it is durable.
     Flush,

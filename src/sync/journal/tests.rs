@@ -11,8 +11,7 @@ use uuid::Uuid;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn open(folder: &Path, max_size_bytes: u64) -> Journal {
-    let enlisted = record::Enlisted { name: "d".into(), start: crate::sync::settings::Start::Now };
-    Journal::open(folder, max_size_bytes, vec![enlisted], Clock::system()).unwrap()
+    Journal::open(folder, max_size_bytes, vec!["d".into()], Clock::system()).unwrap()
 }
 
 fn head() -> Head {
@@ -36,6 +35,7 @@ fn intent(number: u128, body: usize) -> Record {
         head: head(),
         body: Bytes::from(vec![b'x'; body]),
         recorded_at: Timestamp::from_millis(1),
+        accepted: None,
     }))
 }
 
@@ -107,6 +107,12 @@ async fn i11_a_failed_commit_acknowledges_nothing_until_it_is_repaired() {
     journal.close().await;
 }
 
+/// How many changes are listed.
+async fn kept(journal: &Journal) -> u128 {
+    let all = crate::sync::status::ChangeFilter { limit: Some(1000), ..Default::default() };
+    journal.readers().read(move |store| sqlite::changes(store, &all)).await.unwrap().len() as u128
+}
+
 #[tokio::test]
 async fn a_full_journal_says_so_and_empties_by_retention() {
     let folder = tempfile::tempdir().unwrap();
@@ -120,12 +126,14 @@ async fn a_full_journal_says_so_and_empties_by_retention() {
         assert!(number < 100);
     }
     let soon = Timestamp::from_millis(u64::MAX >> 2);
-    assert_eq!(journal.retain(soon).await, Ok(0), "what waits for a destination stays");
+    assert_eq!(journal.retain(soon, 0).await, Ok(0));
+    assert_eq!(kept(&journal).await, number, "what waits for a destination stays");
     let newest = *journal.newest().borrow();
     let progress =
         record::Progress { destination: 1, frontier: newest, step: record::Step::Spill { rows: vec![] } };
     journal.write(Record::Progress(Box::new(progress))).await.unwrap();
-    assert_eq!(journal.retain(soon).await, Ok(u64::try_from(number).unwrap()));
+    assert_eq!(journal.retain(soon, 0).await, Ok(0));
+    assert_eq!(kept(&journal).await, 0);
     assert_eq!(journal.room(), Room::Enough, "used pages count, not the file");
     journal.close().await;
 }
@@ -181,28 +189,6 @@ fn i11_a_journal_that_has_gone_is_not_replaced_by_another() {
     let empty = tempfile::tempdir().unwrap();
     sqlite::reopen(empty.path(), id).unwrap_err();
     assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0, "no file is made");
-}
-
-#[test]
-fn an_older_format_is_upgraded_in_place() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = sqlite::open(folder.path()).unwrap();
-    store
-        .execute_batch(
-            "ALTER TABLE deliveries DROP COLUMN excused; DELETE FROM meta WHERE name='journal';
-             ALTER TABLE destinations DROP COLUMN detached;
-             ALTER TABLE destinations DROP COLUMN adopted_number;
-             ALTER TABLE destinations DROP COLUMN adopted_routes;
-             DROP INDEX changes_route;
-             PRAGMA user_version=1",
-        )
-        .unwrap();
-    drop(store);
-    let store = sqlite::open(folder.path()).unwrap();
-    sqlite::journal_id(&store).unwrap();
-    sqlite::register(&store, &[]).unwrap();
-    let known = sqlite::destinations(&store).unwrap();
-    assert!(known.is_empty() && sqlite::open_keys(&store, 1).unwrap().is_empty());
 }
 
 #[test]

@@ -7,13 +7,18 @@
 //! deliveries under way, which hold their places until they are told.
 
 use super::record::{Enlisted, Record, Unwritten, Verdict};
+use super::room::{self, Bounds};
 use super::sqlite::{self, SqlError, Store};
-use super::{Health, Job, Shared};
+use super::sqlite::{Depth, Unverified};
+use super::{Health, Job, Room, Shared};
 use crate::clock::Clock;
 use crate::sync::change::ChangeId;
+use crate::sync::error::OpenError;
 use crate::sync::failpoint as fail;
 use crate::telemetry::metrics as names;
-use metrics::{Counter, Histogram, counter, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use rusqlite::ErrorCode;
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,10 +36,13 @@ pub(super) struct Writer {
     pub(super) folder: PathBuf,
     /// Of the journal that was opened first.
     pub(super) id: i64,
+    pub(super) max_size_bytes: u64,
     pub(super) destinations: Vec<Enlisted>,
     pub(super) clock: Clock,
     pub(super) shared: Arc<Shared>,
     pub(super) meters: Meters,
+    /// Of the write-ahead log, what was too long and could not be moved into the file.
+    pub(super) log_bytes: Cell<u64>,
 }
 
 /// Handles of the metrics, kept where it is hot.
@@ -42,7 +50,9 @@ pub(super) struct Meters {
     commits: Counter,
     batch: Histogram,
     seconds: Histogram,
+    used: Gauge,
     intents: Counter,
+    accepted: Counter,
     committed: Counter,
     aborted: Counter,
     in_doubt: Counter,
@@ -56,12 +66,19 @@ impl Meters {
             commits: counter!(names::JOURNAL_COMMITS),
             batch: histogram!(names::JOURNAL_BATCH),
             seconds: histogram!(names::JOURNAL_SECONDS),
+            used: gauge!(names::JOURNAL_USED),
             intents: changes("intent"),
+            accepted: changes("accepted"),
             committed: changes("committed"),
             aborted: changes("aborted"),
             in_doubt: changes("in-doubt"),
             reconciled: changes("reconciled"),
         }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge of bytes need not be exact beyond 2^53")]
+    fn used(&self, bytes: u64) {
+        self.used.set(bytes as f64);
     }
 
     fn committed_group(&self, records: usize, took: Duration) {
@@ -73,6 +90,7 @@ impl Meters {
 
     fn count(&self, record: &Record) {
         match record {
+            Record::Intent(change) if change.accepted.is_some() => self.accepted.increment(1),
             Record::Intent(_) => self.intents.increment(1),
             Record::Outcome { verdict, .. } => match verdict {
                 Verdict::Committed { .. } => self.committed.increment(1),
@@ -90,21 +108,62 @@ impl Writer {
     pub(super) fn run(self, mut store: Store, mut queue: mpsc::Receiver<Job>) {
         while let Some(first) = queue.blocking_recv() {
             let group = gather(first, &mut queue);
-            match self.commit(&mut store, &group) {
-                Ok(told) => self.acknowledge(group, told),
-                Err(error) => {
-                    tracing::error!(%error, "the journal cannot be written; synced writes are refused until it can be");
-                    // The file may hold the failed group or not: only what is read after opening it
-                    // anew counts.
-                    drop(store);
-                    match self.recover(group, &mut queue) {
-                        Some(recovered) => store = recovered,
-                        None => return,
+            let (error, left) = match self.commit(&mut store, &group) {
+                Ok(told) => {
+                    self.acknowledge(group, told);
+                    match self.move_log(&store) {
+                        Ok(()) => continue,
+                        // What was told is durable; the file is opened anew before anything is added to it.
+                        Err(error) => (error, Vec::new()),
                     }
                 }
+                Err(error) => (error, group),
+            };
+            // The file may hold the failed group or not: only what is read after opening it anew counts.
+            drop(store);
+            match self.recover(&error, left, &mut queue) {
+                Some(recovered) => store = recovered,
+                None => return,
             }
         }
         sqlite::close(store);
+    }
+
+    /// Moves a long log into the file.
+    fn move_log(&self, store: &Store) -> Result<(), SqlError> {
+        let left = match sqlite::move_log(store) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+                tracing::warn!(
+                    "the disk is full: the journal's write-ahead log cannot be moved into its file"
+                );
+                // It counts as no room at all.
+                u64::MAX
+            }
+            moved => moved?,
+        };
+        self.log_bytes.set(left);
+        Ok(())
+    }
+
+    /// Looks how much room there is.
+    fn measure(&self, store: &Store) -> Result<(), SqlError> {
+        let pages = sqlite::pages(store)?;
+        self.meters.used(pages.used_bytes);
+        let bounds = Bounds::of(&self.folder, self.max_size_bytes);
+        self.make_room(room::room(pages, self.log_bytes.get(), bounds));
+        Ok(())
+    }
+
+    fn make_room(&self, room: Room) {
+        let changed = self.shared.room.send_if_modified(|own| std::mem::replace(own, room) != room);
+        match room {
+            _ if !changed => {}
+            Room::Enough => tracing::info!("the journal has enough room"),
+            Room::Squeezed => {
+                tracing::warn!("the journal or its disk is 80 % full: delivered changes go first");
+            }
+            Room::Full => tracing::error!("the journal or its disk is full: synced writes are refused (507)"),
+        }
     }
 
     fn commit(&self, store: &mut Store, group: &[Job]) -> Result<Vec<u64>, SqlError> {
@@ -115,7 +174,7 @@ impl Writer {
         reach(group, [fail::INTENT_BEFORE_COMMIT, fail::OUTCOME_BEFORE_COMMIT, fail::SETTLE_BEFORE_COMMIT]);
         transaction.commit()?;
         reach(group, [fail::INTENT_AFTER_COMMIT, fail::OUTCOME_AFTER_COMMIT, fail::SETTLE_AFTER_COMMIT]);
-        self.shared.used_bytes.store(sqlite::used_bytes(store)?, Ordering::Relaxed);
+        self.measure(store)?;
         let records = group.iter().filter(|job| !matches!(job.record, Record::Flush)).count();
         if records > 0 {
             self.shared.commits.fetch_add(1, Ordering::Relaxed);
@@ -125,16 +184,23 @@ impl Writer {
     }
 
     fn acknowledge(&self, group: Vec<Job>, told: Vec<u64>) {
-        let mut newest = 0;
+        let (mut newest, mut accepted) = (0, 0);
         for (job, told) in group.into_iter().zip(told) {
             self.meters.count(&job.record);
-            if let Record::Outcome { .. } = job.record {
-                newest = newest.max(told);
+            match job.record {
+                Record::Outcome { .. } => newest = newest.max(told),
+                Record::Intent(_) => accepted = accepted.max(told.cast_signed()),
+                _ => {}
             }
             // Nobody may be waiting any more.
             job.done.send(Ok(told)).unwrap_or_default();
         }
         self.publish(newest);
+        self.shared.accepted.send_if_modified(|number| {
+            let moved = accepted > *number;
+            *number = accepted.max(*number);
+            moved
+        });
     }
 
     fn publish(&self, newest: u64) {
@@ -145,9 +211,14 @@ impl Writer {
         });
     }
 
-    /// After a failed commit: the journal opened anew. `None`: the engine has stopped meanwhile.
-    fn recover(&self, group: Vec<Job>, queue: &mut mpsc::Receiver<Job>) -> Option<Store> {
-        self.shared.health.send_replace(Health::Failed);
+    /// After a failed write: the journal opened anew. `None`: the engine has stopped meanwhile.
+    fn recover(&self, error: &SqlError, group: Vec<Job>, queue: &mut mpsc::Receiver<Job>) -> Option<Store> {
+        if sqlite::is_corrupt(error) {
+            self.shared.found_corrupt(error);
+        } else {
+            self.shared.fail();
+            tracing::error!(%error, "the journal cannot be written; synced writes are refused until it can be");
+        }
         let (mut kept, mut refused) = (Vec::new(), Vec::new());
         sort_out(group, &mut kept, &mut refused);
         let undo = refused.into_iter().map(|id| Record::Outcome { change: id, verdict: Verdict::Aborted });
@@ -163,14 +234,8 @@ impl Writer {
             }
             // Looked at before the try: what is queued no more is written by it, or never.
             let is_last = queue.is_closed() && queue.is_empty();
-            let Some(mut store) = self.reopen() else {
-                if is_last {
-                    return None;
-                }
-                continue;
-            };
-            match self.commit(&mut store, &kept).and_then(|told| Ok((told, sqlite::last_sequence(&store)?))) {
-                Ok((told, newest)) => {
+            match self.write_again(error, &kept) {
+                Ok((store, told, newest)) => {
                     tracing::info!(undone, written = kept.len() - undone, "the journal can be written again");
                     self.acknowledge(kept, told);
                     self.publish(newest);
@@ -185,21 +250,38 @@ impl Writer {
         }
     }
 
-    fn reopen(&self) -> Option<Store> {
-        let store = sqlite::reopen(&self.folder, self.id);
-        let store = store.map_err(|error| tracing::warn!(%error, "the journal stays closed")).ok()?;
-        let verified =
-            sqlite::register(&store, &self.destinations).and_then(|()| sqlite::verify_unsettled(&store));
-        let damaged =
-            verified.map_err(|error| tracing::warn!(%error, "the journal cannot be verified")).ok()?;
-        for change in damaged {
-            tracing::error!(%change, "a change in the journal is damaged; it will not be delivered");
+    /// Opens the file anew, verifies every unsettled change, and writes what was kept.
+    fn write_again(&self, error: &SqlError, kept: &[Job]) -> Result<(Store, Vec<u64>, u64), OpenError> {
+        let unusable = |cause: Box<dyn std::error::Error + Send + Sync>| OpenError::Unusable {
+            folder: self.folder.clone(),
+            cause,
+        };
+        if *self.shared.health.borrow() == Health::Damaged {
+            return Err(OpenError::Damaged { folder: self.folder.clone(), found: error.to_string() });
         }
-        Some(store)
+        let mut store = sqlite::reopen(&self.folder, self.id)?;
+        let sql = |error: SqlError| {
+            if sqlite::is_corrupt(&error) {
+                self.shared.found_corrupt(&error);
+            }
+            Unverified::from(error).of_folder(&self.folder)
+        };
+        sqlite::register(&store, &self.destinations).map_err(sql)?;
+        // A full disk has no room for it, and has broken no promise about what was written before.
+        let is_full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+        if !is_full && !sqlite::begin_new_log(&store).map_err(sql)? {
+            return Err(unusable("somebody reads it, a backup for instance".into()));
+        }
+        let suspects = sqlite::verify(&store, Depth::Content);
+        let suspects = suspects.map_err(|error| error.of_folder(&self.folder))?;
+        self.shared.found_damaged(&suspects);
+        let told = self.commit(&mut store, kept).map_err(sql)?;
+        let newest = sqlite::last_sequence(&store).map_err(sql)?;
+        Ok((store, told, newest))
     }
 }
 
-/// Refuses intents and whoever only wants to know what is durable; keeps everything else.
+/// Refuses intents, steps of retention, and whoever only wants to know what is durable; keeps everything else.
 fn sort_out(jobs: Vec<Job>, kept: &mut Vec<Job>, refused: &mut Vec<ChangeId>) {
     for job in jobs {
         match &job.record {
@@ -207,7 +289,7 @@ fn sort_out(jobs: Vec<Job>, kept: &mut Vec<Job>, refused: &mut Vec<ChangeId>) {
                 refused.push(change.id);
                 job.done.send(Err(Unwritten)).unwrap_or_default();
             }
-            Record::Flush => job.done.send(Err(Unwritten)).unwrap_or_default(),
+            Record::Flush | Record::Retain { .. } => job.done.send(Err(Unwritten)).unwrap_or_default(),
             _ => kept.push(job),
         }
     }

@@ -61,7 +61,7 @@ async fn killed_at(point: &str, times: usize) {
         .await
         .unwrap();
     until_settled(&engine).await;
-    let doubts = ChangeFilter { state: Some("in-doubt".into()), ..ChangeFilter::default() };
+    let doubts = ChangeFilter { state: Some(ChangeState::InDoubt), ..ChangeFilter::default() };
     until("no doubt is left", || async { engine.changes(doubts.clone()).await.unwrap().is_empty() }).await;
     until_settled(&engine).await;
     engine.stop(DEADLINE).await;

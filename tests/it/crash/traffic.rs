@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Writers at once; each has keys of its own, so that a key's values grow in the order of writing.
-const WRITERS: usize = 8;
+const WRITERS: usize = 32;
 /// Keys that are set and removed.
 const KEYS: usize = 200;
 /// Where POSTs go; also the key of one whose answer was lost.
@@ -121,7 +121,7 @@ impl Traffic {
 
 /// Of ten writes eight are PUT, one POST, one DELETE. Values are unique, and grow within a key.
 fn request(writer: usize, value: u64) -> (Ask, String, String) {
-    let keys_of_writer = KEYS / WRITERS;
+    let keys_of_writer = (KEYS - writer).div_ceil(WRITERS);
     let turn = usize::try_from(value).unwrap_or(usize::MAX);
     let path = format!("/items/{}", writer + WRITERS * (turn % keys_of_writer));
     let body = format!("{value:08}-of-{writer}");

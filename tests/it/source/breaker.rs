@@ -112,6 +112,7 @@ async fn beyond_the_places_requests_wait_to_their_deadline_and_then_it_is_503() 
     assert!((metric(&gateway, "tidegate_source_refused_total", &["busy"]).await - 1.0).abs() < 0.5);
     gate.open();
     assert_eq!(held.rest().await.expect("the whole body"), b"good");
+    drop(held);
     assert_eq!(gateway.get("/third").await.text(), "good");
     nothing_is_left(&gateway).await;
 }

@@ -2,14 +2,18 @@
 
 use super::{becomes, gateway_of, metric, nothing_is_left};
 use crate::support::{Answer, Ask, Gate, Gateway, Reply, ScriptedSource, Step, within};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 /// Bytes as the source sends them, and then nothing, the connection left open.
-fn raw(bytes: &str) -> Reply {
+fn raw(bytes: impl Into<Vec<u8>>) -> Reply {
     Reply::none(Step::Bytes(bytes.into())).after(Step::Wait(Gate::closed()))
 }
 
 /// Bytes as the source sends them, then it closes.
-fn cut(bytes: &str) -> Reply {
+fn cut(bytes: impl Into<Vec<u8>>) -> Reply {
     Reply::none(Step::Bytes(bytes.into())).after(Step::Cut)
 }
 
@@ -26,10 +30,12 @@ enum Outcome {
     Broken,
 }
 
-async fn outcome(gateway: &Gateway, path: &str) -> Result<Outcome, String> {
+/// What comes of a request; the gate is opened when its head has come.
+async fn outcome(gateway: &Gateway, path: &str, gate: &Gate) -> Result<Outcome, String> {
     // A head may be lost with the body that broke behind it.
     let head = within("a head", Ask::get(path).open(gateway.public)).await;
     let Ok(mut opened) = head else { return Ok(Outcome::Broken) };
+    gate.open();
     let body = within("an end", opened.rest()).await;
     match body {
         Err(_) => Ok(Outcome::Broken),
@@ -42,15 +48,20 @@ async fn outcome(gateway: &Gateway, path: &str) -> Result<Outcome, String> {
 }
 
 /// Plays each answer, thrice where it may be asked for again, and then a good one.
-async fn play(rows: Vec<(&str, Reply, Outcome)>) {
+async fn play(rows: Vec<(&str, Reply)>, expected: Outcome) -> Gateway {
+    play_gated(rows.into_iter().map(|(what, lie)| (what, (Gate::closed(), lie))).collect(), expected).await
+}
+
+/// The same, where what is behind each one's gate comes when the client has the head.
+async fn play_gated(rows: Vec<(&str, (Gate, Reply))>, expected: Outcome) -> Gateway {
     let source = ScriptedSource::start().await;
     let keys = "timeout = \"1s\"\nbody_idle = \"300ms\"";
     let gateway = gateway_of(&[&source.url()], keys, "").await;
     let mut faults = Vec::new();
-    for (number, (what, lie, expected)) in rows.into_iter().enumerate() {
+    for (number, (what, (gate, lie))) in rows.into_iter().enumerate() {
         let path = format!("/{number}");
         source.always(&path, lie);
-        let lied = outcome(&gateway, &path).await;
+        let lied = outcome(&gateway, &path, &gate).await;
         if lied != Ok(expected) {
             faults.push(format!("{what}: wanted {expected:?}, got {lied:?}"));
         }
@@ -69,8 +80,7 @@ async fn play(rows: Vec<(&str, Reply, Outcome)>) {
         nothing_is_left(&gateway).await;
     }
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
-    let panics = metric(&gateway, "tidegate_panics_total", &[]).await;
-    assert!(panics < 0.5, "{panics} panics");
+    gateway
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,11 +89,11 @@ async fn a_head_that_is_not_strict_is_502() {
     let many = format!("HTTP/1.1 200 OK\r\n{}Content-Length: 5\r\n\r\nhello", "X: y\r\n".repeat(300));
     let flood = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(1500);
     let framed = |framing: &str| {
-        raw(&format!(
+        raw(format!(
             "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n{framing}\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
         ))
     };
-    let status = |status: &str| raw(&format!("HTTP/1.1 {status} OK\r\nContent-Length: 5\r\n\r\nhello"));
+    let status = |status: &str| raw(format!("HTTP/1.1 {status} OK\r\nContent-Length: 5\r\n\r\nhello"));
     let rows = vec![
         ("two lengths that differ", framed("Content-Length: 5\r\nContent-Length: 7")),
         ("two equal lengths", framed("Content-Length: 5\r\nContent-Length: 5")),
@@ -109,9 +119,20 @@ async fn a_head_that_is_not_strict_is_502() {
         ("a folded line", raw("HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 5\r\n\r\nhello")),
         ("a space before the colon", raw("HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 5\r\n\r\nhello")),
         ("a field without a name", raw("HTTP/1.1 200 OK\r\n: a\r\nContent-Length: 5\r\n\r\nhello")),
-        ("a head over 64 KiB", raw(&long)),
-        ("300 fields", raw(&many)),
-        ("a flood of interim responses", raw(&flood)),
+        ("a NUL in a name", raw("HTTP/1.1 200 OK\r\nX\0: a\r\nContent-Length: 5\r\n\r\nhello")),
+        ("a NUL in the status line", raw("HTTP/1.1 200 O\0K\r\nContent-Length: 5\r\n\r\nhello")),
+        ("a NUL alone", raw("\0")),
+        ("two status lines", raw("HTTP/1.1 200 OK\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")),
+        ("a body alone, as in HTTP/0.9", cut("<html>hello</html>\r\n")),
+        ("a body alone that goes on", raw("<html>hello</html>\r\n")),
+        ("TLS where none is spoken", raw([0x15, 3, 3, 0, 2, 2, 70])),
+        ("binary bytes", raw((128..=255).cycle().take(2000).collect::<Vec<u8>>())),
+        ("HTTP/2 frames", raw(b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64".as_slice())),
+        ("a head over 64 KiB", raw(long)),
+        ("a line without end", raw(format!("HTTP/1.1 200 OK\r\nX-Long: {}", "a".repeat(70_000)))),
+        ("a head without end", raw(format!("HTTP/1.1 200 OK\r\n{}", "X: y\r\n".repeat(20_000)))),
+        ("300 fields", raw(many)),
+        ("a flood of interim responses", raw(flood)),
         (
             "a switch that nobody asked for",
             raw("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"),
@@ -121,21 +142,24 @@ async fn a_head_that_is_not_strict_is_502() {
         ("closed before the empty line", cut("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n")),
         ("closed after an interim response", cut("HTTP/1.1 103 Early Hints\r\n\r\n")),
         ("reset within the head", Reply::none(Step::Bytes(b"HTTP/1.1 200".to_vec())).after(Step::Reset)),
+        // Nothing of it has gone out, and the whole fault is known: it is no answer.
+        ("a first chunk size that is none", chunks_at_once("xyz\r\n")),
+        ("a chunk size that is none", chunks_at_once("5\r\nfirst\r\nxyz\r\n")),
+        ("a chunk size with a sign", chunks_at_once("5\r\nfirst\r\n-5\r\n")),
+        ("a chunk size beyond all numbers", chunks_at_once("5\r\nfirst\r\nfffffffffffffffff\r\n")),
+        ("a chunk longer than it says", chunks_at_once("5\r\nfirst\r\n3\r\nlonger\r\n0\r\n\r\n")),
+        ("a chunk without its end", chunks_at_once("5\r\nfirst5\r\nfirst\r\n0\r\n\r\n")),
         ("closed before the head", Reply::none(Step::Cut)),
         ("reset before the head", Reply::none(Step::Reset)),
         ("half-closed before the head", Reply::none(Step::HalfClose).after(Step::Wait(Gate::closed()))),
     ];
-    play(rows.into_iter().map(|(what, lie)| (what, lie, Outcome::Status(502))).collect()).await;
+    play(rows, Outcome::Status(502)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_breaks_is_visibly_broken() {
     let first = || Step::Bytes(b"first".to_vec());
     let never = || Step::Wait(Gate::closed());
-    let chunks = |body: &str| {
-        let head = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n";
-        Reply::none(Step::Bytes(format!("{head}{body}").into())).after(never())
-    };
     let stored = |reply: Reply| reply.cache_control("max-age=60");
     let rows = vec![
         ("shorter than its length", stored(Reply::promising(1000, vec![first(), Step::Cut]))),
@@ -148,16 +172,39 @@ async fn a_body_that_breaks_is_visibly_broken() {
         ("no last chunk", stored(Reply::chunks(vec![first(), Step::Cut]))),
         ("reset before the last chunk", stored(Reply::chunks(vec![first(), Step::Reset]))),
         ("half-closed before the last chunk", stored(Reply::chunks(vec![first(), Step::HalfClose, never()]))),
-        ("closed within the last chunk", cut(&format!("{CHUNKED}5\r\nfirst\r\n0\r\n"))),
-        ("closed within a chunk", cut(&format!("{CHUNKED}500\r\nfirst"))),
-        ("a chunk size that is none", chunks("5\r\nfirst\r\nxyz\r\n")),
-        ("a chunk size with a sign", chunks("5\r\nfirst\r\n-5\r\n")),
-        ("a chunk size beyond all numbers", chunks("5\r\nfirst\r\nfffffffffffffffff\r\n")),
-        ("a chunk longer than it says", chunks("5\r\nfirst\r\n3\r\nlonger\r\n0\r\n\r\n")),
+        ("closed within the last chunk", cut(format!("{CHUNKED}5\r\nfirst\r\n0\r\n"))),
+        ("closed within a chunk", cut(format!("{CHUNKED}500\r\nfirst"))),
         ("standing still within its length", stored(Reply::promising(1000, vec![first(), never()]))),
         ("standing still between chunks", stored(Reply::chunks(vec![first(), never()]))),
     ];
-    play(rows.into_iter().map(|(what, lie)| (what, lie, Outcome::Broken)).collect()).await;
+    let gateway = play(rows, Outcome::Broken).await;
+    let broken =
+        async |reason: &str| metric(&gateway, "tidegate_source_bodies_broken_total", &[reason]).await;
+    assert!(broken("reason=\"idle\"").await > 1.5 && broken("reason=\"broken\"").await > 8.5);
+}
+
+/// The fault is known only when the head and a part of the body have gone out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chunks_that_become_wrong_are_a_visibly_broken_body() {
+    let then = |fault: &str| {
+        let (gate, begin) = (Gate::closed(), Step::Bytes(format!("{CHUNKED}5\r\nfirst\r\n").into()));
+        let steps = [Step::Wait(gate.clone()), Step::Bytes(fault.into()), Step::Wait(Gate::closed())];
+        (gate, steps.into_iter().fold(Reply::none(begin), Reply::after))
+    };
+    let rows = vec![
+        ("a chunk size that is none", then("xyz\r\n")),
+        ("a chunk size with a sign", then("-5\r\n")),
+        ("a chunk size beyond all numbers", then("fffffffffffffffff\r\n")),
+        ("a chunk longer than it says", then("3\r\nlonger\r\n0\r\n\r\n")),
+        ("a chunk without its end", then("5\r\nfirst5\r\nfirst\r\n0\r\n\r\n")),
+        ("binary bytes", then("\0\x01\x02")),
+    ];
+    play_gated(rows, Outcome::Broken).await;
+}
+
+/// Chunks that come with their head.
+fn chunks_at_once(body: &str) -> Reply {
+    raw(format!("{CHUNKED}{body}"))
 }
 
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -169,22 +216,62 @@ async fn a_source_that_trickles_or_says_nothing_is_504_at_the_deadline() {
         ("a part of a head", raw("HTTP/1.1 200 OK\r\nContent-")),
         ("an interim response alone", raw("HTTP/1.1 103 Early Hints\r\n\r\n")),
     ];
-    play(rows.into_iter().map(|(what, lie)| (what, lie, Outcome::Status(504))).collect()).await;
+    play(rows, Outcome::Status(504)).await;
+}
+
+/// A source that says a little now and then, and never comes to an end of its head: the deadline is for all
+/// of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_trickles_without_end_is_504_at_the_deadline() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("port 0 can be bound");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    for part in ["X: y\r\n", "a", "\0x"] {
+        let gateway = gateway_of(&[&url], "timeout = \"400ms\"", "").await;
+        let trickling = async {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            assert!(stream.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0), "a request");
+            drop(stream.write_all(b"HTTP/1.1 200 OK\r\nA: ").await);
+            let mut tick = tokio::time::interval(Duration::from_millis(20));
+            while stream.write_all(part.as_bytes()).await.is_ok() {
+                tick.tick().await;
+            }
+        };
+        let began = Instant::now();
+        let answering = async {
+            let answer = gateway.get("/a").await;
+            (answer.status, began.elapsed())
+        };
+        // It ends when its connection is closed: it is not read any more.
+        let ((status, took), ()) = tokio::join!(answering, within("it is closed", trickling));
+        assert_eq!(status, if part == "\0x" { 502 } else { 504 }, "{part:?}");
+        assert!(took < Duration::from_secs(2), "{part:?}: {took:?}");
+        nothing_is_left(&gateway).await;
+    }
 }
 
 /// What follows an answer's end belongs to no answer (RFC 9112 6.3).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bytes_beyond_the_length_answer_nobody() {
+async fn bytes_beyond_an_answer_answer_nobody() {
     let smuggled = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 4\r\n\r\nevil";
-    let source = ScriptedSource::start().await;
-    source.always("*", good());
-    source.always("/a", raw(&format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello{smuggled}")));
-    let gateway = gateway_of(&[&source.url()], "timeout = \"1s\"", "").await;
-    for turn in 0..20 {
-        assert_eq!(gateway.get("/a").await.text(), "hello");
-        assert_eq!(gateway.get(&format!("/{turn}")).await.text(), "good");
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    for first in
+        ["HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", chunked, "HTTP/1.1 204 No Content\r\n\r\n"]
+    {
+        for (beyond, method) in [(smuggled, "GET"), ("5\r\nxyz\r\n", "GET"), (smuggled, "HEAD")] {
+            let source = ScriptedSource::start().await;
+            source.always("*", good());
+            source.always("/a", raw(format!("{first}{beyond}")));
+            let gateway = gateway_of(&[&source.url()], "timeout = \"1s\"", "").await;
+            for turn in 0..5 {
+                let answer = gateway.send(Ask::new(method, "/a")).await;
+                let hello = if method == "HEAD" || answer.status == 204 { "" } else { "hello" };
+                assert_eq!(answer.text(), hello, "{method} {first:?} {answer:?}");
+                assert!(answer.status < 300, "{method} {first:?} {answer:?}");
+                assert_eq!(gateway.get(&format!("/{turn}")).await.text(), "good");
+            }
+            nothing_is_left(&gateway).await;
+        }
     }
-    nothing_is_left(&gateway).await;
 }
 
 /// A client that leaves at any point leaves nothing behind.

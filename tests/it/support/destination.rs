@@ -75,6 +75,15 @@ impl RecordingDestination {
         self.deliveries.until(&format!("the delivery of {body:?}"), |all| all.iter().any(arrived)).await
     }
 
+    pub(crate) fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// How many connections have been accepted.
+    pub(crate) fn connections(&self) -> usize {
+        self.server.connections()
+    }
+
     /// Its `[[destination]]` table with quick retries; further keys may be appended.
     pub(crate) fn table(&self, name: &str) -> String {
         format!(

@@ -213,6 +213,11 @@ impl Gateway {
         state.as_str().unwrap_or_default().to_owned()
     }
 
+    /// The id of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id().expect("a child that was not waited for has an id")
+    }
+
     /// SIGKILL, as a power cut for this process.
     pub(crate) async fn kill(mut self) -> Exit {
         // It may have ended by itself a moment ago.
@@ -222,8 +227,7 @@ impl Gateway {
 
     /// Sends it a signal by name, e.g. `TERM`.
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.id().expect("a child that was not waited for has an id");
-        signal(id, name);
+        signal(self.process(), name);
     }
 
     /// SIGTERM, and waits for the end.

@@ -8,7 +8,7 @@ use super::super::course::{After, Begin, Course};
 use super::super::decide::{Answered, Decided};
 use super::super::key_state::{Class, Entry};
 use super::super::lanes::{PAGE, WINDOW_MAX};
-use super::super::outcome::{Before, Blame, Code, Failure, Outcome};
+use super::super::outcome::{Before, Blame, Code, Failure, Meanings, Outcome};
 use super::super::retry::{Next, Standing};
 use super::super::search::{SHARE, Wanted};
 use crate::clock::Timestamp;
@@ -16,8 +16,10 @@ use crate::secret::Endpoint;
 use crate::sync::DeadLetterFilter;
 use crate::sync::change::ChangeId;
 use crate::sync::journal::record::{Enlisted, Head, NewChange, Record, Step, Verdict};
-use crate::sync::journal::sqlite::{self, Ahead, Dead, Found, Loaded, Store};
-use crate::sync::settings::{BreakerSettings, DestinationSettings, OnFailure, RetrySettings, Start};
+use crate::sync::journal::sqlite::{self, Ahead, Dead, Found, LETTERS_MAX, Loaded, Store};
+use crate::sync::settings::{
+    Allow, BreakerSettings, DestinationSettings, Format, OnFailure, RetrySettings, Start,
+};
 use fastrand::Rng;
 use http::{Method, StatusCode};
 use proptest::prelude::*;
@@ -120,6 +122,11 @@ fn settings(name: &str, on_failure: OnFailure) -> DestinationSettings {
         },
         backlog_bytes: None,
         start: Start::Now,
+        format: Format::Replay,
+        rate: None,
+        secrets: Vec::new(),
+        allow: Allow::Any,
+        outcome: BTreeMap::new(),
         headers: Vec::new(),
     }
 }
@@ -179,12 +186,12 @@ impl Site {
             return;
         }
         if newest > cursor && lanes.has_room() {
-            let (page, to) = sqlite::page(store, &self.known(store), cursor, PAGE).unwrap();
+            let (page, to) = sqlite::page(store, self.course.id, cursor, PAGE).unwrap();
             self.is_reading = true;
             self.reads.push(Read::Page(page, to));
         } else if let Some(Wanted { apart, seen }) = lanes.search(newest) {
-            let known = self.known(store);
-            let found = sqlite::search(store, &known, cursor, seen.max(cursor), SHARE, &apart).unwrap();
+            let id = self.course.id;
+            let found = sqlite::search(store, id, cursor, seen.max(cursor), SHARE, &apart).unwrap();
             self.is_reading = true;
             self.reads.push(Read::Found(found, newest));
         }
@@ -194,9 +201,8 @@ impl Site {
         while let Some(begin) = self.course.begin(now) {
             match begin {
                 Begin::Load(key, limit) => {
-                    let (known, cursor, dead) =
-                        (self.known(store), self.course.lanes.cursor(), self.course.dead());
-                    let loaded = sqlite::load_key(store, &known, &key, cursor, dead, limit).unwrap();
+                    let (id, cursor, dead) = (self.course.id, self.course.lanes.cursor(), self.course.dead());
+                    let loaded = sqlite::load_key(store, id, &key, cursor, dead, limit).unwrap();
                     self.reads.push(Read::Loaded(key, loaded));
                 }
                 Begin::Attempt(key, entry, standing) => {
@@ -211,7 +217,7 @@ impl Site {
     fn check_parked(&self, store: &Store, key: &Arc<str>, sequence: u64) {
         let filter = DeadLetterFilter { key_prefix: Some(key.to_string()), ..DeadLetterFilter::default() };
         let parks = self.course.dead() == Dead::Park;
-        let buried = sqlite::buried(store, self.course.id, &filter, 0).unwrap();
+        let buried = sqlite::buried(store, self.course.id, &filter, 0, LETTERS_MAX).unwrap();
         let before = buried.iter().find(|it| it.key == *key && !it.overtaken && it.sequence < sequence);
         assert!(!parks || before.is_none(), "{key} {sequence} passes the dead letter {before:?}");
     }
@@ -285,10 +291,12 @@ impl Site {
     fn outcome(&mut self, key: &str, entry: &Entry) -> (Outcome, bool) {
         let before = if entry.past.answer_lost { Before::AnswerLost } else { Before::Nothing };
         let (roll, is_lost, acts) = (self.rng.usize(..64), self.rng.u8(..) < 40, self.rng.bool());
+        let meanings = Meanings { format: Format::Replay, given: BTreeMap::new() };
         let answer = |statuses: &[u16], after: Option<u64>| {
             let status = StatusCode::from_u16(statuses[roll % statuses.len()]).unwrap();
             let after = after.map(Duration::from_secs);
-            let outcome = Outcome::of_answer(&Method::PUT, status, after, String::new(), before);
+            let failure = Failure::answered(status, after, String::new());
+            let outcome = meanings.of(&Method::PUT, before, failure);
             (outcome, status.is_success())
         };
         // Some changes are at fault themselves, whatever the weather.
@@ -311,7 +319,7 @@ impl Site {
     /// An operator redrives or discards some dead letters; the worker waits for the journal meanwhile.
     fn operate(&mut self, store: &Store, act: Act, share: f64, now: Timestamp) -> Vec<Told> {
         let filter = DeadLetterFilter::default();
-        let buried = sqlite::buried(store, self.course.id, &filter, 0).unwrap();
+        let buried = sqlite::buried(store, self.course.id, &filter, 0, LETTERS_MAX).unwrap();
         let chosen: Vec<_> = buried
             .into_iter()
             .filter(|buried| self.rng.f64() < share && self.course.may_raise(act, buried))
@@ -429,7 +437,7 @@ impl World {
         };
         let destinations = destinations.iter().map(ToString::to_string).collect();
         let body = bytes::Bytes::new();
-        let change = NewChange { id, key, destinations, head, body, recorded_at: self.now };
+        let change = NewChange { id, key, destinations, head, body, recorded_at: self.now, accepted: None };
         sqlite::apply(&self.store, &Record::Intent(Box::new(change)), self.now).unwrap();
         let verdict = Verdict::Committed { key: None };
         sqlite::apply(&self.store, &Record::Outcome { change: id, verdict }, self.now).unwrap();

@@ -1,32 +1,30 @@
 //! Writes one record within the group's transaction.
 
-use super::{SqlError, Store, change_state, delivery_state, destination};
+use super::again::{discard, redrive, replay};
+use super::{SqlError, Store, accepted, change_state, delivery_state, destination, retain};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
-use crate::sync::failpoint;
 use crate::sync::journal::record::{
-    Followers, Head, NewChange, Past, Progress, Record, Settled, Step, Verdict, checksum, first_sequence,
-    next_sequence,
+    Followers, NewChange, Past, Progress, Record, Settled, Step, Suspect, Verdict, checksum, next_sequence,
 };
 use crate::sync::key;
 use crate::sync::settings::OnFailure;
 use rusqlite::{OptionalExtension, params};
 use std::sync::Arc;
 
-/// Changes that one step of retention deletes at most.
-const RETENTION_STEP_CHANGES: i64 = 500;
-
 /// Writes a record; what it tells is a count, or the sequence that was given.
 pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u64, SqlError> {
     match record {
-        Record::Intent(change) => insert(store, change).map(|()| 0),
+        Record::Intent(change) => insert(store, change),
+        Record::AtSource(step) => accepted::step(store, step, now),
         Record::Outcome { change, verdict } => decide(store, *change, verdict, now),
-        Record::Progress(progress) => advance(store, progress).map(|()| 0),
+        Record::Progress(progress) => advance(store, progress, now).map(|()| 0),
         Record::Adopt { destination, on_failure } => destination::adopt(store, *destination, *on_failure),
         Record::Redrive { destination, sequences, on_failure } => {
             redrive(store, *destination, sequences, *on_failure)
         }
         Record::Discard { destination, sequences } => discard(store, *destination, sequences),
+        Record::Replay { destination, key, from } => replay(store, *destination, key, *from),
         Record::Pause { destination, paused: true } => store
             .prepare_cached("UPDATE destinations SET paused=1 WHERE id=?1")?
             .execute([destination])
@@ -35,16 +33,22 @@ pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u6
         Record::Detach { destination } => destination::detach(store, *destination),
         Record::Attach { destination } => destination::attach(store, *destination),
         Record::Forget { destination } => destination::forget(store, *destination),
-        Record::Retain { delivered_before } => retain(store, *delivered_before),
+        Record::Proven { destination } => {
+            let sql = "UPDATE destinations SET proven=1 WHERE id=?1";
+            store.prepare_cached(sql)?.execute([destination]).map(|rows| rows as u64)
+        }
+        Record::Retain { delivered_before, after } => retain::retain(store, *delivered_before, *after),
+        Record::Quarantine { suspects } => quarantine(store, suspects, now),
         Record::Flush => Ok(0),
     }
 }
 
-fn encode(head: &Head) -> Result<Vec<u8>, SqlError> {
-    postcard::to_stdvec(head).map_err(|error| SqlError::ToSqlConversionFailure(Box::new(error)))
+pub(super) fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, SqlError> {
+    postcard::to_stdvec(value).map_err(|error| SqlError::ToSqlConversionFailure(Box::new(error)))
 }
 
-fn insert(store: &Store, change: &NewChange) -> Result<(), SqlError> {
+/// Writes an intent; tells the number of one that is accepted.
+fn insert(store: &Store, change: &NewChange) -> Result<u64, SqlError> {
     let head = encode(&change.head)?;
     let destinations = serde_json::to_string(&change.destinations)
         .map_err(|error| SqlError::ToSqlConversionFailure(Box::new(error)))?;
@@ -52,7 +56,7 @@ fn insert(store: &Store, change: &NewChange) -> Result<(), SqlError> {
                VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)";
     store.prepare_cached(sql)?.execute(params![
         change.id.0.as_bytes().as_slice(),
-        change_state::INTENT,
+        if change.accepted.is_some() { change_state::ACCEPTED } else { change_state::INTENT },
         key::lane(&change.key),
         change.key,
         change.head.route,
@@ -62,22 +66,37 @@ fn insert(store: &Store, change: &NewChange) -> Result<(), SqlError> {
         change.recorded_at.as_millis().cast_signed(),
         destinations,
     ])?;
+    let number = store.last_insert_rowid();
     let sum = checksum(change.id, &change.key, &head, &change.body);
     store
-        .prepare_cached("INSERT INTO contents(number,head,body,checksum) VALUES(?1,?2,?3,?4)")?
-        .execute(params![store.last_insert_rowid(), head, change.body.as_ref(), sum])?;
-    Ok(())
+        .prepare_cached("INSERT INTO contents(number,head,body,checksum,key) VALUES(?1,?2,?3,?4,?5)")?
+        .execute(params![number, head, change.body.as_ref(), sum, change.key])?;
+    let Some(acceptance) = &change.accepted else { return Ok(0) };
+    accepted::enter(store, number, change, acceptance)?;
+    Ok(number.unsigned_abs())
 }
 
 /// Writes an outcome over a change that has none yet. The rows of a decided change are left alone,
 /// so that an outcome written twice (after a commit whose result was unknown) changes nothing.
-fn decide(store: &Store, id: ChangeId, verdict: &Verdict, now: Timestamp) -> Result<u64, SqlError> {
+pub(super) fn decide(
+    store: &Store,
+    id: ChangeId,
+    verdict: &Verdict,
+    now: Timestamp,
+) -> Result<u64, SqlError> {
     let id_bytes = id.0.as_bytes().as_slice();
     let open = store
-        .prepare_cached("SELECT number, key FROM changes WHERE id=?1 AND state IN (0,1)")?
-        .query_row([id_bytes], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+        .prepare_cached("SELECT number, key, source FROM changes WHERE id=?1 AND state IN (0,1,5,6)")?
+        .query_row([id_bytes], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+        })
         .optional()?;
-    let Some((number, old_key)) = open else { return Ok(0) };
+    let Some((number, old_key, source)) = open else {
+        if !matches!(verdict, Verdict::Aborted) {
+            known(store, id)?;
+        }
+        return Ok(0);
+    };
     let state = match verdict {
         Verdict::Committed { key: Some(new_key) } if *new_key != old_key => {
             rekey(store, id, number, [&old_key, new_key])?;
@@ -95,15 +114,18 @@ fn decide(store: &Store, id: ChangeId, verdict: &Verdict, now: Timestamp) -> Res
         Verdict::InDoubt => change_state::IN_DOUBT,
         Verdict::Aborted => change_state::ABORTED,
     };
-    let sequence = match state {
-        change_state::COMMITTED | change_state::RECONCILED => Some(take_sequence(store, now)?),
+    let (previous, sequence) = match state {
+        change_state::COMMITTED | change_state::RECONCILED => take_sequence(store, now).map(Some)?,
         _ => None,
-    };
-    store.prepare_cached("UPDATE changes SET state=?2, sequence=?3 WHERE number=?1")?.execute(params![
-        number,
-        state,
-        sequence.map(u64::cast_signed)
-    ])?;
+    }
+    .unzip();
+    store
+        .prepare_cached("UPDATE changes SET state=?2, sequence=?3, previous=?4 WHERE number=?1")?
+        .execute(params![number, state, sequence.map(u64::cast_signed), previous.map(u64::cast_signed)])?;
+    accepted::leave(store, number, now)?;
+    if sequence.is_some() {
+        accepted::overtake(store, &source, &old_key, number, now)?;
+    }
     Ok(sequence.unwrap_or_default())
 }
 
@@ -120,11 +142,14 @@ fn rekey(store: &Store, id: ChangeId, number: i64, [old_key, new_key]: [&str; 2]
         new_key,
         key::lane(new_key)
     ])?;
-    store.prepare_cached("UPDATE contents SET checksum=?2 WHERE number=?1")?.execute(params![number, sum])?;
+    store
+        .prepare_cached("UPDATE contents SET checksum=?2, key=?3 WHERE number=?1")?
+        .execute(params![number, sum, new_key])?;
     Ok(())
 }
 
-fn take_sequence(store: &Store, now: Timestamp) -> Result<u64, SqlError> {
+/// The sequence that was given last, and a new one.
+fn take_sequence(store: &Store, now: Timestamp) -> Result<(u64, u64), SqlError> {
     let last: i64 = store
         .prepare_cached("SELECT value FROM meta WHERE name='last_sequence'")?
         .query_row([], |row| row.get(0))?;
@@ -132,14 +157,46 @@ fn take_sequence(store: &Store, now: Timestamp) -> Result<u64, SqlError> {
     store
         .prepare_cached("UPDATE meta SET value=?1 WHERE name='last_sequence'")?
         .execute([sequence.cast_signed()])?;
-    Ok(sequence)
+    Ok((last.cast_unsigned(), sequence))
 }
 
-fn advance(store: &Store, progress: &Progress) -> Result<(), SqlError> {
+/// Says so where the journal does not have a change that it was given. (An intent that was refused is
+/// aborted in case it was written.)
+fn known(store: &Store, id: ChangeId) -> Result<(), SqlError> {
+    let exists =
+        store.prepare_cached("SELECT 1 FROM changes WHERE id=?1")?.exists([id.0.as_bytes().as_slice()])?;
+    if !exists {
+        tracing::error!(change = %id, "the journal is damaged: it does not have a change that it was given");
+    }
+    Ok(())
+}
+
+/// Lists changes as damaged; how many of them were not listed before.
+fn quarantine(store: &Store, suspects: &[Suspect], now: Timestamp) -> Result<u64, SqlError> {
+    let mut listed = 0;
+    for suspect in suspects {
+        let (column, value) = match suspect {
+            Suspect::Number(number) => ("number", *number),
+            Suspect::Sequence(sequence) => ("sequence", sequence.cast_signed()),
+        };
+        let sql = format!(
+            "INSERT OR IGNORE INTO damaged(number, sequence, id, key, found_at)
+             SELECT i.number, i.sequence, c.id, coalesce(t.key, c.key), ?2
+             FROM (SELECT number, sequence FROM changes WHERE {column}=?1) i
+             LEFT JOIN changes c ON c.number=i.number LEFT JOIN contents t ON t.number=i.number"
+        );
+        let at = now.as_millis().cast_signed();
+        listed += store.prepare_cached(&sql)?.execute(params![value, at])? as u64;
+    }
+    Ok(listed)
+}
+
+fn advance(store: &Store, progress: &Progress, now: Timestamp) -> Result<(), SqlError> {
     let (destination, frontier) = (progress.destination, progress.frontier.cast_signed());
     match &progress.step {
-        Step::Settle { key, sequence, settled } => {
+        Step::Settle { key, sequence, settled, attempts } => {
             settle(store, progress, key, *sequence, *settled)?;
+            note_settled(store, destination, *sequence, *attempts, now)?;
             store
                 .prepare_cached(
                     "UPDATE dead_letters SET overtaken=1 WHERE destination=?1 AND key=?2 AND sequence<?3",
@@ -184,17 +241,7 @@ fn advance(store: &Store, progress: &Progress) -> Result<(), SqlError> {
                     .execute(params![destination, key.as_ref()])?;
             }
         }
-        Step::Spill { rows } => {
-            for (key, sequence, followers) in rows {
-                let state = match followers {
-                    Followers::Parked if is_behind_dead(store, destination, key, *sequence)? => {
-                        delivery_state::PARKED
-                    }
-                    Followers::Parked | Followers::Behind => delivery_state::BEHIND,
-                };
-                put_all(store, destination, key, std::slice::from_ref(sequence), state)?;
-            }
-        }
+        Step::Spill { rows } => spill(store, destination, rows)?,
     }
     // Rows that only said "settled beyond the frontier" have no meaning behind it.
     store
@@ -225,9 +272,40 @@ fn settle(
         }
         Settled::Delivered => delivery_state::DELIVERED,
         Settled::Absent => delivery_state::ABSENT,
+        Settled::Superseded => delivery_state::SUPERSEDED,
     };
     let row = Row { destination: progress.destination, sequence, key, state };
     put(store, &row, &Past::default(), None, None)
+}
+
+/// What operators are told of a settled delivery.
+fn note_settled(
+    store: &Store,
+    destination: i64,
+    sequence: u64,
+    attempts: u32,
+    now: Timestamp,
+) -> Result<(), SqlError> {
+    // Attempts of a change that is sent again after it was settled are added to those before.
+    let sql = "INSERT INTO settled(destination,sequence,at,attempts) VALUES(?1,?2,?3,?4)
+               ON CONFLICT DO UPDATE SET at=?3, attempts=attempts+?4";
+    let at = now.as_millis().cast_signed();
+    store.prepare_cached(sql)?.execute(params![destination, sequence.cast_signed(), at, attempts])?;
+    Ok(())
+}
+
+/// Rows for changes that were read and have to wait.
+fn spill(store: &Store, destination: i64, rows: &[(Arc<str>, u64, Followers)]) -> Result<(), SqlError> {
+    for (key, sequence, followers) in rows {
+        let state = match followers {
+            Followers::Parked if is_behind_dead(store, destination, key, *sequence)? => {
+                delivery_state::PARKED
+            }
+            Followers::Parked | Followers::Behind => delivery_state::BEHIND,
+        };
+        put_all(store, destination, key, std::slice::from_ref(sequence), state)?;
+    }
+    Ok(())
 }
 
 /// Whether an older dead letter of its key is left that nothing has overtaken.
@@ -252,8 +330,9 @@ fn put(
     last_error: Option<&str>,
 ) -> Result<(), SqlError> {
     let sql = "INSERT OR REPLACE INTO deliveries
-        (destination,sequence,key,state,attempts,excused,waited,first_at,answer_lost,next_at,last_error)
-        VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)";
+        (destination,sequence,key,state,attempts,excused,waited,first_at,answer_lost,next_at,last_error,
+         redriven,replay)
+        VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)";
     store.prepare_cached(sql)?.execute(params![
         row.destination,
         row.sequence.cast_signed(),
@@ -266,6 +345,8 @@ fn put(
         past.answer_lost,
         next_at.unwrap_or_default().as_millis().cast_signed(),
         last_error,
+        past.redriven,
+        past.replay,
     ])?;
     Ok(())
 }
@@ -285,103 +366,4 @@ fn put_all(
         statement.execute(params![destination, sequence.cast_signed(), key.as_ref(), state])?;
     }
     Ok(())
-}
-
-fn redrive(
-    store: &Store,
-    destination: i64,
-    sequences: &[u64],
-    on_failure: OnFailure,
-) -> Result<u64, SqlError> {
-    let mut redriven = 0;
-    for sequence in sequences {
-        let gone = store
-            .prepare_cached("DELETE FROM dead_letters WHERE destination=?1 AND sequence=?2 AND overtaken=0")?
-            .execute([destination, sequence.cast_signed()])?;
-        if gone == 0 {
-            continue;
-        }
-        redriven += 1;
-        let sql = "UPDATE deliveries SET attempts=0, excused=0, waited=0, next_at=0,
-            state=CASE WHEN ?3 AND EXISTS(SELECT 1 FROM dead_letters l WHERE l.destination=?1
-              AND l.key=deliveries.key AND l.overtaken=0 AND l.sequence<?2) THEN 2 ELSE 0 END
-            WHERE destination=?1 AND sequence=?2";
-        store.prepare_cached(sql)?.execute(params![
-            destination,
-            sequence.cast_signed(),
-            on_failure == OnFailure::ParkKey
-        ])?;
-        unpark(store, destination, *sequence)?;
-    }
-    Ok(redriven)
-}
-
-fn discard(store: &Store, destination: i64, sequences: &[u64]) -> Result<u64, SqlError> {
-    let mut discarded = 0;
-    for sequence in sequences {
-        let gone = store
-            .prepare_cached("DELETE FROM dead_letters WHERE destination=?1 AND sequence=?2")?
-            .execute([destination, sequence.cast_signed()])?;
-        if gone == 0 {
-            continue;
-        }
-        discarded += 1;
-        store
-            .prepare_cached("UPDATE deliveries SET state=6 WHERE destination=?1 AND sequence=?2")?
-            .execute([destination, sequence.cast_signed()])?;
-        unpark(store, destination, *sequence)?;
-    }
-    Ok(discarded)
-}
-
-/// What was parked behind a dead letter waits as usual, up to the next one that parks.
-fn unpark(store: &Store, destination: i64, sequence: u64) -> Result<(), SqlError> {
-    let sql = "UPDATE deliveries SET state=1 WHERE destination=?1 AND state=2
-               AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2)
-               AND sequence<coalesce((SELECT min(sequence) FROM dead_letters WHERE destination=?1 AND overtaken=0
-                 AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2)), 9223372036854775807)";
-    store.prepare_cached(sql)?.execute([destination, sequence.cast_signed()])?;
-    Ok(())
-}
-
-/// Deletes up to a step of the changes that every destination has settled, those not in force any more
-/// included and detached ones left out, by the time of their
-/// sequence, so that only what goes is read; and of those that never became one; how many.
-fn retain(store: &Store, delivered_before: Timestamp) -> Result<u64, SqlError> {
-    let sql = "SELECT number FROM changes WHERE
-        sequence <= min(?1, (SELECT coalesce(min(frontier), 9223372036854775807) FROM destinations
-                             WHERE id IN (SELECT value FROM active) AND detached=0))
-        AND NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.sequence=changes.sequence
-                       AND d.destination IN (SELECT id FROM destinations)
-                       AND (d.state=3 OR (d.state IN (0,1,2) AND d.destination IN
-                            (SELECT id FROM destinations WHERE detached=0))))
-        AND NOT EXISTS(SELECT 1 FROM destinations t WHERE t.id NOT IN (SELECT value FROM active)
-                       AND t.detached=0 AND t.frontier<changes.sequence
-                       AND instr(changes.destinations, json_quote(t.name))>0)
-        ORDER BY sequence LIMIT ?2";
-    // The destinations in force are a temporary table of this connection: see `read::register`.
-    let mut numbers = numbers(store, sql, first_sequence(delivered_before).cast_signed())?;
-    let aborted =
-        "SELECT number FROM changes WHERE sequence IS NULL AND state=4 AND recorded_at < ?1 LIMIT ?2";
-    numbers.extend(self::numbers(store, aborted, delivered_before.as_millis().cast_signed())?);
-    for number in &numbers {
-        store
-            .prepare_cached(
-                "DELETE FROM deliveries WHERE destination IN (SELECT id FROM destinations)
-                 AND sequence=(SELECT sequence FROM changes WHERE number=?1)",
-            )?
-            .execute([number])?;
-        store.prepare_cached("DELETE FROM contents WHERE number=?1")?.execute([number])?;
-        store.prepare_cached("DELETE FROM changes WHERE number=?1")?.execute([number])?;
-    }
-    if !numbers.is_empty() {
-        failpoint::reach(failpoint::RETENTION_STEP);
-    }
-    Ok(numbers.len() as u64)
-}
-
-fn numbers(store: &Store, sql: &str, up_to: i64) -> Result<Vec<i64>, SqlError> {
-    let mut statement = store.prepare_cached(sql)?;
-    let rows = statement.query_map([up_to, RETENTION_STEP_CHANGES], |row| row.get(0))?;
-    rows.collect()
 }

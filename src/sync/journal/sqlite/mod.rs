@@ -1,18 +1,31 @@
 //! The journal's file: `SQLite` in WAL mode with `synchronous=FULL`.
 //!
-//! `changes` is one slim row a change, `contents` what is delivered of it, with its checksum.
+//! `changes` is one slim row a change, `contents` what is delivered of it; each with its checksum.
 //! A destination is a `frontier`: every change up to it is settled, unless `deliveries` has a row
 //! that says otherwise. A change beyond the frontier waits, unless a row says it is settled.
 
+mod accepted;
+mod again;
 mod apply;
+mod at_rest;
 mod destination;
 mod queue;
 mod read;
+mod retain;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod verify;
 mod view;
+mod wal;
 
+pub(crate) use accepted::*;
+pub(crate) use again::*;
 pub(crate) use apply::apply;
+pub(crate) use at_rest::examine;
 pub(crate) use queue::*;
 pub(crate) use read::*;
+pub(crate) use verify::{Depth, Unverified, is_corrupt, verify};
 pub(crate) use view::*;
 
 use crate::sync::error::OpenError;
@@ -22,99 +35,19 @@ use std::time::Duration;
 
 /// The journal's file in its folder.
 const FILE: &str = "journal.sqlite";
-/// The version of the format; a newer one is refused, an older one is upgraded in place.
-const FORMAT: i64 = 3;
+/// Its write-ahead log, and the index of that.
+const LOG: &str = "journal.sqlite-wal";
+const LOG_INDEX: &str = "journal.sqlite-shm";
+/// `SQLite`'s default, which the journals of all formats have.
+const PAGE_BYTES: usize = 4096;
+/// Frames of the log from which on they are moved into the file (4 MiB).
+const LOG_FRAMES: u64 = 1000;
+/// The size to which the log's file is cut when it begins anew after it had to grow, in bytes.
+const LOG_FILE_BYTES: u64 = 16 << 20;
 /// How long a statement waits for somebody else's lock, a backup's for instance.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
 /// Statements kept prepared.
 const STATEMENTS: usize = 64;
-
-const SCHEMA: &str = "
-CREATE TABLE changes(
-  number INTEGER PRIMARY KEY AUTOINCREMENT,
-  id BLOB NOT NULL UNIQUE,
-  state INTEGER NOT NULL,
-  sequence INTEGER UNIQUE,
-  lane INTEGER NOT NULL,
-  key TEXT NOT NULL,
-  route TEXT NOT NULL,
-  source TEXT NOT NULL,
-  method TEXT NOT NULL,
-  target TEXT NOT NULL,
-  recorded_at INTEGER NOT NULL,
-  destinations TEXT NOT NULL
-);
-CREATE INDEX changes_open ON changes(state, number) WHERE state IN (0, 1);
-CREATE INDEX changes_unplaced ON changes(recorded_at) WHERE sequence IS NULL;
-CREATE INDEX changes_key ON changes(key, sequence) WHERE sequence IS NOT NULL;
-CREATE INDEX changes_route ON changes(route, sequence) WHERE sequence IS NOT NULL;
-CREATE TABLE contents(
-  number INTEGER PRIMARY KEY,
-  head BLOB NOT NULL,
-  body BLOB NOT NULL,
-  checksum INTEGER NOT NULL
-);
-CREATE TABLE destinations(
-  id INTEGER PRIMARY KEY,
-  name TEXT NOT NULL UNIQUE,
-  frontier INTEGER NOT NULL,
-  paused INTEGER NOT NULL DEFAULT 0,
-  waits_until INTEGER NOT NULL DEFAULT 0,
-  detached INTEGER NOT NULL DEFAULT 0,
-  adopted_number INTEGER NOT NULL DEFAULT 0,
-  adopted_routes TEXT NOT NULL DEFAULT '[]'
-);
-CREATE TABLE deliveries(
-  destination INTEGER NOT NULL,
-  sequence INTEGER NOT NULL,
-  key TEXT NOT NULL,
-  state INTEGER NOT NULL,
-  attempts INTEGER NOT NULL DEFAULT 0,
-  excused INTEGER NOT NULL DEFAULT 0,
-  waited INTEGER NOT NULL DEFAULT 0,
-  first_at INTEGER,
-  answer_lost INTEGER NOT NULL DEFAULT 0,
-  next_at INTEGER NOT NULL DEFAULT 0,
-  last_error TEXT,
-  PRIMARY KEY(destination, sequence)
-) WITHOUT ROWID;
-CREATE INDEX deliveries_key ON deliveries(destination, key, sequence);
-CREATE INDEX deliveries_state ON deliveries(destination, state, sequence);
-CREATE TABLE dead_letters(
-  destination INTEGER NOT NULL,
-  sequence INTEGER NOT NULL,
-  id BLOB NOT NULL,
-  key TEXT NOT NULL,
-  class TEXT NOT NULL,
-  code TEXT NOT NULL,
-  status INTEGER,
-  attempts INTEGER NOT NULL,
-  first_at INTEGER NOT NULL,
-  last_at INTEGER NOT NULL,
-  answer TEXT NOT NULL,
-  overtaken INTEGER NOT NULL DEFAULT 0,
-  PRIMARY KEY(destination, sequence)
-) WITHOUT ROWID;
-CREATE INDEX dead_letters_key ON dead_letters(destination, key);
-CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO meta VALUES('last_sequence', 0), ('journal', random());
-";
-
-/// From format 1 to 2.
-const UPGRADE_1: &str = "
-ALTER TABLE deliveries ADD COLUMN excused INTEGER NOT NULL DEFAULT 0;
-INSERT INTO meta VALUES('journal', random());
-";
-
-/// From format 2 to 3.
-const UPGRADE_2: &str = "
-ALTER TABLE destinations ADD COLUMN detached INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE destinations ADD COLUMN adopted_number INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE destinations ADD COLUMN adopted_routes TEXT NOT NULL DEFAULT '[]';
-DROP INDEX changes_key;
-CREATE INDEX changes_key ON changes(key, sequence) WHERE sequence IS NOT NULL;
-CREATE INDEX changes_route ON changes(route, sequence) WHERE sequence IS NOT NULL;
-";
 
 /// The states of a change, as stored. SQL says them as numbers, which are part of the format.
 pub(crate) mod change_state {
@@ -123,8 +56,15 @@ pub(crate) mod change_state {
     pub(crate) const COMMITTED: i64 = 2;
     pub(crate) const RECONCILED: i64 = 3;
     pub(crate) const ABORTED: i64 = 4;
+    /// Its client has been answered, its source has not done it yet.
+    pub(crate) const ACCEPTED: i64 = 5;
+    /// As before, and the source has refused it: a dead letter of the source.
+    pub(crate) const REFUSED: i64 = 6;
+    /// Never stored: asks for what is listed as damaged.
+    pub(crate) const DAMAGED: i64 = -1;
     /// The words for operators, by number.
-    pub(crate) const WORDS: [&str; 5] = ["intent", "in-doubt", "committed", "reconciled", "aborted"];
+    pub(crate) const WORDS: [&str; 7] =
+        ["intent", "in-doubt", "committed", "reconciled", "aborted", "accepted", "dead-letter"];
 }
 
 /// The states of a delivery that has a row, as stored. SQL says them as numbers, which are part of the
@@ -136,9 +76,10 @@ pub(crate) mod delivery_state {
     pub(crate) const DEAD: i64 = 3;
     pub(crate) const DELIVERED: i64 = 4;
     pub(crate) const ABSENT: i64 = 5;
+    pub(crate) const SUPERSEDED: i64 = 7;
     /// The words for operators, by number.
-    pub(crate) const WORDS: [&str; 7] =
-        ["waiting", "waiting", "parked", "dead-letter", "delivered", "absent", "discarded"];
+    pub(crate) const WORDS: [&str; 8] =
+        ["waiting", "waiting", "parked", "dead-letter", "delivered", "absent", "discarded", "superseded"];
 }
 
 /// What `SQLite` said.
@@ -149,14 +90,34 @@ pub(crate) type Store = Connection;
 /// Opens the journal for writing, and makes or upgrades it.
 pub(crate) fn open(folder: &Path) -> Result<Store, OpenError> {
     let unusable = |cause| OpenError::Unusable { folder: folder.to_owned(), cause };
-    let connected = connect(folder, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE);
-    let (mut store, format) = connected.map_err(|error| unusable(error.into()))?;
-    if format > FORMAT {
-        let message = format!("its format is {format}, and this version of tidegate reads up to {FORMAT}");
+    let damaged = |found: String| OpenError::Damaged { folder: folder.to_owned(), found };
+    let failed = |error: SqlError| Unverified::from(error).of_folder(folder);
+    match wal::inspect(&folder.join(LOG), &folder.join(LOG_INDEX)).map_err(|error| unusable(error.into()))? {
+        wal::Log::Whole => {}
+        wal::Log::Torn => {
+            tracing::error!(
+                ?folder,
+                "the last group in the journal's write-ahead log cannot be read: after a power cut nobody was \
+                 told of it, else it is damaged and its changes are lost"
+            );
+        }
+        wal::Log::Damaged(what) => return Err(damaged(what.to_owned())),
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let (mut store, format) = connect(folder, flags).map_err(failed)?;
+    if format > schema::FORMAT {
+        let newest = schema::FORMAT;
+        let message = format!("its format is {format}, and this version of tidegate reads up to {newest}");
         return Err(unusable(message.into()));
     }
-    prepare(&mut store, format).map_err(|error| unusable(error.into()))?;
+    prepare(&mut store, format).map_err(failed)?;
     Ok(store)
+}
+
+/// Whether the file is there and has nothing in it: `SQLite` takes such a one for a new one, and drops its
+/// log.
+pub(crate) fn is_emptied(folder: &Path) -> bool {
+    std::fs::metadata(folder.join(FILE)).is_ok_and(|file| file.len() == 0)
 }
 
 /// Opens the journal that was open before, told by its id: where its file has gone, with its volume for
@@ -165,8 +126,8 @@ pub(crate) fn reopen(folder: &Path, id: i64) -> Result<Store, OpenError> {
     let unusable = |cause| OpenError::Unusable { folder: folder.to_owned(), cause };
     let same = || -> Result<Option<Store>, SqlError> {
         let (store, format) = connect(folder, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        store.execute_batch("PRAGMA synchronous=FULL")?;
-        Ok(if format == FORMAT && journal_id(&store)? == id { Some(store) } else { None })
+        writes_are_durable(&store)?;
+        Ok(if format == schema::FORMAT && journal_id(&store)? == id { Some(store) } else { None })
     };
     let store = same().map_err(|error| unusable(error.into()))?;
     store.ok_or_else(|| unusable("it is not the journal that was open before".into()))
@@ -174,29 +135,33 @@ pub(crate) fn reopen(folder: &Path, id: i64) -> Result<Store, OpenError> {
 
 fn connect(folder: &Path, flags: OpenFlags) -> Result<(Store, i64), SqlError> {
     let store = Connection::open_with_flags(folder.join(FILE), flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    store.busy_timeout(BUSY_WAIT)?;
-    store.set_prepared_statement_cache_capacity(STATEMENTS);
+    settle_in(&store)?;
     let format: i64 = store.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     Ok((store, format))
+}
+
+/// What every connection needs.
+fn settle_in(store: &Store) -> Result<(), SqlError> {
+    store.busy_timeout(BUSY_WAIT)?;
+    store.set_prepared_statement_cache_capacity(STATEMENTS);
+    store.execute_batch("PRAGMA cell_size_check=ON")?;
+    schema::teach(store)
+}
+
+/// The log is moved into the file by [`move_log`], which tells of failures, and not behind a commit's back.
+fn writes_are_durable(store: &Store) -> Result<(), SqlError> {
+    store.execute_batch(&format!(
+        "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit={LOG_FILE_BYTES};"
+    ))
 }
 
 fn prepare(store: &mut Store, format: i64) -> Result<(), SqlError> {
     if format == 0 {
         store.execute_batch("PRAGMA auto_vacuum=INCREMENTAL")?;
     }
-    store.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")?;
-    let steps: &[&str] = match format {
-        0 => &[SCHEMA],
-        1 => &[UPGRADE_1, UPGRADE_2],
-        2 => &[UPGRADE_2],
-        _ => return Ok(()),
-    };
-    let transaction = store.transaction()?;
-    for step in steps {
-        transaction.execute_batch(step)?;
-    }
-    transaction.pragma_update(None, "user_version", FORMAT)?;
-    transaction.commit()
+    store.execute_batch("PRAGMA journal_mode=WAL")?;
+    writes_are_durable(store)?;
+    schema::make(store, format)
 }
 
 /// What tells this journal from any other.
@@ -208,8 +173,7 @@ pub(crate) fn journal_id(store: &Store) -> Result<i64, SqlError> {
 pub(crate) fn open_reader(folder: &Path) -> Result<Store, SqlError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let store = Connection::open_with_flags(folder.join(FILE), flags)?;
-    store.busy_timeout(BUSY_WAIT)?;
-    store.set_prepared_statement_cache_capacity(STATEMENTS);
+    settle_in(&store)?;
     Ok(store)
 }
 
@@ -221,10 +185,46 @@ pub(crate) fn close(store: Store) {
     }
 }
 
-/// Bytes of pages in use.
-pub(crate) fn used_bytes(store: &Store) -> Result<u64, SqlError> {
-    let pragma = |name: &str| store.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, u64>(0));
-    Ok(pragma("page_count")?.saturating_sub(pragma("freelist_count")?).saturating_mul(pragma("page_size")?))
+/// Moves the log into the file once it is long; bytes of a long one that could not be moved, because
+/// somebody reads what they replace.
+pub(crate) fn move_log(store: &Store) -> Result<u64, SqlError> {
+    let frames = |mode: &str| {
+        store.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?.query_row([], |row| {
+            // -1: there is no log yet.
+            Ok(row.get::<_, i64>(1)?.max(0).abs_diff(row.get::<_, i64>(2)?.max(0)))
+        })
+    };
+    if frames("NOOP")? < LOG_FRAMES {
+        return Ok(0);
+    }
+    let left = frames("PASSIVE")?;
+    Ok(if left < LOG_FRAMES { 0 } else { left.saturating_mul(PAGE_BYTES as u64) })
+}
+
+/// Moves the whole log into the file and begins a new one, so that nothing stands on what a failed fsync
+/// left behind; whether nobody was in the way.
+pub(crate) fn begin_new_log(store: &Store) -> Result<bool, SqlError> {
+    store.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? == 0))
+}
+
+/// Pages, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pages {
+    /// Those in use.
+    pub(crate) used_bytes: u64,
+    /// Those of the file, unused ones included.
+    pub(crate) file_bytes: u64,
+}
+
+/// The pages of a journal.
+pub(crate) fn pages(store: &Store) -> Result<Pages, SqlError> {
+    let (all, page_bytes) = (pragma(store, "page_count")?, pragma(store, "page_size")?);
+    let used = all.saturating_sub(pragma(store, "freelist_count")?);
+    Ok(Pages { used_bytes: used.saturating_mul(page_bytes), file_bytes: all.saturating_mul(page_bytes) })
+}
+
+fn pragma(store: &Store, name: &str) -> Result<u64, SqlError> {
+    store.prepare_cached(&format!("PRAGMA {name}"))?.query_row([], |row| row.get(0))
 }
 
 /// A transaction that takes the write lock at its beginning.
@@ -233,9 +233,9 @@ pub(crate) const IMMEDIATE: rusqlite::TransactionBehavior = rusqlite::Transactio
 /// A journal in memory, for what tests only the order of records.
 #[cfg(test)]
 pub(crate) fn in_memory() -> Store {
-    let store = Connection::open_in_memory().unwrap();
-    store.set_prepared_statement_cache_capacity(STATEMENTS);
-    store.execute_batch(SCHEMA).unwrap();
+    let mut store = Connection::open_in_memory().unwrap();
+    settle_in(&store).unwrap();
+    schema::make(&mut store, 0).unwrap();
     store
 }
 

@@ -1,10 +1,12 @@
 //! What waits for one destination, as its worker reads it. Every query is bounded.
 
 use super::read::time;
-use super::{SqlError, Store};
+use super::schema::is_sound_change;
+use super::verify::{Links, is_corrupt};
+use super::{SqlError, Store, pages};
 use crate::clock::Timestamp;
 use crate::sync::journal::record::Past;
-use rusqlite::{Row, named_params, params};
+use rusqlite::{Row, params};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -16,40 +18,36 @@ pub(crate) struct KnownDestination {
     pub(crate) frontier: u64,
     pub(crate) paused: bool,
     pub(crate) waits_until: Timestamp,
+    /// It has taken a delivery at some time.
+    pub(crate) proven: bool,
     /// It fell behind its `backlog`: nothing is kept for it.
     pub(crate) is_detached: bool,
-    pub(crate) adopted: Adopted,
 }
 
-/// The changes that a destination gets although it was not there when they were made: those up to
-/// `number`, of these routes.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Adopted {
-    pub(crate) number: i64,
-    /// A JSON array.
-    pub(crate) routes: String,
-}
-
-impl KnownDestination {
-    /// Its name as the journal quotes it in the destinations of a change.
-    pub(super) fn quoted(&self) -> String {
-        serde_json::Value::from(self.name.as_str()).to_string()
-    }
-}
-
-/// Whether the change `c` goes to the destination: `:name` is quoted, `:routes` and `:number` are its
-/// [`Adopted`]. Names hold no quotes.
+/// Whether a change, `c` unless it is called otherwise, goes to the destination `t`, as SQL: the change names
+/// it, or it has adopted those of its route that were there before it. Names hold no quotes.
 macro_rules! goes_to {
     () => {
-        "(instr(c.destinations, :name)>0 OR (c.number<=:number AND instr(:routes, json_quote(c.route))>0))"
+        goes_to!("c")
+    };
+    ($c:literal) => {
+        concat!(
+            "(instr(",
+            $c,
+            ".destinations, json_quote(t.name))>0 OR (",
+            $c,
+            ".number<=t.adopted_number AND instr(t.adopted_routes, json_quote(",
+            $c,
+            ".route))>0))"
+        )
     };
 }
 pub(super) use goes_to;
 
 /// Every destination that the journal knows.
 pub(crate) fn destinations(store: &Store) -> Result<Vec<KnownDestination>, SqlError> {
-    let sql = "SELECT id, name, frontier, paused, waits_until, detached, adopted_number, adopted_routes
-               FROM destinations ORDER BY name";
+    let sql =
+        "SELECT id, name, frontier, paused, waits_until, proven, detached FROM destinations ORDER BY name";
     let mut statement = store.prepare_cached(sql)?;
     let rows = statement.query_map([], |row| {
         Ok(KnownDestination {
@@ -58,8 +56,8 @@ pub(crate) fn destinations(store: &Store) -> Result<Vec<KnownDestination>, SqlEr
             frontier: row.get(2)?,
             paused: row.get(3)?,
             waits_until: time(row, 4)?,
-            is_detached: row.get(5)?,
-            adopted: Adopted { number: row.get(6)?, routes: row.get(7)? },
+            proven: row.get(5)?,
+            is_detached: row.get(6)?,
         })
     })?;
     rows.collect()
@@ -73,30 +71,44 @@ pub(crate) struct Ahead {
     pub(crate) route: Arc<str>,
 }
 
-/// The next changes after `cursor` that go to `destination`, and how far was read.
+/// The next changes after `cursor` that go to a destination, and how far was read.
 pub(crate) fn page(
     store: &Store,
-    destination: &KnownDestination,
+    destination: i64,
     cursor: u64,
     limit: u32,
 ) -> Result<(Vec<Ahead>, u64), SqlError> {
-    let sql = concat!(
-        "SELECT c.sequence, c.key, c.route, ",
+    // Of a damaged record the key stands beside its content too; without one it has a lane of its own.
+    let sql = format!(
+        "SELECT i.sequence, c.key, c.route, {}, c.previous,
+           EXISTS(SELECT 1 FROM deliveries d WHERE d.destination=t.id AND d.sequence=i.sequence),
+           c.sequence IS i.sequence AND {},
+           (SELECT k.key FROM contents k WHERE k.number=i.number)
+         FROM (SELECT sequence, number FROM changes WHERE sequence>?1 ORDER BY sequence LIMIT ?2) i
+         JOIN destinations t ON t.id=?3 LEFT JOIN changes c ON c.number=i.number ORDER BY i.sequence",
         goes_to!(),
-        " AND NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.destination=:id AND d.sequence=c.sequence)
-          FROM changes c WHERE c.sequence>:cursor ORDER BY c.sequence LIMIT :limit"
+        is_sound_change()
     );
-    let mut statement = store.prepare_cached(sql)?;
-    let mut rows = statement.query(named_params! {
-        ":name": destination.quoted(), ":number": destination.adopted.number,
-        ":routes": destination.adopted.routes, ":id": destination.id, ":cursor": cursor.cast_signed(),
-        ":limit": limit,
-    })?;
+    let mut links = Links::new(store, cursor.cast_signed())?;
+    let mut statement = store.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![cursor.cast_signed(), limit, destination])?;
     let (mut ahead, mut read_to) = (Vec::new(), cursor);
     while let Some(row) = rows.next()? {
-        read_to = row.get(0)?;
-        if row.get(3)? {
-            ahead.push(Ahead { sequence: read_to, key: text(row, 1)?, route: text(row, 2)? });
+        let sequence: u64 = row.get(0)?;
+        let is_sound = row.get::<_, Option<bool>>(6)?.unwrap_or(false);
+        links.follow(sequence.cast_signed(), if is_sound { row.get(4)? } else { None })?;
+        read_to = sequence;
+        let has_row: bool = row.get(5)?;
+        if has_row {
+            continue;
+        }
+        if !is_sound {
+            let key = row.get::<_, String>(7).or_else(|_| row.get(1));
+            let key = key.unwrap_or_else(|_| format!("damaged-{sequence}")).into();
+            let route = text(row, 2).unwrap_or_else(|_| Arc::from(""));
+            ahead.push(Ahead { sequence, key, route });
+        } else if row.get(3)? {
+            ahead.push(Ahead { sequence, key: text(row, 1)?, route: text(row, 2)? });
         }
     }
     Ok((ahead, read_to))
@@ -118,7 +130,7 @@ const SEARCHED_MAX: usize = 256;
 /// `apart` says of the route: from where on, and how many; never of those up to `cursor`.
 pub(crate) fn search(
     store: &Store,
-    destination: &KnownDestination,
+    destination: i64,
     cursor: u64,
     from: u64,
     share: usize,
@@ -139,7 +151,7 @@ pub(crate) fn search(
 
 fn search_route(
     store: &Store,
-    destination: &KnownDestination,
+    destination: i64,
     route: &str,
     after: u64,
     room: usize,
@@ -147,15 +159,12 @@ fn search_route(
     let sql = concat!(
         "SELECT c.sequence, c.key, ",
         goes_to!(),
-        " AND NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.destination=:id AND d.sequence=c.sequence)
-          FROM changes c WHERE c.route=:route AND c.sequence>:after ORDER BY c.sequence"
+        " AND NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.destination=t.id AND d.sequence=c.sequence)
+          FROM destinations t CROSS JOIN changes c
+          WHERE t.id=?1 AND c.route=?2 AND c.sequence>?3 ORDER BY c.sequence"
     );
     let mut statement = store.prepare_cached(sql)?;
-    let mut rows = statement.query(named_params! {
-        ":name": destination.quoted(), ":number": destination.adopted.number,
-        ":routes": destination.adopted.routes, ":id": destination.id, ":route": route,
-        ":after": after.cast_signed(),
-    })?;
+    let mut rows = statement.query(params![destination, route, after.cast_signed()])?;
     let mut found = Found { route: route.into(), keys: Vec::new(), more_behind: None };
     let mut looked_at = 0;
     while let Some(row) = rows.next()? {
@@ -210,7 +219,7 @@ pub(crate) enum Dead {
 /// a dead letter that parks.
 pub(crate) fn load_key(
     store: &Store,
-    destination: &KnownDestination,
+    destination: i64,
     key: &str,
     cursor: u64,
     dead: Dead,
@@ -218,44 +227,96 @@ pub(crate) fn load_key(
 ) -> Result<Loaded, SqlError> {
     let bar = match dead {
         Dead::LetPass => None,
-        Dead::Park => oldest_dead_letter(store, destination.id, key)?,
+        Dead::Park => oldest_dead_letter(store, destination, key)?,
     };
-    let sql = concat!(
-        "SELECT * FROM (
-           SELECT d.sequence, coalesce(c.route, ''), d.attempts, d.excused, d.waited, d.first_at, d.answer_lost, 1
-           FROM deliveries d LEFT JOIN changes c ON c.sequence=d.sequence
-           WHERE d.destination=:id AND d.key=:key AND d.state IN (0,1,2) AND d.sequence<:bar
-           ORDER BY d.sequence LIMIT :limit)
-         UNION ALL SELECT * FROM (
-           SELECT c.sequence, c.route, 0, 0, 0, NULL, 0, 0 FROM changes c
-           WHERE c.key=:key AND c.sequence>:cursor AND c.sequence<:bar AND ",
-        goes_to!(),
-        " AND NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.destination=:id AND d.sequence=c.sequence)
-           ORDER BY c.sequence LIMIT :limit)
-         ORDER BY 1 LIMIT :limit"
-    );
+    let before = bar.unwrap_or(i64::MAX);
+    let mut deliveries = with_rows(store, destination, key, before, limit)?;
+    deliveries.extend(unread(store, destination, key, cursor, before, limit)?);
+    deliveries.sort_unstable_by_key(|waiting| waiting.sequence);
+    let limit = limit as usize;
+    let has_more = deliveries.len() >= limit;
+    deliveries.truncate(limit);
+    Ok(Loaded { deliveries, has_more, is_barred: bar.is_some() })
+}
+
+fn with_rows(
+    store: &Store,
+    destination: i64,
+    key: &str,
+    before: i64,
+    limit: u32,
+) -> Result<Vec<Waiting>, SqlError> {
+    let sql = "SELECT sequence, attempts, excused, waited, first_at, answer_lost, redriven, replay
+        FROM deliveries WHERE destination=?1 AND key=?2 AND state IN (0,1,2) AND sequence<?3
+        ORDER BY sequence LIMIT ?4";
     let mut statement = store.prepare_cached(sql)?;
-    let rows = statement.query_map(
-        named_params! {
-            ":name": destination.quoted(), ":number": destination.adopted.number,
-            ":routes": destination.adopted.routes, ":id": destination.id, ":key": key,
-            ":cursor": cursor.cast_signed(), ":bar": bar.unwrap_or(i64::MAX), ":limit": limit,
-        },
-        |row| {
-            let (first_at, has_row): (Option<u64>, bool) = (row.get(5)?, row.get(7)?);
-            let past = Past {
-                attempts: row.get(2)?,
-                excused: row.get(3)?,
-                waited_millis: row.get(4)?,
-                first_at: first_at.map(Timestamp::from_millis),
-                answer_lost: row.get(6)?,
-            };
-            let kept = if has_row { Kept::Row } else { Kept::Unread };
-            Ok(Waiting { sequence: row.get(0)?, past, route: text(row, 1)?, kept })
-        },
-    )?;
-    let deliveries = rows.collect::<Result<Vec<_>, _>>()?;
-    Ok(Loaded { has_more: deliveries.len() >= limit as usize, deliveries, is_barred: bar.is_some() })
+    let rows = statement.query_map(params![destination, key, before, limit], |row| {
+        let first_at: Option<u64> = row.get(4)?;
+        let past = Past {
+            attempts: row.get(1)?,
+            excused: row.get(2)?,
+            waited_millis: row.get(3)?,
+            first_at: first_at.map(Timestamp::from_millis),
+            answer_lost: row.get(5)?,
+            redriven: row.get(6)?,
+            replay: row.get(7)?,
+        };
+        Ok((row.get(0)?, past))
+    })?;
+    rows.map(|row| {
+        let (sequence, past): (u64, Past) = row?;
+        // The route only says whose turn it takes: a damaged change does without.
+        let route = store
+            .prepare_cached("SELECT route FROM changes WHERE sequence=?1")?
+            .query_row([sequence.cast_signed()], |row| text(row, 0))
+            .unwrap_or_else(|_| Arc::from(""));
+        Ok(Waiting { sequence, past, route, kept: Kept::Row })
+    })
+    .collect()
+}
+
+fn unread(
+    store: &Store,
+    destination: i64,
+    key: &str,
+    cursor: u64,
+    before: i64,
+    limit: u32,
+) -> Result<Vec<Waiting>, SqlError> {
+    // Of the index alone: what it leads to may be damaged, and is told as such when it is delivered.
+    let sql = "SELECT i.sequence, i.number FROM changes i WHERE i.key=?1 AND i.sequence>?2 AND i.sequence<?3
+        AND NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.destination=?4 AND d.sequence=i.sequence)
+        ORDER BY i.sequence";
+    let mut statement = store.prepare_cached(sql)?;
+    let mut rows = statement.query(params![key, cursor.cast_signed(), before, destination])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (sequence, number): (u64, i64) = (row.get(0)?, row.get(1)?);
+        if let Some(route) = route_to(store, destination, number)? {
+            found.push(Waiting { sequence, past: Past::default(), route, kept: Kept::Unread });
+        }
+        if found.len() >= limit as usize {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// The route of a change that goes to a destination; what is damaged goes to all, to be told of.
+fn route_to(store: &Store, destination: i64, number: i64) -> Result<Option<Arc<str>>, SqlError> {
+    let sql = format!(
+        "SELECT {}, {}, c.route FROM destinations t CROSS JOIN changes c WHERE t.id=?1 AND c.number=?2",
+        is_sound_change(),
+        goes_to!()
+    );
+    let found = store.prepare_cached(&sql)?.query_row([destination, number], |row| {
+        let is_sound = row.get::<_, Option<bool>>(0)?.unwrap_or(false);
+        if !is_sound || row.get(1)? { text(row, 2).map(Some) } else { Ok(None) }
+    });
+    match found {
+        Err(error) if is_corrupt(&error) => Ok(Some(Arc::from(""))),
+        found => found,
+    }
 }
 
 /// The oldest dead letter of a key that nothing newer has overtaken.
@@ -304,28 +365,27 @@ pub(crate) fn open_keys(store: &Store, destination: i64) -> Result<Vec<OpenKey>,
 
 /// Whether what waits for a destination, parked changes included, is more than so many bytes. It reads no
 /// further than to where that is known.
-pub(crate) fn exceeds(store: &Store, id: i64, bytes: u64) -> Result<bool, SqlError> {
-    let Some(destination) = destinations(store)?.into_iter().find(|destination| destination.id == id) else {
+pub(crate) fn exceeds(store: &Store, destination: i64, bytes: u64) -> Result<bool, SqlError> {
+    // What waits for it is a part of the journal.
+    if pages(store)?.used_bytes <= bytes {
         return Ok(false);
-    };
+    }
     let sql = concat!(
-        "SELECT length(t.head)+length(t.body) FROM changes c JOIN contents t USING(number)
-           WHERE c.sequence>:frontier AND ",
+        "SELECT length(k.head)+length(k.body) FROM destinations t CROSS JOIN changes c
+           JOIN contents k USING(number) WHERE t.id=?1 AND t.detached=0 AND c.sequence>t.frontier AND ",
         goes_to!(),
-        " AND NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.destination=:id AND d.sequence=c.sequence)
-         UNION ALL SELECT length(t.head)+length(t.body) FROM deliveries d JOIN changes c USING(sequence)
-           JOIN contents t USING(number) WHERE d.destination=:id AND d.state IN (0,1,2)"
+        " AND NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.destination=t.id AND d.sequence=c.sequence)
+         UNION ALL SELECT length(k.head)+length(k.body) FROM deliveries d JOIN destinations t ON t.id=d.destination
+           JOIN changes c ON c.sequence=d.sequence JOIN contents k ON k.number=c.number
+           WHERE d.destination=?1 AND t.detached=0 AND d.state IN (0,1,2)"
     );
     let mut statement = store.prepare_cached(sql)?;
-    let mut rows = statement.query(named_params! {
-        ":name": destination.quoted(), ":number": destination.adopted.number,
-        ":routes": destination.adopted.routes, ":id": id, ":frontier": destination.frontier.cast_signed(),
-    })?;
+    let mut rows = statement.query([destination])?;
     let mut sum = 0_u64;
     while let Some(row) = rows.next()? {
         sum = sum.saturating_add(row.get(0)?);
         if sum > bytes {
-            return Ok(!destination.is_detached);
+            return Ok(true);
         }
     }
     Ok(false)

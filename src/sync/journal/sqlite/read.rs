@@ -1,5 +1,7 @@
 //! What workers and the resolver read. Every query is bounded.
 
+use super::schema::is_sound_change;
+use super::verify::is_corrupt;
 use super::{SqlError, Store, change_state};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
@@ -49,26 +51,65 @@ pub(crate) enum Stored {
     Damaged { id: ChangeId },
 }
 
-/// Reads what is delivered of a change, and verifies it.
+/// Reads what is delivered of a change, and verifies it and its record. The record is the table's, not
+/// what an index says of it.
 pub(crate) fn load(store: &Store, sequence: u64) -> Result<Option<Stored>, SqlError> {
-    let sql =
-        "SELECT c.id, c.key, t.head, t.body, t.checksum FROM changes c LEFT JOIN contents t USING(number)
-               WHERE c.sequence=?1";
-    store.prepare_cached(sql)?.query_row([sequence.cast_signed()], stored).optional()
+    let sql = format!(
+        "SELECT i.number, c.id, c.key, c.sequence IS ?1 AND {} FROM
+         (SELECT number, sequence FROM changes WHERE sequence=?1) i LEFT JOIN changes c ON c.number=i.number",
+        is_sound_change()
+    );
+    let found = store
+        .prepare_cached(&sql)?
+        .query_row([sequence.cast_signed()], |row| content(store, row.get(0)?, Record::of(row, 1)))
+        .optional();
+    match found {
+        Err(error) if is_corrupt(&error) => Ok(Some(Stored::Damaged { id: ChangeId(uuid::Uuid::nil()) })),
+        found => found,
+    }
 }
 
-fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
-    let id = id(row, 0)?;
-    let parts = (|| Some((row.get::<_, Vec<u8>>(2).ok()?, row.get::<_, Vec<u8>>(3).ok()?)))();
-    let (Some((head, body)), Ok(key), Ok(sum)) = (parts, row.get::<_, String>(1), row.get::<_, i64>(4))
-    else {
-        return Ok(Stored::Damaged { id });
-    };
-    let decoded = postcard::from_bytes(&head).ok().filter(|_| checksum(id, &key, &head, &body) == sum);
-    Ok(match decoded {
-        Some(decoded) => Stored::Sound { id, head: Box::new(decoded), body: body.into() },
-        None => Stored::Damaged { id },
-    })
+/// What is stored of a change, by the number of its row.
+pub(super) fn stored(store: &Store, number: i64) -> Result<Stored, SqlError> {
+    let sql = format!("SELECT c.id, c.key, {} FROM changes c WHERE c.number=?1", is_sound_change());
+    let record = store.prepare_cached(&sql)?.query_row([number], |row| Ok(Record::of(row, 0))).optional()?;
+    content(store, number, record.unwrap_or(Record { id: None, key: None }))
+}
+
+/// A change's slim row.
+struct Record {
+    id: Option<ChangeId>,
+    /// `None`: it does not match its checksum.
+    key: Option<String>,
+}
+
+impl Record {
+    /// Of a row that has id, key and soundness from a column on.
+    fn of(row: &Row<'_>, first: usize) -> Self {
+        let is_sound = row.get::<_, Option<bool>>(first + 2).ok().flatten().unwrap_or(false);
+        Self { id: id(row, first).ok(), key: row.get(first + 1).ok().filter(|_| is_sound) }
+    }
+}
+
+/// The content that belongs to a slim row.
+fn content(store: &Store, number: i64, record: Record) -> Result<Stored, SqlError> {
+    let damaged = Stored::Damaged { id: record.id.unwrap_or(ChangeId(uuid::Uuid::nil())) };
+    let (Some(id), Some(key)) = (record.id, record.key) else { return Ok(damaged) };
+    let found = store
+        .prepare_cached("SELECT head, body, checksum FROM contents WHERE number=?1")?
+        .query_row([number], |row| {
+            let (head, body, sum): (Vec<u8>, Vec<u8>, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let head: Option<Head> =
+                (checksum(id, &key, &head, &body) == sum).then(|| postcard::from_bytes(&head).ok()).flatten();
+            Ok(head.map(|head| Stored::Sound { id, head: Box::new(head), body: body.into() }))
+        })
+        .optional();
+    match found {
+        Ok(found) => Ok(found.flatten().unwrap_or(damaged)),
+        // One record that cannot be read says nothing of the others.
+        Err(error) if is_corrupt(&error) => Ok(damaged),
+        Err(error) => Err(error),
+    }
 }
 
 /// A change without an outcome.
@@ -80,49 +121,55 @@ pub(crate) struct Open {
     pub(crate) content: Stored,
 }
 
-/// Changes without an outcome, oldest first, from `after` on.
+/// Changes without an outcome, oldest first, from `after` on, with their numbers.
 pub(crate) fn open_changes(store: &Store, after: i64, limit: u32) -> Result<Vec<(i64, Open)>, SqlError> {
-    let sql = "SELECT c.id, c.key, t.head, t.body, t.checksum, c.number, c.state
-               FROM changes c LEFT JOIN contents t USING(number)
-               WHERE c.state IN (0,1) AND c.number>?1 ORDER BY c.number LIMIT ?2";
-    let mut statement = store.prepare_cached(sql)?;
-    let rows = statement.query_map(params![after, limit], |row| Ok((row.get(5)?, open(row)?)))?;
+    // In the order of the index: by state, then by number.
+    let sql = open_sql("state IN (0,1) AND number>?1 ORDER BY number LIMIT ?2");
+    let mut statement = store.prepare_cached(&sql)?;
+    let rows = statement.query_map(params![after, limit], |row| open(store, row))?;
     rows.collect()
 }
 
 /// A change without an outcome; `None` where it has one or does not exist.
 pub(crate) fn open_change(store: &Store, id: ChangeId) -> Result<Option<Open>, SqlError> {
-    let sql = "SELECT c.id, c.key, t.head, t.body, t.checksum, c.number, c.state
-               FROM changes c LEFT JOIN contents t USING(number) WHERE c.state IN (0,1) AND c.id=?1";
-    store.prepare_cached(sql)?.query_row([id.0.as_bytes().as_slice()], open).optional()
+    let sql = open_sql("state IN (0,1) AND id=?1");
+    let mut statement = store.prepare_cached(&sql)?;
+    let found = statement.query_row([id.0.as_bytes().as_slice()], |row| open(store, row)).optional()?;
+    Ok(found.map(|(_, open)| open))
 }
 
-fn open(row: &Row<'_>) -> Result<Open, SqlError> {
-    let state: i64 = row.get(6)?;
-    Ok(Open {
-        id: id(row, 0)?,
-        key: row.get(1)?,
-        known_in_doubt: state == change_state::IN_DOUBT,
-        content: stored(row)?,
-    })
+fn open_sql(which: &str) -> String {
+    format!(
+        "SELECT i.number, c.id, c.key, c.state IN (0,1) AND {}, c.state,
+           (SELECT t.key FROM contents t WHERE t.number=i.number)
+         FROM (SELECT number FROM changes WHERE {which}) i LEFT JOIN changes c ON c.number=i.number
+         ORDER BY i.number",
+        is_sound_change()
+    )
 }
 
-/// Verifies every change that is not settled; the damaged ones.
-pub(crate) fn verify_unsettled(store: &Store) -> Result<Vec<ChangeId>, SqlError> {
-    let sql =
-        "SELECT c.id, c.key, t.head, t.body, t.checksum FROM changes c LEFT JOIN contents t USING(number)
-               WHERE c.state IN (0,1) OR c.sequence > (SELECT coalesce(min(frontier), 0) FROM destinations
-                 WHERE id IN (SELECT value FROM active) AND detached=0)
-               OR c.sequence IN (SELECT sequence FROM deliveries WHERE state IN (0,1,2))";
-    let mut statement = store.prepare(sql)?;
-    let mut rows = statement.query([])?;
-    let mut damaged = Vec::new();
-    while let Some(row) = rows.next()? {
-        if let Stored::Damaged { id } = stored(row)? {
-            damaged.push(id);
-        }
+fn open(store: &Store, row: &Row<'_>) -> Result<(i64, Open), SqlError> {
+    let number: i64 = row.get(0)?;
+    let mut record = Record::of(row, 1);
+    // The way back to it is its id.
+    if record.id.is_some_and(|id| !matches!(number_of(store, id), Ok(Some(found)) if found == number)) {
+        record.key = None;
     }
-    Ok(damaged)
+    let spare = || row.get::<_, String>(5).or_else(|_| row.get(2)).unwrap_or_default();
+    let open = Open {
+        id: record.id.unwrap_or(ChangeId(uuid::Uuid::nil())),
+        key: record.key.clone().unwrap_or_else(spare),
+        known_in_doubt: row.get::<_, i64>(4).is_ok_and(|state| state == change_state::IN_DOUBT),
+        content: content(store, number, record)?,
+    };
+    Ok((number, open))
+}
+
+fn number_of(store: &Store, id: ChangeId) -> Result<Option<i64>, SqlError> {
+    store
+        .prepare_cached("SELECT number FROM changes WHERE id=?1")?
+        .query_row([id.0.as_bytes().as_slice()], |row| row.get(0))
+        .optional()
 }
 
 pub(super) fn id(row: &Row<'_>, column: usize) -> Result<ChangeId, SqlError> {

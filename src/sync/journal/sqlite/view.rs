@@ -2,12 +2,14 @@
 
 use super::queue::goes_to;
 use super::read::{id, names, time};
-use super::{KnownDestination, SqlError, Store, change_state, delivery_state};
+use super::{KnownDestination, SqlError, Store, accepted, change_state, delivery_state};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
-use crate::sync::status::{ChangeFilter, ChangeView, DeadLetterFilter, DeadLetterView, DeliveryView};
-use rusqlite::{OptionalExtension, Row, named_params, params};
-use std::sync::Arc;
+use crate::sync::status::{
+    ChangeFilter, ChangeState, ChangeView, DeadLetterFilter, DeadLetterView, DeliveryView,
+};
+use rusqlite::types::ValueRef;
+use rusqlite::{OptionalExtension, Row, params};
 
 /// Changes or dead letters shown at once where no limit is given.
 const LISTED: u32 = 100;
@@ -19,7 +21,7 @@ pub(crate) const LISTED_MAX: u32 = 1000;
 pub(crate) struct Figures {
     /// Deliveries that wait: those beyond the cursor, and those with a row.
     pub(crate) waiting: u64,
-    /// The oldest of them.
+    /// The oldest of them that the destination has never had.
     pub(crate) oldest: Option<u64>,
     pub(crate) parked_keys: u64,
     /// Deliveries that wait behind a dead letter.
@@ -35,26 +37,24 @@ pub(crate) fn figures(
     cursor: u64,
 ) -> Result<Figures, SqlError> {
     let id = destination.id;
-    let count = |sql: &str| store.prepare_cached(sql)?.query_row([id], |row| row.get::<_, u64>(0));
-    let dead_letters = count("SELECT count(*) FROM dead_letters WHERE destination=?1")?;
+    let dead_letters = store
+        .prepare_cached("SELECT count(*) FROM dead_letters WHERE destination=?1")?
+        .query_row([id], |row| row.get(0))?;
     if destination.is_detached {
         return Ok(Figures { dead_letters, ..Figures::default() });
     }
     let ahead = concat!(
-        "SELECT count(*), min(c.sequence) FROM changes c WHERE c.sequence>:cursor AND ",
+        "SELECT count(*), min(c.sequence) FROM destinations t CROSS JOIN changes c
+         WHERE t.id=?1 AND c.sequence>?2 AND ",
         goes_to!(),
-        " AND NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.destination=:id AND d.sequence=c.sequence)"
+        " AND NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.destination=t.id AND d.sequence=c.sequence)"
     );
-    let (ahead, oldest_ahead): (u64, Option<u64>) = store.prepare_cached(ahead)?.query_row(
-        named_params! {
-            ":name": destination.quoted(), ":number": destination.adopted.number,
-            ":routes": destination.adopted.routes, ":id": id, ":cursor": cursor.cast_signed(),
-        },
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )?;
+    let (ahead, oldest_ahead): (u64, Option<u64>) = store
+        .prepare_cached(ahead)?
+        .query_row(params![id, cursor.cast_signed()], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let (rows, oldest_row, next_at): (u64, Option<u64>, Option<u64>) = store
         .prepare_cached(
-            "SELECT count(*), min(sequence), min(nullif(next_at, 0)) FROM deliveries
+            "SELECT count(*), min(CASE replay WHEN 0 THEN sequence END), min(nullif(next_at, 0)) FROM deliveries
              WHERE destination=?1 AND state IN (0,1)",
         )?
         .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
@@ -73,61 +73,82 @@ pub(crate) fn figures(
     })
 }
 
+/// What [`change_row`] reads.
+const COLUMNS: &str =
+    "c.id, c.key, c.sequence, c.state, c.route, c.source, c.method, c.target, c.recorded_at,
+    c.destinations, d.number IS NOT NULL, d.id, d.key, d.sequence";
+
 /// Changes that match, oldest first, after the one that the filter names.
 pub(crate) fn changes(store: &Store, filter: &ChangeFilter) -> Result<Vec<ChangeView>, SqlError> {
-    let state =
-        filter.state.as_deref().map(|word| change_state::WORDS.iter().position(|known| *known == word));
-    // A state that does not exist has no changes.
-    let state = match state {
-        None => None,
-        Some(None) => return Ok(Vec::new()),
-        Some(Some(number)) => i64::try_from(number).ok(),
-    };
-    let after = match filter.after.as_deref().map(ChangeId::parse) {
-        None => None,
-        Some(None) => return Ok(Vec::new()),
-        Some(Some(id)) => Some(id.0.as_bytes().to_vec()),
-    };
+    let is_damaged = filter.state == Some(ChangeState::Damaged);
+    let state = filter.state.filter(|_| !is_damaged).map(|state| state as i64);
+    let after = filter.after.map(|id| id.0.as_bytes().to_vec());
+    let after_at = filter.after.map(|id| id.made_at().as_millis().cast_signed());
     let quoted = filter.destination.as_ref().map(|name| serde_json::Value::from(name.as_str()).to_string());
-    // Written out, so that the partial index of what has no outcome is used: a doubt is looked for often.
-    let open = match state {
-        Some(change_state::INTENT | change_state::IN_DOUBT) => "state IN (0,1) AND ",
-        Some(_) | None => "",
+    // Written out, so that the indexes of what is damaged, what has no outcome, and of keys are used.
+    let (from, number) = if is_damaged {
+        ("damaged d LEFT JOIN changes c ON c.number=d.number", "d.number")
+    } else {
+        ("changes c LEFT JOIN damaged d ON d.number=c.number", "c.number")
     };
+    let of_state = match state {
+        Some(change_state::INTENT | change_state::IN_DOUBT) => "c.state IN (0,1) AND c.state=?1",
+        Some(change_state::ACCEPTED | change_state::REFUSED) => {
+            "c.number IN (SELECT number FROM accepted) AND c.state=?1"
+        }
+        Some(_) => "c.state=?1",
+        None => "?1 IS NULL",
+    };
+    let of_key = if filter.key.is_some() { "c.key=?2" } else { "?2 IS NULL" };
     let sql = format!(
-        "SELECT id, key, sequence, state, route, source, method, target, recorded_at, destinations FROM changes
-        WHERE {open}(?1 IS NULL OR state=?1) AND (?2 IS NULL OR key=?2) AND (?3 IS NULL OR instr(destinations, ?3)>0)
-        AND (?4 IS NULL OR number>(SELECT number FROM changes WHERE id=?4)) ORDER BY number LIMIT ?5"
+        // A cursor that retention has deleted stands for its time.
+        "SELECT {COLUMNS} FROM {from} WHERE {of_state} AND {of_key}
+         AND (?3 IS NULL OR instr(c.destinations, ?3)>0)
+         AND (?4 IS NULL OR {number}>coalesce((SELECT number FROM changes WHERE id=?4),
+                                              (SELECT number FROM damaged WHERE id=?4))
+              OR (c.recorded_at>=?5 AND NOT EXISTS(SELECT 1 FROM changes WHERE id=?4)
+                  AND NOT EXISTS(SELECT 1 FROM damaged WHERE id=?4)))
+         ORDER BY {number} LIMIT ?6"
     );
     let mut statement = store.prepare_cached(&sql)?;
     let limit = filter.limit.unwrap_or(LISTED).min(LISTED_MAX);
-    let rows = statement.query_map(params![state, filter.key, quoted, after, limit], change_row)?;
+    let rows = statement
+        .query_map(params![state, filter.key, quoted, after, after_at, limit], |row| Ok(change_row(row)))?;
     rows.map(|row| with_deliveries(store, row?)).collect()
 }
 
 /// One change.
 pub(crate) fn change(store: &Store, id: ChangeId) -> Result<Option<ChangeView>, SqlError> {
-    let sql = "SELECT id, key, sequence, state, route, source, method, target, recorded_at, destinations FROM changes
-        WHERE id=?1";
-    let row = store.prepare_cached(sql)?.query_row([id.0.as_bytes().as_slice()], change_row).optional()?;
-    row.map(|row| with_deliveries(store, row)).transpose()
+    let sql =
+        format!("SELECT {COLUMNS} FROM changes c LEFT JOIN damaged d ON d.number=c.number WHERE c.id=?1");
+    let found =
+        store.prepare_cached(&sql)?.query_row([id.0.as_bytes().as_slice()], |row| Ok(change_row(row)));
+    found.optional()?.map(|row| with_deliveries(store, row)).transpose()
 }
 
-fn change_row(row: &Row<'_>) -> Result<(ChangeView, Vec<String>), SqlError> {
-    let state: usize = row.get(3)?;
+/// A damaged row is shown as far as it can be read.
+fn change_row(row: &Row<'_>) -> (ChangeView, Vec<String>) {
+    let text = |column: usize| match row.get_ref(column) {
+        Ok(ValueRef::Text(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+        _ => String::new(),
+    };
+    let is_damaged = row.get(10).unwrap_or(false);
+    let key = Some(text(12)).filter(|key| !key.is_empty()).unwrap_or_else(|| text(1));
+    let state = row.get::<_, usize>(3).ok().and_then(|state| change_state::WORDS.get(state).copied());
     let view = ChangeView {
-        id: id(row, 0)?.to_string(),
-        key: row.get(1)?,
-        sequence: row.get(2)?,
-        state: (*change_state::WORDS.get(state).unwrap_or(&"unknown")).to_owned(),
-        route: row.get(4)?,
-        source: row.get(5)?,
-        method: row.get(6)?,
-        target: without_query(row.get(7)?),
-        recorded_at: time(row, 8)?,
+        id: id(row, 0).or_else(|_| id(row, 11)).map_or_else(|_| "unknown".to_owned(), |id| id.to_string()),
+        key,
+        sequence: row.get(2).or_else(|_| row.get(13)).unwrap_or_default(),
+        state: if is_damaged { "damaged" } else { state.unwrap_or("unknown") }.to_owned(),
+        route: text(4),
+        source: text(5),
+        method: text(6),
+        target: without_query(text(7)),
+        recorded_at: time(row, 8).unwrap_or_default(),
+        at_source: None,
         deliveries: Vec::new(),
     };
-    Ok((view, names(row, 9)?))
+    (view, names(row, 9).unwrap_or_default())
 }
 
 /// A query may carry what nobody but the source should read (I12).
@@ -139,7 +160,11 @@ fn without_query(mut target: String) -> String {
 fn with_deliveries(store: &Store, row: (ChangeView, Vec<String>)) -> Result<ChangeView, SqlError> {
     let (mut view, mut destinations) = row;
     // Without a place in a lane there is nothing to deliver yet.
-    let Some(sequence) = view.sequence else { return Ok(view) };
+    let Some(sequence) = view.sequence else {
+        view.at_source =
+            ChangeId::parse(&view.id).map(|id| accepted::at_source(store, id)).transpose()?.flatten();
+        return Ok(view);
+    };
     let adopted = "SELECT d.name FROM destinations d, changes c WHERE c.sequence=?1
         AND c.number<=d.adopted_number AND instr(d.adopted_routes, json_quote(c.route))>0
         AND instr(c.destinations, json_quote(d.name))=0";
@@ -147,8 +172,9 @@ fn with_deliveries(store: &Store, row: (ChangeView, Vec<String>)) -> Result<Chan
     for name in adopted.query_map([sequence.cast_signed()], |row| row.get(0))? {
         destinations.push(name?);
     }
-    let sql = "SELECT d.frontier, r.state, r.attempts, r.next_at, r.last_error FROM destinations d
-        LEFT JOIN deliveries r ON r.destination=d.id AND r.sequence=?2 WHERE d.name=?1";
+    let sql = "SELECT d.frontier, r.state, r.attempts, r.next_at, r.last_error, s.attempts, s.at
+        FROM destinations d LEFT JOIN deliveries r ON r.destination=d.id AND r.sequence=?2
+        LEFT JOIN settled s ON s.destination=d.id AND s.sequence=?2 WHERE d.name=?1";
     let mut statement = store.prepare_cached(sql)?;
     for destination in destinations {
         let delivery = statement
@@ -160,10 +186,17 @@ fn with_deliveries(store: &Store, row: (ChangeView, Vec<String>)) -> Result<Chan
                     None => "waiting",
                 };
                 let next_at: Option<u64> = row.get(3)?;
+                let settled_at: Option<u64> = row.get(6)?;
+                let attempts: Option<u32> = match state {
+                    // A journal of before format 3 does not tell; most are delivered at once.
+                    "delivered" | "absent" | "superseded" => Some(row.get::<_, Option<u32>>(5)?.unwrap_or(1)),
+                    _ => row.get(2)?,
+                };
                 Ok(DeliveryView {
                     destination: destination.clone(),
                     state: state.to_owned(),
-                    attempts: row.get::<_, Option<u32>>(2)?.unwrap_or_default(),
+                    attempts: attempts.unwrap_or_default(),
+                    settled_at: settled_at.map(Timestamp::from_millis),
                     next_attempt_at: next_at.filter(|at| *at > 0).map(Timestamp::from_millis),
                     last_error: row.get(4)?,
                 })
@@ -174,7 +207,7 @@ fn with_deliveries(store: &Store, row: (ChangeView, Vec<String>)) -> Result<Chan
     Ok(view)
 }
 
-/// Dead letters that match, in key order.
+/// Dead letters that match, in key order; one more than [`LISTED_MAX`] where there are more.
 pub(crate) fn dead_letters(
     store: &Store,
     filter: &DeadLetterFilter,
@@ -183,17 +216,19 @@ pub(crate) fn dead_letters(
         l.answer FROM dead_letters l JOIN destinations d ON d.id=l.destination
         WHERE (?1 IS NULL OR d.name=?1) AND (?2 IS NULL OR l.code=?2)
         AND (?3 IS NULL OR substr(l.key, 1, length(?3))=?3)
-        AND (?4 IS NULL OR l.last_at>=?4) AND (?5 IS NULL OR l.last_at<?5)
-        ORDER BY l.sequence LIMIT ?6";
+        AND (?4 IS NULL OR l.last_at>=?4) AND (?5 IS NULL OR l.last_at<?5) AND (?6 IS NULL OR l.id=?6)
+        ORDER BY l.sequence LIMIT ?7";
     let millis = |at: Option<Timestamp>| at.map(|at| at.as_millis().cast_signed());
     let mut statement = store.prepare_cached(sql)?;
     let (since, until) = (millis(filter.since), millis(filter.until));
+    let change = filter.change.map(|id| id.0.as_bytes().to_vec());
     let rows = statement.query_map(
-        params![filter.destination, filter.code, filter.key_prefix, since, until, LISTED_MAX],
+        params![filter.destination, filter.code, filter.key_prefix, since, until, change, LISTED_MAX + 1],
         |row| {
             Ok(DeadLetterView {
                 change: id(row, 0)?.to_string(),
                 destination: row.get(1)?,
+                source: None,
                 key: row.get(2)?,
                 sequence: row.get(3)?,
                 class: row.get(4)?,
@@ -204,37 +239,6 @@ pub(crate) fn dead_letters(
                 last_at: time(row, 9)?,
                 answer: row.get(10)?,
             })
-        },
-    )?;
-    rows.collect()
-}
-
-/// A dead letter that may be sent again or given up.
-#[derive(Clone, Debug)]
-pub(crate) struct Buried {
-    pub(crate) sequence: u64,
-    pub(crate) key: Arc<str>,
-    /// The destination has got a newer change of its key since: sending it would go back (I3).
-    pub(crate) overtaken: bool,
-}
-
-/// Dead letters of a destination that match, after a sequence, in key order.
-pub(crate) fn buried(
-    store: &Store,
-    destination: i64,
-    filter: &DeadLetterFilter,
-    after: u64,
-) -> Result<Vec<Buried>, SqlError> {
-    let sql = "SELECT sequence, key, overtaken FROM dead_letters WHERE destination=?1 AND sequence>?2
-        AND (?3 IS NULL OR code=?3) AND (?4 IS NULL OR substr(key, 1, length(?4))=?4)
-        AND (?5 IS NULL OR last_at>=?5) AND (?6 IS NULL OR last_at<?6) ORDER BY sequence LIMIT ?7";
-    let millis = |at: Option<Timestamp>| at.map(|at| at.as_millis().cast_signed());
-    let mut statement = store.prepare_cached(sql)?;
-    let (since, until) = (millis(filter.since), millis(filter.until));
-    let rows = statement.query_map(
-        params![destination, after.cast_signed(), filter.code, filter.key_prefix, since, until, LISTED_MAX],
-        |row| {
-            Ok(Buried { sequence: row.get(0)?, key: row.get::<_, String>(1)?.into(), overtaken: row.get(2)? })
         },
     )?;
     rows.collect()

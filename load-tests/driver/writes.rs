@@ -1,0 +1,167 @@
+//! Acknowledged changes a second, with fsync on: through the gateway in both modes, and beside it, on the
+//! same disk in the same run, what others acknowledge durably. Rounds go through all of them in turn, and
+//! only ratios within a round are compared.
+
+use crate::gateway::{Act, Gateway};
+use crate::peers::{self, RECORD_BYTES};
+use crate::pressure::{Pressed, Writers};
+use crate::process;
+use crate::stage::Stage;
+use anyhow::Context;
+use std::fmt::Write;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// The destination of what is written.
+const DESTINATION: &str = "destination";
+/// The longest wait for the destination to have every write.
+const DELIVERED_WAIT_MAX: Duration = Duration::from_mins(5);
+/// Between two looks whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// How many, how often, how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) clients: u64,
+    pub(crate) rounds: u64,
+    /// Of one measurement.
+    pub(crate) length: Duration,
+}
+
+/// One round, in answers a second.
+struct Round {
+    bare: f64,
+    redis: anyhow::Result<f64>,
+    postgres: anyhow::Result<f64>,
+    accept: Pressed,
+    through: Pressed,
+    /// Of the gateway, for a change through it and to the destination.
+    through_cpu: Duration,
+    /// Of driver, source and destination, for the same.
+    others_cpu: Duration,
+    /// From the last answer to the last delivery.
+    delivered_after: Duration,
+}
+
+/// Plays all rounds; the lines of the report.
+pub(crate) async fn run(plan: Plan, gateway: &Gateway, stage: &Stage) -> anyhow::Result<Vec<String>> {
+    let mut rounds = Vec::new();
+    for number in 1..=plan.rounds {
+        rounds.push(round(plan, gateway, stage).await.with_context(|| format!("round {number}"))?);
+    }
+    Ok(lines(plan, &rounds))
+}
+
+async fn round(plan: Plan, gateway: &Gateway, stage: &Stage) -> anyhow::Result<Round> {
+    let (folder, Plan { clients, length, .. }) = (gateway.folder()?, plan);
+    let bare = peers::append_and_sync(folder, clients, length)?;
+    let redis = peers::redis(folder, clients, length).await;
+    let postgres = peers::postgres(folder, clients, length).await;
+    let address = gateway.base.trim_start_matches("http://").parse()?;
+    let writers = |folder| Writers { address, clients, length, folder, body_bytes: RECORD_BYTES };
+    gateway.destination(DESTINATION, Act::Pause).await?;
+    let before = stage.delivered();
+    let accept = writers("accepted").run().await?;
+    gateway.destination(DESTINATION, Act::Resume).await?;
+    until_delivered(stage, before + accept.acknowledged).await?;
+    let before = stage.delivered();
+    let (cpu, own) = (gateway.cpu_time()?.context("this gateway is not ours")?, process::cpu_time("self")?);
+    let through = writers("items").run().await?;
+    let ended_at = Instant::now();
+    until_delivered(stage, before + through.acknowledged).await?;
+    let changes = u32::try_from(through.acknowledged.max(1))?;
+    let spent = gateway.cpu_time()?.unwrap_or_default().saturating_sub(cpu);
+    Ok(Round {
+        bare,
+        redis,
+        postgres,
+        accept,
+        through,
+        through_cpu: spent / changes,
+        others_cpu: process::cpu_time("self")?.saturating_sub(own) / changes,
+        delivered_after: ended_at.elapsed(),
+    })
+}
+
+async fn until_delivered(stage: &Stage, deliveries: u64) -> anyhow::Result<()> {
+    let delivered = async {
+        while stage.delivered() < deliveries {
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(DELIVERED_WAIT_MAX, delivered)
+        .await
+        .with_context(|| format!("NOT DELIVERED: {} of {deliveries}", stage.delivered()))
+}
+
+fn lines(plan: Plan, rounds: &[Round]) -> Vec<String> {
+    let mut lines = vec![
+        format!(
+            "{} clients, {RECORD_BYTES} bytes a change, {:?} each, one after the other in every round; answers a second:",
+            plan.clients, plan.length
+        ),
+        "bare: appends and syncs in groups of as many as there are clients; Redis: XADD, appendfsync always;"
+            .to_owned(),
+        "PostgreSQL: inserts of one row, prepared; accept: the destination is paused; through: it is not\n".to_owned(),
+        "| round | bare | Redis | PostgreSQL | accept | p50 | p99 | through | p50 | p99 | gateway's time a change | others' | delivered after |".to_owned(),
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|".to_owned(),
+    ];
+    for (number, round) in (1..).zip(rounds) {
+        lines.push(row(number, round));
+    }
+    for (name, error) in rounds.first().into_iter().flat_map(|round| {
+        let failed = |name, rate: &anyhow::Result<f64>| Some((name, rate.as_ref().err()?.to_string()));
+        [failed("Redis", &round.redis), failed("PostgreSQL", &round.postgres)].into_iter().flatten()
+    }) {
+        lines.push(format!("{name} was not measured: {error}"));
+    }
+    lines.push(String::new());
+    let of = |rate: fn(&Round) -> Option<f64>, name: &str, aim: &str| {
+        let ratios = rounds.iter().filter_map(|round| Some(round.accept.rate() / rate(round)?)).collect();
+        median(ratios).map(|ratio| format!("accept over {name}: {ratio:.2} (median of rounds){aim}"))
+    };
+    lines.extend(of(|round| Some(round.bare), "the bare program", ""));
+    lines.extend(of(|round| round.redis.as_ref().ok().copied(), "Redis", "; aim: at least 0.5"));
+    lines.extend(of(|round| round.postgres.as_ref().ok().copied(), "PostgreSQL", "; aim: at least 2"));
+    lines
+}
+
+fn row(number: u64, round: &Round) -> String {
+    let Round { accept, through, .. } = round;
+    let mut row = format!("| {number} | {:.0} ", round.bare);
+    for rate in [&round.redis, &round.postgres] {
+        let text = rate.as_ref().map_or_else(|_| "-".to_owned(), |rate| format!("{rate:.0}"));
+        write!(row, "| {text} ").unwrap_or_default();
+    }
+    for pressed in [accept, through] {
+        let (p50, p99) = (pressed.quantile(500), pressed.quantile(990));
+        write!(row, "| {:.0} | {p50} | {p99} ", pressed.rate()).unwrap_or_default();
+    }
+    let micros = |time: Duration| time.as_micros();
+    let (own, others) = (micros(round.through_cpu), micros(round.others_cpu));
+    write!(row, "| {own} us | {others} us | {} ms |", round.delivered_after.as_millis()).unwrap_or_default();
+    row
+}
+
+/// The middle one; of an even number the lower.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len().checked_sub(1)? / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_one() {
+        for (values, middle) in [
+            (vec![], None),
+            (vec![3.0], Some(3.0)),
+            (vec![9.0, 1.0], Some(1.0)),
+            (vec![9.0, 1.0, 2.0], Some(2.0)),
+        ] {
+            assert_eq!(median(values), middle);
+        }
+    }
+}

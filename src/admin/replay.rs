@@ -1,0 +1,53 @@
+//! `/v1/replay`: what a destination has had is sent to it again.
+
+use super::Parts;
+use super::dead_letters::{Counted, counted};
+use super::input::{Content, Moment};
+use super::problem::Problem;
+use crate::sync::{CommandError, ReplayOrder, Run};
+use axum::extract::State;
+use serde::Deserialize;
+use serde_json::Value;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+/// What is sent again, and how.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Order {
+    destination: String,
+    since: Option<Value>,
+    until: Option<Value>,
+    #[serde(default)]
+    dry_run: bool,
+    rate: Option<NonZeroU32>,
+}
+
+impl Order {
+    fn read(self) -> Result<ReplayOrder, Problem> {
+        let moment = |name: &str, value: Option<Value>| {
+            let read =
+                value.filter(|value| !value.is_null()).map(serde_json::from_value::<Moment>).transpose();
+            let read = read.map_err(|fault| Problem::refused(format!("{name}: {fault}")))?;
+            Ok::<_, Problem>(read.map(|moment| moment.0))
+        };
+        let (since, until) = (moment("since", self.since)?, moment("until", self.until)?);
+        if since.zip(until).is_some_and(|(since, until)| until < since) {
+            return Err(Problem::refused("until is before since"));
+        }
+        let run = if self.dry_run { Run::Dry } else { Run::Real };
+        Ok(ReplayOrder { destination: self.destination, since, until, run, rate: self.rate })
+    }
+}
+
+/// Begins a replay; it goes on as an operation.
+pub(super) async fn replay(
+    State(parts): State<Arc<Parts>>,
+    Content(order): Content<Order>,
+) -> Result<Counted, Problem> {
+    let order = order.read()?;
+    let noted = format!("replay {order:?}");
+    let engine = parts.engine.as_ref().ok_or(CommandError::UnknownDestination)?;
+    let told = engine.replay(order).await?;
+    Ok(counted(&noted, told))
+}

@@ -1,0 +1,182 @@
+//! Sending an accepted write to its source, and forgetting what it made old: what the sync engine's
+//! `write_source` does.
+
+use super::forwarded;
+use super::problem::SourceFailure;
+use super::written::Written;
+use super::{RouteSettings, fence, made_old};
+use crate::cache::rules::ResponseHead;
+use crate::cache::rules::hop_by_hop::CDN_LOOP;
+use crate::cache::{Cache, PurgeMode};
+use crate::in_flight::{InFlight, Share, Work};
+use crate::source::{HostSent, RequestBody, Source, SourceBody, SourceError, Urgency};
+use crate::sync::{Fenced, Keeper, Lost, SourceWritten, Unreached, WriteSource};
+use crate::telemetry::metrics as names;
+use bytes::BytesMut;
+use http::header::{CONTENT_LENGTH, HOST, LOCATION, VIA};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// How long an answer's content may take once its head has come: the head decides.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+
+/// What accepted writes are sent with.
+#[derive(Debug)]
+pub struct SourceWriter {
+    /// Who has the data.
+    pub sources: Vec<Arc<Source>>,
+    /// Where what they made old is.
+    pub cache: Arc<Cache>,
+    /// What else a write of a route makes old.
+    pub routes: Arc<[RouteSettings]>,
+    /// What bodies may hold.
+    pub in_flight: Arc<InFlight>,
+}
+
+/// Sends a write to its source. Fences are moved before this returns (I5).
+pub async fn write_source(writer: &SourceWriter, write: WriteSource) -> SourceWritten {
+    // A source that was taken out of the configuration has no worker either.
+    let Some(source) = writer.sources.iter().find(|source| source.settings().name == write.source) else {
+        return SourceWritten::Held;
+    };
+    let mut share = writer.in_flight.share(Work::Background);
+    if share.grow(write.body.len() as u64).is_err() {
+        share.count_shed();
+        return SourceWritten::Held;
+    }
+    let host = match &source.settings().host {
+        HostSent::Client => write.authority.clone(),
+        HostSent::Source => source.authority(),
+        HostSent::Name(name) => name.clone(),
+    };
+    let settings = writer.routes.iter().find(|route| route.name == write.route);
+    let Some(request) = request(source, &write, &host) else { return SourceWritten::Unsayable };
+    let written = Written::accepted(&writer.cache, source, &write, &host);
+    match sent(source, settings.and_then(|settings| settings.timeout), request).await {
+        Ok(response) => {
+            let located = response.headers().get(LOCATION);
+            let located = located.zip(written.as_ref()).and_then(|(value, written)| written.located(value));
+            let location = located.map(|located| source.without_base(located).path().to_owned());
+            make_old(writer, source, settings, &write, written.as_ref(), &response).await;
+            answered(source, response, location, share).await
+        }
+        Err(error) => {
+            let ended = unanswered(&error);
+            if matches!(ended, SourceWritten::Lost(_)) {
+                soften(writer, &write).await;
+            }
+            ended
+        }
+    }
+}
+
+/// Waits for a place like any other: accepted writes are few at once, and what yields to everybody would
+/// starve behind a busy source.
+async fn sent(
+    source: &Source,
+    timeout: Option<Duration>,
+    request: Request<RequestBody>,
+) -> Result<Response<SourceBody>, SourceError> {
+    let pass = source.admit(timeout, Urgency::Awaited).await?;
+    let name = source.settings().name.clone();
+    metrics::counter!(names::SOURCE_REQUESTS, "source" => name, "reason" => "accepted").increment(1);
+    pass.send(request, None).await
+}
+
+fn request(source: &Source, write: &WriteSource, host: &str) -> Option<Request<RequestBody>> {
+    let nothing = write.body.is_empty();
+    let body = if nothing { crate::source::empty() } else { crate::source::full(write.body.clone()) };
+    let mut request = Request::new(body);
+    write.method.clone_into(request.method_mut());
+    *request.uri_mut() = source.uri(&write.path_and_query)?;
+    write.fields.clone_into(request.headers_mut());
+    let fields = request.headers_mut();
+    // Some servers want to be told that there is no content where there could be (RFC 9110 8.6).
+    if nothing && write.method != Method::DELETE {
+        fields.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    crate::source::own_fields(source.settings(), fields);
+    fields.insert(HOST, HeaderValue::try_from(host).ok()?);
+    fields.insert(VIA, HeaderValue::from_static("1.1 tidegate"));
+    forwarded::append(fields, &CDN_LOOP, "tidegate");
+    fields.insert(IDEMPOTENCY_KEY, HeaderValue::try_from(&write.idempotency_key).ok()?);
+    Some(request)
+}
+
+/// What an answered write made old goes; where an error hides whether anything was done, it is
+/// validated first.
+async fn make_old(
+    writer: &SourceWriter,
+    source: &Source,
+    settings: Option<&RouteSettings>,
+    write: &WriteSource,
+    written: Option<&Written>,
+    response: &Response<SourceBody>,
+) {
+    if response.status().is_server_error() || response.status() == StatusCode::REQUEST_TIMEOUT {
+        return soften(writer, write).await;
+    }
+    let head = ResponseHead { status: response.status(), fields: response.headers() };
+    let purges = if let (Some(written), Some(settings)) = (written, settings) {
+        written.made_old(source, settings, head)
+    } else {
+        // Its route is not configured any more, and has no further word on it.
+        let path = write.client_path_and_query.split('?').next().unwrap_or_default();
+        made_old(&[], &write.authority, path)
+    };
+    if !purges.is_empty() {
+        writer.cache.purge(purges, PurgeMode::Hard).await;
+    }
+}
+
+async fn soften(writer: &SourceWriter, write: &WriteSource) {
+    let fenced = Fenced {
+        route: write.route.clone(),
+        authority: write.authority.clone(),
+        path_and_query: write.client_path_and_query.clone(),
+    };
+    fence(&writer.cache, &writer.routes, fenced).await;
+}
+
+/// Reads an answer to its end, within bounds, so that its connection can be used again; keeps its
+/// beginning, without the secrets that it may repeat (I12).
+async fn answered(
+    source: &Source,
+    response: Response<SourceBody>,
+    location: Option<String>,
+    _share: Share,
+) -> SourceWritten {
+    let (head, body) = response.into_parts();
+    let keeper = Keeper::of(source.settings().headers.iter().map(|(_, value)| value));
+    let mut beginning = BytesMut::new();
+    // What does not come in time is not needed.
+    tokio::time::timeout(ANSWER_WAIT, keeper.read(body, &mut beginning)).await.unwrap_or_default();
+    SourceWritten::Answered {
+        status: head.status,
+        fields: head.headers,
+        location,
+        answer: keeper.shown(&beginning),
+    }
+}
+
+fn unanswered(error: &SourceError) -> SourceWritten {
+    match error {
+        SourceError::Busy | SourceError::Yielded | SourceError::Full | SourceError::Open(_) => {
+            SourceWritten::Held
+        }
+        SourceError::Unsayable => SourceWritten::Unsayable,
+        SourceError::Connect(_) => SourceWritten::Unreached(match SourceFailure::from(error) {
+            SourceFailure::Tls => Unreached::Tls,
+            SourceFailure::Dns => Unreached::Dns,
+            _ => Unreached::Connect,
+        }),
+        SourceError::Timeout => SourceWritten::Lost(Lost::Timeout),
+        SourceError::Closed(_)
+        | SourceError::Switched
+        | SourceError::HeadTooLarge
+        | SourceError::Framing
+        | SourceError::Flood => SourceWritten::Lost(Lost::Broken),
+    }
+}

@@ -1,0 +1,100 @@
+//! Accepted changes: the client has its 202, the source is asked later, in the order of each key.
+//!
+//! ```text
+//!            due, its key's turn taken                2xx
+//! NEXT ---------------------------------> AT SOURCE -------> committed: delivered like any other
+//!  ^ ^                                     |  |  |
+//!  | +------ backoff, Retry-After ---------+  |  +-- POST, PATCH: answer lost --> in doubt
+//!  |                                          +-- refused, given up --> DEAD LETTER of the source
+//! BEHIND (an earlier one of its key)  PARKED (on_refusal) <--+    redriven, discarded
+//! ```
+//!
+//! The journal is the queue: its rows say who is next of each key, so a source that is down costs
+//! disk and not memory, and a restart goes on where it was. A write of the key by `through` waits for
+//! what was accepted before it (`earlier`), and both take the key's turn: one at a time (I3).
+
+mod carry;
+mod earlier;
+mod operate;
+mod verdict;
+mod worker;
+
+pub(super) use earlier::{Earlier, after_accepted};
+pub(super) use worker::{Handle, start};
+
+use super::change::{ChangeId, Draft, DraftKey};
+use super::engine::{Engine, new_id};
+use super::error::RecordError;
+use super::journal::at_source::Acceptance;
+use super::journal::record::{Head, NewChange, Record, kept_fields};
+use super::settings::OnRefusal;
+use super::status::AcceptedStatus;
+use http::HeaderMap;
+use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
+
+impl Engine {
+    /// Makes a change durable whose client is answered then; its source is asked later.
+    ///
+    /// # Errors
+    /// [`RecordError`]: nothing is recorded.
+    pub async fn accept(&self, draft: Draft, on_refusal: OnRefusal) -> Result<ChangeId, RecordError> {
+        self.inner.has_room()?;
+        let id = ChangeId(new_id(&self.inner.clock));
+        let conditions = conditions(&draft.fields);
+        let head = Head {
+            route: draft.route.to_string(),
+            source: draft.source.to_string(),
+            method: draft.method.to_string(),
+            authority: draft.authority,
+            client_path_and_query: draft.client_path_and_query,
+            path_and_query: draft.path_and_query,
+            fields: kept_fields(&draft.fields),
+            // What is known of the source now is no news once it is asked.
+            known_etag: None,
+        };
+        let (key, turn) = match draft.key {
+            DraftKey::Known(key) => (key.clone(), Some(key)),
+            DraftKey::FromLocation { otherwise } => (otherwise, None),
+        };
+        let change = NewChange {
+            id,
+            key,
+            destinations: draft.destinations,
+            head,
+            body: draft.body,
+            recorded_at: self.inner.clock.now(),
+            accepted: Some(Acceptance { turn, on_refusal, conditions }),
+        };
+        let recorded = self.inner.journal.write(Record::Intent(Box::new(change))).await;
+        recorded.map_err(|_| RecordError::Unavailable).map(|_| id)
+    }
+
+    /// What every source still has to do of what was accepted, computed now.
+    ///
+    /// # Errors
+    /// [`super::CommandError::Unavailable`]: the journal cannot be read.
+    pub async fn accepted(&self) -> Result<Vec<AcceptedStatus>, super::CommandError> {
+        let figures = self.inner.journal.readers().read(super::journal::sqlite::accepted_figures).await?;
+        let now = self.inner.clock.now();
+        let status = |handle: &Handle| {
+            let found = figures.iter().find(|figures| figures.source == handle.source);
+            AcceptedStatus {
+                source: handle.source.clone(),
+                waiting: found.map_or(0, |figures| figures.waiting),
+                lag_seconds: found
+                    .and_then(|figures| figures.oldest)
+                    .map_or(0.0, |oldest| now.since(oldest).as_secs_f64()),
+                dead_letters: found.map_or(0, |figures| figures.dead_letters),
+            }
+        };
+        Ok(self.at_sources.iter().map(status).collect())
+    }
+}
+
+/// The request's preconditions. The source evaluates them when it is asked: one that fails is a
+/// refusal. An answer of ours would be a guess, and a write without them could undo another's.
+fn conditions(fields: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    let names = [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
+    let kept = fields.iter().filter(|(name, _)| names.contains(name));
+    kept.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
+}

@@ -1,0 +1,39 @@
+//! The rate of a destination: attempts are spaced, what waits for that is no failure.
+
+use crate::support::{Delivery, EVERYTHING, RecordingDestination, Setup, eventually, obliging_source};
+use std::time::Duration;
+
+/// In no second more than ten, also after a restart; nothing is lost or counted for having waited.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rate_spaces_attempts_also_after_a_restart() {
+    let (source, destination) = (obliging_source().await, RecordingDestination::start().await);
+    let text = format!(
+        "{}{}rate = {{ requests = 10, per = \"1s\" }}\n{EVERYTHING}[route.sync]\ndestinations = [\"search\"]\n",
+        source.table(),
+        destination.table("search")
+    );
+    let setup = Setup::new(text);
+    let gateway = setup.start().await;
+    for number in 0..36 {
+        gateway.put(&format!("/items/{number}"), "x").await;
+    }
+    eventually("lag grows", async || {
+        gateway.destination("search").await["lag_seconds"].as_f64().is_some_and(|lag| lag > 0.5)
+    })
+    .await;
+    assert_eq!(gateway.destination("search").await["state"], "running");
+    destination.wait_for(12).await;
+    gateway.terminate().await;
+    let gateway = setup.start().await;
+    let keys =
+        |all: &[Delivery]| all.iter().map(|one| one.key.clone()).collect::<std::collections::BTreeSet<_>>();
+    let all = destination.deliveries.until("all of them", |all| keys(all).len() == 36).await;
+    for (first, eleventh) in all.iter().zip(all.iter().skip(10)) {
+        let within = eleventh.at - first.at;
+        assert!(within > Duration::from_millis(850), "eleven within {within:?}");
+    }
+    assert!(all.iter().all(|one| one.attempt == 1), "waiting is no attempt");
+    let took = all.last().unwrap().at - all[0].at;
+    assert!(took < Duration::from_secs(10), "and it is not slower than it must be: {took:?}");
+    eventually("nothing waits", async || gateway.destination("search").await["pending"] == 0).await;
+}
