@@ -115,6 +115,7 @@ fn observe_destination(destination: &DestinationStatus) {
     set(names::DESTINATION_PENDING, destination.pending as f64);
     set(names::DESTINATION_LAG, destination.lag_seconds);
     set(names::DEAD_LETTERS, destination.dead_letters as f64);
+    set(names::PARKED_KEYS, destination.parked_keys as f64);
 }
 
 async fn observe_sources(engine: &Engine) {

@@ -289,6 +289,7 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ),
     ("[sync]", "data = \"\"", "sync.data", "is empty"),
     ("[sync]", "retention = \"1\"", "sync.retention", "no duration"),
+    ("[sync]", "removed = \"keep\"", "sync.removed", "must be one of"),
     ("[[source]]", "name = \"s\"\nurls = [\"http://h\"]\n[[source]]", "source[1].name", "there twice"),
     ("[[source]]", "urls = []", "source[0].urls", "needs a URL"),
     ("[[source]]", "urls = [\"ftp://h\"]", "source[0].urls[0]", "http:// or https://"),
@@ -314,7 +315,7 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ("[[destination]]", "retry = { base = \"9m\" }", "destination[0].retry.cap", "shorter than base"),
     ("[[destination]]", "retry = { attempts = 0 }", "destination[0].retry.attempts", "from 1"),
     ("[[destination]]", "breaker = { failures = 0 }", "destination[0].breaker.failures", "from 1"),
-    ("[[destination]]", "backlog = \"1GiB\"", "destination[0].backlog", "not supported yet"),
+    ("[[destination]]", "backlog = \"0\"", "destination[0].backlog", "size"),
     (
         "[[destination]]",
         "rate = { requests = 0, per = \"1s\" }",
@@ -337,6 +338,7 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
         "destination[0].secrets[3]",
         "one too many",
     ),
+    ("[[destination]]", "from = \"start\"", "destination[0].from", "must be one of"),
     ("[[destination]]", "allow = \"private\"", "destination[0].allow", "must be one of any, public"),
     ("[[destination]]", "allow = [\"x\"]", "destination[0].allow", "CIDR"),
     ("[[destination]]", "allow = []", "destination[0].allow", "no address"),
@@ -348,7 +350,6 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ("[[destination]]", "outcome = { \"600\" = \"retry\" }", "destination[0].outcome.600", "no status"),
     ("[[destination]]", "outcome = { \"0409\" = \"retry\" }", "destination[0].outcome.0409", "no status"),
     ("[[destination]]", "outcome = { \"409\" = \"gone\" }", "destination[0].outcome.409", "must be one of"),
-    ("[[destination]]", "from = \"retention\"", "destination[0].from", "not supported yet"),
     (
         "[[destination]]",
         "headers = { webhook-id = \"x\" }",

@@ -2,7 +2,8 @@
 
 use super::accept;
 use super::delivery::{Act, Acted, Begun, Command, Ordered};
-use super::engine::{Engine, Inner, WorkerHandle};
+use super::destinations::WorkerHandle;
+use super::engine::{Engine, Inner};
 use super::error::CommandError;
 use super::journal::Room;
 use super::journal::record::{first_sequence, sequence_time};
@@ -145,14 +146,13 @@ impl Engine {
         let newest = *self.inner.journal.newest().borrow();
         let stretch = Stretch {
             destination: worker.known.id,
-            name: worker.known.name.clone(),
             from: order.since.map(first_sequence).unwrap_or_default(),
             before: order.until.map_or(u64::MAX, first_sequence).min(newest.saturating_add(1)),
         };
-        let (wanted, on_failure) = (stretch.clone(), worker.on_failure);
+        let on_failure = worker.on_failure;
         let readers = self.inner.journal.readers();
         let (count, left_out) =
-            readers.read(move |store| sqlite::replayed(store, &wanted, on_failure)).await?;
+            readers.read(move |store| sqlite::replayed(store, &stretch, on_failure)).await?;
         let mut told = Told { count, left_out, operation: None };
         if order.run == Run::Dry || count == 0 {
             return Ok(told);
@@ -285,7 +285,7 @@ impl Replay<'_> {
         let (mut begun, mut after) = (0, self.stretch.from.saturating_sub(1));
         loop {
             self.until_at_most(REPLAYS_WAITING_MAX, begun).await?;
-            let stretch = self.stretch.clone();
+            let stretch = self.stretch;
             let readers = self.inner.journal.readers();
             let page = readers.read(move |store| sqlite::touched(store, &stretch, after, KEYS_PAGE)).await?;
             let Some(last) = page.last() else { break };

@@ -3,17 +3,16 @@
 use super::accept::{self, Earlier};
 use super::answers::Running;
 use super::change::{ChangeId, Draft, DraftKey};
-use super::delivery::{Command, Parts, Worker};
+use super::destinations::WorkerHandle;
 use super::error::{OpenError, RecordError};
 use super::intent::{Intent, Open, Stage};
-use super::journal::record::{ForSource, Head, Keyed, NewChange, Record, Unwritten, kept_fields};
+use super::journal::record::{Enlisted, ForSource, Head, Keyed, NewChange, Record, Unwritten, kept_fields};
 use super::journal::sqlite::{self, Forgetting, KnownDestination};
 use super::journal::{Health, Journal, Room};
 use super::operations::Operations;
 use super::ports::Ports;
 use super::resolve::{Doubt, Doubts, READS_MAX};
-use super::settings::{DestinationSettings, OnFailure, Repeats, Settings, SourceSettings};
-use super::signature::SigningKey;
+use super::settings::{DestinationSettings, Removed, Repeats, Settings, SourceSettings};
 use super::status::JournalState;
 use super::turns::{Turn, Turns};
 use crate::clock::Clock;
@@ -21,14 +20,12 @@ use http::HeaderValue;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-/// Operators' requests that wait for one worker.
-const COMMANDS: usize = 16;
 /// Between two looks for changes whose retention is over.
 const RETENTION_EVERY: Duration = Duration::from_secs(5);
 /// The same while the journal is short of room: it also looks how much there is.
@@ -45,14 +42,6 @@ pub struct Engine {
     pub(super) at_sources: Vec<accept::Handle>,
     pub(super) operations: Operations,
     aborts: Mutex<Vec<AbortHandle>>,
-}
-
-/// The way to a worker.
-#[derive(Clone, Debug)]
-pub(super) struct WorkerHandle {
-    pub(super) known: KnownDestination,
-    pub(super) commands: mpsc::Sender<Command>,
-    pub(super) on_failure: OnFailure,
 }
 
 /// What outlives a call: intents and doubts hold it.
@@ -80,10 +69,12 @@ impl Engine {
     /// # Errors
     /// [`OpenError`]: the folder is not writable or another process has it.
     pub async fn start(settings: Settings, clock: Clock, ports: Ports) -> Result<Arc<Self>, OpenError> {
-        let Settings { data, retention, max_size_bytes, destinations, sources, source_timeouts } = settings;
-        let names: Vec<String> = destinations.iter().map(|destination| destination.name.clone()).collect();
+        let Settings { data, retention, max_size_bytes, destinations, removed, sources, source_timeouts } =
+            settings;
+        let enlist = |it: &DestinationSettings| Enlisted { name: it.name.clone(), start: it.start.clone() };
+        let enlisted = destinations.iter().map(enlist).collect();
         let (folder, journal_clock) = (data.clone(), clock.clone());
-        let open = move || Journal::open(&folder, max_size_bytes, names, journal_clock);
+        let open = move || Journal::open(&folder, max_size_bytes, enlisted, journal_clock);
         let unusable =
             |cause: Box<dyn std::error::Error + Send + Sync>| OpenError::Unusable { folder: data, cause };
         let journal = match tokio::task::spawn_blocking(open).await {
@@ -112,7 +103,7 @@ impl Engine {
         });
         // What is in doubt has its turns before accepted changes ask for theirs.
         let launched = async {
-            let (workers, mut aborts) = inner.launch(&known, destinations).await?;
+            let (workers, mut aborts) = inner.launch(&known, destinations, removed).await?;
             let (at_sources, more) = accept::start(&inner, sources).await?;
             aborts.extend(more);
             Ok::<_, Unwritten>((workers, at_sources, aborts))
@@ -194,27 +185,18 @@ impl Inner {
         self: &Arc<Self>,
         known: &[KnownDestination],
         destinations: Vec<DestinationSettings>,
+        removed: Removed,
     ) -> Result<(Vec<WorkerHandle>, Vec<AbortHandle>), Unwritten> {
         let (mut workers, mut aborts) = (Vec::new(), Vec::new());
+        for left in known.iter().filter(|known| destinations.iter().all(|it| it.name != known.name)) {
+            self.retire(left, removed).await?;
+        }
         for settings in destinations {
-            if settings.secrets.iter().any(SigningKey::is_short) {
-                tracing::warn!(destination = %settings.name, "a secret is shorter than the 24 bytes that Standard Webhooks asks for");
+            if let Some(known) = known.iter().find(|known| known.name == settings.name) {
+                let (worker, tasks) = self.deliver_to(known.clone(), settings).await?;
+                workers.push(worker);
+                aborts.extend(tasks);
             }
-            let Some(known) = known.iter().find(|known| known.name == settings.name).cloned() else {
-                continue;
-            };
-            let destination = known.id;
-            // Rows that wait or are parked by another `on_failure` than today's follow today's.
-            let on_failure = settings.on_failure;
-            self.journal.write(Record::Adopt { destination, on_failure }).await?;
-            let readers = self.journal.readers();
-            let open = readers.read(move |store| sqlite::open_keys(store, destination)).await?;
-            let (journal, clock) = (Arc::clone(&self.journal), self.clock.clone());
-            let worker = Worker::new(Parts { known: known.clone(), settings, journal, clock, open });
-            let (commands, receiver) = mpsc::channel(COMMANDS);
-            let run = self.tasks.spawn(worker.run(receiver, self.stop.clone()));
-            aborts.push(run.abort_handle());
-            workers.push(WorkerHandle { known, commands, on_failure });
         }
         self.resolve_all().await?;
         let retention = Arc::clone(self);

@@ -20,8 +20,10 @@
 mod accept;
 mod again;
 mod answers;
+mod backlog;
 pub mod change;
 mod delivery;
+mod destinations;
 mod engine;
 mod error;
 pub mod failpoint;
@@ -53,7 +55,7 @@ pub use operations::OperationView;
 pub use ports::{Fenced, Hold, Lost, Ports, ReadSource, SourceState, SourceWritten, Unreached, WriteSource};
 pub use settings::{
     Addresses, Allow, BreakerSettings, Class, DestinationSettings, Format, OnFailure, OnRefusal,
-    RateSettings, Repeats, RetrySettings, RouteSync, Settings, SourceSettings, SyncMode,
+    RateSettings, Removed, Repeats, RetrySettings, RouteSync, Settings, SourceSettings, Start, SyncMode,
 };
 pub use signature::{BadKey, SigningKey};
 pub use status::{

@@ -2,7 +2,8 @@
 
 use super::change::ChangeId;
 use super::delivery::{Command, WorkerStatus};
-use super::engine::{Engine, WorkerHandle};
+use super::destinations::WorkerHandle;
+use super::engine::Engine;
 use super::error::CommandError;
 use super::journal::record::{Record, Unwritten, Verdict, sequence_time};
 use super::journal::sqlite::{self, KnownDestination, Stored};
@@ -72,9 +73,9 @@ impl Engine {
         destination: KnownDestination,
         told: WorkerStatus,
     ) -> Result<DestinationStatus, CommandError> {
-        let (id, name, cursor) = (destination.id, destination.name.clone(), told.cursor);
+        let (known, cursor) = (destination.clone(), told.cursor);
         let figures =
-            self.inner.journal.readers().read(move |store| sqlite::figures(store, id, &name, cursor)).await?;
+            self.inner.journal.readers().read(move |store| sqlite::figures(store, &known, cursor)).await?;
         let in_flight = told.in_flight.len() as u64;
         let oldest = figures.oldest.into_iter().chain(told.oldest_rowless).min();
         let now = self.inner.clock.now();

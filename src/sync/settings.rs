@@ -20,10 +20,33 @@ pub struct Settings {
     pub max_size_bytes: u64,
     /// Who must follow.
     pub destinations: Vec<DestinationSettings>,
+    /// What becomes of changes for a destination that is not configured any more.
+    pub removed: Removed,
     /// Who has the data, and how accepted writes are sent there.
     pub sources: Vec<SourceSettings>,
     /// Per source: how long it may still act on a request that was sent to it (its `timeout`).
     pub source_timeouts: Vec<(String, Duration)>,
+}
+
+/// What becomes of the unsettled changes of a destination that is not configured any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// They are kept until it is configured again.
+    Drain,
+    /// They are given up.
+    Drop,
+}
+
+/// Where a destination starts that the journal does not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the next change.
+    Now,
+    /// At the oldest change that is kept, of these routes: those that name it now.
+    Retention {
+        /// Names of routes.
+        routes: Vec<String>,
+    },
 }
 
 /// A destination (`[[destination]]`).
@@ -45,6 +68,10 @@ pub struct DestinationSettings {
     pub retry: RetrySettings,
     /// When to stop trying for a while.
     pub breaker: BreakerSettings,
+    /// The most bytes that may wait for it; beyond them it is detached.
+    pub backlog_bytes: Option<u64>,
+    /// Where it starts.
+    pub start: Start,
     /// The most attempts in a time; `None`: no such bound.
     pub rate: Option<RateSettings>,
     /// What deliveries are signed with; empty: they are not.

@@ -115,6 +115,8 @@ fn destination(name: &str, url: &str) -> DestinationSettings {
             open: Duration::from_millis(200),
             open_cap: Duration::from_millis(400),
         },
+        backlog_bytes: None,
+        start: Start::Now,
         format: Format::Replay,
         rate: None,
         secrets: Vec::new(),
@@ -130,6 +132,7 @@ fn settings(data: &Path, destinations: Vec<DestinationSettings>) -> Settings {
         retention: Duration::from_hours(1),
         max_size_bytes: 1 << 30,
         destinations,
+        removed: Removed::Drain,
         sources: Vec::new(),
         source_timeouts: vec![("source".into(), Duration::from_millis(100))],
     }
@@ -493,6 +496,113 @@ async fn i3_park_key_parks_behind_dead_letters_that_skip_left_unless_they_are_ov
         }
         second.stop(DEADLINE).await;
     }
+}
+
+/// Two dead letters of a key that `skip` has left, and one change that waits, adopted by `park-key`.
+async fn two_dead_letters_of_a_key(data: &Path, to: &Destination, mended: &Mutex<bool>) -> Arc<Engine> {
+    let skipping = DestinationSettings { on_failure: OnFailure::Skip, ..destination("d", &to.url) };
+    let first = engine(data, vec![skipping]).await;
+    for number in 1..=2 {
+        put_body(&first, if number == 1 { "bad 1" } else { "bad 2" }).await;
+        until("it is dead", || async { first.destinations().await.unwrap()[0].dead_letters == number }).await;
+    }
+    put_body(&first, "3").await;
+    until("it waits", || async { first.destinations().await.unwrap()[0].next_attempt_at.is_some() }).await;
+    first.stop(DEADLINE).await;
+    *mended.lock().unwrap() = true;
+    let second = engine(data, vec![destination("d", &to.url)]).await;
+    put_body(&second, "4").await;
+    second
+}
+
+#[tokio::test]
+async fn i3_redriving_some_dead_letters_of_a_key_lets_nothing_pass_the_others() {
+    for oldest_first in [true, false] {
+        let (data, mended) = (tempfile::tempdir().unwrap(), Arc::new(Mutex::new(false)));
+        let is_mended = Arc::clone(&mended);
+        let to = Destination::start(move |got, _| match *is_mended.lock().unwrap() {
+            true => StatusCode::OK.into_response(),
+            false if got.body.starts_with(b"bad") => StatusCode::BAD_REQUEST.into_response(),
+            false => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        })
+        .await;
+        let engine = two_dead_letters_of_a_key(data.path(), &to, &mended).await;
+        let before = to.targets().len();
+        let second_died =
+            engine.dead_letters(DeadLetterFilter::default()).await.unwrap().dead_letters[1].last_at;
+        let older = DeadLetterFilter { until: Some(second_died), ..DeadLetterFilter::default() };
+        let newer = DeadLetterFilter { since: Some(second_died), ..DeadLetterFilter::default() };
+        let (now, later) = if oldest_first { (older, newer) } else { (newer, older) };
+        assert_eq!(engine.redrive(now, Run::Real, WAITED).await.unwrap().count, 1);
+        until("what may go has gone", || async {
+            let status = engine.destinations().await.unwrap().remove(0);
+            status.pending == 0 && status.in_flight == 0 && status.parked_keys == 1
+        })
+        .await;
+        let sent = to.targets().len() - before;
+        assert_eq!(sent, usize::from(oldest_first), "the newer one waits for the older one, as do 3 and 4");
+        assert_eq!(engine.redrive(later, Run::Real, WAITED).await.unwrap().count, 1);
+        let got = to.wait_for(before + 4).await;
+        let bodies: Vec<_> = got[before..].iter().map(|got| got.body.clone()).collect();
+        assert_eq!(bodies, ["bad 1", "bad 2", "3", "4"]);
+        until_settled(&engine).await;
+        engine.stop(DEADLINE).await;
+    }
+}
+
+/// A fault in a worker must not stop its destination, nor lose or reorder anything.
+#[tokio::test]
+async fn i3_a_worker_that_panics_begins_anew() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::good().await;
+    let engine = engine(data.path(), vec![destination("d", &to.url)]).await;
+    engine.pause("d").await.unwrap();
+    for _ in 0..30 {
+        put(&engine, "/a", &["d"]).await;
+    }
+    engine.workers[0].commands.send(delivery::Command::Panic).await.unwrap();
+    put(&engine, "/a", &["d"]).await;
+    engine.resume("d").await.unwrap();
+    let got = to.wait_for(31).await;
+    assert!(got.len() == 31 && got.is_sorted_by_key(Got::sequence));
+    until_settled(&engine).await;
+    engine.stop(DEADLINE).await;
+}
+
+/// A wait that an operator has ended is over after a restart, too.
+#[tokio::test]
+async fn resume_ends_waits_for_good() {
+    let data = tempfile::tempdir().unwrap();
+    let to = Destination::start(|_, number| {
+        let fails = number == 1;
+        if fails { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK }.into_response()
+    })
+    .await;
+    let retry = RetrySettings {
+        base: Duration::from_hours(1000),
+        cap: Duration::from_hours(1000),
+        give_up: Duration::MAX,
+        ..destination("d", &to.url).retry
+    };
+    let slow = DestinationSettings { retry, ..destination("d", &to.url) };
+    let first = engine(data.path(), vec![slow.clone()]).await;
+    put(&first, "/a", &["d"]).await;
+    until("it waits", || async { first.destinations().await.unwrap()[0].next_attempt_at.is_some() }).await;
+    first.pause("d").await.unwrap();
+    first.stop(DEADLINE).await;
+    drop(first);
+    let second = engine(data.path(), vec![slow.clone()]).await;
+    assert_eq!(second.destinations().await.unwrap()[0].pending, 1);
+    assert_eq!(to.targets().len(), 1, "the wait is kept over a restart");
+    let id = second.inner.journal.readers().read(journal::sqlite::destinations).await.unwrap()[0].id;
+    // As if the process had died between the record and the worker.
+    second.inner.journal.write(Record::Pause { destination: id, paused: false }).await.unwrap();
+    second.stop(DEADLINE).await;
+    drop(second);
+    let third = engine(data.path(), vec![slow]).await;
+    to.wait_for(2).await;
+    until_settled(&third).await;
+    third.stop(DEADLINE).await;
 }
 
 #[tokio::test]

@@ -169,6 +169,19 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         "Age of the oldest change that waits, is in flight or held.",
     ),
     (names::DEAD_LETTERS, Kind::Gauge, Unit::Count, "Dead letters kept."),
+    (names::PARKED_KEYS, Kind::Gauge, Unit::Count, "Keys that wait behind a dead letter."),
+    (
+        names::DESTINATION_DETACHED,
+        Kind::Gauge,
+        Unit::Count,
+        "1 while a destination is detached: nothing is kept for it.",
+    ),
+    (
+        names::DROPPED,
+        Kind::Counter,
+        Unit::Count,
+        "Deliveries given up because their destination is not configured any more.",
+    ),
     (names::ATTEMPTS, Kind::Counter, Unit::Count, "Attempts to deliver, by outcome."),
     (
         names::ACCEPTED_WAITING,

@@ -113,6 +113,12 @@ pub const DESTINATION_IN_FLIGHT: &str = "tidegate_destination_in_flight";
 pub const DESTINATION_LAG: &str = "tidegate_destination_lag_seconds";
 /// Dead letters kept, by `destination`.
 pub const DEAD_LETTERS: &str = "tidegate_dead_letters";
+/// Keys that wait behind a dead letter, by `destination`.
+pub const PARKED_KEYS: &str = "tidegate_destination_parked_keys";
+/// 1 while a destination is detached, by `destination`.
+pub const DESTINATION_DETACHED: &str = "tidegate_destination_detached";
+/// Deliveries given up with their `destination`, which is not configured any more.
+pub const DROPPED: &str = "tidegate_deliveries_dropped_total";
 /// Attempts by `destination` and `outcome`.
 pub const ATTEMPTS: &str = "tidegate_attempts_total";
 /// Accepted changes that their source has not done yet, by `source`.

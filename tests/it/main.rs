@@ -26,6 +26,7 @@ mod forwarding;
 mod hit_for_miss;
 mod idempotency;
 mod journal;
+mod lanes;
 mod lifecycle;
 mod limits;
 mod min_version;

@@ -15,7 +15,6 @@ const SECRETS_MAX: usize = 2;
 
 impl Check<'_, '_> {
     pub(super) fn destination(&mut self, given: &Destination) -> Option<sync::DestinationSettings> {
-        self.refuse_unsupported(given);
         let url = self.endpoint(&given.url);
         let settings = sync::DestinationSettings {
             name: given.name.to_string(),
@@ -29,6 +28,11 @@ impl Check<'_, '_> {
             },
             retry: self.retry(&given.retry),
             breaker: self.breaker(&given.breaker),
+            backlog_bytes: given.backlog.as_ref().map(|backlog| self.size(backlog, Bound::Positive)),
+            start: match *given.from {
+                file::From::Now => sync::Start::Now,
+                file::From::Retention => sync::Start::Retention { routes: self.routes_to(&given.name) },
+            },
             rate: given.rate.as_ref().map(|rate| self.rate(rate)),
             secrets: self.signing_keys(&given.secrets),
             allow: self.allow(&given.allow),
@@ -65,18 +69,12 @@ impl Check<'_, '_> {
         settings
     }
 
-    /// Checks what has no effect yet as if it had, then refuses it.
-    fn refuse_unsupported(&mut self, given: &Destination) {
-        if let Some(backlog) = &given.backlog {
-            self.size(backlog, Bound::Positive);
-            self.unsupported(&backlog.span, "a bound of what waits for one destination", "leave it out");
-        }
-        match *given.from {
-            file::From::Now => {}
-            file::From::Retention => {
-                self.unsupported(&given.from.span, "a start in the past", "write \"now\"");
-            }
-        }
+    /// The routes that name a destination.
+    fn routes_to(&self, name: &str) -> Vec<String> {
+        let names_it = |sync: &file::RouteSync| sync.destinations.iter().any(|it| it.as_str() == name);
+        let routes =
+            self.file.route.iter().filter(|route| route.sync.as_ref().is_some_and(|it| names_it(it)));
+        routes.map(|route| route.name.to_string()).collect()
     }
 
     fn format(&mut self, given: &Given<file::Format>) -> sync::Format {

@@ -10,7 +10,7 @@ mod source;
 
 use super::Settings;
 use super::fault::Report;
-use super::file::{File, Shared};
+use super::file::{self, File, Shared};
 use super::given::Given;
 use crate::{cache, gateway, sync};
 use scalar::Bound;
@@ -146,6 +146,10 @@ impl Check<'_, '_> {
             retention: self.duration(&journal.retention, Bound::ZeroAllowed),
             max_size_bytes: self.size(&journal.max_size, Bound::Positive),
             destinations: Vec::new(),
+            removed: match *journal.removed {
+                file::Removed::Drain => sync::Removed::Drain,
+                file::Removed::Drop => sync::Removed::Drop,
+            },
             sources: Vec::new(),
             source_timeouts: Vec::new(),
         }

@@ -161,6 +161,16 @@ pub(in crate::config) struct Journal {
     pub(in crate::config) retention: Text,
     /// Its largest size.
     pub(in crate::config) max_size: Text,
+    /// What becomes of changes for a destination that is not configured any more.
+    pub(in crate::config) removed: Given<Removed>,
+}
+
+/// What becomes of changes for a destination that is not configured any more.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum Removed {
+    Drain,
+    Drop,
 }
 
 /// A system that has data.

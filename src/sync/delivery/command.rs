@@ -1,10 +1,10 @@
 //! What operators ask of a worker, and what it tells.
 
 use super::replay::Ordered;
-use super::worker::Worker;
+use super::worker::{Attachment, Worker};
 use crate::clock::Timestamp;
 use crate::sync::Run;
-use crate::sync::journal::record::{Followers, Record, Step, Unwritten};
+use crate::sync::journal::record::{Record, Step, Unwritten};
 use crate::sync::journal::sqlite::{self, Buried};
 use crate::sync::status::{DeadLetterFilter, DestinationState};
 use std::collections::BTreeSet;
@@ -26,6 +26,11 @@ pub(in crate::sync) enum Command {
     Status(oneshot::Sender<WorkerStatus>),
     Pause,
     Resume,
+    /// The journal keeps nothing for it any more.
+    Detach,
+    /// A fault of Tidegate's own.
+    #[cfg(test)]
+    Panic,
     /// One step: at most `limit` dead letters after a sequence.
     DeadLetters {
         filter: DeadLetterFilter,
@@ -57,7 +62,7 @@ pub(in crate::sync) struct WorkerStatus {
     /// Sequences of the attempts under way.
     pub(in crate::sync) in_flight: Vec<u64>,
     pub(in crate::sync) cursor: u64,
-    /// Deliveries in memory that have no row, the ones in flight among them.
+    /// Deliveries up to the cursor that have no row, the ones in flight among them.
     pub(in crate::sync) rowless: u64,
     pub(in crate::sync) oldest_rowless: Option<u64>,
     pub(in crate::sync) last_error: Option<String>,
@@ -69,11 +74,17 @@ impl Worker {
         match command {
             // Whoever asked may have gone.
             Command::Status(reply) => drop(reply.send(self.status())),
-            Command::Pause => self.pace.pause(),
+            Command::Pause => self.course.pace.pause(),
             Command::Resume => {
-                self.pace.resume();
-                self.lanes.wake_all();
+                self.course.pace.resume();
+                self.course.lanes.wake_all();
+                if self.attachment == Attachment::Detached {
+                    self.attachment = Attachment::Returning;
+                }
             }
+            Command::Detach => self.attachment = Attachment::Detached,
+            #[cfg(test)]
+            Command::Panic => panic!("asked for by a test"),
             Command::DeadLetters { filter, act, run, after, limit, done } => {
                 let page = self.buried(filter, after, limit).await;
                 let outcome = match page {
@@ -83,25 +94,27 @@ impl Worker {
                 drop(done.send(outcome));
             }
             Command::Replay(ordered) => {
-                self.replays.order(ordered);
+                self.course.replays.order(ordered);
                 self.begin_replay().await;
             }
         }
     }
 
     fn status(&self) -> WorkerStatus {
-        let now = self.clock.now();
-        let (oldest_rowless, rowless) = self.lanes.rowless();
+        let (now, course) = (self.clock.now(), &self.course);
+        let (oldest_rowless, rowless) = course.lanes.rowless();
+        let is_attached = self.attachment == Attachment::Attached;
+        let state = if is_attached { course.pace.state(now) } else { DestinationState::Detached };
         WorkerStatus {
-            state: self.pace.state(now),
-            breaker: self.pace.breaker(now).as_str(),
-            concurrency: self.pace.concurrency() as u64,
-            in_flight: self.in_flight.values().copied().collect(),
-            cursor: self.lanes.cursor(),
-            rowless,
-            oldest_rowless,
+            state,
+            breaker: course.pace.breaker(now).as_str(),
+            concurrency: course.pace.concurrency() as u64,
+            in_flight: course.in_flight.values().copied().collect(),
+            cursor: course.lanes.cursor(),
+            rowless: if is_attached { rowless } else { 0 },
+            oldest_rowless: oldest_rowless.filter(|_| is_attached),
             last_error: self.last_error.clone(),
-            next_admission: self.pace.next_admission(now),
+            next_admission: course.pace.next_admission(now),
         }
     }
 
@@ -131,11 +144,12 @@ impl Worker {
     }
 
     fn may(&self, act: Act, buried: &Buried) -> bool {
-        let overtaken = buried.overtaken || self.lanes.is_busy(&buried.key);
-        if act == Act::Redrive && overtaken {
-            tracing::info!(key = %buried.key, sequence = buried.sequence, "left out: its key has got a newer change");
+        let is_sent = act == Act::Discard || self.attachment == Attachment::Attached;
+        let may = is_sent && self.course.may_raise(act, buried);
+        if !may {
+            tracing::info!(key = %buried.key, sequence = buried.sequence, "left out: its key has got a newer change, or the destination is detached");
         }
-        act == Act::Discard || !overtaken
+        may
     }
 
     async fn raise(&mut self, act: Act, chosen: Vec<Buried>) -> Result<u64, Unwritten> {
@@ -144,21 +158,15 @@ impl Worker {
         let destination = self.known.id;
         let record = match act {
             Act::Redrive => {
-                let mut rows = Vec::new();
-                for key in &keys {
-                    let behind = self.lanes.make_way(key);
-                    rows.extend(
-                        behind.into_iter().map(|sequence| (Arc::clone(key), sequence, Followers::Behind)),
-                    );
-                }
+                let rows = self.course.make_way(&keys);
                 self.submit(Step::Spill { rows }).await?;
-                Record::Redrive { destination, sequences }
+                Record::Redrive { destination, sequences, on_failure: self.course.settings.on_failure }
             }
             Act::Discard => Record::Discard { destination, sequences },
         };
         let count = self.journal.write(record).await?;
         for key in &keys {
-            self.lanes.revive(key);
+            self.course.lanes.revive(key);
         }
         Ok(count)
     }

@@ -1,9 +1,11 @@
 //! What a worker makes of an answer: the decision, its record, and what the key does afterwards.
 
+use super::course::{After, Course};
+use super::key_state::Entry;
 use super::outcome::{Blame, Code, Failure, Outcome};
 use super::pace::News;
 use super::retry::{self, Next, Standing, Whole};
-use super::worker::{After, Answered, Event, READ_AGAIN_AFTER, Worker};
+use super::worker::{Event, READ_AGAIN_AFTER, Worker};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
 use crate::sync::journal::record::{Burial, Past, Record, Step, Unwritten};
@@ -42,52 +44,65 @@ impl Counts {
     }
 }
 
-impl Worker {
-    pub(super) async fn take_answer(&mut self, answered: Answered) {
-        let Answered { key, entry, standing, began_at, result } = answered;
-        let now = self.clock.now();
-        let Some((change, outcome)) = result else {
-            self.pace.learn(News::Nothing, standing, now, 0.0);
-            self.free(&key);
-            self.lanes.wait(&key, now.plus(READ_AGAIN_AFTER));
-            return;
-        };
-        counter!(names::ATTEMPTS, "destination" => self.known.name.clone(), "outcome" => outcome.as_str())
-            .increment(1);
-        let counts = Counts::of(&outcome, standing);
-        let past = past_with(&entry.past, &outcome, counts, now.since(began_at), began_at);
-        let next = self.decide(entry.sequence, &outcome, &past, standing);
-        self.pace.learn(news(&outcome, &next), standing, now, fastrand::f64());
-        self.note(&key, change, &outcome, &next);
-        self.prove(&outcome).await;
-        let ended = Ended { key: Arc::clone(&key), sequence: entry.sequence, past, change, counts };
-        let (step, after) = self.step(ended, &outcome, &next, now);
-        match self.submit(step).await {
-            Ok(durable) => {
-                self.tasks.spawn(async move {
-                    match durable.await {
-                        Ok(Ok(_)) => Event::Durable(key, after),
-                        // The journal is closed: the place is never free again, the process stops.
-                        _ => Event::Durable(key, After::StayParked),
-                    }
-                });
-            }
-            Err(Unwritten) => self.free(&key),
-        }
+/// What an attempt met.
+pub(super) struct Answered {
+    pub(super) key: Arc<str>,
+    pub(super) entry: Entry,
+    pub(super) standing: Standing,
+    pub(super) began_at: Timestamp,
+    pub(super) change: ChangeId,
+    pub(super) outcome: Outcome,
+    /// From the request to the end of the answer.
+    pub(super) round_trip: Duration,
+}
+
+/// What follows.
+pub(super) struct Decided {
+    pub(super) next: Next,
+    pub(super) step: Step,
+    pub(super) after: After,
+}
+
+impl Course {
+    /// An attempt could not be made; its key waits, and the journal hears nothing.
+    pub(super) fn unattempted(&mut self, key: &Arc<str>, standing: Standing, now: Timestamp) {
+        self.pace.learn(News::Nothing, standing, now, Duration::ZERO, 0.0);
+        self.free(key);
+        self.lanes.wait(key, now.plus(READ_AGAIN_AFTER));
     }
 
-    fn decide(&mut self, sequence: u64, outcome: &Outcome, past: &Past, standing: Standing) -> Next {
-        let next = retry::next(
-            outcome,
-            past,
-            &self.settings.retry,
-            self.settings.on_failure,
-            standing,
-            fastrand::f64(),
-        );
+    /// What follows an attempt; [`Course::durable`] is called once the step is. `random` gives numbers in
+    /// 0..=1.
+    pub(super) fn answered(
+        &mut self,
+        answered: Answered,
+        now: Timestamp,
+        mut random: impl FnMut() -> f64,
+    ) -> Decided {
+        let Answered { key, entry, standing, began_at, change, outcome, round_trip } = answered;
+        let counts = Counts::of(&outcome, standing);
+        let past = past_with(&entry.past, &outcome, counts, now.since(began_at), began_at);
+        let next = self.decide(entry.sequence, &outcome, &past, standing, random());
+        self.pace.learn(news(&outcome, &next), standing, now, round_trip, random());
+        let ended = Ended { key, sequence: entry.sequence, past, change, counts };
+        let (step, after) = self.step(ended, &outcome, &next, now);
+        Decided { next, step, after }
+    }
+
+    fn decide(
+        &mut self,
+        sequence: u64,
+        outcome: &Outcome,
+        past: &Past,
+        standing: Standing,
+        random: f64,
+    ) -> Next {
+        let next =
+            retry::next(outcome, past, &self.settings.retry, self.settings.on_failure, standing, random);
         match outcome {
             Outcome::Delivered | Outcome::Absent(_) | Outcome::Superseded => {
                 self.successes += 1;
+                self.budget.success();
                 self.refused.remove(&sequence);
                 next
             }
@@ -113,50 +128,6 @@ impl Worker {
             }
             Outcome::Retry(..) | Outcome::Permanent(_) => next,
         }
-    }
-
-    /// Keeps that the destination has taken a delivery: from now on what it does not have to delete is
-    /// no sign of a wrong URL.
-    async fn prove(&mut self, outcome: &Outcome) {
-        if *outcome == Outcome::Delivered && !self.known.proven {
-            self.known.proven = true;
-            let record = Record::Proven { destination: self.known.id };
-            // Lost with the journal, it is told again by the next delivery after a start.
-            drop(self.journal.submit(record).await);
-        }
-    }
-
-    fn note(&mut self, key: &Arc<str>, change: ChangeId, outcome: &Outcome, next: &Next) {
-        let name = &self.known.name;
-        if let Outcome::Absent(status) = outcome
-            && !self.known.proven
-        {
-            tracing::warn!(
-                destination = %name, %key, %change, status,
-                "a DELETE found nothing, and this destination has never taken a delivery: is its url right?"
-            );
-            let status = status.unwrap_or_default();
-            let doubt =
-                format!("a DELETE was answered {status}, and no delivery was ever taken: is its url right?");
-            self.last_error = Some(doubt);
-        }
-        let Some(failure) = outcome.failure() else { return };
-        let summary = failure.summary();
-        match next {
-            Next::Bury { code, .. } if *code == Code::Damaged.as_str() => {
-                tracing::error!(destination = %name, %key, %change, "a change is damaged and is not delivered");
-            }
-            Next::Bury { code, .. } => {
-                tracing::warn!(destination = %name, %key, %change, code, %summary, "a delivery is a dead letter");
-            }
-            Next::Hold => {
-                tracing::error!(destination = %name, %summary, "a destination is held: it refuses deliveries as such");
-            }
-            Next::Settle(_) | Next::Wait { .. } => {
-                tracing::debug!(destination = %name, %key, %change, %summary, "a delivery waits");
-            }
-        }
-        self.last_error = Some(summary);
     }
 
     fn step(&mut self, ended: Ended, outcome: &Outcome, next: &Next, now: Timestamp) -> (Step, After) {
@@ -205,9 +176,76 @@ impl Worker {
         destination_waits_until: Option<Timestamp>,
     ) -> Step {
         let Ended { key, sequence, past, .. } = ended;
-        let behind = self.lanes.spill(&key);
+        let behind = self.lanes.defer(&key, &past);
         let last_error = outcome.failure().map(Failure::summary).unwrap_or_default();
         Step::Defer { key, sequence, past, next_at, last_error, behind, destination_waits_until }
+    }
+}
+
+impl Worker {
+    /// Decides what follows an answer and records it.
+    pub(super) async fn take_answer(&mut self, answered: Answered) {
+        let (key, change, outcome) = (Arc::clone(&answered.key), answered.change, answered.outcome.clone());
+        counter!(names::ATTEMPTS, "destination" => self.known.name.clone(), "outcome" => outcome.as_str())
+            .increment(1);
+        let Decided { next, step, after } = self.course.answered(answered, self.clock.now(), fastrand::f64);
+        self.note(&key, change, &outcome, &next);
+        self.prove(&outcome).await;
+        match self.submit(step).await {
+            Ok(durable) => self.spawn(Event::Durable(Arc::clone(&key), After::StayParked), async move {
+                match durable.await {
+                    Ok(Ok(_)) => Event::Durable(key, after),
+                    // The journal is closed: nothing of the key goes on, the process stops.
+                    _ => Event::Durable(key, After::StayParked),
+                }
+            }),
+            Err(Unwritten) => self.course.free(&key),
+        }
+        self.spill_laggards().await;
+    }
+
+    /// Keeps that the destination has taken a delivery: from now on what it does not have to delete is
+    /// no sign of a wrong URL.
+    async fn prove(&mut self, outcome: &Outcome) {
+        if *outcome == Outcome::Delivered && !self.known.proven {
+            self.known.proven = true;
+            let record = Record::Proven { destination: self.known.id };
+            // Lost with the journal, it is told again by the next delivery after a start.
+            drop(self.journal.submit(record).await);
+        }
+    }
+
+    fn note(&mut self, key: &Arc<str>, change: ChangeId, outcome: &Outcome, next: &Next) {
+        let name = &self.known.name;
+        if let Outcome::Absent(status) = outcome
+            && !self.known.proven
+        {
+            tracing::warn!(
+                destination = %name, %key, %change, status,
+                "a DELETE found nothing, and this destination has never taken a delivery: is its url right?"
+            );
+            let status = status.unwrap_or_default();
+            let doubt =
+                format!("a DELETE was answered {status}, and no delivery was ever taken: is its url right?");
+            self.last_error = Some(doubt);
+        }
+        let Some(failure) = outcome.failure() else { return };
+        let summary = failure.summary();
+        match next {
+            Next::Bury { code, .. } if *code == Code::Damaged.as_str() => {
+                tracing::error!(destination = %name, %key, %change, "a change is damaged and is not delivered");
+            }
+            Next::Bury { code, .. } => {
+                tracing::warn!(destination = %name, %key, %change, code, %summary, "a delivery is a dead letter");
+            }
+            Next::Hold => {
+                tracing::error!(destination = %name, %summary, "a destination is held: it refuses deliveries as such");
+            }
+            Next::Settle(_) | Next::Wait { .. } => {
+                tracing::debug!(destination = %name, %key, %change, %summary, "a delivery waits");
+            }
+        }
+        self.last_error = Some(summary);
     }
 }
 

@@ -1,16 +1,23 @@
 //! Deliveries: one worker a destination, so that one's trouble is nobody else's (I4).
 //!
-//! `lanes` says which delivery is next, `request` makes what is sent, `attempt` asks the destination,
-//! `outcome` types the answer, `retry` says what follows, `decide` writes it down, `worker` owns all
-//! of it for one destination; `replay` puts what it has had before in front of what it gets next.
+//! `lanes` says which delivery is next, `pace` and `budget` when, `request` makes what is sent, `attempt`
+//! asks the destination, `outcome` types the answer, `retry` says what follows, `decide` writes it down.
+//! `course` holds what of this is pure, and `worker` plays it for one destination; `replay` puts what it
+//! has had before in front of what it gets next.
 
 mod allow;
 mod answer;
 mod attempt;
+mod budget;
 mod cloudevents;
 mod command;
+mod concurrency;
 mod connector;
+mod course;
 mod decide;
+mod fair;
+mod frontier;
+mod key_state;
 mod lanes;
 pub(super) mod outcome;
 mod pace;
@@ -19,6 +26,9 @@ mod rate;
 mod replay;
 mod request;
 pub(super) mod retry;
+mod search;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub(crate) use answer::Keeper;

@@ -1,6 +1,7 @@
 //! How fast a destination is served: its pause, its hold, its breaker, its wait, its rate and its
 //! concurrency in one place. Pure; `now` and randomness are passed in.
 
+use super::concurrency::Concurrency;
 use super::rate::Rate;
 use super::retry::Standing;
 use crate::breaker::{self, Admission, Breaker};
@@ -49,8 +50,7 @@ pub(super) struct Pace {
     breaker: Breaker,
     rate: Option<Rate>,
     waits_until: Timestamp,
-    concurrency: f64,
-    concurrency_max: f64,
+    concurrency: Concurrency,
 }
 
 impl Pace {
@@ -62,26 +62,24 @@ impl Pace {
             open: settings.breaker.open,
             open_cap: settings.breaker.open_cap,
         });
-        let concurrency_max = f64::from(u32::try_from(settings.concurrency.max(1)).unwrap_or(u32::MAX));
         Self {
             paused: known.paused,
             hold: None,
             breaker,
             rate: settings.rate.map(Rate::new),
             waits_until: known.waits_until,
-            concurrency: 1.0,
-            concurrency_max,
+            concurrency: Concurrency::new(settings.concurrency),
         }
     }
 
     /// Attempts allowed at once now.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "between 1 and the configured bound"
-    )]
     pub(super) fn concurrency(&self) -> usize {
-        self.concurrency as usize
+        self.concurrency.allowed()
+    }
+
+    /// Whether attempts are probes now.
+    pub(super) fn probes(&self, now: Timestamp) -> bool {
+        self.hold.is_some() || self.breaker.state(now) != breaker::State::Closed
     }
 
     /// Asks to begin one attempt.
@@ -129,12 +127,20 @@ impl Pace {
         Some(gate.max(self.waits_until).max(self.rate_due())).filter(|at| *at > now)
     }
 
-    /// What an attempt told. `jitter` is in 0..=1.
-    pub(super) fn learn(&mut self, news: News, standing: Standing, now: Timestamp, jitter: f64) {
+    /// What an attempt told, and how long it took. `jitter` is in 0..=1.
+    pub(super) fn learn(
+        &mut self,
+        news: News,
+        standing: Standing,
+        now: Timestamp,
+        round_trip: Duration,
+        jitter: f64,
+    ) {
+        let was_closed = self.breaker.state(now) == breaker::State::Closed;
         // What began before the breaker opened must not pass for its probe.
         let decides = match standing {
             Standing::Probe => true,
-            Standing::Open => self.breaker.state(now) == breaker::State::Closed,
+            Standing::Open => was_closed,
             Standing::Aside => false,
         };
         match news {
@@ -143,15 +149,19 @@ impl Pace {
                 if decides {
                     self.breaker.success(now);
                 }
-                self.concurrency = (self.concurrency + 1.0).min(self.concurrency_max);
+                // Closing starts again at one; late news of what went before raises nothing.
+                if was_closed {
+                    self.concurrency.answered(round_trip, now);
+                }
             }
             News::Bad => {
                 if decides {
                     self.breaker.failure(now, jitter);
                 }
-                let slower = (self.concurrency * 0.9).max(1.0);
-                let closed = self.breaker.state(now) == breaker::State::Closed;
-                self.concurrency = if closed { slower } else { 1.0 };
+                self.concurrency.shrink();
+                if self.breaker.state(now) != breaker::State::Closed {
+                    self.concurrency.start_again();
+                }
                 self.probe_failed(standing, now);
             }
             News::Refused => {
@@ -162,6 +172,7 @@ impl Pace {
                     None => {
                         self.hold =
                             Some(Hold { until: now.plus(HOLD_FIRST), pause: HOLD_FIRST, probing: false });
+                        self.concurrency.start_again();
                     }
                     Some(_) => self.probe_failed(standing, now),
                 }
@@ -210,7 +221,7 @@ impl Pace {
     pub(super) fn state(&self, now: Timestamp) -> DestinationState {
         if self.paused {
             DestinationState::Paused
-        } else if self.hold.is_some() || self.breaker.state(now) != breaker::State::Closed {
+        } else if self.probes(now) {
             DestinationState::Held
         } else {
             DestinationState::Running
@@ -222,13 +233,17 @@ impl Pace {
 mod tests {
     use super::*;
     use crate::secret::Endpoint;
-    use crate::sync::settings::{Allow, BreakerSettings, Format, OnFailure, RateSettings, RetrySettings};
+    use crate::sync::settings::{
+        Allow, BreakerSettings, Format, OnFailure, RateSettings, RetrySettings, Start,
+    };
     use std::collections::BTreeMap;
     use std::num::NonZeroU32;
 
     fn at(secs: u64) -> Timestamp {
         Timestamp::from_millis(secs * 1000)
     }
+
+    const TRIP: Duration = Duration::from_millis(5);
 
     fn pace() -> Pace {
         paced(None)
@@ -250,6 +265,8 @@ mod tests {
                 attempts: None,
             },
             breaker: BreakerSettings { failures: 2, open: second, open_cap: second * 4 },
+            backlog_bytes: None,
+            start: Start::Now,
             format: Format::Replay,
             rate,
             secrets: Vec::new(),
@@ -263,6 +280,7 @@ mod tests {
             frontier: 0,
             paused: false,
             waits_until: at(0),
+            is_detached: false,
             proven: false,
         };
         Pace::new(&settings, &known)
@@ -272,7 +290,7 @@ mod tests {
     fn a_hold_is_probed_after_1_s_doubling_to_60_s() {
         let mut pace = pace();
         assert_eq!(pace.admit(at(100)), Some(Standing::Open));
-        pace.learn(News::Refused, Standing::Open, at(100), 0.0);
+        pace.learn(News::Refused, Standing::Open, at(100), TRIP, 0.0);
         let mut now = 100;
         for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
             assert_eq!(pace.admit(at(now + wait - 1)), None, "{wait}");
@@ -280,10 +298,10 @@ mod tests {
             assert_eq!(pace.next_admission(at(now - 1)), Some(at(now)));
             assert_eq!(pace.admit(at(now)), Some(Standing::Probe));
             assert_eq!(pace.admit(at(now)), None, "one probe at a time");
-            pace.learn(News::Refused, Standing::Probe, at(now), 0.0);
+            pace.learn(News::Refused, Standing::Probe, at(now), TRIP, 0.0);
         }
         assert_eq!(pace.state(at(now)), DestinationState::Held);
-        pace.learn(News::Good, Standing::Probe, at(now), 0.0);
+        pace.learn(News::Good, Standing::Probe, at(now), TRIP, 0.0);
         assert_eq!(
             (pace.state(at(now)), pace.admit(at(now))),
             (DestinationState::Running, Some(Standing::Open))
@@ -294,11 +312,11 @@ mod tests {
     fn an_open_breaker_lets_one_probe_through_and_starts_again_at_one() {
         let mut pace = pace();
         for _ in 0..5 {
-            pace.learn(News::Good, Standing::Open, at(100), 0.0);
+            pace.learn(News::Good, Standing::Open, at(100), TRIP, 0.0);
         }
         assert_eq!(pace.concurrency(), 3, "never above the bound");
         for _ in 0..2 {
-            pace.learn(News::Bad, Standing::Open, at(100), 0.0);
+            pace.learn(News::Bad, Standing::Open, at(100), TRIP, 0.0);
         }
         assert_eq!((pace.admit(at(100)), pace.concurrency()), (None, 1));
         assert_eq!(pace.next_admission(at(100)), Some(at(101)));
@@ -310,12 +328,12 @@ mod tests {
     fn what_is_redriven_does_not_count() {
         let mut pace = pace();
         for _ in 0..100 {
-            pace.learn(News::Bad, Standing::Aside, at(100), 0.0);
+            pace.learn(News::Bad, Standing::Aside, at(100), TRIP, 0.0);
         }
         assert_eq!(pace.breaker(at(100)), breaker::State::Closed, "failures do not open it");
-        pace.learn(News::Bad, Standing::Open, at(100), 0.0);
-        pace.learn(News::Good, Standing::Aside, at(100), 0.0);
-        pace.learn(News::Bad, Standing::Open, at(100), 0.0);
+        pace.learn(News::Bad, Standing::Open, at(100), TRIP, 0.0);
+        pace.learn(News::Good, Standing::Aside, at(100), TRIP, 0.0);
+        pace.learn(News::Bad, Standing::Open, at(100), TRIP, 0.0);
         assert_eq!(pace.breaker(at(100)), breaker::State::Open, "nor does a success end a row of failures");
     }
 
@@ -324,12 +342,12 @@ mod tests {
         for late in [News::Good, News::Bad, News::Refused, News::Nothing] {
             let mut pace = pace();
             for _ in 0..2 {
-                pace.learn(News::Bad, Standing::Open, at(100), 0.0);
+                pace.learn(News::Bad, Standing::Open, at(100), TRIP, 0.0);
             }
             assert_eq!(pace.admit(at(101)), Some(Standing::Probe));
-            pace.learn(late, Standing::Open, at(101), 0.0);
+            pace.learn(late, Standing::Open, at(101), TRIP, 0.0);
             assert_eq!(pace.breaker(at(101)), breaker::State::HalfOpen, "{late:?}");
-            pace.learn(News::Good, Standing::Probe, at(101), 0.0);
+            pace.learn(News::Good, Standing::Probe, at(101), TRIP, 0.0);
             assert_eq!(pace.breaker(at(101)), breaker::State::Closed, "{late:?}");
         }
     }

@@ -6,7 +6,7 @@
 //! finds them in the journal like every other delivery that waits.
 
 use super::retry::Standing;
-use super::worker::Worker;
+use super::worker::{Attachment, Worker};
 use crate::clock::Timestamp;
 use crate::sync::journal::record::{Followers, Past, Record, Step, Unwritten};
 use crate::sync::journal::sqlite::{REPLAY_STEP, Touched};
@@ -68,22 +68,28 @@ impl Replays {
 impl Worker {
     /// Begins the replay that was ordered, once nothing of its key is in flight or being read.
     pub(super) async fn begin_replay(&mut self) {
-        let is_free = |ordered: &mut Ordered| !self.lanes.is_busy(&ordered.touched.key);
-        let Some(Ordered { touched, done, .. }) = self.replays.ordered.take_if(is_free) else { return };
+        let is_free = |ordered: &mut Ordered| !self.course.lanes.is_busy(&ordered.touched.key);
+        let Some(Ordered { touched, done, .. }) = self.course.replays.ordered.take_if(is_free) else {
+            return;
+        };
         // Whoever ordered it has stopped.
         if done.is_closed() {
             return;
         }
-        let begun = self.replay(touched).await;
+        // What is not attached is sent nothing.
+        let begun = match self.attachment {
+            Attachment::Attached => self.replay(touched).await,
+            Attachment::Detached | Attachment::Returning => Ok(Begun::Parked),
+        };
         drop(done.send(begun));
     }
 
     async fn replay(&mut self, touched: Touched) -> Result<Begun, Unwritten> {
         let Touched { key, first } = touched;
-        if self.lanes.is_parked(&key) {
+        if self.course.lanes.is_parked(&key) {
             return Ok(Begun::Parked);
         }
-        let behind = self.lanes.make_way(&key).into_iter();
+        let behind = self.course.lanes.make_way(&key).into_iter();
         let rows = behind.map(|sequence| (key.clone(), sequence, Followers::Behind)).collect();
         drop(self.submit(Step::Spill { rows }).await?);
         let mut count = 0;
@@ -95,7 +101,7 @@ impl Worker {
                 break;
             }
         }
-        self.lanes.revive(&key);
+        self.course.lanes.revive(&key);
         Ok(Begun::Changes(count))
     }
 }

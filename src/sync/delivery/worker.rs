@@ -6,23 +6,24 @@
 
 use super::attempt::Sender;
 use super::command::Command;
-use super::lanes::{Entry, Lanes, Spilled, Turn};
+use super::course::{After, Begin, Course};
+use super::decide::Answered;
+use super::key_state::Entry;
+use super::lanes::{KEYS_MAX, Lanes, PAGE};
 use super::outcome::{Before, Code, Failure, Outcome};
-use super::pace::Pace;
-use super::replay::Replays;
 use super::request::Delivery;
 use super::retry::Standing;
+use super::search::{SHARE, Wanted};
 use crate::clock::{Clock, Timestamp};
 use crate::sync::change::ChangeId;
 use crate::sync::failpoint;
 use crate::sync::journal::Journal;
-use crate::sync::journal::record::{Progress, Record, Step, Unwritten};
-use crate::sync::journal::sqlite::{self, Ahead, KnownDestination, OpenKey, Stored, Waiting};
+use crate::sync::journal::record::{Record, Step, Unwritten};
+use crate::sync::journal::sqlite::{self, Ahead, Found, KnownDestination, Loaded, OpenKey, Stored};
 use crate::sync::settings::DestinationSettings;
 use crate::telemetry::metrics as names;
 use futures_util::FutureExt;
 use metrics::{Gauge, gauge};
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,10 +31,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Changes read ahead at once.
-const PAGE: u32 = 256;
-/// Rows of one key loaded at once.
-const LOAD: u32 = 16;
 /// After the journal could not be read.
 pub(super) const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -51,52 +48,46 @@ pub(in crate::sync) struct Worker {
     pub(super) known: KnownDestination,
     pub(super) journal: Arc<Journal>,
     pub(super) clock: Clock,
-    pub(super) lanes: Lanes,
-    pub(super) pace: Pace,
-    pub(super) in_flight: HashMap<Arc<str>, u64>,
+    pub(super) course: Course,
+    pub(super) attachment: Attachment,
     pub(super) last_error: Option<String>,
-    pub(super) settings: DestinationSettings,
     sender: Arc<Sender>,
-    pub(super) tasks: JoinSet<Event>,
-    /// Keys that are being attempted, loaded or settled.
-    places_taken: usize,
+    tasks: JoinSet<Event>,
     read: Read,
-    /// Changes refused in a hold, with the successes until then.
-    pub(super) refused: HashMap<u64, u64>,
-    pub(super) successes: u64,
-    pub(super) replays: Replays,
     in_flight_gauge: Gauge,
     breaker_gauge: Gauge,
+    detached_gauge: Gauge,
 }
 
-/// Whether a page is being read, or must not be before some time.
+/// Whether changes are kept for the destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attachment {
+    Attached,
+    /// It fell behind its `backlog`.
+    Detached,
+    /// An operator attaches it again; what is under way ends first, so that no key is in flight twice.
+    Returning,
+}
+
+/// What of the journal is being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Read {
     Idle,
+    /// Or rows for what was read are being written.
     UnderWay,
     NotBefore(Timestamp),
 }
 
+/// What a task of the worker has done.
 pub(super) enum Event {
     Page(Result<(Vec<Ahead>, u64), Unwritten>),
-    Loaded(Arc<str>, Result<Vec<Waiting>, Unwritten>),
+    Found(Result<Vec<Found>, Unwritten>, u64),
+    RowsWritten,
+    Loaded(Arc<str>, Result<Loaded, Unwritten>),
     Answered(Box<Answered>),
+    /// The journal could not be read, or the attempt panicked; it is tried again.
+    Unattempted(Arc<str>, Standing),
     Durable(Arc<str>, After),
-}
-
-pub(super) struct Answered {
-    pub(super) key: Arc<str>,
-    pub(super) entry: Entry,
-    pub(super) standing: Standing,
-    pub(super) began_at: Timestamp,
-    /// `None`: the journal could not be read, or the attempt panicked; it is tried again.
-    pub(super) result: Option<(ChangeId, Outcome)>,
-}
-
-/// What a key does once its record is durable.
-pub(super) enum After {
-    GoOn,
-    WaitUntil(Timestamp),
-    StayParked,
 }
 
 impl Worker {
@@ -104,21 +95,16 @@ impl Worker {
         let Parts { known, settings, journal, clock, open } = parts;
         let gauge_of = |name: &'static str| gauge!(name, "destination" => settings.name.clone());
         Self {
-            lanes: Lanes::new(known.frontier, open, settings.on_failure),
-            pace: Pace::new(&settings, &known),
             sender: Arc::new(Sender::new(&settings, clock.clone())),
             in_flight_gauge: gauge_of(names::DESTINATION_IN_FLIGHT),
             breaker_gauge: gauge_of(names::DESTINATION_BREAKER),
-            in_flight: HashMap::new(),
+            detached_gauge: gauge_of(names::DESTINATION_DETACHED),
+            attachment: if known.is_detached { Attachment::Detached } else { Attachment::Attached },
+            course: Course::new(&known, settings, open, clock.now()),
             last_error: None,
             tasks: JoinSet::new(),
-            places_taken: 0,
             read: Read::Idle,
-            refused: HashMap::new(),
-            successes: 0,
-            replays: Replays::default(),
             known,
-            settings,
             journal,
             clock,
         }
@@ -127,12 +113,12 @@ impl Worker {
     /// Delivers until it is stopped, then waits for what is under way.
     pub(in crate::sync) async fn run(
         mut self,
-        mut commands: mpsc::Receiver<Command>,
+        commands: &mut mpsc::Receiver<Command>,
         stop: CancellationToken,
     ) {
         let mut newest = self.journal.newest();
         while !stop.is_cancelled() {
-            let wake_at = self.dispatch(&mut newest);
+            let wake_at = self.dispatch(&mut newest).await;
             let sleep = wake_at.map(|at| tokio::time::sleep(at.since(self.clock.now())));
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -148,138 +134,182 @@ impl Worker {
     }
 
     /// Begins what may begin; when to look again.
-    fn dispatch(&mut self, newest: &mut watch::Receiver<u64>) -> Option<Timestamp> {
-        let now = self.clock.now();
-        let read_at = self.read_ahead(*newest.borrow_and_update(), now);
-        while self.places_taken < self.pace.concurrency() {
-            match self.lanes.take(now) {
-                None => break,
-                Some(Turn::Load(key)) => self.load(key),
-                Some(Turn::Attempt(key, entry)) => {
-                    if let Some(at) = self.replays.must_wait(&entry.past, now) {
-                        self.lanes.wait(&key, at);
-                        continue;
-                    }
-                    let Some(standing) = self.pace.admit(now) else {
-                        self.lanes.give_back(&key);
-                        break;
-                    };
-                    self.attempt(key, entry, standing, now);
-                }
+    async fn dispatch(&mut self, newest: &mut watch::Receiver<u64>) -> Option<Timestamp> {
+        let (now, newest) = (self.clock.now(), *newest.borrow_and_update());
+        let is_attached = self.is_attached().await;
+        self.observe(now);
+        if !is_attached {
+            return None;
+        }
+        let read_at = self.read_ahead(newest, now);
+        while let Some(begin) = self.course.begin(now) {
+            match begin {
+                Begin::Load(key, limit) => self.load(key, limit),
+                Begin::Attempt(key, entry, standing) => self.attempt(key, entry, standing, now),
             }
         }
-        self.breaker_gauge.set(self.pace.breaker(now).as_gauge());
-        // Without a free place nothing can begin before an event frees one.
-        let (mut due, mut admission) = (None, None);
-        if self.places_taken < self.pace.concurrency() {
-            admission = self.pace.next_admission(now).filter(|_| self.lanes.is_ready(now));
-            due = self.lanes.next_due();
-        }
-        [read_at, due, admission].into_iter().flatten().min()
+        [read_at, self.course.wake_at(now)].into_iter().flatten().min()
     }
 
-    fn read_ahead(&mut self, newest: u64, now: Timestamp) -> Option<Timestamp> {
-        if let Read::NotBefore(at) = self.read {
-            if now < at {
-                return Some(at);
-            }
-            self.read = Read::Idle;
+    fn observe(&self, now: Timestamp) {
+        self.breaker_gauge.set(self.course.pace.breaker(now).as_gauge());
+        self.in_flight_gauge.set(f64::from(u32::try_from(self.course.in_flight.len()).unwrap_or(u32::MAX)));
+        self.detached_gauge.set(if self.attachment == Attachment::Attached { 0.0 } else { 1.0 });
+    }
+
+    /// Whether anything may begin. One that returns begins at the newest change.
+    async fn is_attached(&mut self) -> bool {
+        let is_quiet = self.course.places_taken == 0 && self.read != Read::UnderWay;
+        if self.attachment == Attachment::Returning
+            && is_quiet
+            && let Ok(newest) = self.journal.write(Record::Attach { destination: self.known.id }).await
+        {
+            self.attachment = Attachment::Attached;
+            self.course.lanes = Lanes::new(newest, Vec::new(), self.course.settings.on_failure);
+            tracing::warn!(destination = %self.known.name, "a destination is attached again, from now on");
         }
-        let wanted = matches!(self.read, Read::Idle) && newest > self.lanes.cursor() && self.lanes.has_room();
-        if wanted {
+        self.attachment == Attachment::Attached
+    }
+
+    /// Reads on in order where there is room, else for routes that would have to wait for that.
+    fn read_ahead(&mut self, newest: u64, now: Timestamp) -> Option<Timestamp> {
+        match self.read {
+            Read::NotBefore(at) if now < at => return Some(at),
+            Read::UnderWay => return None,
+            Read::NotBefore(_) | Read::Idle => self.read = Read::Idle,
+        }
+        let lanes = &mut self.course.lanes;
+        let (journal, destination, cursor) = (Arc::clone(&self.journal), self.known.id, lanes.cursor());
+        if newest > cursor && lanes.has_room() {
             self.read = Read::UnderWay;
-            let (journal, known, cursor) =
-                (Arc::clone(&self.journal), self.known.clone(), self.lanes.cursor());
-            self.tasks.spawn(async move {
-                let query = move |store: &sqlite::Store| sqlite::page(store, &known, cursor, PAGE);
+            self.spawn(Event::Page(Err(Unwritten)), async move {
+                let query = move |store: &sqlite::Store| sqlite::page(store, destination, cursor, PAGE);
                 Event::Page(journal.readers().read(query).await)
+            });
+        } else if let Some(Wanted { apart, seen }) = lanes.search(newest) {
+            self.read = Read::UnderWay;
+            self.spawn(Event::Found(Err(Unwritten), newest), async move {
+                let query = move |store: &sqlite::Store| {
+                    sqlite::search(store, destination, cursor, seen.max(cursor), SHARE, &apart)
+                };
+                Event::Found(journal.readers().read(query).await, newest)
             });
         }
         None
     }
 
-    fn load(&mut self, key: Arc<str>) {
-        self.places_taken += 1;
+    fn load(&mut self, key: Arc<str>, limit: u32) {
         let (journal, destination) = (Arc::clone(&self.journal), self.known.id);
-        self.tasks.spawn(async move {
+        let (cursor, dead) = (self.course.lanes.cursor(), self.course.dead());
+        self.spawn(Event::Loaded(Arc::clone(&key), Err(Unwritten)), async move {
             let wanted = Arc::clone(&key);
-            let rows =
-                journal.readers().read(move |store| sqlite::waiting(store, destination, &wanted, LOAD));
-            let rows = rows.await;
-            Event::Loaded(key, rows)
+            let query = move |store: &sqlite::Store| {
+                sqlite::load_key(store, destination, &wanted, cursor, dead, limit)
+            };
+            Event::Loaded(key, journal.readers().read(query).await)
         });
     }
 
     fn attempt(&mut self, key: Arc<str>, entry: Entry, standing: Standing, began_at: Timestamp) {
-        let standing = self.replays.standing(&entry.past, standing, began_at);
-        self.places_taken += 1;
-        self.in_flight.insert(Arc::clone(&key), entry.sequence);
-        self.in_flight_gauge.increment(1.0);
-        let (journal, sender) = (Arc::clone(&self.journal), Arc::clone(&self.sender));
+        let (journal, sender, clock) =
+            (Arc::clone(&self.journal), Arc::clone(&self.sender), self.clock.clone());
+        // A panic must not keep the place, nor the probe that everybody waits for.
+        let otherwise = Event::Unattempted(Arc::clone(&key), standing);
+        self.spawn(otherwise, async move {
+            let Some((change, outcome, round_trip)) = deliver(&journal, &sender, &clock, &key, &entry).await
+            else {
+                return Event::Unattempted(key, standing);
+            };
+            let answered = Answered { key, entry, standing, began_at, change, outcome, round_trip };
+            Event::Answered(Box::new(answered))
+        });
+    }
+
+    /// Runs a task whose panic becomes `otherwise`, so that nothing waits for it for ever.
+    pub(super) fn spawn(&mut self, otherwise: Event, task: impl Future<Output = Event> + Send + 'static) {
+        let destination = self.known.name.clone();
         self.tasks.spawn(async move {
-            // A panic must not keep the place, nor the probe that everybody waits for.
-            let attempt = AssertUnwindSafe(deliver(&journal, &sender, &key, &entry)).catch_unwind();
-            let result = attempt.await.unwrap_or_else(|_| {
-                tracing::error!(%key, sequence = entry.sequence, "an attempt met a fault of Tidegate's own");
-                None
-            });
-            Event::Answered(Box::new(Answered { key, entry, standing, began_at, result }))
+            AssertUnwindSafe(task).catch_unwind().await.unwrap_or_else(|_| {
+                tracing::error!(%destination, "a delivery met a fault of Tidegate's own");
+                otherwise
+            })
         });
     }
 
     async fn take_in(&mut self, event: Result<Event, tokio::task::JoinError>) {
         match event {
             Ok(Event::Page(page)) => self.take_page(page).await,
-            Ok(Event::Loaded(key, rows)) => {
-                self.places_taken -= 1;
-                match rows {
-                    Ok(rows) => {
-                        let more = if rows.len() >= LOAD as usize { Spilled::Yes } else { Spilled::No };
-                        self.lanes.loaded(&key, rows, more);
+            Ok(Event::Found(found, newest)) => {
+                self.read = Read::Idle;
+                match found {
+                    Ok(found) => self.course.lanes.found(found, newest),
+                    Err(Unwritten) => self.read_later(),
+                }
+            }
+            Ok(Event::RowsWritten) => {
+                self.read = Read::Idle;
+                self.course.lanes.rows_written();
+            }
+            Ok(Event::Loaded(key, loaded)) => {
+                self.course.free(&key);
+                match loaded {
+                    Ok(loaded) => self.course.lanes.loaded(&key, loaded),
+                    Err(Unwritten) => {
+                        self.course.lanes.wait(&key, self.clock.now().plus(READ_AGAIN_AFTER));
                     }
-                    Err(Unwritten) => self.lanes.wait(&key, self.clock.now().plus(READ_AGAIN_AFTER)),
                 }
             }
             Ok(Event::Answered(answered)) => self.take_answer(*answered).await,
-            Ok(Event::Durable(key, after)) => {
-                self.free(&key);
-                match after {
-                    After::GoOn => self.lanes.go_on(&key),
-                    After::WaitUntil(at) => self.lanes.wait(&key, at),
-                    After::StayParked => {}
-                }
+            Ok(Event::Unattempted(key, standing)) => {
+                self.course.unattempted(&key, standing, self.clock.now());
             }
-            // Its key stays busy: nothing of it is sent before the next start.
+            Ok(Event::Durable(key, after)) => self.course.durable(&key, after),
+            // Its tasks catch their own panics.
             Err(error) => tracing::error!(destination = %self.known.name, %error, "a delivery's task ended"),
         }
         self.begin_replay().await;
     }
 
-    pub(super) fn free(&mut self, key: &Arc<str>) {
-        self.places_taken -= 1;
-        if self.in_flight.remove(key).is_some() {
-            self.in_flight_gauge.decrement(1.0);
-        }
+    fn read_later(&mut self) {
+        self.read = Read::NotBefore(self.clock.now().plus(READ_AGAIN_AFTER));
     }
 
     async fn take_page(&mut self, page: Result<(Vec<Ahead>, u64), Unwritten>) {
         self.read = Read::Idle;
-        let Ok((ahead, cursor)) = page else {
-            self.read = Read::NotBefore(self.clock.now().plus(READ_AGAIN_AFTER));
-            return;
-        };
-        let passed_only = ahead.is_empty() && cursor > self.lanes.cursor();
-        let rows = self.lanes.read(ahead, cursor);
-        if rows.is_empty() {
-            // Nothing of its own will tell how far it is, and retention waits for its frontier.
-            if passed_only && self.lanes.rowless().1 == 0 {
-                drop(self.submit(Step::Spill { rows }).await);
-            }
+        let Ok((ahead, cursor)) = page else { return self.read_later() };
+        let lanes = &mut self.course.lanes;
+        let passed_only = ahead.is_empty() && cursor > lanes.cursor();
+        let rows = lanes.read(ahead, cursor);
+        if lanes.is_crowded() {
+            tracing::warn!(
+                destination = %self.known.name, keys = KEYS_MAX,
+                "too many keys wait or are parked: no further change is read for it before some are settled"
+            );
+        }
+        // Nothing of its own will tell how far it is, and retention waits for its frontier.
+        if rows.is_empty() && !(passed_only && lanes.rowless().1 == 0) {
             return;
         }
-        // Nothing is loaded before these rows can be read.
-        if let Ok(durable) = self.submit(Step::Spill { rows }).await {
-            drop(durable.await);
+        let has_rows = !rows.is_empty();
+        // Nothing is loaded, and no more is read, before these rows can be read.
+        if let Ok(durable) = self.submit(Step::Spill { rows }).await
+            && has_rows
+        {
+            self.read = Read::UnderWay;
+            self.spawn(Event::RowsWritten, async move {
+                // Unless the journal is closed, and the process stops.
+                drop(durable.await);
+                Event::RowsWritten
+            });
+        }
+    }
+
+    /// Gives rows to what holds the frontier back for long, so that what is settled beyond it is bounded.
+    pub(super) async fn spill_laggards(&mut self) {
+        let rows = self.course.lanes.laggards();
+        if !rows.is_empty() {
+            // They stay in memory: nobody waits for these rows.
+            drop(self.submit(Step::Spill { rows }).await);
         }
     }
 
@@ -288,20 +318,21 @@ impl Worker {
         &self,
         step: Step,
     ) -> Result<oneshot::Receiver<Result<u64, Unwritten>>, Unwritten> {
-        let progress = Progress { destination: self.known.id, frontier: self.lanes.frontier(), step };
-        self.journal.submit(Record::Progress(Box::new(progress))).await
+        self.journal.submit(Record::Progress(Box::new(self.course.progress(step)))).await
     }
 }
 
 async fn deliver(
     journal: &Journal,
     sender: &Sender,
+    clock: &Clock,
     key: &str,
     entry: &Entry,
-) -> Option<(ChangeId, Outcome)> {
+) -> Option<(ChangeId, Outcome, Duration)> {
     let sequence = entry.sequence;
     let stored = journal.load(sequence).await.ok()?;
     failpoint::reach(failpoint::DELIVERY_BEFORE_ATTEMPT);
+    let sent_at = clock.now();
     let (id, outcome) = match stored {
         Some(Stored::Sound { id, head, body }) => {
             let attempt = entry.past.attempts.saturating_add(1);
@@ -315,7 +346,7 @@ async fn deliver(
         None => (ChangeId(uuid::Uuid::nil()), Outcome::Permanent(Failure::of(Code::Damaged))),
     };
     failpoint::reach(failpoint::DELIVERY_AFTER_ATTEMPT);
-    Some((id, outcome))
+    Some((id, outcome, clock.now().since(sent_at)))
 }
 
 async fn sleep_or_never(sleep: Option<tokio::time::Sleep>) {

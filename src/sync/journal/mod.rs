@@ -18,7 +18,7 @@ use crate::sync::error::{ExamineError, OpenError};
 use crate::sync::status::AtRestReport;
 use crate::telemetry::metrics as names;
 use readers::Readers;
-use record::{Record, Suspect, Unwritten};
+use record::{Enlisted, Record, Suspect, Unwritten};
 use room::Bounds;
 pub(crate) use room::Room;
 use sqlite::{Depth, Stored, Unverified};
@@ -91,7 +91,7 @@ impl Journal {
     pub(crate) fn open(
         folder: &Path,
         max_size_bytes: u64,
-        destinations: Vec<String>,
+        destinations: Vec<Enlisted>,
         clock: Clock,
     ) -> Result<Self, OpenError> {
         let unusable =

@@ -5,7 +5,7 @@ use super::sqlite::Forgetting;
 use crate::clock::Timestamp;
 use crate::sync::answers::{ClientKey, KeptAnswer};
 use crate::sync::change::ChangeId;
-use crate::sync::settings::OnFailure;
+use crate::sync::settings::{OnFailure, Start};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,21 @@ pub(crate) fn kept_fields(fields: &HeaderMap) -> Vec<(String, Vec<u8>)> {
     };
     let pairs = fields.iter().filter(|(name, _)| kept(name.as_str()));
     pairs.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
+}
+
+/// A destination in force.
+#[derive(Clone, Debug)]
+pub(crate) struct Enlisted {
+    pub(crate) name: String,
+    /// Where it starts if it is new.
+    pub(crate) start: Start,
+}
+
+#[cfg(test)]
+impl From<&str> for Enlisted {
+    fn from(name: &str) -> Self {
+        Self { name: name.into(), start: Start::Now }
+    }
 }
 
 /// An intent to be recorded.
@@ -174,7 +189,7 @@ pub(crate) struct Burial {
 pub(crate) enum Followers {
     /// They wait for an earlier one.
     Behind,
-    /// They wait for a dead letter.
+    /// They wait for a dead letter; where none is left any more, as the others do.
     Parked,
 }
 
@@ -243,10 +258,12 @@ pub(crate) enum Record {
         destination: i64,
         on_failure: OnFailure,
     },
-    /// Dead letters of a destination wait again, with what is parked behind them.
+    /// Dead letters of a destination wait again, with what is parked behind them; behind an older one
+    /// that parks they are parked.
     Redrive {
         destination: i64,
         sequences: Vec<u64>,
+        on_failure: OnFailure,
     },
     /// Dead letters are given up; what is parked behind them goes on.
     Discard {
@@ -259,9 +276,22 @@ pub(crate) enum Record {
         key: Arc<str>,
         from: u64,
     },
+    /// Resuming ends every wait.
     Pause {
         destination: i64,
         paused: bool,
+    },
+    /// Nothing is kept for a destination any more, until it is attached again.
+    Detach {
+        destination: i64,
+    },
+    /// A detached destination starts at the newest change, which is told.
+    Attach {
+        destination: i64,
+    },
+    /// A destination that is not in force goes with all that the journal has for it.
+    Forget {
+        destination: i64,
     },
     /// A destination has taken its first delivery.
     Proven {

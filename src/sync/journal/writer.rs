@@ -6,7 +6,7 @@
 //! has been verified, and what was kept has been written. What is kept is bounded by writes and
 //! deliveries under way, which hold their places until they are told.
 
-use super::record::{Record, Unwritten, Verdict};
+use super::record::{Enlisted, Record, Unwritten, Verdict};
 use super::room::{self, Bounds};
 use super::sqlite::{self, SqlError, Store};
 use super::sqlite::{Depth, Unverified};
@@ -37,7 +37,7 @@ pub(super) struct Writer {
     /// Of the journal that was opened first.
     pub(super) id: i64,
     pub(super) max_size_bytes: u64,
-    pub(super) destinations: Vec<String>,
+    pub(super) destinations: Vec<Enlisted>,
     pub(super) clock: Clock,
     pub(super) shared: Arc<Shared>,
     pub(super) meters: Meters,

@@ -55,6 +55,12 @@ impl Setup {
         self
     }
 
+    /// Other tables than before, for the next starts.
+    pub(crate) fn rest(mut self, rest: impl Into<String>) -> Self {
+        self.rest = rest.into();
+        self
+    }
+
     /// The folder of the journal.
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")

@@ -1,5 +1,6 @@
 //! Sending again: dead letters, and delivered history.
 
+use super::queue::goes_to;
 use super::{SqlError, Store};
 use crate::sync::settings::OnFailure;
 use crate::sync::status::DeadLetterFilter;
@@ -45,8 +46,14 @@ pub(crate) fn buried(
     rows.collect()
 }
 
-/// Dead letters wait again, but for those that are older than what the destination has; how many.
-pub(super) fn redrive(store: &Store, destination: i64, sequences: &[u64]) -> Result<u64, SqlError> {
+/// Dead letters wait again, but for those that are older than what the destination has; how many. Behind an
+/// older one that parks they are parked.
+pub(super) fn redrive(
+    store: &Store,
+    destination: i64,
+    sequences: &[u64],
+    on_failure: OnFailure,
+) -> Result<u64, SqlError> {
     let mut redriven = 0;
     for sequence in sequences {
         let gone = store
@@ -56,12 +63,12 @@ pub(super) fn redrive(store: &Store, destination: i64, sequences: &[u64]) -> Res
             continue;
         }
         redriven += 1;
-        store
-            .prepare_cached(
-                "UPDATE deliveries SET state=0, redriven=1, excused=attempts, waited=0, next_at=0
-                 WHERE destination=?1 AND sequence=?2",
-            )?
-            .execute([destination, sequence.cast_signed()])?;
+        let sql = "UPDATE deliveries SET redriven=1, excused=attempts, waited=0, next_at=0,
+            state=CASE WHEN ?3 AND EXISTS(SELECT 1 FROM dead_letters l WHERE l.destination=?1
+              AND l.key=deliveries.key AND l.overtaken=0 AND l.sequence<?2) THEN 2 ELSE 0 END
+            WHERE destination=?1 AND sequence=?2";
+        let parks = on_failure == OnFailure::ParkKey;
+        store.prepare_cached(sql)?.execute(params![destination, sequence.cast_signed(), parks])?;
         unpark(store, destination, *sequence)?;
     }
     Ok(redriven)
@@ -86,30 +93,22 @@ pub(super) fn discard(store: &Store, destination: i64, sequences: &[u64]) -> Res
     Ok(discarded)
 }
 
-/// What was parked behind a dead letter waits as usual, where no other one that parks the key is left.
+/// What was parked behind a dead letter waits as usual, up to the next one that parks.
 fn unpark(store: &Store, destination: i64, sequence: u64) -> Result<(), SqlError> {
     let sql = "UPDATE deliveries SET state=1 WHERE destination=?1 AND state=2
                AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2)
-               AND NOT EXISTS(SELECT 1 FROM dead_letters WHERE destination=?1 AND overtaken=0
-                              AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2))";
+               AND sequence<coalesce((SELECT min(sequence) FROM dead_letters WHERE destination=?1 AND overtaken=0
+                 AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2)), 9223372036854775807)";
     store.prepare_cached(sql)?.execute([destination, sequence.cast_signed()])?;
     Ok(())
 }
 
 /// What a replay is asked for: changes to a destination from one sequence to before another.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Stretch {
     pub(crate) destination: i64,
-    /// As the changes name it.
-    pub(crate) name: String,
     pub(crate) from: u64,
     pub(crate) before: u64,
-}
-
-impl Stretch {
-    fn quoted(&self) -> String {
-        serde_json::Value::from(self.name.as_str()).to_string()
-    }
 }
 
 /// A key that a replay touches, with the first of its changes there.
@@ -126,17 +125,20 @@ pub(crate) fn touched(
     after: u64,
     limit: u32,
 ) -> Result<Vec<Touched>, SqlError> {
-    let sql = "SELECT c.sequence, c.key FROM changes c
-        WHERE c.sequence>?1 AND c.sequence<?2 AND instr(c.destinations, ?3)>0
-        AND NOT EXISTS(SELECT 1 FROM changes e WHERE e.key=c.key AND e.sequence>=?4 AND e.sequence<c.sequence
-                       AND instr(e.destinations, ?3)>0)
-        ORDER BY c.sequence LIMIT ?5";
-    let (from, before) = (stretch.from.cast_signed(), stretch.before.cast_signed());
+    let sql = concat!(
+        "SELECT c.sequence, c.key FROM destinations t CROSS JOIN changes c
+         WHERE t.id=?3 AND c.sequence>?1 AND c.sequence<?2 AND ",
+        goes_to!(),
+        " AND NOT EXISTS(SELECT 1 FROM changes e
+             WHERE e.key=c.key AND e.sequence>=?4 AND e.sequence<c.sequence AND ",
+        goes_to!("e"),
+        ") ORDER BY c.sequence LIMIT ?5"
+    );
+    let [after, from, before] = [after, stretch.from, stretch.before].map(u64::cast_signed);
     let mut statement = store.prepare_cached(sql)?;
-    let rows = statement
-        .query_map(params![after.cast_signed(), before, stretch.quoted(), from, limit], |row| {
-            Ok(Touched { first: row.get(0)?, key: row.get::<_, String>(1)?.into() })
-        })?;
+    let rows = statement.query_map(params![after, before, stretch.destination, from, limit], |row| {
+        Ok(Touched { first: row.get(0)?, key: row.get::<_, String>(1)?.into() })
+    })?;
     rows.collect()
 }
 
@@ -147,20 +149,26 @@ pub(crate) fn replayed(
     stretch: &Stretch,
     on_failure: OnFailure,
 ) -> Result<(u64, u64), SqlError> {
-    let sql = "SELECT count(*) FILTER (WHERE NOT parked), count(*) FILTER (WHERE parked) FROM (
-        SELECT c.sequence, ?5 AND EXISTS(SELECT 1 FROM dead_letters l
-                 WHERE l.destination=?1 AND l.key=c.key AND l.overtaken=0) AS parked
-        FROM (SELECT key AS name, min(sequence) AS first FROM changes
-              WHERE sequence>=?2 AND sequence<?3 AND instr(destinations, ?4)>0 GROUP BY key)
-        JOIN changes c ON c.key=name AND c.sequence>=first
-        LEFT JOIN deliveries r ON r.destination=?1 AND r.sequence=c.sequence
-        WHERE instr(c.destinations, ?4)>0 AND (r.state IN (4,5,7)
-          OR (r.state IS NULL AND c.sequence<=(SELECT frontier FROM destinations WHERE id=?1))))";
-    let (from, before) = (stretch.from.cast_signed(), stretch.before.cast_signed());
-    store.prepare_cached(sql)?.query_row(
-        params![stretch.destination, from, before, stretch.quoted(), on_failure == OnFailure::ParkKey],
-        |row| Ok((row.get(0)?, row.get(1)?)),
-    )
+    let sql = concat!(
+        "SELECT count(*) FILTER (WHERE NOT parked), count(*) FILTER (WHERE parked) FROM (
+           SELECT c.sequence, ?4 AND EXISTS(SELECT 1 FROM dead_letters l
+                    WHERE l.destination=?1 AND l.key=c.key AND l.overtaken=0) AS parked
+           FROM (SELECT c.key AS name, min(c.sequence) AS first FROM destinations t CROSS JOIN changes c
+                 WHERE t.id=?1 AND c.sequence>=?2 AND c.sequence<?3 AND ",
+        goes_to!(),
+        " GROUP BY c.key)
+           JOIN changes c ON c.key=name AND c.sequence>=first JOIN destinations t ON t.id=?1
+           LEFT JOIN deliveries r ON r.destination=?1 AND r.sequence=c.sequence
+           WHERE ",
+        goes_to!(),
+        " AND (r.state IN (4,5,7) OR (r.state IS NULL AND c.sequence<=t.frontier)))"
+    );
+    let [from, before] = [stretch.from, stretch.before].map(u64::cast_signed);
+    store
+        .prepare_cached(sql)?
+        .query_row(params![stretch.destination, from, before, on_failure == OnFailure::ParkKey], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
 }
 
 /// Changes of a destination that wait to be replayed.
@@ -173,14 +181,17 @@ pub(crate) fn replays_left(store: &Store, destination: i64) -> Result<u64, SqlEr
 /// these are [`REPLAY_STEP`], there may be more. From the newest on: whatever is left after a crash
 /// between two steps still ends with the newest (I3).
 pub(super) fn replay(store: &Store, destination: i64, key: &str, from: u64) -> Result<u64, SqlError> {
-    let sql = "INSERT INTO deliveries(destination,sequence,key,state,replay)
-        SELECT ?1, c.sequence, c.key, 1, 1 FROM changes c, destinations d
-        LEFT JOIN deliveries r ON r.destination=?1 AND r.sequence=c.sequence
-        WHERE d.id=?1 AND c.key=?2 AND c.sequence>=?3 AND instr(c.destinations, json_quote(d.name))>0
-          AND (r.state IN (4,5,7) OR (r.state IS NULL AND c.sequence<=d.frontier))
-        ORDER BY c.sequence DESC LIMIT ?4
-        ON CONFLICT(destination,sequence) DO UPDATE SET state=1, replay=1, redriven=0, attempts=0, excused=0,
-          waited=0, first_at=NULL, answer_lost=0, next_at=0, last_error=NULL";
+    let sql = concat!(
+        "INSERT INTO deliveries(destination,sequence,key,state,replay)
+         SELECT ?1, c.sequence, c.key, 1, 1 FROM changes c, destinations t
+         LEFT JOIN deliveries r ON r.destination=?1 AND r.sequence=c.sequence
+         WHERE t.id=?1 AND c.key=?2 AND c.sequence>=?3 AND ",
+        goes_to!(),
+        " AND (r.state IN (4,5,7) OR (r.state IS NULL AND c.sequence<=t.frontier))
+         ORDER BY c.sequence DESC LIMIT ?4
+         ON CONFLICT(destination,sequence) DO UPDATE SET state=1, replay=1, redriven=0, attempts=0, excused=0,
+           waited=0, first_at=NULL, answer_lost=0, next_at=0, last_error=NULL"
+    );
     let rows =
         store.prepare_cached(sql)?.execute(params![destination, key, from.cast_signed(), REPLAY_STEP])?;
     Ok(rows as u64)

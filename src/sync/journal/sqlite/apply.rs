@@ -3,7 +3,7 @@
 use super::again::{discard, redrive, replay};
 use super::decide::decide;
 use super::verify::is_corrupt;
-use super::{SqlError, Store, accepted, answers, change_state, delivery_state, retain};
+use super::{SqlError, Store, accepted, answers, change_state, delivery_state, destination, retain};
 use crate::clock::Timestamp;
 use crate::sync::journal::record::{
     Followers, NewChange, Past, Progress, Record, Settled, Step, Suspect, checksum,
@@ -23,17 +23,20 @@ pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u6
         }
         Record::ForgetAnswers(forgetting) => answers::forget(store, *forgetting, now),
         Record::Progress(progress) => advance(store, progress, now).map(|()| 0),
-        Record::Adopt { destination, on_failure } => adopt(store, *destination, *on_failure),
-        Record::Redrive { destination, sequences } => redrive(store, *destination, sequences),
+        Record::Adopt { destination, on_failure } => destination::adopt(store, *destination, *on_failure),
+        Record::Redrive { destination, sequences, on_failure } => {
+            redrive(store, *destination, sequences, *on_failure)
+        }
         Record::Discard { destination, sequences } => discard(store, *destination, sequences),
         Record::Replay { destination, key, from } => replay(store, *destination, key, *from),
-        Record::Pause { destination, paused } => {
-            // Resuming also ends a wait that the destination asked for.
-            let sql =
-                "UPDATE destinations SET paused=?2, waits_until=CASE ?2 WHEN 0 THEN 0 ELSE waits_until END
-                       WHERE id=?1";
-            store.prepare_cached(sql)?.execute(params![destination, paused]).map(|rows| rows as u64)
-        }
+        Record::Pause { destination, paused: true } => store
+            .prepare_cached("UPDATE destinations SET paused=1 WHERE id=?1")?
+            .execute([destination])
+            .map(|rows| rows as u64),
+        Record::Pause { destination, paused: false } => destination::resume(store, *destination),
+        Record::Detach { destination } => destination::detach(store, *destination),
+        Record::Attach { destination } => destination::attach(store, *destination),
+        Record::Forget { destination } => destination::forget(store, *destination),
         Record::Proven { destination } => {
             let sql = "UPDATE destinations SET proven=1 WHERE id=?1";
             store.prepare_cached(sql)?.execute([destination]).map(|rows| rows as u64)
@@ -151,15 +154,7 @@ fn advance(store: &Store, progress: &Progress, now: Timestamp) -> Result<(), Sql
                     .execute(params![destination, key.as_ref()])?;
             }
         }
-        Step::Spill { rows } => {
-            for (key, sequence, followers) in rows {
-                let state = match followers {
-                    Followers::Behind => delivery_state::BEHIND,
-                    Followers::Parked => delivery_state::PARKED,
-                };
-                put_all(store, destination, key, std::slice::from_ref(sequence), state)?;
-            }
-        }
+        Step::Spill { rows } => spill(store, destination, rows)?,
     }
     // Rows that only said "settled beyond the frontier" have no meaning behind it.
     store
@@ -219,6 +214,27 @@ fn note_settled(
     }
 }
 
+/// Rows for changes that were read and have to wait.
+fn spill(store: &Store, destination: i64, rows: &[(Arc<str>, u64, Followers)]) -> Result<(), SqlError> {
+    for (key, sequence, followers) in rows {
+        let state = match followers {
+            Followers::Parked if is_behind_dead(store, destination, key, *sequence)? => {
+                delivery_state::PARKED
+            }
+            Followers::Parked | Followers::Behind => delivery_state::BEHIND,
+        };
+        put_all(store, destination, key, std::slice::from_ref(sequence), state)?;
+    }
+    Ok(())
+}
+
+/// Whether an older dead letter of its key is left that nothing has overtaken.
+fn is_behind_dead(store: &Store, destination: i64, key: &str, sequence: u64) -> Result<bool, SqlError> {
+    let sql = "SELECT EXISTS(SELECT 1 FROM dead_letters
+               WHERE destination=?1 AND key=?2 AND overtaken=0 AND sequence<?3)";
+    store.prepare_cached(sql)?.query_row(params![destination, key, sequence.cast_signed()], |row| row.get(0))
+}
+
 struct Row<'a> {
     destination: i64,
     sequence: u64,
@@ -270,18 +286,4 @@ fn put_all(
         statement.execute(params![destination, sequence.cast_signed(), key.as_ref(), state])?;
     }
     Ok(())
-}
-
-/// A key is parked where `on_failure` says so and a dead letter of it has not been overtaken.
-fn adopt(store: &Store, destination: i64, on_failure: OnFailure) -> Result<u64, SqlError> {
-    let sql = match on_failure {
-        OnFailure::ParkKey => {
-            "UPDATE deliveries SET state=2 WHERE destination=?1 AND state IN (0,1) AND key IN
-             (SELECT key FROM dead_letters WHERE destination=?1 AND overtaken=0)"
-        }
-        OnFailure::Skip | OnFailure::Block => {
-            "UPDATE deliveries SET state=1 WHERE destination=?1 AND state=2"
-        }
-    };
-    store.prepare_cached(sql)?.execute([destination]).map(|rows| rows as u64)
 }

@@ -120,7 +120,7 @@ fn count(store: &Store, report: &mut AtRestReport) -> Result<(), SqlError> {
         *report.changes.entry(state.unwrap_or("unknown")).or_default() += row.get::<_, u64>(1)?;
     }
     for known in super::destinations(store)? {
-        let found = figures(store, known.id, &known.name, known.frontier)?;
+        let found = figures(store, &known, known.frontier)?;
         report.destinations.push(AtRestDestination {
             name: known.name,
             frontier: known.frontier,

@@ -10,6 +10,8 @@ mod answers;
 mod apply;
 mod at_rest;
 mod decide;
+mod destination;
+mod queue;
 mod read;
 mod retain;
 mod schema;
@@ -24,6 +26,7 @@ pub(crate) use again::*;
 pub(crate) use answers::{Forgetting, answer};
 pub(crate) use apply::apply;
 pub(crate) use at_rest::examine;
+pub(crate) use queue::*;
 pub(crate) use read::*;
 pub(crate) use verify::{Depth, Unverified, is_corrupt, verify};
 pub(crate) use view::*;
@@ -229,6 +232,15 @@ fn pragma(store: &Store, name: &str) -> Result<u64, SqlError> {
 
 /// A transaction that takes the write lock at its beginning.
 pub(crate) const IMMEDIATE: rusqlite::TransactionBehavior = rusqlite::TransactionBehavior::Immediate;
+
+/// A journal in memory, for what tests only the order of records.
+#[cfg(test)]
+pub(crate) fn in_memory() -> Store {
+    let mut store = Connection::open_in_memory().unwrap();
+    settle_in(&store).unwrap();
+    schema::make(&mut store, 0).unwrap();
+    store
+}
 
 #[cfg(test)]
 pub(crate) fn damage_first(folder: &Path, column: &str) {

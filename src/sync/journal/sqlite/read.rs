@@ -1,59 +1,40 @@
 //! What workers and the resolver read. Every query is bounded.
 
 use super::schema::is_sound_change;
-use super::verify::{Links, is_corrupt};
+use super::verify::is_corrupt;
 use super::{SqlError, Store, change_state};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
-use crate::sync::journal::record::{ForSource, Head, Past, checksum};
+use crate::sync::journal::record::{Enlisted, ForSource, Head, checksum};
+use crate::sync::settings::Start;
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, params};
-use std::sync::Arc;
 
-/// A destination as the journal knows it.
-#[derive(Clone, Debug)]
-pub(crate) struct KnownDestination {
-    pub(crate) id: i64,
-    pub(crate) name: String,
-    pub(crate) frontier: u64,
-    pub(crate) paused: bool,
-    pub(crate) waits_until: Timestamp,
-    /// It has taken a delivery at some time.
-    pub(crate) proven: bool,
-}
-
-/// Makes the destinations in force known to this connection; a new one starts at the newest change.
-pub(crate) fn register(store: &Store, names: &[String]) -> Result<(), SqlError> {
+/// Makes the destinations in force known to this connection. A new one starts at the newest change, or
+/// adopts those kept of its routes.
+pub(crate) fn register(store: &Store, enlisted: &[Enlisted]) -> Result<(), SqlError> {
     store.execute_batch(
         "CREATE TEMP TABLE IF NOT EXISTS active(value INTEGER PRIMARY KEY); DELETE FROM active;",
     )?;
-    for name in names {
-        store.execute(
-            "INSERT OR IGNORE INTO destinations(name, frontier)
-             VALUES(?1, (SELECT value FROM meta WHERE name='last_sequence'))",
-            [name],
-        )?;
+    for Enlisted { name, start } in enlisted {
+        let (sql, routes) = match start {
+            Start::Now => (
+                "INSERT OR IGNORE INTO destinations(name, frontier, adopted_routes)
+                 VALUES(?1, (SELECT value FROM meta WHERE name='last_sequence'), ?2)",
+                "[]".to_owned(),
+            ),
+            Start::Retention { routes } => (
+                "INSERT OR IGNORE INTO destinations(name, frontier, adopted_number, adopted_routes)
+                 VALUES(?1, coalesce((SELECT min(sequence)-1 FROM changes),
+                                     (SELECT value FROM meta WHERE name='last_sequence')),
+                        coalesce((SELECT max(number) FROM changes), 0), ?2)",
+                serde_json::Value::from(routes.as_slice()).to_string(),
+            ),
+        };
+        store.execute(sql, [name, &routes])?;
         store.execute("INSERT INTO active SELECT id FROM destinations WHERE name=?1", [name])?;
     }
     Ok(())
-}
-
-/// Every destination that the journal has ever had.
-pub(crate) fn destinations(store: &Store) -> Result<Vec<KnownDestination>, SqlError> {
-    let mut statement = store.prepare_cached(
-        "SELECT id, name, frontier, paused, waits_until, proven FROM destinations ORDER BY name",
-    )?;
-    let rows = statement.query_map([], |row| {
-        Ok(KnownDestination {
-            id: row.get(0)?,
-            name: row.get(1)?,
-            frontier: row.get(2)?,
-            paused: row.get(3)?,
-            waits_until: time(row, 4)?,
-            proven: row.get(5)?,
-        })
-    })?;
-    rows.collect()
 }
 
 /// The newest sequence given.
@@ -129,118 +110,6 @@ fn content(store: &Store, number: i64, record: Record) -> Result<Stored, SqlErro
         Err(error) if is_corrupt(&error) => Ok(damaged),
         Err(error) => Err(error),
     }
-}
-
-/// A change on its way to one destination, as read ahead.
-#[derive(Clone, Debug)]
-pub(crate) struct Ahead {
-    pub(crate) sequence: u64,
-    pub(crate) key: Arc<str>,
-}
-
-/// The next changes after `cursor` that go to `destination`, and how far was read.
-pub(crate) fn page(
-    store: &Store,
-    destination: &KnownDestination,
-    cursor: u64,
-    limit: u32,
-) -> Result<(Vec<Ahead>, u64), SqlError> {
-    // Of a damaged record the key stands beside its content too; without one it has a lane of its own.
-    let sql = format!(
-        "SELECT i.sequence, c.key, c.destinations, c.previous,
-           EXISTS(SELECT 1 FROM deliveries d WHERE d.destination=?3 AND d.sequence=i.sequence),
-           c.sequence IS i.sequence AND {},
-           (SELECT t.key FROM contents t WHERE t.number=i.number)
-         FROM (SELECT sequence, number FROM changes WHERE sequence>?1 ORDER BY sequence LIMIT ?2) i
-         LEFT JOIN changes c ON c.number=i.number ORDER BY i.sequence",
-        is_sound_change()
-    );
-    let mut links = Links::new(store, cursor.cast_signed())?;
-    let mut statement = store.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![cursor.cast_signed(), limit, destination.id])?;
-    let (mut ahead, mut read_to) = (Vec::new(), cursor);
-    while let Some(row) = rows.next()? {
-        let sequence: u64 = row.get(0)?;
-        let is_sound = row.get::<_, Option<bool>>(5)?.unwrap_or(false);
-        links.follow(sequence.cast_signed(), if is_sound { row.get(3)? } else { None })?;
-        read_to = sequence;
-        let has_row: bool = row.get(4)?;
-        if has_row {
-            continue;
-        }
-        if !is_sound {
-            let key = row.get::<_, String>(6).or_else(|_| row.get(1));
-            ahead.push(Ahead { sequence, key: key.unwrap_or_else(|_| format!("damaged-{sequence}")).into() });
-        } else if names(row, 2)?.contains(&destination.name) {
-            ahead.push(Ahead { sequence, key: row.get::<_, String>(1)?.into() });
-        }
-    }
-    Ok((ahead, read_to))
-}
-
-/// A delivery that has a row and waits.
-#[derive(Clone, Debug)]
-pub(crate) struct Waiting {
-    pub(crate) sequence: u64,
-    pub(crate) past: Past,
-}
-
-/// The oldest deliveries of a key that have rows and wait.
-pub(crate) fn waiting(
-    store: &Store,
-    destination: i64,
-    key: &str,
-    limit: u32,
-) -> Result<Vec<Waiting>, SqlError> {
-    let sql =
-        "SELECT sequence, attempts, waited, first_at, answer_lost, excused, redriven, replay FROM deliveries
-               WHERE destination=?1 AND key=?2 AND state IN (0,1) ORDER BY sequence LIMIT ?3";
-    let mut statement = store.prepare_cached(sql)?;
-    let rows = statement.query_map(params![destination, key, limit], |row| {
-        let first_at: Option<u64> = row.get(3)?;
-        let past = Past {
-            attempts: row.get(1)?,
-            excused: row.get(5)?,
-            waited_millis: row.get(2)?,
-            first_at: first_at.map(Timestamp::from_millis),
-            answer_lost: row.get(4)?,
-            redriven: row.get(6)?,
-            replay: row.get(7)?,
-        };
-        Ok(Waiting { sequence: row.get(0)?, past })
-    })?;
-    rows.collect()
-}
-
-/// A key with deliveries that have rows, as a worker finds it at start.
-#[derive(Clone, Debug)]
-pub(crate) struct OpenKey {
-    pub(crate) key: Arc<str>,
-    pub(crate) next_at: Timestamp,
-    pub(crate) waits: bool,
-    pub(crate) dead: bool,
-    /// The newest change of it that has a row.
-    pub(crate) newest: u64,
-}
-
-/// Every key of a destination that waits behind a row or has a dead letter; one that the destination has
-/// got something newer than since does not count.
-pub(crate) fn open_keys(store: &Store, destination: i64) -> Result<Vec<OpenKey>, SqlError> {
-    let sql = "SELECT d.key, max(d.next_at), max(d.state IN (0,1,2)), max(l.overtaken IS 0), max(d.sequence)
-               FROM deliveries d LEFT JOIN dead_letters l USING(destination, sequence)
-               WHERE d.destination=?1 AND d.state IN (0,1,2,3) GROUP BY d.key ORDER BY min(d.sequence)";
-    let mut statement = store.prepare_cached(sql)?;
-    let rows = statement.query_map([destination], |row| {
-        let key: String = row.get(0)?;
-        Ok(OpenKey {
-            key: key.into(),
-            next_at: time(row, 1)?,
-            waits: row.get(2)?,
-            dead: row.get(3)?,
-            newest: row.get(4)?,
-        })
-    })?;
-    rows.collect()
 }
 
 /// A change without an outcome.

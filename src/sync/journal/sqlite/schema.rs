@@ -34,6 +34,7 @@ CREATE TABLE changes(
 CREATE INDEX changes_open ON changes(state, number) WHERE state IN (0, 1);
 CREATE INDEX changes_unplaced ON changes(recorded_at) WHERE sequence IS NULL;
 CREATE INDEX changes_key ON changes(key, sequence);
+CREATE INDEX changes_route ON changes(route, sequence) WHERE sequence IS NOT NULL;
 CREATE TABLE contents(
   number INTEGER PRIMARY KEY,
   head BLOB NOT NULL,
@@ -48,6 +49,9 @@ CREATE TABLE destinations(
   paused INTEGER NOT NULL DEFAULT 0,
   waits_until INTEGER NOT NULL DEFAULT 0,
   proven INTEGER NOT NULL DEFAULT 0,
+  detached INTEGER NOT NULL DEFAULT 0,
+  adopted_number INTEGER NOT NULL DEFAULT 0,
+  adopted_routes TEXT NOT NULL DEFAULT '[]',
   checksum INTEGER
 );
 CREATE TABLE deliveries(
@@ -107,6 +111,10 @@ INSERT INTO meta VALUES('journal', random());
 /// From format 2 to 3.
 const UPGRADE_2: &str = "
 ALTER TABLE destinations ADD COLUMN proven INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE destinations ADD COLUMN detached INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE destinations ADD COLUMN adopted_number INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE destinations ADD COLUMN adopted_routes TEXT NOT NULL DEFAULT '[]';
+CREATE INDEX changes_route ON changes(route, sequence) WHERE sequence IS NOT NULL;
 ALTER TABLE changes ADD COLUMN previous INTEGER;
 ALTER TABLE changes ADD COLUMN for_source BLOB;
 ALTER TABLE changes ADD COLUMN checksum INTEGER;
@@ -223,7 +231,17 @@ pub(crate) const SMALL: [Sealed; 6] = [
     Sealed {
         table: "destinations",
         identity: &["id"],
-        columns: &["id", "name", "frontier", "paused", "waits_until", "proven"],
+        columns: &[
+            "id",
+            "name",
+            "frontier",
+            "paused",
+            "waits_until",
+            "proven",
+            "detached",
+            "adopted_number",
+            "adopted_routes",
+        ],
     },
     Sealed {
         table: "deliveries",

@@ -3,6 +3,7 @@ use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
 use crate::sync::journal::record::{Head, NewChange, Progress, Record, Step, Suspect, Verdict};
 use bytes::Bytes;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
@@ -110,7 +111,7 @@ fn what_is_written_verifies() {
     write(&store, &Record::Pause { destination: 1, paused: true });
     assert_eq!(verify(&store, Depth::Content).unwrap(), []);
     let known = destinations(&store).unwrap().remove(0);
-    assert_eq!(page(&store, &known, 0, 100).unwrap().0.len(), 5, "the last one has a row");
+    assert_eq!(page(&store, known.id, 0, 100).unwrap().0.len(), 5, "the last one has a row");
     drop(store);
     assert!(examine(folder.path()).unwrap().sound);
 }
@@ -165,7 +166,7 @@ fn every_row_that_decides_something_is_verified() {
         assert_eq!((listed.len(), listed[0].state.as_str()), (1, "damaged"), "{damage}");
         assert_eq!(listed[0].key, format!("k{number}"), "{damage}: the key is known from its other place");
         let known = destinations(&store).unwrap().remove(0);
-        let ahead = page(&store, &known, known.frontier, 10).unwrap().0;
+        let ahead = page(&store, known.id, known.frontier, 10).unwrap().0;
         let keys: Vec<_> = ahead.iter().map(|ahead| ahead.key.to_string()).collect();
         assert_eq!(keys, ["k3", "k4", "k5"], "{damage}: a damaged one keeps its place");
         if let [Suspect::Sequence(sequence)] = suspects[..] {
@@ -249,7 +250,7 @@ fn older_formats_are_upgraded_in_place_and_used() {
         register(&store, &["d".into()]).unwrap();
         assert_eq!(verify(&store, Depth::Content).unwrap(), [], "format {format}");
         let known = destinations(&store).unwrap().remove(0);
-        assert_eq!(page(&store, &known, known.frontier, 10).unwrap().0.len(), 1);
+        assert_eq!(page(&store, known.id, known.frontier, 10).unwrap().0.len(), 1);
         assert!(matches!(load(&store, 30).unwrap(), Some(Stored::Sound { .. })));
         assert_eq!(open_changes(&store, 0, 10).unwrap().len(), 1);
         assert_eq!(accepted_figures(&store).unwrap().len(), 0);
@@ -312,11 +313,19 @@ fn i10_opening_and_running_read_what_is_unsettled_not_what_is_stored() {
     let mut known = destinations(&store_of(folder.path())).unwrap();
     let known = known.remove(0);
     measure("reading ahead", 1000, &mut |store| {
-        assert_eq!(page(store, &known, known.frontier, 100).unwrap().0.len(), 1);
+        assert_eq!(page(store, known.id, known.frontier, 100).unwrap().0.len(), 1);
     });
     measure("keys that wait", 1000, &mut |store| assert_eq!(open_keys(store, 1).unwrap().len(), 0));
     measure("one change", 1000, &mut |store| drop(load(store, 100_000).unwrap()));
-    measure("figures", 1000, &mut |store| assert_eq!(figures(store, 1, "d", 200_000).unwrap().waiting, 1));
+    measure("figures", 1000, &mut |store| assert_eq!(figures(store, &known, 200_000).unwrap().waiting, 1));
+    measure("a key", 1000, &mut |store| {
+        assert_eq!(load_key(store, known.id, "k1", 200_000, Dead::Park, 16).unwrap().deliveries.len(), 1);
+    });
+    measure("a search of routes", 2000, &mut |store| {
+        let found = search(store, known.id, 200_000, 200_000, 16, &HashMap::new()).unwrap();
+        assert_eq!(found.iter().map(|found| found.keys.len()).sum::<usize>(), 1);
+    });
+    measure("a backlog", 1000, &mut |store| assert!(!exceeds(store, known.id, 4096).unwrap()));
     measure("a write", 2000, &mut |store| assert_eq!(write(store, &intent(9, 10)), 0));
     measure("an outcome", 2000, &mut |store| {
         assert!(write(store, &outcome(9, Verdict::Committed { key: None })) > 0);

@@ -48,10 +48,12 @@ pub(crate) enum Depth {
     Content,
 }
 
-/// Whether an error says that the file is damaged: `SQLite` found it so, or a value is not what its column
-/// holds.
+/// Whether an error says that the file is damaged: `SQLite` found it so, it ends too early, or a value is not
+/// what its column holds.
 pub(crate) fn is_corrupt(error: &SqlError) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+    let ends_early = |error: &SqlError| matches!(error, SqlError::SqliteFailure(failure, _) if failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHORT_READ);
+    ends_early(error)
+        || matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
         || matches!(
             error,
             SqlError::InvalidColumnType(..)
@@ -80,7 +82,7 @@ pub(crate) fn verify(store: &Store, depth: Depth) -> Result<Vec<Suspect>, Unveri
     }
     accepted(store, depth, &mut suspects)?;
     let needed_from: Option<i64> = store.query_row(
-        "SELECT min(frontier) FROM destinations WHERE id IN (SELECT value FROM active)",
+        "SELECT min(frontier) FROM destinations WHERE id IN (SELECT value FROM active) AND detached=0",
         [],
         |row| row.get(0),
     )?;

@@ -1,7 +1,8 @@
 //! What operators are shown, read from the journal.
 
+use super::queue::goes_to;
 use super::read::{id, names, time};
-use super::{SqlError, Store, accepted, change_state, delivery_state};
+use super::{KnownDestination, SqlError, Store, accepted, change_state, delivery_state};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
 use crate::sync::status::{
@@ -23,30 +24,51 @@ pub(crate) struct Figures {
     /// The oldest of them that the destination has never had.
     pub(crate) oldest: Option<u64>,
     pub(crate) parked_keys: u64,
+    /// Deliveries that wait behind a dead letter.
+    pub(crate) parked: u64,
     pub(crate) dead_letters: u64,
     pub(crate) next_at: Option<Timestamp>,
 }
 
-/// Figures of a destination whose worker has read up to `cursor`.
-pub(crate) fn figures(store: &Store, destination: i64, name: &str, cursor: u64) -> Result<Figures, SqlError> {
-    let quoted = serde_json::Value::from(name).to_string();
+/// Figures of a destination whose worker has read up to `cursor`. Nothing waits for a detached one.
+pub(crate) fn figures(
+    store: &Store,
+    destination: &KnownDestination,
+    cursor: u64,
+) -> Result<Figures, SqlError> {
+    let id = destination.id;
+    let dead_letters = store
+        .prepare_cached("SELECT count(*) FROM dead_letters WHERE destination=?1")?
+        .query_row([id], |row| row.get(0))?;
+    if destination.is_detached {
+        return Ok(Figures { dead_letters, ..Figures::default() });
+    }
+    let ahead = concat!(
+        "SELECT count(*), min(c.sequence) FROM destinations t CROSS JOIN changes c
+         WHERE t.id=?1 AND c.sequence>?2 AND ",
+        goes_to!(),
+        " AND NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.destination=t.id AND d.sequence=c.sequence)"
+    );
     let (ahead, oldest_ahead): (u64, Option<u64>) = store
-        .prepare_cached(
-            "SELECT count(*), min(sequence) FROM changes WHERE sequence>?1 AND instr(destinations, ?2)>0",
-        )?
-        .query_row(params![cursor.cast_signed(), quoted], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        .prepare_cached(ahead)?
+        .query_row(params![id, cursor.cast_signed()], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let (rows, oldest_row, next_at): (u64, Option<u64>, Option<u64>) = store
         .prepare_cached(
             "SELECT count(*), min(CASE replay WHEN 0 THEN sequence END), min(nullif(next_at, 0)) FROM deliveries
              WHERE destination=?1 AND state IN (0,1)",
         )?
-        .query_row([destination], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let count = |sql: &str| store.prepare_cached(sql)?.query_row([destination], |row| row.get::<_, u64>(0));
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let (parked_keys, parked): (u64, u64) = store
+        .prepare_cached(
+            "SELECT count(DISTINCT key), count(*) FROM deliveries WHERE destination=?1 AND state=2",
+        )?
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(Figures {
         waiting: ahead + rows,
         oldest: oldest_ahead.into_iter().chain(oldest_row).min(),
-        parked_keys: count("SELECT count(DISTINCT key) FROM deliveries WHERE destination=?1 AND state=2")?,
-        dead_letters: count("SELECT count(*) FROM dead_letters WHERE destination=?1")?,
+        parked_keys,
+        parked,
+        dead_letters,
         next_at: next_at.map(Timestamp::from_millis),
     })
 }
@@ -136,13 +158,20 @@ fn without_query(mut target: String) -> String {
 }
 
 fn with_deliveries(store: &Store, row: (ChangeView, Vec<String>)) -> Result<ChangeView, SqlError> {
-    let (mut view, destinations) = row;
+    let (mut view, mut destinations) = row;
     // Without a place in a lane there is nothing to deliver yet.
     let Some(sequence) = view.sequence else {
         view.at_source =
             ChangeId::parse(&view.id).map(|id| accepted::at_source(store, id)).transpose()?.flatten();
         return Ok(view);
     };
+    let adopted = "SELECT d.name FROM destinations d, changes c WHERE c.sequence=?1
+        AND c.number<=d.adopted_number AND instr(d.adopted_routes, json_quote(c.route))>0
+        AND instr(c.destinations, json_quote(d.name))=0";
+    let mut adopted = store.prepare_cached(adopted)?;
+    for name in adopted.query_map([sequence.cast_signed()], |row| row.get(0))? {
+        destinations.push(name?);
+    }
     let sql = "SELECT d.frontier, r.state, r.attempts, r.next_at, r.last_error, s.attempts, s.at
         FROM destinations d LEFT JOIN deliveries r ON r.destination=d.id AND r.sequence=?2
         LEFT JOIN settled s ON s.destination=d.id AND s.sequence=?2 WHERE d.name=?1";
