@@ -310,7 +310,7 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ("[[source]]", "health = { path = \"/\", every = \"0s\" }", "source[0].health.every", "longer than zero"),
     ("[[source]]", "health = { path = \"/\", every = \"99ms\" }", "source[0].health.every", "at least 100ms"),
     ("[[source]]", "health = { path = \"/\" }", "source[0].health.every", "missing"),
-    ("[[destination]]", "format = \"state\"", "destination[0].format", "not supported yet"),
+    ("[[destination]]", "format = \"event\"", "destination[0].format", "must be one of"),
     ("[[destination]]", "on_failure = \"parkkey\"", "destination[0].on_failure", "must be one of"),
     ("[[destination]]", "retry = { base = \"9m\" }", "destination[0].retry.cap", "shorter than base"),
     ("[[destination]]", "retry = { attempts = 0 }", "destination[0].retry.attempts", "from 1"),

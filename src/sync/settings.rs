@@ -89,6 +89,8 @@ pub struct DestinationSettings {
 pub enum Format {
     /// The request as it was, at its path and query behind the URL.
     Replay,
+    /// What the source has after the change: a PUT of it, or a DELETE where it has nothing.
+    State,
     /// A `CloudEvents` 1.0 event in binary mode, posted to the URL itself.
     CloudEvents,
 }

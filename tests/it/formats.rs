@@ -1,7 +1,9 @@
 //! What a destination gets of a change: the request as it was, or an event, signed, under one id.
 
+mod state;
+
 use crate::support::{
-    Ask, Delivery, EVERYTHING, Gateway, RecordingDestination, Reply, ScriptedSource, Setup, Step,
+    Ask, Delivery, EVERYTHING, Gateway, RecordingDestination, Reply, Setup, Step,
 };
 use crate::support::{obliging_source, synced};
 use base64::Engine as _;
@@ -13,10 +15,10 @@ const SECRETS: [&str; 2] =
     ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_ZXhhbXBsZS1vbmx5LWNob29zZS1yYW5kb20tYnl0ZXM="];
 
 /// A gateway with one destination, whose table has these lines too.
-async fn delivering(source: &ScriptedSource, destination: &RecordingDestination, more: &str) -> Gateway {
+async fn delivering(source: &str, destination: &RecordingDestination, more: &str) -> Gateway {
     let text = format!(
         "{}{}{more}\n{EVERYTHING}[route.sync]\ndestinations = [\"search\"]\n",
-        source.table(),
+        source,
         destination.table("search")
     );
     Setup::new(text).start().await
@@ -55,7 +57,7 @@ fn assert_signed(delivery: &Delivery) {
 async fn a_replay_has_the_contents_fields_and_not_what_was_for_the_source() {
     let (source, destination) = (obliging_source().await, RecordingDestination::start().await);
     let more = "headers = { authorization = \"Bearer own\", x-tenant = \"a\" }";
-    let gateway = delivering(&source, &destination, more).await;
+    let gateway = delivering(&source.table(), &destination, more).await;
     let body: Vec<u8> = (0..=255).cycle().take(70_000).collect();
     let ask = Ask::put("/a%2Fb;c=1/?q=%20x&q", body.clone())
         .field("Content-Type", "application/x-thing; v=\"1\"")
@@ -112,7 +114,7 @@ async fn deliveries_are_signed_with_every_secret_at_every_attempt() {
         1 => Reply::none(Step::Reset),
         _ => Reply::ok(""),
     });
-    let gateway = delivering(&source, &destination, &format!("secrets = {SECRETS:?}")).await;
+    let gateway = delivering(&source.table(), &destination, &format!("secrets = {SECRETS:?}")).await;
     gateway.send(Ask::put("/items/1", vec![0, 255, b'.', b'\n'])).await;
     gateway.send(Ask::new("DELETE", "/items/2")).await;
     let all = destination.wait_for(4).await;
@@ -130,7 +132,7 @@ async fn events_are_posted_to_the_url_itself() {
     let more = format!("format = \"cloudevents\"\nsecrets = {SECRETS:?}");
     let text = format!(
         "{}{}{more}\n{EVERYTHING}[route.sync]\ndestinations = [\"search\"]\nkey = \"{{header:X-Key}}\"\n",
-        source.table(),
+        source,
         destination.table("search").replace(&url, &format!("{url}/hooks/in?t=1")),
     );
     let gateway = Setup::new(text).start().await;
@@ -182,7 +184,7 @@ async fn an_id_is_one_for_all() {
     events.answer(|delivery| Reply::new(if delivery.attempt < 3 { 500 } else { 200 }, ""));
     let text = format!(
         "{}{}{}format = \"cloudevents\"\n{EVERYTHING}[route.sync]\ndestinations = [\"replays\", \"events\"]\n",
-        source.table(),
+        source,
         replays.table("replays"),
         events.table("events"),
     );
@@ -214,7 +216,7 @@ async fn a_body_at_its_limit_arrives_byte_for_byte() {
     let (source, destination) = (obliging_source().await, RecordingDestination::start().await);
     let text = format!(
         "{}{}{EVERYTHING}[route.sync]\ndestinations = [\"search\"]\nbody = \"1MiB\"\n",
-        source.table(),
+        source,
         destination.table("search")
     );
     let gateway = Setup::new(text).start().await;
@@ -242,7 +244,7 @@ async fn an_answer_that_never_ends_is_an_answer() {
         "/items/breaks" => Reply::promising(1000, [Step::Bytes(b"half".to_vec()), Step::Reset]),
         _ => Reply::ok(""),
     });
-    let gateway = delivering(&source, &destination, "timeout = \"1s\"\nconcurrency = 1").await;
+    let gateway = delivering(&source.table(), &destination, "timeout = \"1s\"\nconcurrency = 1").await;
     for path in ["/items/stalls", "/items/long", "/items/breaks", "/items/last"] {
         gateway.put(path, path).await;
     }

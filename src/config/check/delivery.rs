@@ -18,7 +18,7 @@ impl Check<'_, '_> {
         let url = self.endpoint(&given.url);
         let settings = sync::DestinationSettings {
             name: given.name.to_string(),
-            format: self.format(&given.format),
+            format: Self::format(&given.format),
             concurrency: self.count(&given.concurrency, 1..=CONCURRENCY_MAX),
             timeout: self.duration(&given.timeout, Bound::Positive),
             on_failure: match *given.on_failure {
@@ -77,15 +77,11 @@ impl Check<'_, '_> {
         routes.map(|route| route.name.to_string()).collect()
     }
 
-    fn format(&mut self, given: &Given<file::Format>) -> sync::Format {
+    fn format(given: &Given<file::Format>) -> sync::Format {
         match **given {
             file::Format::Replay => sync::Format::Replay,
             file::Format::CloudEvents => sync::Format::CloudEvents,
-            file::Format::State => {
-                let remedy = "write \"replay\" or \"cloudevents\"";
-                self.unsupported(&given.span, "what the source has after a change", remedy);
-                sync::Format::Replay
-            }
+            file::Format::State => sync::Format::State,
         }
     }
 

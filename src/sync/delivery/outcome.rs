@@ -176,7 +176,7 @@ impl Meanings {
             409 if *method == Method::POST && before == Before::AnswerLost => Class::Delivered,
             404 | 410 if *method == Method::DELETE => Class::Absent,
             404 => match self.format {
-                Format::Replay => Class::Retry,
+                Format::Replay | Format::State => Class::Retry,
                 // Every change goes to this URL: it is the URL that is wrong.
                 Format::CloudEvents => Class::Hold,
             },

@@ -60,7 +60,7 @@ impl Requests {
     /// The request of an attempt at `wall`; `None` where none can be made of the change.
     pub(super) fn of(&self, delivery: &Delivery<'_>, wall: SystemTime) -> Option<Request<Full<Bytes>>> {
         let (method, target, mut fields) = match self.format {
-            Format::Replay => {
+            Format::Replay | Format::State => {
                 let Head { path_and_query, .. } = delivery.head;
                 (delivery.head.method(), self.base.target(path_and_query), delivery.head.fields())
             }

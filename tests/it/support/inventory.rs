@@ -4,6 +4,7 @@
 use super::server::{Received, Reply, Server, Step};
 use super::wait::{Gate, Record, lock};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What goes wrong with one write.
@@ -35,6 +36,8 @@ pub(crate) struct InventorySource {
     server: Server,
     store: Arc<Mutex<Store>>,
     faults: Arc<Mutex<Faults>>,
+    /// How many reads will be answered with 503.
+    unreadable: Arc<AtomicUsize>,
     /// Writes in the order in which they were applied.
     pub(crate) applied: Arc<Record<Received>>,
 }
@@ -44,22 +47,29 @@ impl InventorySource {
         let store = Arc::new(Mutex::new(Store::default()));
         let faults: Arc<Mutex<Faults>> = Arc::new(Mutex::new(Arc::new(|_: &Received| Fault::None)));
         let applied = Arc::new(Record::new());
-        let parts = (Arc::clone(&store), Arc::clone(&faults), Arc::clone(&applied));
+        let unreadable = Arc::<AtomicUsize>::default();
+        let parts = (Arc::clone(&store), Arc::clone(&faults), Arc::clone(&applied), Arc::clone(&unreadable));
         let server = Server::start(Arc::new(move |request: Received| {
             let faults = Arc::clone(&lock(&parts.1));
             let reply = match request.method.as_str() {
+                "GET" | "HEAD" if is_unreadable(&parts.3) => Reply::new(503, ""),
                 "GET" | "HEAD" => read(&lock(&parts.0), request.path()),
                 _ => write(&parts.0, &parts.2, request.clone(), faults(&request)),
             };
             Box::pin(std::future::ready(reply))
         }))
         .await;
-        Self { server, store, faults, applied }
+        Self { server, store, faults, unreadable, applied }
     }
 
     /// Decides for each write what goes wrong with it.
     pub(crate) fn fail(&self, faults: impl Fn(&Received) -> Fault + Send + Sync + 'static) {
         *lock(&self.faults) = Arc::new(faults);
+    }
+
+    /// Answers the next reads with 503.
+    pub(crate) fn fail_reads(&self, count: usize) {
+        self.unreadable.store(count, Ordering::Relaxed);
     }
 
     /// Path -> value, as it is now.
@@ -71,6 +81,10 @@ impl InventorySource {
     pub(crate) fn table(&self) -> String {
         super::source::table(&self.server.url())
     }
+}
+
+fn is_unreadable(left: &AtomicUsize) -> bool {
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
 }
 
 /// One item, or as JSON all that lie below the path.
