@@ -64,7 +64,7 @@ impl Inner {
 
     /// A worker as it begins: with what the journal knows.
     async fn worker(
-        &self,
+        self: &Arc<Self>,
         known: KnownDestination,
         settings: DestinationSettings,
     ) -> Result<Worker, Unwritten> {
@@ -73,13 +73,12 @@ impl Inner {
         // was recorded before has been written then.
         self.journal.write(Record::Adopt { destination, on_failure: settings.on_failure }).await?;
         let open = self.journal.readers().read(move |store| sqlite::open_keys(store, destination)).await?;
-        let (journal, clock) = (Arc::clone(&self.journal), self.clock.clone());
-        Ok(Worker::new(Parts { known, settings, journal, clock, open }))
+        Ok(Worker::new(Parts { known, settings, inner: Arc::clone(self), open }))
     }
 
     /// A worker in place of one that panicked; what that one had under way is sent again with the same ids,
     /// as after a crash. `None`: the engine stops.
-    async fn begin_anew(&self, id: i64, settings: &DestinationSettings) -> Option<Worker> {
+    async fn begin_anew(self: &Arc<Self>, id: i64, settings: &DestinationSettings) -> Option<Worker> {
         tracing::error!(destination = %settings.name, "a worker met a fault of Tidegate's own and begins anew");
         while !self.stop.is_cancelled() {
             tokio::time::sleep(BEGIN_ANEW_AFTER).await;

@@ -2,9 +2,7 @@
 
 mod state;
 
-use crate::support::{
-    Ask, Delivery, EVERYTHING, Gateway, RecordingDestination, Reply, Setup, Step,
-};
+use crate::support::{Ask, Delivery, EVERYTHING, Gateway, RecordingDestination, Reply, Setup, Step};
 use crate::support::{obliging_source, synced};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -132,7 +130,7 @@ async fn events_are_posted_to_the_url_itself() {
     let more = format!("format = \"cloudevents\"\nsecrets = {SECRETS:?}");
     let text = format!(
         "{}{}{more}\n{EVERYTHING}[route.sync]\ndestinations = [\"search\"]\nkey = \"{{header:X-Key}}\"\n",
-        source,
+        source.table(),
         destination.table("search").replace(&url, &format!("{url}/hooks/in?t=1")),
     );
     let gateway = Setup::new(text).start().await;
@@ -184,7 +182,7 @@ async fn an_id_is_one_for_all() {
     events.answer(|delivery| Reply::new(if delivery.attempt < 3 { 500 } else { 200 }, ""));
     let text = format!(
         "{}{}{}format = \"cloudevents\"\n{EVERYTHING}[route.sync]\ndestinations = [\"replays\", \"events\"]\n",
-        source,
+        source.table(),
         replays.table("replays"),
         events.table("events"),
     );
@@ -216,7 +214,7 @@ async fn a_body_at_its_limit_arrives_byte_for_byte() {
     let (source, destination) = (obliging_source().await, RecordingDestination::start().await);
     let text = format!(
         "{}{}{EVERYTHING}[route.sync]\ndestinations = [\"search\"]\nbody = \"1MiB\"\n",
-        source,
+        source.table(),
         destination.table("search")
     );
     let gateway = Setup::new(text).start().await;

@@ -9,6 +9,7 @@ mod allow;
 mod answer;
 mod attempt;
 mod budget;
+mod carrier;
 mod cloudevents;
 mod command;
 mod concurrency;
@@ -27,6 +28,7 @@ mod replay;
 mod request;
 pub(super) mod retry;
 mod search;
+mod state;
 #[cfg(test)]
 mod tests;
 mod worker;

@@ -4,22 +4,19 @@
 //! `concurrency` deliveries (I2). Records go into the journal's queue in the order in which they
 //! were decided: a frontier that has moved is never durable before what it moved past.
 
-use super::attempt::Sender;
+use super::carrier::{Carried, Carrier};
 use super::command::Command;
 use super::course::{After, Begin, Course};
 use super::decide::Answered;
 use super::key_state::Entry;
 use super::lanes::{KEYS_MAX, Lanes, PAGE};
-use super::outcome::{Before, Code, Failure, Outcome};
-use super::request::Delivery;
 use super::retry::Standing;
 use super::search::{SHARE, Wanted};
 use crate::clock::{Clock, Timestamp};
-use crate::sync::change::ChangeId;
-use crate::sync::failpoint;
+use crate::sync::engine::Inner;
 use crate::sync::journal::Journal;
 use crate::sync::journal::record::{Record, Step, Unwritten};
-use crate::sync::journal::sqlite::{self, Ahead, Found, KnownDestination, Loaded, OpenKey, Stored};
+use crate::sync::journal::sqlite::{self, Ahead, Found, KnownDestination, Loaded, OpenKey};
 use crate::sync::settings::DestinationSettings;
 use crate::telemetry::metrics as names;
 use futures_util::FutureExt;
@@ -38,8 +35,7 @@ pub(super) const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(in crate::sync) struct Parts {
     pub(in crate::sync) known: KnownDestination,
     pub(in crate::sync) settings: DestinationSettings,
-    pub(in crate::sync) journal: Arc<Journal>,
-    pub(in crate::sync) clock: Clock,
+    pub(in crate::sync) inner: Arc<Inner>,
     pub(in crate::sync) open: Vec<OpenKey>,
 }
 
@@ -51,7 +47,7 @@ pub(in crate::sync) struct Worker {
     pub(super) course: Course,
     pub(super) attachment: Attachment,
     pub(super) last_error: Option<String>,
-    sender: Arc<Sender>,
+    carrier: Arc<Carrier>,
     tasks: JoinSet<Event>,
     read: Read,
     in_flight_gauge: Gauge,
@@ -92,10 +88,11 @@ pub(super) enum Event {
 
 impl Worker {
     pub(in crate::sync) fn new(parts: Parts) -> Self {
-        let Parts { known, settings, journal, clock, open } = parts;
+        let Parts { known, settings, inner, open } = parts;
+        let (journal, clock) = (Arc::clone(&inner.journal), inner.clock.clone());
         let gauge_of = |name: &'static str| gauge!(name, "destination" => settings.name.clone());
         Self {
-            sender: Arc::new(Sender::new(&settings, clock.clone())),
+            carrier: Arc::new(Carrier::new(&settings, &inner)),
             in_flight_gauge: gauge_of(names::DESTINATION_IN_FLIGHT),
             breaker_gauge: gauge_of(names::DESTINATION_BREAKER),
             detached_gauge: gauge_of(names::DESTINATION_DETACHED),
@@ -211,13 +208,11 @@ impl Worker {
     }
 
     fn attempt(&mut self, key: Arc<str>, entry: Entry, standing: Standing, began_at: Timestamp) {
-        let (journal, sender, clock) =
-            (Arc::clone(&self.journal), Arc::clone(&self.sender), self.clock.clone());
+        let carrier = Arc::clone(&self.carrier);
         // A panic must not keep the place, nor the probe that everybody waits for.
         let otherwise = Event::Unattempted(Arc::clone(&key), standing);
         self.spawn(otherwise, async move {
-            let Some((change, outcome, round_trip)) = deliver(&journal, &sender, &clock, &key, &entry).await
-            else {
+            let Some(Carried { change, outcome, round_trip }) = carrier.carry(&key, &entry).await else {
                 return Event::Unattempted(key, standing);
             };
             let answered = Answered { key, entry, standing, began_at, change, outcome, round_trip };
@@ -320,33 +315,6 @@ impl Worker {
     ) -> Result<oneshot::Receiver<Result<u64, Unwritten>>, Unwritten> {
         self.journal.submit(Record::Progress(Box::new(self.course.progress(step)))).await
     }
-}
-
-async fn deliver(
-    journal: &Journal,
-    sender: &Sender,
-    clock: &Clock,
-    key: &str,
-    entry: &Entry,
-) -> Option<(ChangeId, Outcome, Duration)> {
-    let sequence = entry.sequence;
-    let stored = journal.load(sequence).await.ok()?;
-    failpoint::reach(failpoint::DELIVERY_BEFORE_ATTEMPT);
-    let sent_at = clock.now();
-    let (id, outcome) = match stored {
-        Some(Stored::Sound { id, head, body }) => {
-            let attempt = entry.past.attempts.saturating_add(1);
-            let before = if entry.past.answer_lost { Before::AnswerLost } else { Before::Nothing };
-            let replay = entry.past.replay;
-            let delivery = Delivery { id, key, sequence, attempt, head: &head, body, replay };
-            (id, sender.attempt(delivery, before).await)
-        }
-        Some(Stored::Damaged { id }) => (id, Outcome::Permanent(Failure::of(Code::Damaged))),
-        // A change that waits is never deleted: its row is lost.
-        None => (ChangeId(uuid::Uuid::nil()), Outcome::Permanent(Failure::of(Code::Damaged))),
-    };
-    failpoint::reach(failpoint::DELIVERY_AFTER_ATTEMPT);
-    Some((id, outcome, clock.now().since(sent_at)))
 }
 
 async fn sleep_or_never(sleep: Option<tokio::time::Sleep>) {

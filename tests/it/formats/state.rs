@@ -49,9 +49,12 @@ async fn what_waits_of_a_key_becomes_one() {
     }
     gateway.send(Ask::put("/items/8", "other")).await;
     gateway.admin_post("/v1/destinations/search/resume", &json!({})).await;
-    destination.deliveries.until("both keys", |all| {
-        ["v8", "other"].iter().all(|body| all.iter().any(|delivery| delivery.request.text() == *body))
-    }).await;
+    destination
+        .deliveries
+        .until("both keys", |all| {
+            ["v8", "other"].iter().all(|body| all.iter().any(|delivery| delivery.request.text() == *body))
+        })
+        .await;
     until_settled(&gateway).await;
     assert_eq!(destination.deliveries.all().len(), 2, "one of each key");
     let told = gateway.admin_get(&format!("/v1/changes/{last}")).await.json();
@@ -68,7 +71,8 @@ async fn i3_what_arrives_is_never_older_than_what_was_there() {
     let gateway = following(&source, &destination).await;
     let broken = Arc::new(AtomicBool::new(true));
     let fails = Arc::clone(&broken);
-    destination.answer(move |_| if fails.load(Ordering::Relaxed) { Reply::new(503, "") } else { Reply::ok("") });
+    destination
+        .answer(move |_| if fails.load(Ordering::Relaxed) { Reply::new(503, "") } else { Reply::ok("") });
     for round in 0..20 {
         for key in 0..5 {
             let ask = match (round + key) % 7 {
