@@ -51,6 +51,9 @@ pub(crate) struct Lanes {
     keys: HashMap<Arc<str>, KeyState>,
     first: Fair,
     repeat: Fair,
+    /// What was attempted last: where both are ready they take turns, so that what fails over and over does not
+    /// keep what was never tried from a place.
+    last: Class,
     waiting: BTreeSet<(Timestamp, Arc<str>)>,
     frontier: Frontier,
     search: Search,
@@ -65,6 +68,7 @@ impl Lanes {
             keys: HashMap::new(),
             first: Fair::default(),
             repeat: Fair::default(),
+            last: Class::First,
             waiting: BTreeSet::new(),
             frontier: Frontier::new(frontier),
             search: Search::default(),
@@ -199,6 +203,8 @@ impl Lanes {
         let state = self.keys.get_mut(&key)?;
         state.phase = Phase::Busy;
         if let Some(entry) = state.queue.front() {
+            // What was loaded is attempted next: the load took no turn.
+            self.last = class;
             return Some(Turn::Attempt(key, entry.clone()));
         }
         state.rest = Rest::Newer;
@@ -216,10 +222,13 @@ impl Lanes {
             let state = fair.peek().and_then(|key| self.keys.get(key));
             state.is_some_and(|state| !self.unwritten_rows || !state.queue.is_empty())
         };
-        if repeats == Repeats::Allowed && takeable(&self.repeat) {
-            return Some(Class::Repeat);
+        let repeat = repeats == Repeats::Allowed && takeable(&self.repeat);
+        match (takeable(&self.first), repeat) {
+            (true, true) if self.last == Class::Repeat => Some(Class::First),
+            (_, true) => Some(Class::Repeat),
+            (true, false) => Some(Class::First),
+            (false, false) => None,
         }
-        takeable(&self.first).then_some(Class::First)
     }
 
     /// When the next key that waits is due.

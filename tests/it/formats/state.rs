@@ -12,7 +12,11 @@ async fn following(source: &InventorySource, destination: &RecordingDestination)
 }
 
 async fn until_settled(gateway: &Gateway) {
-    eventually("nothing waits", async || gateway.destination("search").await["pending"] == 0).await;
+    eventually("nothing waits", async || {
+        let told = gateway.destination("search").await;
+        told["pending"] == 0 && told["in_flight"] == 0
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -153,11 +153,11 @@ pub(crate) fn replayed(
         "SELECT count(*) FILTER (WHERE NOT parked), count(*) FILTER (WHERE parked) FROM (
            SELECT c.sequence, ?4 AND EXISTS(SELECT 1 FROM dead_letters l
                     WHERE l.destination=?1 AND l.key=c.key AND l.overtaken=0) AS parked
-           FROM (SELECT c.key AS name, min(c.sequence) AS first FROM destinations t CROSS JOIN changes c
+           FROM (SELECT c.key AS touched, min(c.sequence) AS first FROM destinations t CROSS JOIN changes c
                  WHERE t.id=?1 AND c.sequence>=?2 AND c.sequence<?3 AND ",
         goes_to!(),
         " GROUP BY c.key)
-           JOIN changes c ON c.key=name AND c.sequence>=first JOIN destinations t ON t.id=?1
+           JOIN changes c ON c.key=touched AND c.sequence>=first JOIN destinations t ON t.id=?1
            LEFT JOIN deliveries r ON r.destination=?1 AND r.sequence=c.sequence
            WHERE ",
         goes_to!(),
