@@ -41,6 +41,15 @@ pub(crate) enum Class {
 }
 
 impl Class {
+    /// What follows one of this class. Where both are ready they take turns: what fails over and over
+    /// keeps what was never tried from no place.
+    pub(crate) fn next(self, first: Option<Self>, repeat: Option<Self>) -> Option<Self> {
+        match self {
+            Self::First => repeat.or(first),
+            Self::Repeat => first.or(repeat),
+        }
+    }
+
     pub(crate) const fn of(past: &Past) -> Self {
         if past.counted() > 0 { Self::Repeat } else { Self::First }
     }

@@ -51,8 +51,7 @@ pub(crate) struct Lanes {
     keys: HashMap<Arc<str>, KeyState>,
     first: Fair,
     repeat: Fair,
-    /// What was attempted last: where both are ready they take turns, so that what fails over and over does not
-    /// keep what was never tried from a place.
+    /// What was attempted last.
     last: Class,
     waiting: BTreeSet<(Timestamp, Arc<str>)>,
     frontier: Frontier,
@@ -223,12 +222,7 @@ impl Lanes {
             state.is_some_and(|state| !self.unwritten_rows || !state.queue.is_empty())
         };
         let repeat = repeats == Repeats::Allowed && takeable(&self.repeat);
-        match (takeable(&self.first), repeat) {
-            (true, true) if self.last == Class::Repeat => Some(Class::First),
-            (_, true) => Some(Class::Repeat),
-            (true, false) => Some(Class::First),
-            (false, false) => None,
-        }
+        self.last.next(takeable(&self.first).then_some(Class::First), repeat.then_some(Class::Repeat))
     }
 
     /// When the next key that waits is due.
