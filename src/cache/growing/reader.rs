@@ -46,8 +46,8 @@ impl Reader {
     pub fn poll_chunk(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         let mut guard = self.body.lock();
         let inner = &mut *guard;
-        let Some(next) = inner.readers.get(self.slot).and_then(Option::as_ref).map(|reader| reader.next)
-        else {
+        let state = inner.readers.get(self.slot).and_then(Option::as_ref);
+        let Some(next) = state.filter(|reader| reader.next < reader.end).map(|reader| reader.next) else {
             return Poll::Ready(None);
         };
         if next < inner.start {
@@ -63,12 +63,11 @@ impl Reader {
                     reader.gait = Gait::ComesOn;
                 }
                 let (to, is_over) = (reader.next, reader.next >= reader.end);
-                let mut wakes = inner.has_moved(next, to);
                 if is_over {
-                    // Nobody is held up by one that has all it wants.
-                    inner.free_slot(self.slot);
-                    wakes = true;
+                    // Nobody is held up by one that has all it wants. Its place stays its own.
+                    reader.next = u64::MAX;
                 }
+                let wakes = inner.has_moved(next, to) || is_over;
                 drop(guard);
                 if wakes {
                     self.body.moved.notify_waiters();
