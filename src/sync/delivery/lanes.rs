@@ -202,7 +202,6 @@ impl Lanes {
         let state = self.keys.get_mut(&key)?;
         state.phase = Phase::Busy;
         if let Some(entry) = state.queue.front() {
-            // What was loaded is attempted next: the load took no turn.
             self.last = class;
             return Some(Turn::Attempt(key, entry.clone()));
         }

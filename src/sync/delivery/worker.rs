@@ -115,6 +115,10 @@ impl Worker {
     ) {
         let mut newest = self.journal.newest();
         while !stop.is_cancelled() {
+            // An operator's word goes first: nothing begins once a pause has been answered.
+            while let Ok(command) = commands.try_recv() {
+                self.obey(command).await;
+            }
             let wake_at = self.dispatch(&mut newest).await;
             let sleep = wake_at.map(|at| tokio::time::sleep(at.since(self.clock.now())));
             tokio::select! {
