@@ -105,7 +105,7 @@ impl Signing {
 }
 
 impl Token {
-    /// Reads what [`Signing::token`] writes, and nothing else.
+    /// Reads what `Signing::token` writes, and nothing else.
     ///
     /// # Errors
     /// [`Unreadable`]
