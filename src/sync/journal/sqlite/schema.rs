@@ -74,13 +74,6 @@ CREATE TABLE deliveries(
 CREATE INDEX deliveries_key ON deliveries(destination, key, sequence);
 CREATE INDEX deliveries_state ON deliveries(destination, state, sequence);
 CREATE INDEX deliveries_replay ON deliveries(destination, state) WHERE replay=1;
-CREATE TABLE settled(
-  destination INTEGER NOT NULL,
-  sequence INTEGER NOT NULL,
-  at INTEGER NOT NULL,
-  attempts INTEGER NOT NULL,
-  PRIMARY KEY(destination, sequence)
-) WITHOUT ROWID;
 CREATE TABLE dead_letters(
   destination INTEGER NOT NULL,
   sequence INTEGER NOT NULL,
@@ -126,6 +119,12 @@ ALTER TABLE deliveries ADD COLUMN redriven INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE deliveries ADD COLUMN replay INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE deliveries ADD COLUMN checksum INTEGER;
 CREATE INDEX deliveries_replay ON deliveries(destination, state) WHERE replay=1;
+ALTER TABLE dead_letters ADD COLUMN checksum INTEGER;
+UPDATE changes SET previous=(SELECT max(p.sequence) FROM changes p WHERE p.sequence<changes.sequence);
+";
+
+/// New in format 3: when and after how many attempts a delivery was settled.
+const SETTLED: &str = "
 CREATE TABLE settled(
   destination INTEGER NOT NULL,
   sequence INTEGER NOT NULL,
@@ -133,8 +132,6 @@ CREATE TABLE settled(
   attempts INTEGER NOT NULL,
   PRIMARY KEY(destination, sequence)
 ) WITHOUT ROWID;
-ALTER TABLE dead_letters ADD COLUMN checksum INTEGER;
-UPDATE changes SET previous=(SELECT max(p.sequence) FROM changes p WHERE p.sequence<changes.sequence);
 ";
 
 /// New in format 3, and filled from what there is.
@@ -321,9 +318,9 @@ pub(crate) fn is_sound_change() -> String {
 /// Makes a new journal of an empty file, or the newest format of an older one.
 pub(crate) fn make(store: &mut Store, format: i64) -> Result<(), SqlError> {
     let steps: &[&str] = match format {
-        0 => &[SCHEMA, accepted::TABLES, answers::TABLE, DAMAGE],
-        1 => &[UPGRADE_1, UPGRADE_2, accepted::TABLES, answers::TABLE, DAMAGE],
-        2 => &[UPGRADE_2, accepted::TABLES, answers::TABLE, DAMAGE],
+        0 => &[SCHEMA, SETTLED, accepted::TABLES, answers::TABLE, DAMAGE],
+        1 => &[UPGRADE_1, UPGRADE_2, SETTLED, accepted::TABLES, answers::TABLE, DAMAGE],
+        2 => &[UPGRADE_2, SETTLED, accepted::TABLES, answers::TABLE, DAMAGE],
         _ => return Ok(()),
     };
     let transaction = store.transaction()?;
