@@ -14,7 +14,7 @@ fn open(folder: &Path, max_size_bytes: u64) -> Journal {
     Journal::open(folder, max_size_bytes, vec!["d".into()], Clock::system()).unwrap()
 }
 
-fn head() -> Head {
+pub(super) fn head() -> Head {
     Head {
         route: "r".into(),
         source: "s".into(),
@@ -27,7 +27,7 @@ fn head() -> Head {
     }
 }
 
-fn intent(number: u128, body: usize) -> Record {
+pub(super) fn intent(number: u128, body: usize) -> Record {
     Record::Intent(Box::new(NewChange {
         id: ChangeId(Uuid::from_u128(number)),
         key: format!("k{number}"),

@@ -1,8 +1,8 @@
 use super::*;
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
-use crate::sync::journal::record::{Head, NewChange, Progress, Record, Step, Suspect, Verdict};
-use bytes::Bytes;
+use crate::sync::journal::record::{Progress, Record, Step, Suspect, Verdict};
+use crate::sync::journal::tests::{head, intent};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,33 +42,6 @@ CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES('last_sequence', 0);
 INSERT INTO destinations(name, frontier) VALUES('d', 0);
 ";
-
-fn head() -> Head {
-    Head {
-        route: "r".into(),
-        source: "s".into(),
-        method: "PUT".into(),
-        authority: "h".into(),
-        client_path_and_query: "/".into(),
-        path_and_query: "/".into(),
-        fields: Vec::new(),
-        known_etag: None,
-    }
-}
-
-fn intent(number: u128, body: usize) -> Record {
-    Record::Intent(Box::new(NewChange {
-        id: ChangeId(Uuid::from_u128(number)),
-        key: format!("k{number}"),
-        destinations: vec!["d".into()],
-        head: head(),
-        body: Bytes::from(vec![b'x'; body]),
-        recorded_at: Timestamp::from_millis(1),
-        accepted: None,
-        client_key: None,
-        for_source: None,
-    }))
-}
 
 fn outcome(number: u128, verdict: Verdict) -> Record {
     Record::outcome(ChangeId(Uuid::from_u128(number)), verdict)

@@ -1,7 +1,8 @@
 use super::super::{apply, schema, verify};
 use super::*;
 use crate::sync::change::ChangeId;
-use crate::sync::journal::record::{Head, Record};
+use crate::sync::journal::record::Record;
+use crate::sync::journal::tests::head;
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -41,21 +42,11 @@ fn write(store: &Store, record: &Record) -> u64 {
 }
 
 fn accept(store: &Store, key: &str, on_refusal: OnRefusal) {
-    let head = Head {
-        route: "r".into(),
-        source: "s".into(),
-        method: "PUT".into(),
-        authority: "h".into(),
-        client_path_and_query: "/".into(),
-        path_and_query: "/".into(),
-        fields: Vec::new(),
-        known_etag: None,
-    };
     let change = NewChange {
         id: ChangeId(uuid::Uuid::from_u128(fastrand::u128(..))),
         key: key.into(),
         destinations: Vec::new(),
-        head,
+        head: head(),
         body: Bytes::new(),
         recorded_at: Timestamp::from_millis(1),
         client_key: None,
