@@ -12,6 +12,7 @@ use super::key::bounded;
 use super::ports::{SourceWritten, WriteSource};
 use super::resolve::Doubt;
 use http::{Method, StatusCode};
+use std::sync::Arc;
 
 /// What an answer to a repeated write decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,7 @@ impl Inner {
         let (Stored::Sound { head, body, .. }, Some(for_source)) = (open.content, open.for_source) else {
             return None;
         };
+        let head = Arc::unwrap_or_clone(head);
         let mut fields = head.fields();
         fields.extend(for_source.conditions());
         let _permit = self.source_reads.acquire().await.ok()?;

@@ -204,7 +204,7 @@ impl Inner {
             after = *last;
             for (number, open) in page {
                 let head = match open.content {
-                    Stored::Sound { head, .. } => *head,
+                    Stored::Sound { head, .. } => Arc::unwrap_or_clone(head),
                     Stored::Damaged { id } => {
                         self.journal.quarantine(vec![Suspect::Number(number)]).await;
                         tracing::error!(change = %id, "a change in doubt is damaged; it cannot be resolved");

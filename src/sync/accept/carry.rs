@@ -115,7 +115,7 @@ impl Carrier {
         let method = head.method();
         let known = Sent { method: &method, repeats: self.settings.repeats, answer_lost: past.answer_lost };
         if sent && !known.may_repeat() {
-            return self.in_doubt(id, *head, turn).await;
+            return self.in_doubt(id, Arc::unwrap_or_clone(head), turn).await;
         }
         // A plain PUT says the same twice; of anything else a crash must not hide that it was sent.
         let must_be_marked = method != Method::PUT || !conditions.is_empty();
@@ -136,7 +136,7 @@ impl Carrier {
                 let verdict = record::Verdict::Committed { key };
                 self.record(Record::outcome(id, verdict), turn).await;
             }
-            Verdict::InDoubt => self.in_doubt(id, *head, turn).await,
+            Verdict::InDoubt => self.in_doubt(id, Arc::unwrap_or_clone(head), turn).await,
             Verdict::Held => self.held(number, past, turn).await,
             Verdict::Failed(outcome) => {
                 let carried = Carried { number, id, turn, past, on_failure };

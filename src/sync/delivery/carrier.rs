@@ -58,7 +58,7 @@ impl Carrier {
                     None => self.send(id, key, entry, &head, body).await,
                     Some(states) if states.covers(key, entry.sequence) => Outcome::Superseded,
                     Some(states) => {
-                        let read = states.read(*head, key).await?;
+                        let read = states.read(Arc::unwrap_or_clone(head), key).await?;
                         sent_at = self.clock.now();
                         let outcome = self.send(id, key, entry, &read.head, read.body).await;
                         if matches!(outcome, Outcome::Delivered | Outcome::Absent(_)) {

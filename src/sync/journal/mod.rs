@@ -6,6 +6,7 @@
 
 pub(crate) mod at_source;
 pub(crate) mod readers;
+mod recent;
 pub(crate) mod record;
 mod room;
 pub(crate) mod sqlite;
@@ -18,6 +19,7 @@ use crate::sync::error::{ExamineError, OpenError};
 use crate::sync::status::AtRestReport;
 use crate::telemetry::metrics as names;
 use readers::Readers;
+use recent::Recent;
 use record::{Enlisted, Record, Suspect, Unwritten};
 use room::Bounds;
 pub(crate) use room::Room;
@@ -74,6 +76,7 @@ struct Shared {
     health: watch::Sender<Health>,
     newest: watch::Sender<u64>,
     accepted: watch::Sender<i64>,
+    recent: Recent,
 }
 
 /// The handle to the journal.
@@ -128,6 +131,7 @@ impl Journal {
             health: watch::Sender::new(Health::Sound),
             newest: watch::Sender::new(newest),
             accepted: watch::Sender::new(accepted),
+            recent: Recent::default(),
         });
         shared.found_damaged(&suspects);
         let writer = writer::Writer {
@@ -202,6 +206,9 @@ impl Journal {
 
     /// What is delivered of a change. One whose record does not match is quarantined.
     pub(crate) async fn load(&self, sequence: u64) -> Result<Option<Stored>, Unwritten> {
+        if let Some(recent) = self.shared.recent.get(sequence) {
+            return Ok(Some(recent));
+        }
         let stored = self.readers.read(move |store| sqlite::load(store, sequence)).await?;
         if !matches!(stored, Some(Stored::Sound { .. })) {
             self.quarantine(vec![Suspect::Sequence(sequence)]).await;

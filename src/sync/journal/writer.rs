@@ -188,8 +188,15 @@ impl Writer {
         for (job, told) in group.into_iter().zip(told) {
             self.meters.count(&job.record);
             match job.record {
-                Record::Outcome { .. } => newest = newest.max(told),
-                Record::Intent(_) => accepted = accepted.max(told.cast_signed()),
+                Record::Outcome { change, verdict, .. } => {
+                    newest = newest.max(told);
+                    self.shared.recent.decided(change, &verdict, told);
+                }
+                Record::Intent(change) => {
+                    accepted = accepted.max(told.cast_signed());
+                    self.shared.recent.recorded(*change);
+                }
+                Record::Quarantine { .. } => self.shared.recent.clear(),
                 _ => {}
             }
             // Nobody may be waiting any more.
@@ -219,6 +226,7 @@ impl Writer {
             self.shared.fail();
             tracing::error!(%error, "the journal cannot be written; synced writes are refused until it can be");
         }
+        self.shared.recent.clear();
         let (mut kept, mut refused) = (Vec::new(), Vec::new());
         sort_out(group, &mut kept, &mut refused);
         let undo = refused.into_iter().map(|id| Record::outcome(id, Verdict::Aborted));

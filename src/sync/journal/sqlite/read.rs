@@ -9,6 +9,7 @@ use crate::sync::journal::record::{Enlisted, ForSource, Head, checksum};
 use crate::sync::settings::Start;
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row, params};
+use std::sync::Arc;
 
 /// Makes the destinations in force known to this connection. A new one starts at the newest change, or
 /// adopts those kept of its routes.
@@ -46,7 +47,7 @@ pub(crate) fn last_sequence(store: &Store) -> Result<u64, SqlError> {
 #[derive(Clone, Debug)]
 pub(crate) enum Stored {
     /// The checksum fits.
-    Sound { id: ChangeId, head: Box<Head>, body: Bytes },
+    Sound { id: ChangeId, head: Arc<Head>, body: Bytes },
     /// It does not: never to be delivered.
     Damaged { id: ChangeId },
 }
@@ -101,7 +102,7 @@ fn content(store: &Store, number: i64, record: Record) -> Result<Stored, SqlErro
             let (head, body, sum): (Vec<u8>, Vec<u8>, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let head: Option<Head> =
                 (checksum(id, &key, &head, &body) == sum).then(|| postcard::from_bytes(&head).ok()).flatten();
-            Ok(head.map(|head| Stored::Sound { id, head: Box::new(head), body: body.into() }))
+            Ok(head.map(|head| Stored::Sound { id, head: Arc::new(head), body: body.into() }))
         })
         .optional();
     match found {

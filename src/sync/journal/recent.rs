@@ -1,0 +1,179 @@
+//! Contents that were recorded a moment ago: what is delivered at once is not read back from the disk.
+//!
+//! Only what this process wrote itself and was told to be durable is here, and only so much of it. A
+//! destination that has fallen behind finds nothing here, and reads.
+
+use super::record::{Head, NewChange, Verdict};
+use super::sqlite::Stored;
+use crate::sync::change::ChangeId;
+use bytes::Bytes;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Bytes of contents that are kept; a larger one is not.
+const BYTES_MAX: usize = 8 << 20;
+/// What a content takes besides its body, about.
+const OVERHEAD_BYTES: usize = 1 << 10;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Recent(Mutex<Window>);
+
+#[derive(Debug, Default)]
+struct Window {
+    contents: HashMap<ChangeId, Content>,
+    places: HashMap<u64, ChangeId>,
+    oldest_first: VecDeque<ChangeId>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Content {
+    head: Arc<Head>,
+    body: Bytes,
+    /// Once it has an outcome.
+    sequence: Option<u64>,
+}
+
+impl Recent {
+    /// An intent is durable.
+    pub(super) fn recorded(&self, change: NewChange) {
+        let NewChange { id, head, body, .. } = change;
+        let mut window = self.window();
+        let content = Content { head: Arc::new(head), body, sequence: None };
+        window.bytes += content.weight();
+        window.contents.insert(id, content);
+        window.oldest_first.push_back(id);
+        while window.bytes > BYTES_MAX {
+            let Some(oldest) = window.oldest_first.pop_front() else { break };
+            window.forget(oldest);
+        }
+    }
+
+    /// An outcome is durable, and this is the place it was given, if any.
+    pub(super) fn decided(&self, id: ChangeId, verdict: &Verdict, sequence: u64) {
+        let mut window = self.window();
+        match verdict {
+            Verdict::Committed { .. } if sequence > 0 => {
+                let Some(content) = window.contents.get_mut(&id) else { return };
+                content.sequence = Some(sequence);
+                window.places.insert(sequence, id);
+            }
+            Verdict::InDoubt => {}
+            // It is not delivered, or something else is.
+            Verdict::Committed { .. } | Verdict::Aborted | Verdict::Reconciled { .. } => window.forget(id),
+        }
+    }
+
+    /// What is delivered of a change, if it is here.
+    pub(super) fn get(&self, sequence: u64) -> Option<Stored> {
+        let window = self.window();
+        let id = *window.places.get(&sequence)?;
+        let content = window.contents.get(&id)?;
+        Some(Stored::Sound { id, head: Arc::clone(&content.head), body: content.body.clone() })
+    }
+
+    /// From now on only what the file holds counts.
+    pub(super) fn clear(&self) {
+        *self.window() = Window::default();
+    }
+
+    fn window(&self) -> MutexGuard<'_, Window> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Window {
+    /// Its place among the oldest stays until it is reached.
+    fn forget(&mut self, id: ChangeId) {
+        let Some(content) = self.contents.remove(&id) else { return };
+        self.bytes = self.bytes.saturating_sub(content.weight());
+        if let Some(sequence) = content.sequence {
+            self.places.remove(&sequence);
+        }
+    }
+}
+
+impl Content {
+    fn weight(&self) -> usize {
+        self.body.len().saturating_add(OVERHEAD_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    fn change(number: u128, bytes: usize) -> NewChange {
+        let head = Head {
+            route: "items".into(),
+            source: "inventory".into(),
+            method: "PUT".into(),
+            authority: "localhost".into(),
+            client_path_and_query: "/items/1".into(),
+            path_and_query: "/items/1".into(),
+            fields: Vec::new(),
+            known_etag: None,
+        };
+        NewChange {
+            id: ChangeId(uuid::Uuid::from_u128(number)),
+            key: "/items/1".into(),
+            destinations: Vec::new(),
+            head,
+            body: vec![0; bytes].into(),
+            recorded_at: Timestamp::default(),
+            client_key: None,
+            for_source: None,
+            accepted: None,
+        }
+    }
+
+    fn id(number: u128) -> ChangeId {
+        ChangeId(uuid::Uuid::from_u128(number))
+    }
+
+    #[test]
+    fn what_was_committed_is_found_by_its_place_and_nothing_else_is() {
+        let recent = Recent::default();
+        for number in 1..=4 {
+            recent.recorded(change(number, 10));
+        }
+        assert!(recent.get(0).is_none(), "without an outcome nothing has a place");
+        recent.decided(id(1), &Verdict::Committed { key: Some("/items/7".into()) }, 11);
+        recent.decided(id(2), &Verdict::Aborted, 0);
+        recent.decided(id(3), &Verdict::InDoubt, 0);
+        recent.decided(id(3), &Verdict::Committed { key: None }, 13);
+        let head = Box::new(change(4, 0).head);
+        recent.decided(id(4), &Verdict::Reconciled { head, body: Bytes::from_static(b"other") }, 14);
+        recent.decided(id(5), &Verdict::Committed { key: None }, 15);
+        for (sequence, found) in [(11, Some(id(1))), (12, None), (13, Some(id(3))), (14, None), (15, None)] {
+            let got = recent.get(sequence).map(|stored| match stored {
+                Stored::Sound { id, .. } | Stored::Damaged { id } => id,
+            });
+            assert_eq!(got, found, "{sequence}");
+        }
+        recent.clear();
+        assert!(recent.get(11).is_none());
+    }
+
+    #[test]
+    fn i10_the_oldest_go_where_the_bound_is_reached() {
+        let recent = Recent::default();
+        let third = BYTES_MAX / 3;
+        for number in 1..=5 {
+            recent.recorded(change(number.into(), third));
+            recent.decided(id(number.into()), &Verdict::Committed { key: None }, number);
+        }
+        let kept: Vec<u64> = (1..=5).filter(|sequence| recent.get(*sequence).is_some()).collect();
+        assert_eq!(kept, [4, 5]);
+        recent.recorded(change(6, BYTES_MAX + 1));
+        let window = recent.window();
+        let left = (window.bytes, window.contents.len(), window.places.len(), window.oldest_first.len());
+        assert_eq!(
+            left,
+            (0, 0, 0, 0),
+            "one that is too large for it is not kept, and nothing is counted twice"
+        );
+    }
+}
