@@ -15,12 +15,15 @@ pub(crate) use read::{
 use super::apply::encode;
 use super::decide::decide;
 use super::read::id;
+use super::sealed::ACCEPTED;
 use super::{SqlError, Store, change_state};
 use crate::clock::Timestamp;
 use crate::sync::journal::at_source::{Acceptance, AtSource};
 use crate::sync::journal::record::{Burial, NewChange, Past, Verdict};
 use crate::sync::settings::OnRefusal;
+use rusqlite::types::Null;
 use rusqlite::{OptionalExtension, Row, params};
+use std::sync::LazyLock;
 
 /// The tables, of format 3.
 pub(super) const TABLES: &str = "
@@ -59,6 +62,8 @@ mod state {
     pub(super) const WORDS: [&str; 4] = ["waiting", "waiting", "parked", "dead-letter"];
 }
 
+static ENTER: LazyLock<String> = LazyLock::new(|| ACCEPTED.insert("INSERT"));
+
 /// Adds the row of a new change.
 pub(super) fn enter(
     store: &Store,
@@ -74,9 +79,7 @@ pub(super) fn enter(
     let state: i64 =
         store.prepare_cached(place)?.query_row(params![source, acceptance.turn], |row| row.get(0))?;
     let conditions = encode(&acceptance.conditions)?;
-    let sql = "INSERT INTO accepted(number,source,turn,state,parks,conditions,next_at)
-               VALUES(?1,?2,?3,?4,?5,?6,?7)";
-    store.prepare_cached(sql)?.execute(params![
+    store.prepare_cached(&ENTER)?.execute(params![
         number,
         source,
         acceptance.turn,
@@ -84,6 +87,19 @@ pub(super) fn enter(
         acceptance.on_refusal == OnRefusal::ParkKey,
         conditions,
         change.recorded_at.as_millis().cast_signed(),
+        // Nothing has happened to it yet.
+        false,
+        0,
+        0,
+        Null,
+        false,
+        Null,
+        Null,
+        Null,
+        Null,
+        Null,
+        Null,
+        false,
     ])?;
     Ok(())
 }

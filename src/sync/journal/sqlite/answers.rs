@@ -1,7 +1,7 @@
 //! The rows of clients' Idempotency-Keys: written with the intent, filled with the outcome.
 
 use super::apply::encode;
-use super::schema::ANSWERS;
+use super::sealed::ANSWERS;
 use super::{SqlError, Store, change_state};
 use crate::clock::Timestamp;
 use crate::sync::answers::{Fate, Hash, KEPT, KeptAnswer, Known};

@@ -2,6 +2,7 @@
 
 use super::again::{discard, redrive, replay};
 use super::decide::decide;
+use super::sealed::{CHANGES, DELIVERIES, DESTINATIONS};
 use super::verify::is_corrupt;
 use super::{SqlError, Store, accepted, answers, change_state, delivery_state, destination, retain};
 use crate::clock::Timestamp;
@@ -11,7 +12,13 @@ use crate::sync::journal::record::{
 use crate::sync::key;
 use crate::sync::settings::OnFailure;
 use rusqlite::params;
-use std::sync::Arc;
+use rusqlite::types::Null;
+use std::sync::{Arc, LazyLock};
+
+static RECORDED: LazyLock<String> = LazyLock::new(|| CHANGES.insert("INSERT"));
+static WAITS: LazyLock<String> = LazyLock::new(|| DELIVERIES.insert("INSERT OR REPLACE"));
+static MOVED: LazyLock<String> =
+    LazyLock::new(|| DESTINATIONS.update(&[("frontier", "?2")]) + " WHERE id=?1 AND frontier<?2");
 
 /// Writes a record; what it tells is a count, or the sequence that was given.
 pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u64, SqlError> {
@@ -57,12 +64,11 @@ fn insert(store: &Store, change: &NewChange) -> Result<u64, SqlError> {
     let destinations = serde_json::to_string(&change.destinations)
         .map_err(|error| SqlError::ToSqlConversionFailure(Box::new(error)))?;
     let for_source = change.for_source.as_ref().map(encode).transpose()?;
-    let sql =
-        "INSERT INTO changes(id,state,lane,key,route,source,method,target,recorded_at,destinations,for_source)
-               VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)";
-    store.prepare_cached(sql)?.execute(params![
+    store.prepare_cached(&RECORDED)?.execute(params![
         change.id.0.as_bytes().as_slice(),
         if change.accepted.is_some() { change_state::ACCEPTED } else { change_state::INTENT },
+        Null,
+        Null,
         key::lane(&change.key),
         change.key,
         change.head.route,
@@ -163,9 +169,7 @@ fn advance(store: &Store, progress: &Progress, now: Timestamp) -> Result<(), Sql
              AND sequence>(SELECT frontier FROM destinations WHERE id=?1)",
         )?
         .execute([destination, frontier])?;
-    store
-        .prepare_cached("UPDATE destinations SET frontier=?2 WHERE id=?1 AND frontier<?2")?
-        .execute([destination, frontier])?;
+    store.prepare_cached(&MOVED)?.execute([destination, frontier])?;
     Ok(())
 }
 
@@ -249,11 +253,7 @@ fn put(
     next_at: Option<Timestamp>,
     last_error: Option<&str>,
 ) -> Result<(), SqlError> {
-    let sql = "INSERT OR REPLACE INTO deliveries
-        (destination,sequence,key,state,attempts,excused,waited,first_at,answer_lost,next_at,last_error,
-         redriven,replay)
-        VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)";
-    store.prepare_cached(sql)?.execute(params![
+    store.prepare_cached(&WAITS)?.execute(params![
         row.destination,
         row.sequence.cast_signed(),
         row.key.as_ref(),

@@ -1,5 +1,6 @@
 //! A journal at rest, examined as a whole: nothing is written, not even what `SQLite` keeps beside it.
 
+use super::sealed::ANSWERS;
 use super::verify::{Depth, Unverified, faults, is_corrupt, walk};
 use super::{
     FILE, LOG, LOG_INDEX, SqlError, Store, Stored, change_state, figures, open_changes, schema, settle_in,
@@ -78,7 +79,7 @@ fn read(folder: &Path, report: &mut AtRestReport) -> Result<(), AtRest> {
             report.faults.push(fault);
         }
     }
-    let sql = format!("SELECT count(*) FROM answers a WHERE NOT {}", schema::ANSWERS.is_sound("a"));
+    let sql = format!("SELECT count(*) FROM answers a WHERE NOT {}", ANSWERS.is_sound("a"));
     let keys: u64 = store.query_row(&sql, [], |row| row.get(0))?;
     if keys > 0 {
         report.faults.push(format!("{keys} Idempotency-Keys do not match their checksums"));

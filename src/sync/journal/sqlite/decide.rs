@@ -1,6 +1,7 @@
 //! Writes what became of an intent: its state, its place in the lane, its content where that is another.
 
 use super::apply::encode;
+use super::sealed::CHANGES;
 use super::{SqlError, Store, accepted, answers, change_state};
 use crate::clock::Timestamp;
 use crate::sync::answers::KeptAnswer;
@@ -8,6 +9,11 @@ use crate::sync::change::ChangeId;
 use crate::sync::journal::record::{Verdict, checksum, next_sequence};
 use crate::sync::key;
 use rusqlite::{OptionalExtension, params};
+use std::sync::LazyLock;
+
+static DECIDED: LazyLock<String> = LazyLock::new(|| {
+    CHANGES.update(&[("state", "?2"), ("sequence", "?3"), ("previous", "?4")]) + " WHERE number=?1"
+});
 
 /// Writes an outcome over a change that has none yet. The rows of a decided change are left alone,
 /// so that an outcome written twice (after a commit whose result was unknown) changes nothing.
@@ -53,9 +59,12 @@ pub(super) fn decide(
         _ => None,
     }
     .unzip();
-    store
-        .prepare_cached("UPDATE changes SET state=?2, sequence=?3, previous=?4 WHERE number=?1")?
-        .execute(params![number, state, sequence.map(u64::cast_signed), previous.map(u64::cast_signed)])?;
+    store.prepare_cached(&DECIDED)?.execute(params![
+        number,
+        state,
+        sequence.map(u64::cast_signed),
+        previous.map(u64::cast_signed)
+    ])?;
     accepted::leave(store, number, now)?;
     if sequence.is_some() {
         accepted::overtake(store, &source, &old_key, number, now)?;

@@ -15,6 +15,7 @@ mod queue;
 mod read;
 mod retain;
 mod schema;
+mod sealed;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -156,7 +157,7 @@ fn settle_in(store: &Store) -> Result<(), SqlError> {
     store.execute_batch(&format!(
         "PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-{CACHE_KIBIBYTES}"
     ))?;
-    schema::teach(store)
+    sealed::teach(store)
 }
 
 /// The log is moved into the file by [`move_log`], which tells of failures, and not behind a commit's back.

@@ -1,7 +1,7 @@
 //! What waits for one destination, as its worker reads it. Every query is bounded.
 
 use super::read::time;
-use super::schema::is_sound_change;
+use super::sealed::is_sound_change;
 use super::verify::{Links, is_corrupt};
 use super::{SqlError, Store, pages};
 use crate::clock::Timestamp;

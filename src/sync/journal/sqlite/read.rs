@@ -1,6 +1,6 @@
 //! What workers and the resolver read. Every query is bounded.
 
-use super::schema::is_sound_change;
+use super::sealed::is_sound_change;
 use super::verify::is_corrupt;
 use super::{SqlError, Store, change_state};
 use crate::clock::Timestamp;

@@ -1,13 +1,11 @@
-//! The tables, their versions, and what keeps each row's checksum.
+//! The tables and their versions.
 //!
-//! Triggers give every row that decides something a checksum over what it says, whoever writes it; a row
-//! that does not match is not made sound by a later update. `anchors` holds what a lost row would
-//! contradict. `SQLite`'s own pages have no checksums.
+//! Every row that decides something has a checksum over what it says, see `sealed`; a row that does not
+//! match is not made sound by a later update. `anchors` holds what a lost row would contradict. `SQLite`'s
+//! own pages have no checksums.
 
+use super::sealed::{ANCHORS, ANSWERS, CHANGES, SMALL, Sealed};
 use super::{SqlError, Store, accepted, answers};
-use rusqlite::Connection;
-use rusqlite::functions::{Context, FunctionFlags};
-use rusqlite::types::ValueRef;
 use std::fmt::Write as _;
 
 /// The version of the format; a newer one is refused, an older one is upgraded in place.
@@ -149,170 +147,23 @@ INSERT INTO anchors(name, value) VALUES
   ('retained_to', (SELECT CASE WHEN m.value > coalesce(max(c.sequence), 0) THEN m.value
                           ELSE coalesce(min(c.sequence) - 1, 0) END
                    FROM meta m LEFT JOIN changes c WHERE m.name='last_sequence'));
-CREATE TRIGGER changes_opened AFTER INSERT ON changes WHEN NEW.state IN (0,1,5,6)
-BEGIN UPDATE anchors SET value=value+1 WHERE name='open'; END;
-CREATE TRIGGER changes_decided AFTER UPDATE OF state ON changes
-WHEN (NEW.state IN (0,1,5,6)) IS NOT (OLD.state IN (0,1,5,6))
-BEGIN UPDATE anchors SET value=value+(NEW.state IN (0,1,5,6))-(OLD.state IN (0,1,5,6)) WHERE name='open'; END;
-CREATE TRIGGER changes_deleted AFTER DELETE ON changes WHEN OLD.state IN (0,1,5,6)
-BEGIN UPDATE anchors SET value=value-1 WHERE name='open'; END;
 ";
 
-/// A table whose rows carry a checksum.
-pub(crate) struct Sealed {
-    pub(crate) table: &'static str,
-    /// What names a row.
-    pub(crate) identity: &'static [&'static str],
-    /// What the checksum covers; a column that is added decides nothing before it stands here.
-    pub(crate) columns: &'static [&'static str],
-}
-
-const CHANGES: Sealed = Sealed {
-    table: "changes",
-    identity: &["number"],
-    columns: &[
-        "id",
-        "state",
-        "sequence",
-        "previous",
-        "lane",
-        "key",
-        "route",
-        "source",
-        "method",
-        "target",
-        "recorded_at",
-        "destinations",
-        "for_source",
-    ],
-};
-
-/// Accepted changes on their way to their source.
-pub(crate) const ACCEPTED: Sealed = Sealed {
-    table: "accepted",
-    identity: &["number"],
-    columns: &[
-        "number",
-        "source",
-        "turn",
-        "state",
-        "parks",
-        "conditions",
-        "next_at",
-        "sent",
-        "attempts",
-        "waited",
-        "first_at",
-        "answer_lost",
-        "last_error",
-        "class",
-        "code",
-        "status",
-        "last_at",
-        "answer",
-        "overtaken",
-    ],
-};
-
-/// Clients' Idempotency-Keys; each is verified when it is asked for.
-pub(crate) const ANSWERS: Sealed = Sealed {
-    table: "answers",
-    identity: &["scope"],
-    columns: &["scope", "fingerprint", "change", "accepted", "state", "until", "head", "body"],
-};
-
-/// The tables that only hold what is not settled: they are verified as a whole when a journal is opened.
-pub(crate) const SMALL: [Sealed; 6] = [
-    ACCEPTED,
-    Sealed { table: "resting", identity: &["source"], columns: &["source", "until"] },
-    Sealed {
-        table: "destinations",
-        identity: &["id"],
-        columns: &[
-            "id",
-            "name",
-            "frontier",
-            "paused",
-            "waits_until",
-            "proven",
-            "detached",
-            "adopted_number",
-            "adopted_routes",
-        ],
-    },
-    Sealed {
-        table: "deliveries",
-        identity: &["destination", "sequence"],
-        columns: &[
-            "destination",
-            "sequence",
-            "key",
-            "state",
-            "attempts",
-            "excused",
-            "waited",
-            "first_at",
-            "answer_lost",
-            "next_at",
-            "last_error",
-            "redriven",
-            "replay",
-        ],
-    },
-    Sealed {
-        table: "dead_letters",
-        identity: &["destination", "sequence"],
-        columns: &[
-            "destination",
-            "sequence",
-            "id",
-            "key",
-            "class",
-            "code",
-            "status",
-            "attempts",
-            "first_at",
-            "last_at",
-            "answer",
-            "overtaken",
-        ],
-    },
-    Sealed { table: "anchors", identity: &["name"], columns: &["name", "value"] },
-];
-
-impl Sealed {
-    /// The checksum of a row, as SQL over the columns of `of`.
-    fn sum(&self, of: &str) -> String {
-        let columns: Vec<String> = self.columns.iter().map(|column| format!("{of}.{column}")).collect();
-        format!("tidegate_checksum({})", columns.join(","))
-    }
-
-    /// Whether a row is as it was written, as SQL.
-    pub(crate) fn is_sound(&self, of: &str) -> String {
-        format!("({of}.checksum IS {})", self.sum(of))
-    }
-
-    fn triggers(&self) -> String {
-        let table = self.table;
-        let row: Vec<String> = self.identity.iter().map(|name| format!("{name}=NEW.{name}")).collect();
-        let seal = format!(
-            "BEGIN UPDATE {table} SET checksum={} WHERE {}; END;",
-            self.sum("NEW"),
-            row.join(" AND ")
-        );
-        format!(
-            "CREATE TRIGGER {table}_sealed AFTER INSERT ON {table} WHEN NEW.checksum IS NULL {seal}
-             CREATE TRIGGER {table}_resealed AFTER UPDATE OF {} ON {table}
-             WHEN NEW.checksum IS OLD.checksum AND {} {seal}",
-            self.columns.join(","),
-            self.is_sound("OLD"),
-        )
-    }
-}
-
-/// Whether the row of `changes` that is called `c` is as it was written, as SQL.
-pub(crate) fn is_sound_change() -> String {
-    CHANGES.is_sound("c")
+/// What counts the open changes, whoever opens or decides one.
+fn counting() -> String {
+    let by = |count: &str| {
+        format!("{} WHERE name='open'", ANCHORS.update(&[("value", &format!("value+({count})"))]))
+    };
+    let (is_open, was_open) = ("(NEW.state IN (0,1,5,6))", "(OLD.state IN (0,1,5,6))");
+    format!(
+        "CREATE TRIGGER changes_opened AFTER INSERT ON changes WHEN {is_open} BEGIN {}; END;
+         CREATE TRIGGER changes_decided AFTER UPDATE OF state ON changes WHEN {is_open} IS NOT {was_open}
+         BEGIN {}; END;
+         CREATE TRIGGER changes_deleted AFTER DELETE ON changes WHEN {was_open} BEGIN {}; END;",
+        by("1"),
+        by(&format!("{is_open}-{was_open}")),
+        by("-1"),
+    )
 }
 
 /// Makes a new journal of an empty file, or the newest format of an older one.
@@ -327,6 +178,7 @@ pub(crate) fn make(store: &mut Store, format: i64) -> Result<(), SqlError> {
     for step in steps {
         transaction.execute_batch(step)?;
     }
+    transaction.execute_batch(&counting())?;
     for sealed in [&CHANGES, &ANSWERS].into_iter().chain(&SMALL) {
         let Sealed { table, .. } = sealed;
         transaction.execute_batch(&format!("UPDATE {table} SET checksum={}", sealed.sum(table)))?;
@@ -352,36 +204,4 @@ pub(crate) fn sum_of_schema(store: &Store) -> Result<i64, SqlError> {
         }
     }
     Ok(rapidhash::v3::rapidhash_v3(text.as_bytes()).cast_signed())
-}
-
-/// Makes the checksum known to a connection. Part of the format.
-pub(super) fn teach(store: &Connection) -> Result<(), SqlError> {
-    let flags =
-        FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
-    store.create_scalar_function("tidegate_checksum", -1, flags, |values| Ok(sum(values)))
-}
-
-fn sum(values: &Context<'_>) -> i64 {
-    let mut text = Vec::with_capacity(256);
-    for at in 0..values.len() {
-        let (kind, bytes): (u8, &[u8]) = match values.get_raw(at) {
-            ValueRef::Null => (0, &[]),
-            ValueRef::Integer(number) => {
-                text.push(1);
-                text.extend_from_slice(&number.to_le_bytes());
-                continue;
-            }
-            ValueRef::Real(number) => {
-                text.push(2);
-                text.extend_from_slice(&number.to_le_bytes());
-                continue;
-            }
-            ValueRef::Text(bytes) => (3, bytes),
-            ValueRef::Blob(bytes) => (4, bytes),
-        };
-        text.push(kind);
-        text.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        text.extend_from_slice(bytes);
-    }
-    rapidhash::v3::rapidhash_v3(&text).cast_signed()
 }

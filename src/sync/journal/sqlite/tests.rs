@@ -172,7 +172,7 @@ fn a_damaged_row_is_not_made_sound_by_what_is_written_later() {
     write(&store, &settled_to(u64::MAX >> 2));
     let sound: bool = store
         .query_row(
-            &format!("SELECT {} FROM changes c WHERE number=6", schema::is_sound_change()),
+            &format!("SELECT {} FROM changes c WHERE number=6", sealed::is_sound_change()),
             [],
             |row| row.get(0),
         )

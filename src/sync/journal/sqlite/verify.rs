@@ -5,7 +5,8 @@
 //! nothing is delivered on its word. All of it is bounded by what is not settled.
 
 use super::read::stored;
-use super::schema::{self, SMALL, is_sound_change};
+use super::schema;
+use super::sealed::{SMALL, is_sound_change};
 use super::{SqlError, Store, Stored, load, open_changes};
 use crate::sync::error::OpenError;
 use crate::sync::journal::record::Suspect;

@@ -1,7 +1,7 @@
 //! What is read of accepted changes: by their workers, by writes that wait for them, for operators.
 
 use super::super::read::{Stored, id, stored, time};
-use super::super::schema::ACCEPTED;
+use super::super::sealed::ACCEPTED;
 use super::super::{SqlError, Store};
 use super::state;
 use crate::clock::Timestamp;

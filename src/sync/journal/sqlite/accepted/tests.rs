@@ -1,4 +1,4 @@
-use super::super::{apply, schema, verify};
+use super::super::{apply, schema, sealed, verify};
 use super::*;
 use crate::sync::change::ChangeId;
 use crate::sync::journal::record::Record;
@@ -32,7 +32,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 
 fn store() -> Store {
     let mut store = Store::open_in_memory().unwrap();
-    schema::teach(&store).unwrap();
+    sealed::teach(&store).unwrap();
     schema::make(&mut store, 0).unwrap();
     store
 }
