@@ -29,6 +29,8 @@ use tokio::sync::mpsc;
 const GROUP_RECORDS_MAX: usize = 1000;
 /// Bytes of one group at most; one larger record makes a group of its own.
 const GROUP_BYTES_MAX: usize = 1 << 20;
+/// How often the processor is given away while a group grows.
+const YIELDS_MAX: usize = 8;
 /// Between two attempts to open a journal that failed.
 const REOPEN_AFTER: Duration = Duration::from_millis(500);
 
@@ -303,13 +305,22 @@ fn sort_out(jobs: Vec<Job>, kept: &mut Vec<Job>, refused: &mut Vec<ChangeId>) {
     }
 }
 
+/// What waits, and what comes while others are given the processor for a moment: a group costs one fsync.
 fn gather(first: Job, queue: &mut mpsc::Receiver<Job>) -> Vec<Job> {
     let mut bytes = first.record.weight();
     let mut group = vec![first];
-    while group.len() < GROUP_RECORDS_MAX && bytes < GROUP_BYTES_MAX {
-        let Ok(job) = queue.try_recv() else { break };
-        bytes = bytes.saturating_add(job.record.weight());
-        group.push(job);
+    let mut before = 0;
+    for _ in 0..YIELDS_MAX {
+        while group.len() < GROUP_RECORDS_MAX && bytes < GROUP_BYTES_MAX {
+            let Ok(job) = queue.try_recv() else { break };
+            bytes = bytes.saturating_add(job.record.weight());
+            group.push(job);
+        }
+        if group.len() == before {
+            break;
+        }
+        before = group.len();
+        std::thread::yield_now();
     }
     group
 }
