@@ -21,6 +21,7 @@ mod crash;
 mod deliveries;
 mod demo;
 mod doubt;
+mod explain;
 mod formats;
 mod forwarding;
 mod hit_for_miss;
