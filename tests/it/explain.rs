@@ -1,6 +1,7 @@
 //! `GET /v1/explain` against what the next request gets, and that it leaves no trace.
 
 mod cases;
+mod commands;
 
 use crate::support::{
     Answer, Ask, EVERYTHING, Gateway, Reply, ScriptedSource, Setup, eventually, gateway_for,
