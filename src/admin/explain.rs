@@ -20,6 +20,19 @@ pub type Explain = Box<dyn Fn(Question) -> BoxFuture<'static, Explanation> + Sen
 const FIELDS_MAX: usize = 1000;
 
 /// Explains how a request would be answered now.
+#[utoipa::path(
+    get, path = "/v1/explain", tag = "cache", operation_id = "explain",
+    params(
+        ("url" = String, Query, description = "the absolute URL", example = "http://api.example.com/items/7"),
+        ("method" = Option<String>, Query, description = "its method; GET unless given", example = "GET"),
+        ("header" = Option<Vec<String>>, Query, description = "a field line, `Name: value`; may be repeated"),
+    ),
+    responses((status = 200, body = Explanation, example = json!({
+        "target": "http://api.example.com/items/7", "decision": "forward", "reason": "uri-miss",
+        "rule": { "section": "RFC 9111 4", "says": "nothing is stored for this key" },
+        "key": "http://api.example.com/items/7", "passed_over": [], "variants": [], "fence": 3, "quotas": []
+    }))),
+)]
 pub(super) async fn show(
     State(parts): State<Arc<Parts>>,
     peer: Option<Extension<Peer>>,

@@ -10,6 +10,7 @@ mod destinations;
 mod explain;
 mod guard;
 mod input;
+mod openapi;
 mod operations;
 mod probes;
 mod problem;
@@ -72,6 +73,7 @@ pub fn router(settings: &Settings, listening_on: SocketAddr, parts: Parts) -> Ro
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
         .route("/metrics", get(probes::metrics))
+        .route("/openapi.json", get(openapi::show))
         .route("/v1/purge", post(purge::purge))
         .route("/v1/explain", get(explain::show))
         .route("/v1/destinations", get(destinations::list))

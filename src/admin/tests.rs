@@ -236,6 +236,38 @@ async fn questions_that_cannot_be_read_name_the_parameter() {
 }
 
 #[tokio::test]
+async fn every_route_is_described_and_what_is_described_is_a_route() {
+    // The router does not tell its routes, so its own text is read.
+    let text = include_str!("mod.rs");
+    let routes: std::collections::BTreeSet<(String, String)> = text
+        .split(".route(\"")
+        .skip(1)
+        .map(|rest| {
+            let (path, rest) = rest.split_once("\", ").unwrap();
+            (path.to_owned(), rest.split('(').next().unwrap().to_owned())
+        })
+        .collect();
+    let (status, _, document) = answer(admin(Some(TOKEN)), request("GET", "/openapi.json", &[], "")).await;
+    assert_eq!(status, StatusCode::OK, "no token is needed");
+    let paths = document["paths"].as_object().unwrap().iter();
+    let described = paths.flat_map(|(path, item)| {
+        item.as_object().unwrap().keys().map(move |method| (path.clone(), method.clone()))
+    });
+    assert_eq!(described.collect::<std::collections::BTreeSet<_>>(), routes);
+    for (path, method) in routes {
+        let path = path.replace("{id}", "1").replace("{name}", "search");
+        let (allow, others) = match method.as_str() {
+            "get" => ("GET,HEAD", ["POST", "PUT", "DELETE"]),
+            _ => ("POST", ["GET", "PUT", "DELETE"]),
+        };
+        for other in others {
+            let head = refused(admin(None), request(other, &path, &[], ""), 405).await;
+            assert_eq!(head.headers()[ALLOW], allow, "{other} {path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn orders_and_filters_that_cannot_be_meant() {
     let json = [(CONTENT_TYPE, "application/json")];
     for (body, status) in [

@@ -31,6 +31,7 @@ mod lanes;
 mod lifecycle;
 mod limits;
 mod min_version;
+mod openapi;
 mod operators;
 mod outcomes;
 mod overload;

@@ -100,7 +100,7 @@ impl PurgeMode {
 }
 
 /// Who knows of a purge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PurgeScope {
     /// This gateway; the others when Redis is back.
@@ -110,7 +110,7 @@ pub enum PurgeScope {
 }
 
 /// A purge that was applied here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Applied {
     /// Grows with each purge.
     pub seq: u64,
