@@ -1,4 +1,4 @@
-//! `/openapi.json`: the description of this API (OpenAPI 3.1), made of the handlers' own.
+//! `/openapi.json`: the description of this API (`OpenAPI` 3.1), made of the handlers' own.
 
 use super::input::{Nothing, Parameters};
 use super::{changes, config, dead_letters, destinations, explain, input, operations, probes, purge, replay};

@@ -4,7 +4,7 @@ mod cases;
 mod commands;
 
 use crate::support::{
-    Answer, Ask, EVERYTHING, Gateway, Reply, ScriptedSource, Setup, eventually, gateway_for,
+    Answer, Ask, EVERYTHING, Gateway, RedisServer, Reply, ScriptedSource, Setup, eventually, gateway_for,
 };
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -220,6 +220,28 @@ async fn an_open_breaker_is_foreseen() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_the_shared_tier_has_is_seen_and_not_promoted() {
+    let (source, redis) = (ScriptedSource::start().await, RedisServer::start().await);
+    source.always("*", Reply::ok("x").cache_control("max-age=600"));
+    let setup = || Setup::new(format!("{}{}{EVERYTHING}", source.table(), redis.table()));
+    let (one, other) = (setup().start().await, setup().start().await);
+    let target = "http://api.example/items/1";
+    one.uses_redis().await;
+    other.uses_redis().await;
+    one.get(target).await;
+    one.has_written().await;
+    let query = format!("/v1/explain?url={}", escaped(target));
+    for _ in 0..3 {
+        let told = other.admin_get(&query).await.json();
+        assert_eq!((&told["decision"], &told["tier"]), (&json!("fresh"), &json!("shared")), "{told}");
+        assert_eq!(told["variants"][0]["tier"], "shared", "{told}");
+    }
+    let real = other.get(target).await;
+    assert!(real.is_hit() && real.says("detail=shared"), "{real:?}");
+    assert_eq!(other.admin_get(&query).await.json()["tier"], "memory");
 }
 
 /// Asserts that an explanation and the answer that followed it say the same.

@@ -61,42 +61,18 @@ fn close(schema: &mut Value) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_are_as_described_and_everything_described_is_answered() {
-    let (source, destination) = (ScriptedSource::start().await, RecordingDestination::start().await);
-    source.on("*", |request| match request.method.as_str() {
-        "GET" => Reply::ok("x").cache_control("max-age=600").field("Vary", "Accept-Language"),
-        _ => Reply::ok(""),
-    });
-    destination.answer(|delivery| {
-        if delivery.request.body.starts_with(b"bad") { Reply::new(400, "no") } else { Reply::ok("") }
-    });
-    let quota = "[[route.limit]]\nname = \"edge\"\nrequests = 100\nper = \"1s\"\n";
-    let text = format!("{}{}{EVERYTHING}{quota}{SYNC}", source.table(), destination.table("search"));
-    let gateway = Setup::new(text).admin("token = \"right\"").start().await;
-    gateway.get("/items/1").await;
-    let good = gateway.put("/items/2", "good").await.field("Tidegate-Change").to_owned();
-    gateway.put("/items/3", "bad").await;
-    let authorized = |ask: Ask| ask.field("Authorization", "Bearer right");
-    eventually("one is dead", async || {
-        let letters = gateway.operate(authorized(Ask::get("/v1/dead-letters"))).await.json();
-        letters["dead_letters"].as_array().is_some_and(|letters| letters.len() == 1)
-    })
-    .await;
-    let document = gateway.admin_get("/openapi.json").await;
-    assert_eq!((document.status, document.field("Content-Type")), (200, "application/json"));
-    let described = Described::new(document.json());
-    assert_eq!(described.0["openapi"].as_str().map(|version| &version[..2]), Some("3."));
-    described.check_examples();
+/// A path of the description, the status that is expected, and the request with what it asks for.
+type Call = (&'static str, u16, (Ask, String));
 
-    let url = format!("http://{}/items/1", gateway.public);
+/// Calls of everything, of a gateway with a stored response, a delivered change and a dead letter.
+fn calls(url: &str, change: &str) -> Vec<Call> {
     let explain = format!("/v1/explain?url={url}");
-    let (change, resolve) = (format!("/v1/changes/{good}"), format!("/v1/changes/{good}/resolve"));
+    let (change, resolve) = (format!("/v1/changes/{change}"), format!("/v1/changes/{change}/resolve"));
     let get = |path: &str| (Ask::get(path), path.to_owned());
     let post = |path: &str, body: Value| {
         (Ask::post(path, body.to_string()).field("Content-Type", "application/json"), path.to_owned())
     };
-    let calls = [
+    vec![
         ("/livez", 200, get("/livez")),
         ("/livez", 400, get("/livez?x=1")),
         ("/readyz", 200, get("/readyz")),
@@ -135,7 +111,38 @@ async fn answers_are_as_described_and_everything_described_is_answered() {
             let (ask, path) = post("/v1/purge", json!({"all": true}));
             (ask.field("Origin", "http://evil.example"), path)
         }),
-    ];
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_as_described_and_everything_described_is_answered() {
+    let (source, destination) = (ScriptedSource::start().await, RecordingDestination::start().await);
+    source.on("*", |request| match request.method.as_str() {
+        "GET" => Reply::ok("x").cache_control("max-age=600").field("Vary", "Accept-Language"),
+        _ => Reply::ok(""),
+    });
+    destination.answer(|delivery| {
+        if delivery.request.body.starts_with(b"bad") { Reply::new(400, "no") } else { Reply::ok("") }
+    });
+    let quota = "[[route.limit]]\nname = \"edge\"\nrequests = 100\nper = \"1s\"\n";
+    let text = format!("{}{}{EVERYTHING}{quota}{SYNC}", source.table(), destination.table("search"));
+    let gateway = Setup::new(text).admin("token = \"right\"").start().await;
+    gateway.get("/items/1").await;
+    let good = gateway.put("/items/2", "good").await.field("Tidegate-Change").to_owned();
+    gateway.put("/items/3", "bad").await;
+    let authorized = |ask: Ask| ask.field("Authorization", "Bearer right");
+    eventually("one is dead", async || {
+        let letters = gateway.operate(authorized(Ask::get("/v1/dead-letters"))).await.json();
+        letters["dead_letters"].as_array().is_some_and(|letters| letters.len() == 1)
+    })
+    .await;
+    let document = gateway.admin_get("/openapi.json").await;
+    assert_eq!((document.status, document.field("Content-Type")), (200, "application/json"));
+    let described = Described::new(document.json());
+    assert_eq!(described.0["openapi"].as_str().map(|version| &version[..2]), Some("3."));
+    described.check_examples();
+
+    let calls = calls(&format!("http://{}/items/1", gateway.public), &good);
     let mut met = BTreeSet::new();
     for (path, status, (ask, target)) in calls {
         let method = if format!("{ask:?}").contains("\"POST\"") { "post" } else { "get" };
