@@ -130,6 +130,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
             engine: engine.clone(),
             metrics: metrics.clone(),
             readiness: Arc::clone(&readiness),
+            explain: explain(&gateway),
             config: settings.redacted,
         },
     );
@@ -153,6 +154,15 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         serving_admin,
         upkeep: tokio::spawn(metrics.upkeep()),
         checks,
+    })
+}
+
+/// How the admin listener asks the gateway, which lies on its own floor.
+fn explain(gateway: &Arc<Gateway>) -> admin::Explain {
+    let gateway = Arc::clone(gateway);
+    Box::new(move |question| {
+        let gateway = Arc::clone(&gateway);
+        Box::pin(async move { gateway.explain(question).await })
     })
 }
 

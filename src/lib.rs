@@ -13,7 +13,7 @@
 //!     config                             a file -> Settings, or every fault of it at once
 //!       gateway, admin                   what happens to one request; the operators' listener
 //!         cache, sync, rate_limit, source   stored responses; changes; quotas; who is asked
-//!           redis, in_flight             ground floor, three steps: connections and bytes held,
+//!           redis, in_flight, explanation   ground floor, three steps: connections, bytes held, answers,
 //!             breaker, secret, target, telemetry                    values and rules,
 //!               clock                                               and time
 //! ```
@@ -27,6 +27,7 @@ pub mod cache;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod explanation;
 pub mod gateway;
 pub mod in_flight;
 pub mod rate_limit;

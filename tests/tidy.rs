@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
     &["config"],
     &["gateway", "admin"],
     &["cache", "sync", "rate_limit", "source"],
-    &["redis", "in_flight"],
+    &["redis", "in_flight", "explanation"],
     &["breaker", "secret", "target", "telemetry"],
     &["clock"],
 ];

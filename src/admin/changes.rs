@@ -10,6 +10,7 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
 
 /// Changes shown where no limit is given.
 const SHOWN: u32 = 100;
@@ -17,17 +18,24 @@ const SHOWN: u32 = 100;
 const SHOWN_MAX: u32 = 1000;
 
 /// Which changes are asked for.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
+    /// Only in this state, e.g. `in-doubt`.
     state: Option<String>,
+    /// Only those for this destination.
     destination: Option<String>,
+    /// Only of this key.
     key: Option<String>,
+    /// At most so many: 100 unless given, 1,000 at most.
+    #[param(minimum = 1)]
     limit: Option<u32>,
+    /// Only those behind this change.
     after: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Changes {
     changes: Vec<ChangeView>,
     /// What `after` is to be for those behind these, where there may be some.
@@ -36,6 +44,14 @@ pub(super) struct Changes {
 }
 
 /// Those that match, the oldest first.
+#[utoipa::path(
+    get, path = "/v1/changes", tag = "changes", operation_id = "changes", params(Asked),
+    responses((status = 200, body = Changes, example = json!({ "changes": [{
+        "id": "01900000-0000-7000-8000-000000000000", "key": "/items/7", "sequence": 3, "state": "committed",
+        "route": "items", "source": "inventory", "method": "PUT", "target": "/items/7",
+        "recorded_at": 1_767_225_600_000_u64, "deliveries": []
+    }] }))),
+)]
 pub(super) async fn list(
     State(parts): State<Arc<Parts>>,
     Parameters(asked): Parameters<Asked>,
@@ -70,6 +86,15 @@ fn unknown_state() -> Problem {
 }
 
 /// One of them.
+#[utoipa::path(
+    get, path = "/v1/changes/{id}", tag = "changes", operation_id = "change",
+    params(("id" = String, Path, example = "01900000-0000-7000-8000-000000000000")),
+    responses((status = 200, body = ChangeView, example = json!({
+        "id": "01900000-0000-7000-8000-000000000000", "key": "/items/7", "sequence": 3, "state": "committed",
+        "route": "items", "source": "inventory", "method": "PUT", "target": "/items/7",
+        "recorded_at": 1_767_225_600_000_u64, "deliveries": []
+    }))),
+)]
 pub(super) async fn show(
     State(parts): State<Arc<Parts>>,
     id: Result<Path<String>, PathRejection>,
@@ -81,27 +106,36 @@ pub(super) async fn show(
 }
 
 /// What an operator found out about a change in doubt.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Resolution)]
 pub(super) struct Found {
     r#as: Word,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
-enum Word {
+#[schema(as = ResolutionWord)]
+pub(super) enum Word {
     Committed,
     Aborted,
 }
 
 /// What became of a call.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Resolved {
     id: String,
     r#as: Word,
 }
 
 /// Decides one that is in doubt.
+#[utoipa::path(
+    post, path = "/v1/changes/{id}/resolve", tag = "changes", operation_id = "resolve",
+    params(("id" = String, Path, example = "01900000-0000-7000-8000-000000000000")),
+    request_body(content = Found, example = json!({ "as": "committed" })),
+    responses((status = 200, body = Resolved,
+        example = json!({ "id": "01900000-0000-7000-8000-000000000000", "as": "committed" }))),
+)]
 pub(super) async fn resolve(
     State(parts): State<Arc<Parts>>,
     id: Result<Path<String>, PathRejection>,

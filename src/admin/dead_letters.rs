@@ -12,9 +12,11 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
 
 /// Which dead letters are asked for.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     change: Option<String>,
@@ -22,7 +24,11 @@ pub(super) struct Asked {
     source: Option<String>,
     code: Option<String>,
     key_prefix: Option<String>,
+    /// Those that died at or after.
+    #[param(value_type = Option<Moment>)]
     since: Option<Moment>,
+    /// Those that died before.
+    #[param(value_type = Option<Moment>)]
     until: Option<Moment>,
 }
 
@@ -45,8 +51,9 @@ impl Asked {
 }
 
 /// Which dead letters are meant, and how.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = DeadLetterOrder)]
 pub(super) struct Order {
     #[serde(alias = "id")]
     change: Option<String>,
@@ -58,6 +65,8 @@ pub(super) struct Order {
     until: Option<Moment>,
     #[serde(default)]
     dry_run: bool,
+    /// At most so many a second.
+    #[schema(value_type = Option<u32>, minimum = 1)]
     rate: Option<NonZeroU32>,
     /// Whether it is answered at once and goes on as an operation; with a rate it always is.
     #[serde(default)]
@@ -75,6 +84,14 @@ impl Order {
 }
 
 /// Those that match.
+#[utoipa::path(
+    get, path = "/v1/dead-letters", tag = "dead letters", operation_id = "dead_letters", params(Asked),
+    responses((status = 200, body = DeadLetters, example = json!({ "dead_letters": [{
+        "change": "01900000-0000-7000-8000-000000000000", "destination": "search", "key": "/items/7", "sequence": 3,
+        "class": "permanent", "code": "http_status", "status": 400, "attempts": 1,
+        "first_at": 1_767_225_600_000_u64, "last_at": 1_767_225_600_000_u64, "answer": "no such field"
+    }] }))),
+)]
 pub(super) async fn list(
     State(parts): State<Arc<Parts>>,
     Parameters(asked): Parameters<Asked>,
@@ -97,7 +114,7 @@ fn unsynced(filter: &DeadLetterFilter) -> Result<(), Problem> {
 }
 
 /// How many an order concerns.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Concerned {
     count: u64,
     /// Those that match and are left out, because a newer change of their key has arrived since.
@@ -129,6 +146,11 @@ pub(super) fn counted(ordered: &str, told: Told) -> Counted {
 }
 
 /// Sends those that match again.
+#[utoipa::path(
+    post, path = "/v1/dead-letters/redrive", tag = "dead letters", operation_id = "redrive",
+    request_body(content = Order, example = json!({ "destination": "search", "dry_run": true })),
+    responses((status = 202, body = Concerned, example = json!({ "count": 3 }))),
+)]
 pub(super) async fn redrive(
     State(parts): State<Arc<Parts>>,
     Content(order): Content<Order>,
@@ -143,6 +165,11 @@ pub(super) async fn redrive(
 }
 
 /// Gives those that match up; what was parked behind them goes on.
+#[utoipa::path(
+    post, path = "/v1/dead-letters/discard", tag = "dead letters", operation_id = "discard",
+    request_body(content = Order, example = json!({ "destination": "search", "code": "http_status" })),
+    responses((status = 202, body = Concerned, example = json!({ "count": 3 }))),
+)]
 pub(super) async fn discard(
     State(parts): State<Arc<Parts>>,
     Content(order): Content<Order>,

@@ -10,13 +10,21 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use serde::Serialize;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Destinations {
     destinations: Vec<DestinationStatus>,
 }
 
 /// All of them, as they are now.
+#[utoipa::path(
+    get, path = "/v1/destinations", tag = "destinations", operation_id = "destinations",
+    responses((status = 200, body = Destinations, example = json!({ "destinations": [{
+        "name": "search", "state": "running", "pending": 0, "in_flight": 0, "lag_seconds": 0.0, "breaker": "closed",
+        "concurrency": 16, "parked_keys": 0, "dead_letters": 0, "last_error": null, "next_attempt_at": null
+    }] }))),
+)]
 pub(super) async fn list(
     State(parts): State<Arc<Parts>>,
     _: Parameters<Nothing>,
@@ -29,7 +37,7 @@ pub(super) async fn list(
 }
 
 /// What became of a call.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Held {
     name: String,
     paused: bool,
@@ -38,6 +46,11 @@ pub(super) struct Held {
 type Answer = Result<(Extension<Done>, Json<Held>), Problem>;
 
 /// Holds one, across restarts.
+#[utoipa::path(
+    post, path = "/v1/destinations/{name}/pause", tag = "destinations", operation_id = "pause",
+    params(("name" = String, Path, example = "search")),
+    responses((status = 200, body = Held, example = json!({ "name": "search", "paused": true }))),
+)]
 pub(super) async fn pause(
     State(parts): State<Arc<Parts>>,
     name: Result<Path<String>, PathRejection>,
@@ -50,6 +63,11 @@ pub(super) async fn pause(
 }
 
 /// Releases one, and ends its waits.
+#[utoipa::path(
+    post, path = "/v1/destinations/{name}/resume", tag = "destinations", operation_id = "resume",
+    params(("name" = String, Path, example = "search")),
+    responses((status = 200, body = Held, example = json!({ "name": "search", "paused": false }))),
+)]
 pub(super) async fn resume(
     State(parts): State<Arc<Parts>>,
     name: Result<Path<String>, PathRejection>,

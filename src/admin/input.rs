@@ -9,6 +9,9 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use std::fmt;
 use std::time::Duration;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// The largest body of a call.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -83,6 +86,17 @@ impl<'de> de::Deserialize<'de> for Moment {
         deserializer.deserialize_any(MomentVisitor)
     }
 }
+
+impl PartialSchema for Moment {
+    fn schema() -> RefOr<Schema> {
+        let millis = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        let either = OneOfBuilder::new().item(millis).item(text);
+        either.description(Some("milliseconds since the Unix epoch, or a time as RFC 3339 writes it")).into()
+    }
+}
+
+impl ToSchema for Moment {}
 
 struct MomentVisitor;
 

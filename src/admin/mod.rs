@@ -1,4 +1,4 @@
-//! The operators' listener: health, metrics, purges, changes, dead letters, configuration.
+//! The operators' listener: health, metrics, purges, explanations, changes, dead letters, configuration.
 //!
 //! Everything under `/v1` passes the guard (`guard.rs`); every refusal is a problem (RFC 9457). GET changes
 //! nothing, and every call that changes something leaves a line in the log (`tidegate::audit`).
@@ -7,8 +7,10 @@ mod changes;
 mod config;
 mod dead_letters;
 mod destinations;
+mod explain;
 mod guard;
 mod input;
+mod openapi;
 mod operations;
 mod probes;
 mod problem;
@@ -19,6 +21,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
+pub use explain::Explain;
 pub use readiness::{Phase, Readiness};
 pub use serve::serve;
 
@@ -57,6 +60,8 @@ pub struct Parts {
     pub readiness: Arc<Readiness>,
     /// The breaker toward the shared tier; `None` where there is none.
     pub shared_tier: Option<Box<dyn Fn() -> breaker::State + Send + Sync>>,
+    /// Tells how a request would be answered.
+    pub explain: Explain,
     /// The configuration in force, secrets redacted.
     pub config: serde_json::Value,
 }
@@ -68,7 +73,9 @@ pub fn router(settings: &Settings, listening_on: SocketAddr, parts: Parts) -> Ro
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
         .route("/metrics", get(probes::metrics))
+        .route("/openapi.json", get(openapi::show))
         .route("/v1/purge", post(purge::purge))
+        .route("/v1/explain", get(explain::show))
         .route("/v1/destinations", get(destinations::list))
         .route("/v1/destinations/{name}/pause", post(destinations::pause))
         .route("/v1/destinations/{name}/resume", post(destinations::resume))

@@ -15,6 +15,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::debug;
+use utoipa::ToSchema;
 
 /// How long a scrape waits for the journal; after that it shows the figures of the last one.
 const DESTINATIONS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -22,14 +23,18 @@ const DESTINATIONS_TIMEOUT: Duration = Duration::from_secs(2);
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The process runs.
+#[utoipa::path(
+    get, path = "/livez", tag = "probes", operation_id = "livez",
+    responses((status = 200, body = Object, example = json!({ "status": "alive" }))),
+)]
 pub(super) async fn livez(_: Parameters<Nothing>) -> impl IntoResponse {
     Json(serde_json::json!({ "status": "alive" }))
 }
 
 /// The state of one part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
-enum PartState {
+pub(super) enum PartState {
     Ready,
     Starting,
     Draining,
@@ -40,14 +45,17 @@ enum PartState {
     NotConfigured,
 }
 
-#[derive(Serialize)]
-struct Report {
+/// Whether requests can be served, and the state of each part.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Readiness)]
+pub(super) struct Report {
     status: &'static str,
     parts: PartStates,
 }
 
-#[derive(Serialize)]
-struct PartStates {
+/// The state of each part.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PartStates {
     gateway: PartState,
     journal: PartState,
     shared_tier: PartState,
@@ -55,6 +63,17 @@ struct PartStates {
 
 /// Whether requests can be served: the gateway runs, and where a route syncs the journal accepts.
 /// Redis never counts (I9).
+#[utoipa::path(
+    get, path = "/readyz", tag = "probes", operation_id = "readyz",
+    responses(
+        (status = 200, body = Report, example = json!({
+            "status": "ready", "parts": { "gateway": "ready", "journal": "ready", "shared_tier": "not-configured" }
+        })),
+        (status = 503, body = Report, example = json!({
+            "status": "draining", "parts": { "gateway": "draining", "journal": "ready", "shared_tier": "ready" }
+        })),
+    ),
+)]
 pub(super) async fn readyz(State(parts): State<Arc<Parts>>, _: Parameters<Nothing>) -> impl IntoResponse {
     let phase = parts.readiness.phase();
     let report = PartStates {
@@ -90,6 +109,10 @@ pub(super) async fn readyz(State(parts): State<Arc<Parts>>, _: Parameters<Nothin
 }
 
 /// Everything measured; gauges of what waits are computed now.
+#[utoipa::path(
+    get, path = "/metrics", tag = "probes", operation_id = "metrics",
+    responses((status = 200, body = String, content_type = "text/plain", description = "Prometheus text")),
+)]
 pub(super) async fn metrics(State(parts): State<Arc<Parts>>, _: Parameters<Nothing>) -> impl IntoResponse {
     parts.cache.observe();
     if let Some(engine) = &parts.engine {

@@ -11,27 +11,36 @@ use axum::{Extension, Json};
 use http::StatusCode;
 use serde::Deserialize;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// What is to be purged.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = PurgeOrder)]
 pub(super) struct Order {
+    /// Absolute URLs, with every variant.
     #[serde(default)]
     urls: Vec<String>,
+    /// Tags, whichever field or route gave them.
     #[serde(default)]
     tags: Vec<String>,
+    /// A path beginning with `/`, of any host, or an absolute URL.
     prefix: Option<String>,
+    /// Everything.
     #[serde(default)]
     all: bool,
     #[serde(default)]
     mode: Mode,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Mode {
+#[schema(as = PurgeMode)]
+pub(super) enum Mode {
+    /// As if absent.
     #[default]
     Hard,
+    /// Stale as of now.
     Soft,
 }
 
@@ -45,6 +54,11 @@ impl From<Mode> for PurgeMode {
 }
 
 /// Purges, here at once and elsewhere through the shared tier.
+#[utoipa::path(
+    post, path = "/v1/purge", tag = "cache", operation_id = "purge",
+    request_body(content = Order, example = json!({ "urls": ["http://api.example.com/items/7"], "mode": "soft" })),
+    responses((status = 202, body = Applied, example = json!({ "seq": 7, "scope": "shared" }))),
+)]
 pub(super) async fn purge(
     State(parts): State<Arc<Parts>>,
     Content(order): Content<Order>,

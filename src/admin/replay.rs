@@ -1,7 +1,7 @@
 //! `/v1/replay`: what a destination has had is sent to it again.
 
 use super::Parts;
-use super::dead_letters::{Counted, counted};
+use super::dead_letters::{Concerned, Counted, counted};
 use super::input::{Content, Moment};
 use super::problem::Problem;
 use crate::sync::{CommandError, ReplayOrder, Run};
@@ -10,16 +10,24 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// What is sent again, and how.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ReplayOrder)]
 pub(super) struct Order {
     destination: String,
+    /// Keys that changed at or after.
+    #[schema(value_type = Option<Moment>)]
     since: Option<Value>,
+    /// Keys that changed before.
+    #[schema(value_type = Option<Moment>)]
     until: Option<Value>,
     #[serde(default)]
     dry_run: bool,
+    /// At most so many a second.
+    #[schema(value_type = Option<u32>, minimum = 1)]
     rate: Option<NonZeroU32>,
 }
 
@@ -41,6 +49,11 @@ impl Order {
 }
 
 /// Begins a replay; it goes on as an operation.
+#[utoipa::path(
+    post, path = "/v1/replay", tag = "destinations", operation_id = "replay",
+    request_body(content = Order, example = json!({ "destination": "search", "since": "2026-01-31T12:00:00Z" })),
+    responses((status = 202, body = Concerned, example = json!({ "count": 3, "operation": 1 }))),
+)]
 pub(super) async fn replay(
     State(parts): State<Arc<Parts>>,
     Content(order): Content<Order>,

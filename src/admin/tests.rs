@@ -34,8 +34,20 @@ fn parts(readiness: Arc<Readiness>) -> Parts {
         metrics: crate::telemetry::metrics::install(),
         readiness,
         shared_tier: None,
+        explain: Box::new(|question| Box::pin(std::future::ready(explanation(&question)))),
         config: json!({ "admin": { "token": "redacted" } }),
     }
+}
+
+/// What a gateway without routes would tell.
+fn explanation(question: &crate::explanation::Question) -> crate::explanation::Explanation {
+    let target = format!("{} http://{}{}", question.method, question.authority, question.origin_form);
+    serde_json::from_value(json!({
+        "target": target, "decision": "own", "rule": { "section": "routes", "says": "no route" },
+        "answer": { "status": 404, "detail": "no route" }, "passed_over": [], "variants": [],
+        "fence": question.fields.len(), "quotas": []
+    }))
+    .unwrap()
 }
 
 fn admin(token: Option<&str>) -> Router {
@@ -191,6 +203,68 @@ async fn paths_methods_and_contents_that_do_not_exist() {
     }
     let large = format!("{{\"tags\":[\"{}\"]}}", "x".repeat(1 << 20));
     refused(admin(None), request("POST", "/v1/purge", &json, &large), 413).await;
+}
+
+#[tokio::test]
+async fn questions_that_cannot_be_read_name_the_parameter() {
+    let url = "url=http://h/a";
+    for (query, status, named) in [
+        (String::new(), 400, "url"),
+        ("url=/items/7".into(), 422, "url"),
+        ("url=ftp://h/".into(), 422, "url"),
+        ("url=http://user@h/".into(), 422, "url"),
+        (format!("{url}&{url}"), 400, "url"),
+        (format!("{url}&method=G%20T"), 422, "method"),
+        (format!("{url}&method="), 422, "method"),
+        (format!("{url}&method=GET&method=GET"), 400, "method"),
+        (format!("{url}&header=Accept"), 422, "header"),
+        (format!("{url}&header=A%20b:%20c"), 422, "header"),
+        (format!("{url}&header=a:%20b%0Ac"), 422, "header"),
+        (format!("{url}&header=Content-Length:%205"), 422, "header"),
+        (format!("{url}&headers=a:b"), 400, "headers"),
+    ] {
+        let path = format!("/v1/explain?{query}");
+        let (code, _, body) = answer(admin(None), request("GET", &path, &[], "")).await;
+        assert_eq!(code.as_u16(), status, "{path}: {body}");
+        assert!(body["detail"].as_str().is_some_and(|detail| detail.contains(named)), "{path}: {body}");
+        refused(admin(None), request("GET", &path, &[], ""), status).await;
+    }
+    let path = "/v1/explain?url=HTTPS://H:443/a/../b%3Fc&method=HEAD&header=A:%20b&header=a:c";
+    let (code, _, body) = answer(admin(None), request("GET", path, &[], "")).await;
+    assert_eq!((code, &body["target"]), (StatusCode::OK, &json!("HEAD http://h/a/../b?c")), "{body}");
+    assert_eq!(body["fence"], 2, "both lines");
+}
+
+#[tokio::test]
+async fn every_route_is_described_and_what_is_described_is_a_route() {
+    // The router does not tell its routes, so its own text is read.
+    let text = include_str!("mod.rs");
+    let routes: std::collections::BTreeSet<(String, String)> = text
+        .split(".route(\"")
+        .skip(1)
+        .map(|rest| {
+            let (path, rest) = rest.split_once("\", ").unwrap();
+            (path.to_owned(), rest.split('(').next().unwrap().to_owned())
+        })
+        .collect();
+    let (status, _, document) = answer(admin(Some(TOKEN)), request("GET", "/openapi.json", &[], "")).await;
+    assert_eq!(status, StatusCode::OK, "no token is needed");
+    let paths = document["paths"].as_object().unwrap().iter();
+    let described = paths.flat_map(|(path, item)| {
+        item.as_object().unwrap().keys().map(move |method| (path.clone(), method.clone()))
+    });
+    assert_eq!(described.collect::<std::collections::BTreeSet<_>>(), routes);
+    for (path, method) in routes {
+        let path = path.replace("{id}", "1").replace("{name}", "search");
+        let (allow, others) = match method.as_str() {
+            "get" => ("GET,HEAD", ["POST", "PUT", "DELETE"]),
+            _ => ("POST", ["GET", "PUT", "DELETE"]),
+        };
+        for other in others {
+            let head = refused(admin(None), request(other, &path, &[], ""), 405).await;
+            assert_eq!(head.headers()[ALLOW], allow, "{other} {path}");
+        }
+    }
 }
 
 #[tokio::test]

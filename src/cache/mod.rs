@@ -16,9 +16,9 @@ mod tiers;
 pub mod version;
 
 pub use policy::Policy;
-pub use purge::{Applied, Fence, Purge, PurgeMode, PurgeScope, Standing};
+pub use purge::{Applied, Cause, Fence, Purge, PurgeMode, PurgeScope, Standing};
 pub use rules::key::CacheKey;
-pub use store::Cache;
+pub use store::{Cache, Marked, Sight, Sighted};
 pub use stored::StoredResponse;
 pub use version::{Floor, Token};
 

@@ -3,10 +3,15 @@
 //! Whatever a tier has is judged against the purges since its fence at each lookup (I5); so a store
 //! or a promotion that loses a race against a purge is harmless.
 
+mod counters;
 mod held;
 mod markers;
 mod parts;
+mod sight;
 mod versions;
+
+pub use markers::Marked;
+pub use sight::{Sight, Sighted};
 
 use super::purge::holds::Holds;
 use super::purge::log::Log;
@@ -24,7 +29,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::redis::Redis;
 use crate::target::{Authority, Scheme, Target};
 use crate::telemetry::metrics;
-use ::metrics::Counter;
+use counters::Counters;
 use http::HeaderMap;
 use markers::Markers;
 use std::sync::Arc;
@@ -54,19 +59,6 @@ struct SharedTier {
     tier: Shared,
     log: Arc<Log>,
     redis: Arc<Redis>,
-}
-
-/// Handles, because finding a counter by its name costs more than a hit.
-struct Counters {
-    memory: Outcomes,
-    shared: Outcomes,
-    shared_unavailable: Counter,
-}
-
-struct Outcomes {
-    hit: Counter,
-    stale: Counter,
-    miss: Counter,
 }
 
 impl Cache {
@@ -113,15 +105,14 @@ impl Cache {
             return near;
         }
         // Boxed: a hit in memory moves none of it.
-        let far = match Box::pin(shared.tier.find(key, request)).await {
-            SharedFound::Response(stored) => self.promote(key, *stored, now),
-            SharedFound::OtherVariants => Lookup::Forward(ForwardReason::VaryMiss),
-            SharedFound::Nothing => Lookup::Forward(ForwardReason::UriMiss),
-            SharedFound::Unavailable => {
-                self.counters.shared_unavailable.increment(1);
-                return near;
-            }
+        let found = Box::pin(shared.tier.find(key, request)).await;
+        let Some((far, stored)) = self.of_shared(key, found, now) else {
+            self.counters.shared_unavailable.increment(1);
+            return near;
         };
+        if let Some(stored) = stored {
+            self.memory.insert(key, &stored, now);
+        }
         self.counters.shared.count(&far);
         better(near, far)
     }
@@ -141,16 +132,18 @@ impl Cache {
             return true;
         }
         let Some(shared) = &self.shared else { return false };
-        match shared.tier.find(key, request).await {
-            SharedFound::Response(stored) if stored.received_at > than.received_at => {
-                is_newer(&self.promote(key, *stored, now))
-            }
-            SharedFound::Response(_) | SharedFound::OtherVariants | SharedFound::Nothing => false,
-            SharedFound::Unavailable => {
-                self.counters.shared_unavailable.increment(1);
-                false
-            }
+        let found = shared.tier.find(key, request).await;
+        if matches!(&found, SharedFound::Response(stored) if stored.received_at <= than.received_at) {
+            return false;
         }
+        let Some((far, stored)) = self.of_shared(key, found, now) else {
+            self.counters.shared_unavailable.increment(1);
+            return false;
+        };
+        if let Some(stored) = stored {
+            self.memory.insert(key, &stored, now);
+        }
+        is_newer(&far)
     }
 
     /// What memory has of a key, whatever selects it, in the order in which requests choose; as purges
@@ -167,31 +160,52 @@ impl Cache {
     /// What memory has for a request.
     fn look_in_memory(&self, key: &CacheKey, request: &HeaderMap, now: Timestamp) -> Lookup {
         let Some(variants) = self.memory.get(key) else { return Lookup::Forward(ForwardReason::UriMiss) };
-        let selected = variants.iter().filter(|stored| vary::matches(&stored.selecting_fields, request));
-        for stored in selected {
-            if let Some(lookup) = self.answer(key, stored, Tier::Memory, now) {
+        match self.chosen(key, &variants, request, now) {
+            Ok((stored, lookup)) => {
                 variants.touch(stored, now);
-                return lookup;
-            }
-        }
-        Lookup::Forward(self.miss_reason(key, &variants, now))
-    }
-
-    fn miss_reason(&self, key: &CacheKey, variants: &Variants, now: Timestamp) -> ForwardReason {
-        let is_there = |stored| self.answer(key, stored, Tier::Memory, now).is_some();
-        if variants.iter().any(is_there) { ForwardReason::VaryMiss } else { ForwardReason::UriMiss }
-    }
-
-    /// Keeps what the shared tier had in memory too.
-    fn promote(&self, key: &CacheKey, stored: StoredResponse, now: Timestamp) -> Lookup {
-        let stored = Arc::new(stored);
-        match self.answer(key, &stored, Tier::Shared, now) {
-            Some(lookup) => {
-                self.memory.insert(key, &stored, now);
                 lookup
             }
-            None => Lookup::Forward(ForwardReason::UriMiss),
+            Err(reason) => Lookup::Forward(reason),
         }
+    }
+
+    /// Which of the variants that memory has a request gets.
+    ///
+    /// # Errors
+    /// Why it gets none.
+    fn chosen<'a>(
+        &self,
+        key: &CacheKey,
+        variants: &'a Variants,
+        request: &HeaderMap,
+        now: Timestamp,
+    ) -> Result<(&'a Arc<StoredResponse>, Lookup), ForwardReason> {
+        let mut selected = variants.iter().filter(|stored| vary::matches(&stored.selecting_fields, request));
+        let answer = |stored| Some((stored, self.answer(key, stored, Tier::Memory, now)?));
+        selected.find_map(answer).ok_or_else(|| {
+            let is_there = |stored| self.answer(key, stored, Tier::Memory, now).is_some();
+            if variants.iter().any(is_there) { ForwardReason::VaryMiss } else { ForwardReason::UriMiss }
+        })
+    }
+
+    /// What the shared tier's answer is good for, and what of it memory should have too; `None`: it has no
+    /// answer.
+    fn of_shared(
+        &self,
+        key: &CacheKey,
+        found: SharedFound,
+        now: Timestamp,
+    ) -> Option<(Lookup, Option<Arc<StoredResponse>>)> {
+        let stored = match found {
+            SharedFound::Response(stored) => Arc::new(*stored),
+            SharedFound::OtherVariants => return Some((Lookup::Forward(ForwardReason::VaryMiss), None)),
+            SharedFound::Nothing => return Some((Lookup::Forward(ForwardReason::UriMiss), None)),
+            SharedFound::Unasked | SharedFound::Unavailable => return None,
+        };
+        Some(match self.answer(key, &stored, Tier::Shared, now) {
+            Some(lookup) => (lookup, Some(stored)),
+            None => (Lookup::Forward(ForwardReason::UriMiss), None),
+        })
     }
 
     /// What a stored response is good for; `None`: as if absent.
@@ -202,17 +216,23 @@ impl Cache {
         tier: Tier,
         now: Timestamp,
     ) -> Option<Lookup> {
-        let mut standing = self.purged.judge(key, &stored.tags, stored.fence);
-        let log = self.shared.as_ref().map(|shared| &shared.log);
-        if log.is_some_and(|log| log.is_unverified(stored.received_at, now)) {
-            standing = standing.and(Standing::Unverified);
-        }
+        let standing = self.standing_of(key, stored, now);
         let found = Found { stored: as_it_stands(stored, standing)?, tier };
         Some(match assess(&found.stored, now) {
             Verdict::Fresh => Lookup::Fresh(found),
             Verdict::StaleWhileRevalidate => Lookup::StaleUsable(found),
             Verdict::MustValidate => Lookup::MustValidate(found, ForwardReason::Stale),
         })
+    }
+
+    /// What purges, or not having heard of them, have made of a stored response.
+    fn standing_of(&self, key: &CacheKey, stored: &StoredResponse, now: Timestamp) -> Standing {
+        let standing = self.purged.judge(key, &stored.tags, stored.fence);
+        let log = self.shared.as_ref().map(|shared| &shared.log);
+        if log.is_some_and(|log| log.is_unverified(stored.received_at, now)) {
+            return standing.and(Standing::Unverified);
+        }
+        standing
     }
 
     /// The fence to remember before a forward begins (I5).
@@ -351,38 +371,6 @@ fn better(near: Lookup, far: Lookup) -> Lookup {
         | (Lookup::Forward(ForwardReason::UriMiss), _)
         | (Lookup::Forward(_), Lookup::MustValidate(..)) => far,
         _ => near,
-    }
-}
-
-impl Counters {
-    fn new() -> Self {
-        let unavailable = [("tier", Tier::Shared.as_str()), ("result", "unavailable")];
-        Self {
-            memory: Outcomes::new(Tier::Memory),
-            shared: Outcomes::new(Tier::Shared),
-            shared_unavailable: ::metrics::counter!(metrics::TIER_LOOKUPS, &unavailable),
-        }
-    }
-}
-
-impl std::fmt::Debug for Counters {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Counters").finish_non_exhaustive()
-    }
-}
-
-impl Outcomes {
-    fn new(tier: Tier) -> Self {
-        let counter = |result: &'static str| ::metrics::counter!(metrics::TIER_LOOKUPS, "tier" => tier.as_str(), "result" => result);
-        Self { hit: counter("hit"), stale: counter("stale"), miss: counter("miss") }
-    }
-
-    fn count(&self, lookup: &Lookup) {
-        match lookup {
-            Lookup::Fresh(_) => self.hit.increment(1),
-            Lookup::StaleUsable(_) | Lookup::MustValidate(..) => self.stale.increment(1),
-            Lookup::Forward(_) => self.miss.increment(1),
-        }
     }
 }
 

@@ -10,6 +10,7 @@ const ORDER_NOTE: &str = "note: changes of a key keep their order per gateway: w
 
 /// The arguments of `tidegate check`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example:\n  tidegate check --config config/sidecar.toml")]
 pub struct Arguments {
     /// The configuration file
     #[arg(long, value_name = "FILE")]

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 /// The arguments of `tidegate journal`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example:\n  tidegate journal check --data data")]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

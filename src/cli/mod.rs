@@ -5,8 +5,11 @@
 mod admin;
 pub mod changes;
 pub mod check;
+pub mod completions;
 pub mod demo;
+pub mod explain;
 pub mod journal;
+pub mod purge;
 pub mod schema;
 pub mod serve;
 mod table;
@@ -39,8 +42,15 @@ enum Command {
     Journal(journal::Arguments),
     /// Read changes and dead letters of a running gateway, send them again, decide doubts
     Changes(Box<changes::Arguments>),
+    /// Ask a running gateway why a URL is answered as it is
+    Explain(explain::Arguments),
+    /// Make stored responses of a running gateway old, or gone
+    Purge(purge::Arguments),
     /// Print the JSON Schema of the configuration
+    #[command(after_help = "Example:\n  tidegate schema > tidegate.schema.json")]
     Schema,
+    /// Print what a shell needs to complete commands
+    Completions(completions::Arguments),
 }
 
 /// Runs the command that the arguments name.
@@ -64,7 +74,10 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Journal(arguments) => journal::run(&arguments),
         Command::Changes(arguments) => changes::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Purge(arguments) => purge::run(&arguments),
         Command::Schema => schema::run(),
+        Command::Completions(arguments) => completions::run(&arguments),
     }
 }
 

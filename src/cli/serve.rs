@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The arguments of `tidegate serve`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example:\n  tidegate serve --config config/sidecar.toml")]
 pub struct Arguments {
     /// The configuration file
     #[arg(long, value_name = "FILE")]

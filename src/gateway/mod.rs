@@ -9,6 +9,7 @@ mod body;
 mod cache_status;
 mod connection;
 mod content;
+mod explain;
 mod fill;
 mod forward;
 mod forwarded;

@@ -33,19 +33,17 @@ pub(crate) fn is_plain(request: &Request) -> bool {
     request.method == Method::GET && request.content.is_none()
 }
 
-/// Answers a GET with a Range from a stored part.
+/// Answers a GET with a Range from the fresh part that is stored, if one is.
 ///
 /// # Errors
 /// Why it is forwarded: `otherwise`, unless a part is stored.
 pub(crate) fn stored(
-    gateway: &Gateway,
+    found: Option<Found>,
     route: &Route,
-    key: &CacheKey,
     request: &Request,
     (otherwise, floor): (ForwardReason, Floor),
     now: Timestamp,
 ) -> Result<Answer, ForwardReason> {
-    let found = gateway.cache.lookup_part(key, &request.fields, now);
     let found = found.filter(|found| floor.admits(found.stored.fence)).ok_or(otherwise)?;
     hit(&found, route, request, now).ok_or(ForwardReason::Partial)
 }

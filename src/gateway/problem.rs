@@ -290,7 +290,8 @@ impl GatewayError {
         }
     }
 
-    fn detail(&self) -> String {
+    /// What the client is told.
+    pub(crate) fn detail(&self) -> String {
         match self {
             Self::Refused(refusal) => refusal.detail(),
             Self::NoRoute => "no route takes this host, path and method".into(),

@@ -1,11 +1,15 @@
 //! The way of a read: what is stored, else what somebody's forward brings, else the source.
 
 mod alone;
-mod asked;
 mod collapsed;
+mod foreseen;
 mod head;
+mod judged;
 mod ranged;
 mod shared;
+
+pub(crate) use foreseen::{Foreseen, foresee, hindered};
+pub(crate) use judged::{Judged, Way};
 
 use super::Gateway;
 use super::background;
@@ -17,19 +21,19 @@ use super::problem::{GatewayError, SourceFailure};
 use super::relay;
 use super::reply::{self, Answer};
 use super::request::Request;
-use super::route::{Route, is_partial};
+use super::route::Route;
 use super::strict::Refusal;
 use crate::cache::collapse::Lane;
 use crate::cache::rules::cache_control::{Directives, Flag};
 use crate::cache::rules::reuse::{Failure, insists, may_use_on_failure};
-use crate::cache::rules::{ForwardReason, incremental, preconditions};
+use crate::cache::rules::{ForwardReason, preconditions};
 use crate::cache::stored::Reuse;
-use crate::cache::{Cache, CacheKey, Fence, Floor, Found, Lookup, Standing, StoredResponse};
+use crate::cache::{Cache, CacheKey, Fence, Floor, Found, Standing, StoredResponse};
 use crate::clock::Timestamp;
 use alone::Because;
-use asked::{Asked, accepted, as_asked};
 use collapsed::Outcome;
 use http::Method;
+use judged::judge;
 use ranged::Parted;
 use std::sync::Arc;
 
@@ -72,52 +76,38 @@ pub(crate) async fn answer_by(
         Some(_) => Box::pin(floor(gateway, &request)).await?,
     };
     for _ in 0..ROUNDS_MAX {
-        let mut lookup = gateway.cache.lookup(key, &request.fields, now).await;
-        if let Some(found) = too_old(&lookup, floor) {
-            if asked.is_some_and(|asked| asked.has(Flag::OnlyIfCached)) {
-                return Err(GatewayError::OnlyIfCached);
-            }
-            lookup = Lookup::MustValidate(found, ForwardReason::Request);
-        } else if let Some(asked) = &asked {
-            lookup = match as_asked(lookup, asked, now)? {
-                Asked::StaleAccepted(found) => return Ok(accepted(&found, &request, now)),
-                Asked::Found(lookup) => lookup,
-            };
-        }
-        let (stale, why) = match lookup {
-            Lookup::Fresh(found) => {
+        let lookup = gateway.cache.lookup(key, &request.fields, now).await;
+        let (stale, why) = match judge(lookup, asked.as_ref(), floor, now)? {
+            Judged::Fresh(found) => {
                 background::validate_early(gateway, route, key, &request, &found.stored, now);
                 return Ok(hit(&found, &request, now));
             }
-            Lookup::StaleUsable(found) => {
-                background::validate(gateway, route, key, &request, &found.stored);
-                return Ok(stale_hit(&found, &request, now));
+            Judged::Stale(found, by) => {
+                if by == StaleBy::WhileRevalidate {
+                    background::validate(gateway, route, key, &request, &found.stored);
+                }
+                return Ok(stale_hit(&found, &request, now, by));
             }
-            Lookup::MustValidate(found, why) => (Some(found.stored), why),
-            Lookup::Forward(why) => (None, why),
+            Judged::Validate(found, why) => (Some(found.stored), why),
+            Judged::Forward(why) => (None, why),
         };
         reason = why;
-        let no_store = asked.is_some_and(|asked| asked.has(Flag::NoStore));
+        let way = Way::of(&request, asked.as_ref(), stale.as_ref());
         let asked = asked.unwrap_or_default();
         let wanted = Wanted { gateway, route, key, request: &request, asked, stale, reason, floor, now };
-        let alone = no_store || incremental::is_asked_for(&request.fields);
-        if request.method == Method::HEAD {
-            return if alone {
-                Box::pin(wanted.forwarded_head(None)).await
-            } else {
-                Box::pin(wanted.head()).await
-            };
-        }
-        if alone {
-            break;
-        }
-        if wanted.stale.is_none() && is_partial(&request) {
-            return match Box::pin(wanted.part()).await? {
-                Parted::Answered(answer) => Ok(*answer),
-                Parted::Alone(reason) => {
-                    Box::pin(part::fetch(gateway, route, key, request, reason, now)).await
-                }
-            };
+        match way {
+            Way::HeadAlone => return Box::pin(wanted.forwarded_head(None)).await,
+            Way::Head => return Box::pin(wanted.head()).await,
+            Way::Alone => break,
+            Way::Part => {
+                return match Box::pin(wanted.part()).await? {
+                    Parted::Answered(answer) => Ok(*answer),
+                    Parted::Alone(reason) => {
+                        Box::pin(part::fetch(gateway, route, key, request, reason, now)).await
+                    }
+                };
+            }
+            Way::Fill => {}
         }
         if gateway.cache.is_marked(key, now) {
             return Box::pin(wanted.forwarded_alone(Because::Marked)).await;
@@ -140,10 +130,9 @@ async fn for_the_source(
     request: Request,
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {
-    let (asked, reason) = (route.directives(&request).unwrap_or_default(), ForwardReason::Request);
-    if asked.has(Flag::OnlyIfCached) {
-        return Err(GatewayError::OnlyIfCached);
-    }
+    let (asked, reason) = (route.directives(&request), ForwardReason::Request);
+    judged::for_the_source(asked.as_ref())?;
+    let asked = asked.unwrap_or_default();
     if request.method == Method::HEAD {
         // Nothing that is stored answers it.
         let (stale, floor) = (None, Floor::None);
@@ -160,30 +149,19 @@ async fn floor(gateway: &Gateway, request: &Request) -> Result<Floor, GatewayErr
     floor.map_err(|_| GatewayError::Refused(Refusal::MinVersion))
 }
 
-/// What was found, where it may be older than the write that its reader has seen: a source that says that
-/// it is still right makes it as young as it needs to be.
-fn too_old(lookup: &Lookup, floor: Floor) -> Option<Found> {
-    match lookup {
-        Lookup::Fresh(found) | Lookup::StaleUsable(found) | Lookup::MustValidate(found, _) => {
-            (!floor.admits(found.stored.fence)).then(|| found.clone())
-        }
-        Lookup::Forward(_) => None,
-    }
-}
-
 fn hit(found: &Found, request: &Request, now: Timestamp) -> Answer {
     let status = CacheStatus::Hit { ttl: found.stored.ttl_seconds(now), tier: found.tier };
     reply::stored(&found.stored, request, now, status)
 }
 
-fn stale_hit(found: &Found, request: &Request, now: Timestamp) -> Answer {
+fn stale_hit(found: &Found, request: &Request, now: Timestamp, by: StaleBy) -> Answer {
     let ttl = found.stored.ttl_seconds(now).min(0);
-    let status = CacheStatus::HitStale { ttl, by: StaleBy::WhileRevalidate };
+    let status = CacheStatus::HitStale { ttl, by };
     reply::stored(&found.stored, request, now, status)
 }
 
 /// What a request waits for.
-struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     gateway: &'a Arc<Gateway>,
     route: &'a Arc<Route>,
     key: &'a CacheKey,
@@ -200,7 +178,13 @@ struct Wanted<'a> {
 
 impl Wanted<'_> {
     fn failed(&self, failure: SourceFailure) -> Result<Outcome, GatewayError> {
-        self.stale_or(kind(failure), Trouble::NoAnswer(failure), || self.no_answer(failure))
+        self.instead_of(failure).map(|answer| Outcome::Answered(Box::new(answer)))
+    }
+
+    /// What there is where the source gives no answer.
+    fn instead_of(&self, failure: SourceFailure) -> Result<Answer, GatewayError> {
+        let stale = self.stale_answer(kind(failure), Trouble::NoAnswer(failure));
+        stale.ok_or_else(|| self.no_answer(failure))
     }
 
     /// The error where there is no answer: its own where what is stored may only be used validated

@@ -8,6 +8,7 @@ use super::interim::Interim;
 use super::request::{Client, Peer, Request, RequestId, TIDEGATE_MIN_VERSION};
 use crate::cache::Token;
 use crate::cache::rules::hop_by_hop;
+use crate::explanation::Question;
 use crate::target::{Authority, Scheme, Target, TargetError};
 use http::header::{EXPECT, HOST, MAX_FORWARDS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -110,20 +111,66 @@ pub(crate) fn admit(
         Version::HTTP_10 | Version::HTTP_11 | Version::HTTP_2 => head.version,
         _ => return Err(Refusal::Version),
     };
-    if matches!(head.method, Method::CONNECT | Method::TRACE) {
-        return Err(Refusal::Method);
-    }
-    if version == Version::HTTP_2 {
+    if version == Version::HTTP_2 && !is_unserved(&head.method) {
         // Of HTTP/1 the gate has counted the bytes themselves.
         sizes(&head.method, &head.uri, &head.headers, settings)?;
     }
-    expectation(&head.headers)?;
-    let authority = authority(&head.uri, &head.headers, version, peer)?;
-    let origin_form = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let uri = &head.uri;
+    let origin_form = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let head = Head { method: head.method, uri, version, fields: head.headers };
+    let mut request = modelled(head, origin_form, Content::new(body), peer, settings)?;
+    // RFC 9110 15.2: never to an HTTP/1.0 client.
+    request.interim = interim.filter(|_| version == Version::HTTP_11);
+    Ok(request)
+}
+
+/// As [`admit`], of a request that somebody asks about.
+///
+/// # Errors
+/// The first [`Refusal`] found.
+pub(crate) fn foresee(question: Question, settings: &Settings) -> Result<Request, Refusal> {
+    let Question { authority, origin_form, method, mut fields, peer } = question;
+    if !fields.contains_key(HOST) {
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::Host)?;
+        fields.insert(HOST, host);
+    }
+    let bytes = Sizes { method: method.as_str().len(), target: origin_form.len(), fields: &fields };
+    bytes.within(settings)?;
+    let peer = Peer { address: peer, local: peer };
+    // What the target says of an authority stands in Host.
+    let uri = http::Uri::from_static("/");
+    let head = Head { method, uri: &uri, version: Version::HTTP_11, fields };
+    let mut request = modelled(head, &origin_form, Content::None, peer, settings)?;
+    // It is told what is so now: nothing is waited for.
+    request.deadline = Instant::now();
+    Ok(request)
+}
+
+/// A head whose framing is known to be sound.
+struct Head<'a> {
+    method: Method,
+    /// For its scheme and authority.
+    uri: &'a http::Uri,
+    version: Version,
+    fields: HeaderMap,
+}
+
+fn modelled(
+    head: Head<'_>,
+    origin_form: &str,
+    content: Content,
+    peer: Peer,
+    settings: &Settings,
+) -> Result<Request, Refusal> {
+    let Head { method, uri, version, mut fields } = head;
+    if is_unserved(&method) {
+        return Err(Refusal::Method);
+    }
+    expectation(&fields)?;
+    let authority = authority(uri, &fields, version, peer)?;
     let of_the_server = origin_form == "*";
     let origin_form = if of_the_server { "/" } else { origin_form };
     let target = Target::new(Scheme::Http, authority, origin_form).map_err(Refusal::Target)?;
-    let mut fields = head.headers;
     hop_by_hop::remove_named(&mut fields);
     drop_impostors(&mut fields);
     if of_the_server {
@@ -136,18 +183,21 @@ pub(crate) fn admit(
     let client = Client { address, peer: peer.address.ip().to_canonical(), trust };
     let id = RequestId::of(&fields);
     Ok(Request {
-        method: head.method,
+        method,
         target,
         fields,
         version,
-        content: Content::new(body),
-        // RFC 9110 15.2: never to an HTTP/1.0 client.
-        interim: interim.filter(|_| version == Version::HTTP_11),
+        content,
+        interim: None,
         client,
         id,
         min_version,
         deadline: Instant::now() + settings.request_timeout,
     })
+}
+
+const fn is_unserved(method: &Method) -> bool {
+    matches!(*method, Method::CONNECT | Method::TRACE)
 }
 
 /// Bytes around a field: `: ` and the line's end.
@@ -158,18 +208,34 @@ const REQUEST_LINE_OVERHEAD_BYTES: usize = 14;
 
 fn sizes(method: &Method, uri: &http::Uri, fields: &HeaderMap, settings: &Settings) -> Result<(), Refusal> {
     let target = uri.path_and_query().map_or(1, |path| path.as_str().len());
-    if target as u64 > settings.limits.target_bytes {
-        return Err(Refusal::TargetTooLong);
+    Sizes { method: method.as_str().len(), target, fields }.within(settings)
+}
+
+/// What a head measures.
+struct Sizes<'a> {
+    method: usize,
+    target: usize,
+    fields: &'a HeaderMap,
+}
+
+impl Sizes<'_> {
+    fn within(&self, settings: &Settings) -> Result<(), Refusal> {
+        if self.target as u64 > settings.limits.target_bytes {
+            return Err(Refusal::TargetTooLong);
+        }
+        if self.fields.len() > settings.limits.fields {
+            return Err(Refusal::TooManyFields);
+        }
+        let line = |(name, value): (&HeaderName, &HeaderValue)| {
+            name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES
+        };
+        let lines = self.fields.iter().map(line).sum::<usize>();
+        let head = lines + self.method + self.target + REQUEST_LINE_OVERHEAD_BYTES;
+        if head as u64 > settings.limits.head_bytes {
+            return Err(Refusal::HeadTooLarge);
+        }
+        Ok(())
     }
-    if fields.len() > settings.limits.fields {
-        return Err(Refusal::TooManyFields);
-    }
-    let lines = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES);
-    let head = lines.sum::<usize>() + method.as_str().len() + target + REQUEST_LINE_OVERHEAD_BYTES;
-    if head as u64 > settings.limits.head_bytes {
-        return Err(Refusal::HeadTooLarge);
-    }
-    Ok(())
 }
 
 fn expectation(fields: &HeaderMap) -> Result<(), Refusal> {

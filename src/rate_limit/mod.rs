@@ -8,6 +8,7 @@
 
 mod fields;
 mod local;
+mod look;
 mod partition;
 mod quota;
 #[cfg(test)]
@@ -65,6 +66,17 @@ pub enum Mode {
     Shadow,
 }
 
+impl Mode {
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Shadow => "shadow",
+        }
+    }
+}
+
 /// Which requests a quota counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -72,6 +84,17 @@ pub enum Stage {
     Edge,
     /// Only what is forwarded.
     Source,
+}
+
+impl Stage {
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Edge => "edge",
+            Self::Source => "source",
+        }
+    }
 }
 
 /// Who asks.

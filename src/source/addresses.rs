@@ -4,6 +4,7 @@ use super::address::{Address, Load, Standing};
 use super::ejection::{Change, Outage, Probing, Report, Risk, Roster, Set, Then, Way};
 use crate::breaker::State;
 use crate::clock::Clock;
+use crate::explanation::SourceAddress;
 use crate::secret::Endpoint;
 use crate::telemetry::metrics as names;
 use metrics::{Gauge, gauge};
@@ -40,6 +41,22 @@ impl Addresses {
     /// Whether a request would be refused now.
     pub(super) fn refusal(&self) -> Option<Outage> {
         self.roster().refusal(self.clock.now())
+    }
+
+    /// Where the breaker stands, and each address: how it is named, whether it is in, and what is under way
+    /// there.
+    pub(super) fn look(&self) -> (State, Vec<SourceAddress>) {
+        let now = self.clock.now();
+        let (breaker, inside) = {
+            let roster = self.roster();
+            (roster.breaker(now), roster.inside(now))
+        };
+        let address = |(number, address): (usize, &Arc<Address>)| SourceAddress {
+            address: address.shown().to_owned(),
+            ejected: !inside.has(number),
+            in_flight: address.in_flight(),
+        };
+        (breaker, self.list.iter().enumerate().map(address).collect())
     }
 
     /// How many addresses are in, those of `tried` left out.

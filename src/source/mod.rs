@@ -39,6 +39,7 @@ pub use settings::{ConcurrencyMode, HealthSettings, HostSent, Settings};
 pub use switch::{Asks, Protocol, ProtocolError, Tunnel};
 
 use crate::clock::Clock;
+use crate::explanation::SourceHealth;
 use crate::target::{Scheme, Target};
 use crate::telemetry::metrics as names;
 use addresses::Addresses;
@@ -138,6 +139,26 @@ impl Source {
     #[must_use]
     pub fn overdue_after(&self) -> Duration {
         self.usual.overdue_after()
+    }
+
+    /// How it is now, for operators; decides nothing.
+    #[must_use]
+    pub fn health(&self) -> SourceHealth {
+        let (breaker, addresses) = self.addresses.look();
+        SourceHealth {
+            name: self.settings.name.clone(),
+            breaker: breaker.as_str().to_owned(),
+            addresses,
+            active: self.places.active(),
+            waiting: self.places.waiting(),
+            concurrency: self.places.in_force(),
+        }
+    }
+
+    /// How it failed, where its breaker keeps requests away from it now; decides nothing.
+    #[must_use]
+    pub fn outage(&self) -> Option<Outage> {
+        self.addresses.refusal()
     }
 
     /// Whether a request would find a place at once.

@@ -73,6 +73,16 @@ impl Places {
         all.saturating_sub(self.held.permits.available_permits())
     }
 
+    /// How many requests wait for a place.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// How many places there are.
+    pub(super) fn in_force(&self) -> usize {
+        self.held.places.load(Ordering::Relaxed)
+    }
+
     /// Whether a place is free, and nobody waits for one.
     pub(super) fn has_spare(&self) -> bool {
         self.held.permits.available_permits() > 0

@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 const OPERATIONS_MAX: usize = 32;
 
 /// What is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = OperationKind)]
 pub enum Kind {
     /// Dead letters are sent again.
     Redrive,
@@ -27,8 +28,9 @@ pub enum Kind {
 }
 
 /// Whether it goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = OperationState)]
 pub enum Stage {
     /// It does.
     Running,
@@ -41,7 +43,7 @@ pub enum Stage {
 }
 
 /// An operation, as `GET /v1/operations` shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct OperationView {
     /// Its number, of this run of the gateway.
     pub id: u64,
@@ -58,6 +60,7 @@ pub struct OperationView {
     /// Those that would have put an older change after a newer one, or whose key is parked.
     pub left_out: u64,
     /// At most so many a second.
+    #[schema(value_type = Option<u32>)]
     pub rate: Option<NonZeroU32>,
     /// When it began.
     pub started_at: Timestamp,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// A destination, as `GET /v1/destinations` shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct DestinationStatus {
     /// Its name.
     pub name: String,
@@ -34,7 +34,7 @@ pub struct DestinationStatus {
 }
 
 /// A destination's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DestinationState {
     /// It gets what is due.
@@ -113,7 +113,7 @@ impl ChangeState {
 }
 
 /// A change as operators see it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct ChangeView {
     /// Its id.
     pub id: String,
@@ -141,7 +141,7 @@ pub struct ChangeView {
 }
 
 /// An accepted change on its way to its source.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct AtSourceView {
     /// `waiting`, `parked`, `dead-letter`.
     pub state: String,
@@ -167,7 +167,7 @@ pub struct AcceptedStatus {
 }
 
 /// One change on its way to one destination.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct DeliveryView {
     /// The destination's name.
     pub destination: String,
@@ -218,7 +218,7 @@ pub struct DeadLetterFilter {
 }
 
 /// Dead letters, as `GET /v1/dead-letters` shows them.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct DeadLetters {
     /// Those that match, in key order.
     pub dead_letters: Vec<DeadLetterView>,
@@ -228,7 +228,7 @@ pub struct DeadLetters {
 }
 
 /// A dead letter as operators see it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct DeadLetterView {
     /// The change's id.
     pub change: String,

@@ -100,7 +100,7 @@ impl PurgeMode {
 }
 
 /// Who knows of a purge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PurgeScope {
     /// This gateway; the others when Redis is back.
@@ -110,7 +110,7 @@ pub enum PurgeScope {
 }
 
 /// A purge that was applied here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Applied {
     /// Grows with each purge.
     pub seq: u64,
@@ -131,7 +131,53 @@ pub enum Standing {
     Gone,
 }
 
+/// What has changed the standing of a response, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Purges may have been missed, or too many are remembered.
+    Unheard,
+    /// A purge of everything.
+    All,
+    /// A purge of its URL.
+    Url,
+    /// A write of its path, or what a write names.
+    Path,
+    /// A purge of a beginning of its path.
+    Prefix,
+    /// A purge of one of its tags.
+    Tag,
+    /// What a response said of one of its groups (RFC 9875).
+    Group,
+}
+
+impl Cause {
+    /// The word for operators.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unheard => "unheard",
+            Self::All => "all",
+            Self::Url => "url",
+            Self::Path => "path",
+            Self::Prefix => "prefix",
+            Self::Tag => "tag",
+            Self::Group => "group",
+        }
+    }
+}
+
 impl Standing {
+    /// The word for operators.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::StaleSince(_) => "stale",
+            Self::Unverified => "unverified",
+            Self::Gone => "gone",
+        }
+    }
+
     /// The stricter of two.
     #[must_use]
     pub fn and(self, other: Self) -> Self {

@@ -2,7 +2,7 @@
 
 use super::marks::{Mark, Marks};
 use super::prefixes::Prefixes;
-use super::{Fence, Purge, PurgeMode, Standing};
+use super::{Cause, Fence, Purge, PurgeMode, Standing};
 use crate::cache::CacheKey;
 use crate::clock::Timestamp;
 use rapidhash::quality::RandomState;
@@ -102,6 +102,27 @@ impl Tables {
         standing
     }
 
+    /// Which kinds of purges, of those that [`Tables::judge`] looks at, have made what of it; those that
+    /// have not are left out.
+    pub(crate) fn causes(&self, key: &CacheKey, tags: &[String], fence: Fence) -> Vec<(Cause, Standing)> {
+        let Fence(fence) = fence;
+        let (scheme, authority, path) = (key.scheme(), key.authority(), key.path());
+        let unverified = self.unverified.load(Ordering::Acquire) > fence;
+        let of_tags = |marks: &Marks, name: &dyn Fn(&String) -> u64| {
+            tags.iter().map(|tag| marks.judge(name(tag), fence)).fold(Standing::Valid, Standing::and)
+        };
+        let judged = [
+            (Cause::Unheard, if unverified { Standing::Unverified } else { Standing::Valid }),
+            (Cause::All, self.all.read().unwrap_or_else(PoisonError::into_inner).judge(fence)),
+            (Cause::Url, self.keyed.judge(self.target_name(authority, path, key.query()), fence)),
+            (Cause::Path, self.keyed.judge(self.path_name(authority, path), fence)),
+            (Cause::Prefix, self.prefixes.judge(authority, path, fence)),
+            (Cause::Tag, of_tags(&self.tags, &|tag| self.names.hash_one(tag.as_str()))),
+            (Cause::Group, of_tags(&self.groups, &|tag| self.group_name(scheme, authority, tag))),
+        ];
+        judged.into_iter().filter(|(_, standing)| *standing != Standing::Valid).collect()
+    }
+
     /// Whether any tag was purged behind a fence: a fill whose tags are not known yet may carry it.
     pub(crate) fn tags_purged_since(&self, fence: Fence) -> bool {
         self.tags.newer_than(fence.0) || self.groups.newer_than(fence.0)
@@ -192,7 +213,11 @@ mod tests {
             let (tags, others) = (tags(covered), tags(untouched));
             let covered = key(covered.trim_start_matches("tagged "), Some(b"me"));
             assert_eq!(tables.judge(&covered, &tags, fence), Standing::Gone, "{purge:?}");
+            let causes = tables.causes(&covered, &tags, fence);
+            let told: Vec<_> = causes.iter().map(|(cause, standing)| (cause.as_str(), *standing)).collect();
+            assert_eq!(told, [(purge.kind(), Standing::Gone)], "{purge:?}");
             assert_eq!(tables.judge(&covered, &tags, tables.fence()), Standing::Valid, "{purge:?}");
+            assert!(tables.causes(&covered, &tags, tables.fence()).is_empty(), "{purge:?}");
             if !untouched.is_empty() {
                 let untouched = key(untouched.trim_start_matches("tagged "), None);
                 assert_eq!(tables.judge(&untouched, &others, fence), Standing::Valid, "{purge:?}");

@@ -34,6 +34,21 @@ pub enum LifetimeSource {
     Heuristic,
 }
 
+impl LifetimeSource {
+    /// The field, or the route's key; with the section that says so.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SMaxAge => "s-maxage (RFC 9111 5.2.2.10)",
+            Self::MaxAge => "max-age (RFC 9111 5.2.2.1)",
+            Self::Expires => "Expires less Date (RFC 9111 5.3)",
+            Self::Negative => "the route's negative",
+            Self::Ttl => "the route's ttl",
+            Self::Heuristic => "heuristic: a tenth of Date less Last-Modified (RFC 9111 4.2.2)",
+        }
+    }
+}
+
 /// A freshness lifetime and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {

@@ -5,6 +5,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT
 use http::{HeaderMap, HeaderName};
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 use sha2::{Digest, Sha256};
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
@@ -14,6 +15,9 @@ static SEED: LazyLock<RapidSecrets> = LazyLock::new(|| RapidSecrets::seed(fastra
 /// Request fields that say what the content of a QUERY means (RFC 9110 8): part of its key.
 const CONTENT_FIELDS: [HeaderName; 5] =
     [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_RANGE];
+
+/// Bytes of a digest that are shown.
+const SHOWN_BYTES: usize = 8;
 
 /// What a QUERY asks of its target: SHA-256 of its content and of the fields that describe it
 /// (RFC 10008 2.7). Nothing is normalised: two ways to write the same query are two keys, which costs a
@@ -135,6 +139,10 @@ impl CacheKey {
     }
 
     fn part(&self, index: usize) -> Option<&str> {
+        self.bytes(index).and_then(|part| std::str::from_utf8(part).ok())
+    }
+
+    fn bytes(&self, index: usize) -> Option<&[u8]> {
         let mut rest: &[u8] = &self.text;
         for position in 0..=index {
             let (length, after) = rest.split_first_chunk::<4>()?;
@@ -148,11 +156,29 @@ impl CacheKey {
             }
             let (part, after) = after.split_at_checked(usize::try_from(length).ok()?)?;
             if position == index {
-                return std::str::from_utf8(part).ok();
+                return Some(part);
             }
             rest = after;
         }
         None
+    }
+}
+
+/// The URL; behind it what else tells keys apart, as digests: an identity may be a credential (I12).
+impl fmt::Display for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme(), self.authority(), self.path())?;
+        if let Some(query) = self.query() {
+            write!(f, "?{query}")?;
+        }
+        for (name, part) in [("identity", self.bytes(4)), ("query", self.bytes(5))] {
+            let Some(part) = part else { continue };
+            write!(f, " {name}=")?;
+            for byte in Sha256::digest(part).iter().take(SHOWN_BYTES) {
+                write!(f, "{byte:02x}")?;
+            }
+        }
+        Ok(())
     }
 }
 

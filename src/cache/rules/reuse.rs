@@ -127,7 +127,7 @@ pub(super) fn decide(directives: &Directives, lifetime: Option<Lifetime>, policy
     if directives.has(Flag::MustRevalidate) || directives.has(Flag::ProxyRevalidate) {
         return Reuse::WhileFresh;
     }
-    let route_decides = lifetime.is_some() && directives.s_maxage.is_none();
+    let route_decides = does_route_decide(directives, lifetime.map(|lifetime| lifetime.duration));
     let window = |stated: Option<Duration>, given: Duration| {
         let given = if route_decides { given } else { Duration::ZERO };
         stated.unwrap_or(given).min(STALE_WINDOW_MAX)
@@ -139,6 +139,12 @@ pub(super) fn decide(directives: &Directives, lifetime: Option<Lifetime>, policy
         on_disconnect: window(None, disconnected),
         on_request: if route_decides { Duration::MAX } else { Duration::ZERO },
     }
+}
+
+/// Whether the windows that a response does not state are the route's.
+#[must_use]
+pub fn does_route_decide(directives: &Directives, lifetime: Option<Duration>) -> bool {
+    lifetime.is_some() && directives.s_maxage.is_none()
 }
 
 /// How long after `received_at` it is of any use; a tier keeps it no longer.

@@ -7,11 +7,13 @@
 
 use super::{Cache, Standing};
 use crate::cache::rules::{Exchange, NoStoreReason, storable};
+use crate::cache::tiers::memory::unseen;
 use crate::cache::{CacheKey, Fence};
 use crate::clock::Timestamp;
 use crate::telemetry::metrics;
 use http::StatusCode;
 use rapidhash::fast::RandomState;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -25,6 +27,19 @@ const MARKERS_MAX: u64 = 100_000;
 struct Marker {
     until: Timestamp,
     fence: Fence,
+    reason: NoStoreReason,
+    status: StatusCode,
+}
+
+/// Why nobody waits for somebody else's forward of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marked {
+    /// Why the last answer could not be stored.
+    pub reason: NoStoreReason,
+    /// The status that it had.
+    pub status: StatusCode,
+    /// How long that still counts.
+    pub left: Duration,
 }
 
 /// The markers. Their one owner is the cache.
@@ -67,9 +82,18 @@ impl Cache {
     /// Whether the answers for a key may not be stored, as far as is known.
     #[must_use]
     pub fn is_marked(&self, key: &CacheKey, now: Timestamp) -> bool {
-        let holds =
-            |marker: Marker| now < marker.until && self.standing(key, None, marker.fence) == Standing::Valid;
-        self.markers.get(key).is_some_and(holds)
+        self.markers.get(key).is_some_and(|marker| self.holds(key, marker, now))
+    }
+
+    /// As [`Cache::is_marked`], with the reason, and without a trace.
+    pub async fn marked_unseen(self: &Arc<Self>, key: &CacheKey, now: Timestamp) -> Option<Marked> {
+        let marker = unseen(&self.markers.keys, key).await?;
+        let Marker { until, reason, status, .. } = marker;
+        self.holds(key, marker, now).then(|| Marked { reason, status, left: until.since(now) })
+    }
+
+    fn holds(&self, key: &CacheKey, marker: Marker, now: Timestamp) -> bool {
+        now < marker.until && self.standing(key, None, marker.fence) == Standing::Valid
     }
 
     /// Notes that an answer for a key could not be stored, where that tells of the next ones.
@@ -81,7 +105,7 @@ impl Cache {
             ::metrics::counter!(metrics::MARKERS_MADE, "reason" => reason.as_str()).increment(1);
         }
         let until = exchange.received_at.plus(MARKED_FOR);
-        self.markers.insert(key, Marker { until, fence: exchange.fence });
+        self.markers.insert(key, Marker { until, fence: exchange.fence, reason, status });
     }
 }
 
@@ -91,7 +115,6 @@ mod tests {
     use crate::cache::tiers::testing::{key, response};
     use crate::cache::{Purge, PurgeMode, Settings};
     use crate::clock::Clock;
-    use std::sync::Arc;
 
     fn cache() -> (Arc<Cache>, Clock) {
         let clock = Clock::manual(Timestamp::from_millis(1_000_000));
@@ -177,7 +200,12 @@ mod tests {
     #[test]
     fn i10_bounded_in_number() {
         let markers = Markers::new();
-        let marker = Marker { until: Timestamp::from_millis(1), fence: Fence(0) };
+        let marker = Marker {
+            until: Timestamp::from_millis(1),
+            fence: Fence(0),
+            reason: NoStoreReason::Private,
+            status: StatusCode::OK,
+        };
         for number in 0..MARKERS_MAX + 1_000 {
             markers.insert(&key(&format!("http://h/{number}")), marker);
         }

@@ -130,6 +130,11 @@ impl Memory {
         self.responses.get(key)
     }
 
+    /// As [`Memory::get`], without a trace.
+    pub(crate) async fn get_unseen(&self, key: &CacheKey) -> Option<Arc<Variants>> {
+        unseen(&self.responses, key).await
+    }
+
     /// Keeps a response in the place of the variant with the same selecting fields, unless that one
     /// is newer. What is too large takes that place away.
     pub(crate) fn insert(&self, key: &CacheKey, stored: &Arc<StoredResponse>, now: Timestamp) {
@@ -199,6 +204,21 @@ impl Memory {
     }
 }
 
+/// What a key has, without its being noted as used: neither in the order of use nor in the counts by which
+/// newcomers are admitted. moka has no such look at one key but only at all of them, so it walks, on a
+/// thread that may block; a key that has nothing costs nothing.
+pub(crate) async fn unseen<V: Clone + Send + Sync + 'static>(
+    keys: &moka::sync::Cache<CacheKey, V, RandomState>,
+    key: &CacheKey,
+) -> Option<V> {
+    if !keys.contains_key(key) {
+        return None;
+    }
+    let (keys, key) = (keys.clone(), key.clone());
+    let walk = move || keys.iter().find(|(own, _)| **own == key).map(|(_, value)| value);
+    tokio::task::spawn_blocking(walk).await.ok().flatten()
+}
+
 /// Whether a response came later than another in whose place it stands.
 fn is_newer(one: &StoredResponse, other: &StoredResponse) -> bool {
     (one.fence, one.received_at) > (other.fence, other.received_at)
@@ -264,6 +284,30 @@ mod tests {
         assert_eq!(bodies(&memory, &key), ["zwei", "one"], "it is not what was spoken of");
         memory.remove_variant(&key, &varying("de", "", NOW), NOW);
         assert_eq!(bodies(&memory, &key), ["one"]);
+    }
+
+    #[tokio::test]
+    async fn a_look_without_a_trace_makes_nothing_popular() {
+        // Room for one: of two that want to stay, the one that was asked for more often does.
+        let room = cost(&key("http://h/a"), &response("a", NOW)) as u64 * 3 / 2;
+        for (looks, gets, stays) in [(50, 0, false), (0, 50, true)] {
+            let memory = Memory::new(room, room);
+            let (seen, rival) = (key("http://h/a"), key("http://h/b"));
+            memory.insert(&seen, &Arc::new(response("a", NOW)), NOW);
+            memory.responses.run_pending_tasks();
+            for _ in 0..looks {
+                assert!(memory.get_unseen(&seen).await.is_some());
+            }
+            for _ in 0..gets {
+                assert!(memory.get(&seen).is_some());
+            }
+            for _ in 0..5 {
+                assert!(memory.get(&rival).is_none() && memory.get_unseen(&rival).await.is_none());
+            }
+            memory.insert(&rival, &Arc::new(response("b", NOW)), NOW);
+            memory.responses.run_pending_tasks();
+            assert_eq!(memory.get_unseen(&seen).await.is_some(), stays, "{looks} looks, {gets} gets");
+        }
     }
 
     #[test]

@@ -26,7 +26,9 @@ pub(crate) enum SharedFound {
     Nothing,
     /// Variants of the key, but none that the request selects.
     OtherVariants,
-    /// It cannot be asked, or what it has cannot be judged.
+    /// It cannot be asked now.
+    Unasked,
+    /// It does not answer, or what it has cannot be judged.
     Unavailable,
 }
 
@@ -61,15 +63,22 @@ impl Shared {
 
     /// Finds what a request selects.
     pub(crate) async fn find(&self, key: &CacheKey, request: &HeaderMap) -> SharedFound {
+        let start = Instant::now();
+        let found = self.find_unseen(key, request).await;
+        if !matches!(found, SharedFound::Unasked) {
+            ::metrics::histogram!(metrics::TIER_SECONDS, "operation" => "read")
+                .record(start.elapsed().as_secs_f64());
+        }
+        found
+    }
+
+    /// As [`Shared::find`], unmeasured.
+    pub(crate) async fn find_unseen(&self, key: &CacheKey, request: &HeaderMap) -> SharedFound {
         // Neither waits: what could not be judged is not read.
         if !self.parts.log.is_trusted() || !self.parts.redis.is_connected() {
-            return SharedFound::Unavailable;
+            return SharedFound::Unasked;
         }
-        let start = Instant::now();
-        let found = self.find_within(key, request, start).await;
-        ::metrics::histogram!(metrics::TIER_SECONDS, "operation" => "read")
-            .record(start.elapsed().as_secs_f64());
-        found.unwrap_or(SharedFound::Unavailable)
+        self.find_within(key, request, Instant::now()).await.unwrap_or(SharedFound::Unavailable)
     }
 
     async fn find_within(

@@ -15,6 +15,9 @@ use std::process::ExitCode;
 
 /// The arguments of `tidegate changes`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  tidegate changes dead-letters --destination search\n  tidegate changes redrive --destination search --dry-run"
+)]
 pub struct Arguments {
     #[command(flatten)]
     reach: Reach,

@@ -40,6 +40,7 @@ const DOWN_MAX: Duration = Duration::from_secs(4);
 
 /// The arguments of `tidegate demo`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example:\n  tidegate demo --seconds 5")]
 pub struct Arguments {
     /// How long traffic runs.
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]

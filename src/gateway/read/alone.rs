@@ -2,7 +2,7 @@
 //! waited for may not be shared. It goes with the client's own conditions and ranges. What comes is stored
 //! where it may be, which ends the marker; else it makes the marker last.
 
-use super::{Wanted, kind};
+use super::Wanted;
 use crate::cache::rules::reuse::Failure;
 use crate::cache::rules::storable::{self, Admitted};
 use crate::cache::rules::{Exchange, NoStoreReason, RequestHead, ResponseHead};
@@ -40,10 +40,7 @@ impl Wanted<'_> {
         let quota = self.route.admit(Stage::Source, self.request, self.now)?;
         let (response, exchange) = match self.asked_alone().await {
             Ok(answered) => answered,
-            Err(failure) => {
-                let stale = self.stale_answer(kind(failure), Trouble::NoAnswer(failure));
-                return stale.ok_or_else(|| self.no_answer(failure));
-            }
+            Err(failure) => return self.instead_of(failure),
         };
         let (mut parts, body) = response.into_parts();
         if let Some(failure) = Failure::of_status(parts.status)

@@ -2,14 +2,14 @@
 //! it. A GET's forward that is under way answers it too; else HEADs collapse among themselves. What the
 //! source says of the representation updates what is stored of it (RFC 9111 4.3.5).
 
+use super::Wanted;
 use super::collapsed::{Outcome, Part};
-use super::{Wanted, kind};
 use crate::cache::collapse::{Lane, Lead, Role};
 use crate::cache::growing::Growing;
 use crate::cache::rules::reuse::{Demand, Failure, Verdict, assess, demand};
 use crate::cache::rules::{Exchange, ForwardReason, NoStoreReason, RequestHead, ResponseHead};
 use crate::cache::rules::{preconditions, storable};
-use crate::cache::{CacheKey, Lookup, StoredResponse};
+use crate::cache::{CacheKey, Found, Lookup, StoredResponse};
 use crate::gateway::Gateway;
 use crate::gateway::body::Body;
 use crate::gateway::cache_status::{CacheStatus, Stored, Trouble};
@@ -79,10 +79,7 @@ impl Wanted<'_> {
         };
         let (response, stored) = match response {
             Ok(answered) => answered,
-            Err(failure) => {
-                let stale = self.stale_answer(kind(failure), Trouble::NoAnswer(failure));
-                return stale.ok_or_else(|| self.no_answer(failure));
-            }
+            Err(failure) => return self.instead_of(failure),
         };
         let status = response.status();
         if let Some(failure) = Failure::of_status(status)
@@ -96,20 +93,26 @@ impl Wanted<'_> {
 
     /// What an earlier HEAD was told, while it is fresh and nothing is stored for GET.
     async fn known_by_head(&self) -> Option<Answer> {
-        if self.stale.is_some() || preconditions::are_for_the_source(&self.request.fields) {
+        if !self.may_be_known_by_head() {
             return None;
         }
         let key = self.key.of_head();
-        match self.gateway.cache.lookup(&key, &self.request.fields, self.now).await {
-            Lookup::Fresh(found)
-                if demand(&found.stored, &self.asked, self.now) == Demand::AsUsual
-                    && self.floor.admits(found.stored.fence) =>
-            {
-                let status = CacheStatus::Hit { ttl: found.stored.ttl_seconds(self.now), tier: found.tier };
-                Some(reply::head(&found.stored, self.request, self.now, status))
-            }
-            _ => None,
-        }
+        let lookup = self.gateway.cache.lookup(&key, &self.request.fields, self.now).await;
+        let found = self.suited(lookup)?;
+        let status = CacheStatus::Hit { ttl: found.stored.ttl_seconds(self.now), tier: found.tier };
+        Some(reply::head(&found.stored, self.request, self.now, status))
+    }
+
+    /// Whether what an earlier HEAD was told could answer.
+    pub(super) fn may_be_known_by_head(&self) -> bool {
+        self.stale.is_none() && !preconditions::are_for_the_source(&self.request.fields)
+    }
+
+    /// What was found of it, where it is fresh and the request does not ask for more.
+    pub(super) fn suited(&self, lookup: Lookup) -> Option<Found> {
+        let Lookup::Fresh(found) = lookup else { return None };
+        let suits = demand(&found.stored, &self.asked, self.now) == Demand::AsUsual;
+        (suits && self.floor.admits(found.stored.fence)).then_some(found)
     }
 
     fn head_forward(&self) -> HeadForward {

@@ -24,7 +24,8 @@ impl Wanted<'_> {
     /// Why it is forwarded.
     pub(super) fn stored_part(&self) -> Result<Answer, ForwardReason> {
         let Self { gateway, route, key, request, reason, floor, now, .. } = *self;
-        part::stored(gateway, route, key, request, (reason, floor), now)
+        let found = gateway.cache.lookup_part(key, &request.fields, now);
+        part::stored(found, route, request, (reason, floor), now)
     }
 
     /// Answers with a part that is stored or that others wait for too.

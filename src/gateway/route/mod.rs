@@ -18,6 +18,7 @@ use crate::cache::rules::cache_control::Directives;
 use crate::cache::rules::key::QueryDigest;
 use crate::cache::rules::{ForwardReason, invalidation, preconditions};
 use crate::clock::Timestamp;
+use crate::explanation::QuotaState;
 use crate::in_flight::InFlight;
 use crate::rate_limit::{Caller, Fields, Quotas, Stage, Verdict};
 use crate::source::{Protocol, Source};
@@ -97,6 +98,18 @@ impl Route {
         }
     }
 
+    /// What [`Route::admit`] would deny the request with.
+    pub(crate) fn would_deny(&self, stage: Stage, request: &Request, now: Timestamp) -> Option<GatewayError> {
+        let caller = Caller { address: request.client.address, fields: &request.fields };
+        self.quotas.would_deny(stage, &caller, now).map(GatewayError::Quota)
+    }
+
+    /// The quotas as the request finds them.
+    pub(crate) fn quota_states(&self, request: &Request, now: Timestamp) -> Vec<QuotaState> {
+        let caller = Caller { address: request.client.address, fields: &request.fields };
+        self.quotas.look(&caller, now)
+    }
+
     /// How long a forward may take until the head of its answer.
     pub(crate) fn timeout(&self) -> Duration {
         self.settings.timeout.unwrap_or(self.source.settings().timeout)
@@ -145,12 +158,39 @@ impl Route {
         Cow::Owned(target.clone().with_query((!kept.is_empty()).then_some(&kept)))
     }
 
-    fn takes(&self, method: &Method, target: &Target, path: &str) -> bool {
+    /// What of a request does not match; `None`: it is taken.
+    pub(crate) fn mismatch(&self, method: &Method, target: &Target, path: &str) -> Option<Mismatch> {
         let settings = &self.settings;
         let authority = target.authority();
-        settings.host.as_deref().is_none_or(|host| host == authority.as_str() || host == authority.host())
-            && settings.methods.as_ref().is_none_or(|methods| methods.contains(method))
-            && settings.path.matches(path)
+        let is_host = |host: &str| host == authority.as_str() || host == authority.host();
+        if !settings.host.as_deref().is_none_or(is_host) {
+            Some(Mismatch::Host)
+        } else if !settings.methods.as_ref().is_none_or(|methods| methods.contains(method)) {
+            Some(Mismatch::Method)
+        } else if settings.path.matches(path) {
+            None
+        } else {
+            Some(Mismatch::Path)
+        }
+    }
+}
+
+/// Why a route does not take a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mismatch {
+    Host,
+    Method,
+    Path,
+}
+
+impl Mismatch {
+    /// The word for operators.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Method => "method",
+            Self::Path => "path",
+        }
     }
 }
 
@@ -181,7 +221,8 @@ impl Routes {
     /// another route.
     pub(crate) fn matching(&self, request: &Request) -> Result<&Arc<Route>, GatewayError> {
         let target = &request.target;
-        let first = |path: &str| self.0.iter().find(|route| route.takes(&request.method, target, path));
+        let first =
+            |path: &str| self.0.iter().find(|route| route.mismatch(&request.method, target, path).is_none());
         let route = first(target.path()).ok_or(GatewayError::NoRoute)?;
         let confused = other_readings(target.path())
             .into_iter()

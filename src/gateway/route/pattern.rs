@@ -1,5 +1,7 @@
 //! Path patterns: `/exact`, `/items/{id}`, `/items/{*rest}`. Pure.
 
+use std::fmt;
+
 /// A path pattern: `/exact`, `/items/{id}`, `/items/{*rest}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathPattern {
@@ -106,6 +108,16 @@ impl PathPattern {
     }
 }
 
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.segments.iter().try_for_each(|segment| match segment {
+            Segment::Literal(text) => write!(f, "/{text}"),
+            Segment::Name(name) => write!(f, "/{{{name}}}"),
+            Segment::Rest(name) => write!(f, "/{{*{name}}}"),
+        })
+    }
+}
+
 fn parse_name(name: &str, before: &[Segment]) -> Result<String, PatternError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let used = before.iter().any(|segment| match segment {
@@ -139,6 +151,7 @@ mod tests {
             ("/a/{x}/c", "/a/b/c", Some(vec![("x", "b")])),
         ] {
             let parsed = PathPattern::parse(pattern).unwrap();
+            assert_eq!(parsed.to_string(), pattern);
             assert_eq!(parsed.matching(path), names, "{pattern} {path}");
             assert_eq!(parsed.matches(path), names.is_some(), "{pattern} {path}");
         }
