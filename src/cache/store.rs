@@ -185,13 +185,12 @@ impl Cache {
     /// Keeps what the shared tier had in memory too.
     fn promote(&self, key: &CacheKey, stored: StoredResponse, now: Timestamp) -> Lookup {
         let stored = Arc::new(stored);
-        match self.answer(key, &stored, Tier::Shared, now) {
-            Some(lookup) => {
-                self.memory.insert(key, &stored, now);
-                lookup
-            }
-            None => Lookup::Forward(ForwardReason::UriMiss),
-        }
+        let Some(lookup) = self.answer(key, &stored, Tier::Shared, now) else {
+            ::metrics::counter!(metrics::TIER_UNREADABLE, "reason" => "purged").increment(1);
+            return Lookup::Forward(ForwardReason::UriMiss);
+        };
+        self.memory.insert(key, &stored, now);
+        lookup
     }
 
     /// What a stored response is good for; `None`: as if absent.

@@ -1,6 +1,6 @@
 //! The cache against a real redis-server: what it serves while Redis comes, goes, freezes and forgets.
 
-use super::testing::{asking_for, key, response, varying};
+use super::testing::{asking_for, key, response, settings, varying};
 use crate::breaker::State;
 use crate::cache::rules::ForwardReason;
 use crate::cache::rules::reuse::{Failure, may_use_on_failure};
@@ -28,14 +28,7 @@ impl Gateway {
     }
 
     fn with_max_unverified(server: &RedisServer, max_unverified: Duration) -> Self {
-        let shared = SharedSettings {
-            redis: server.endpoint(),
-            namespace: "test".into(),
-            object_bytes: 1 << 20,
-            secret: None,
-            hash_keys: true,
-            max_unverified,
-        };
+        let shared = SharedSettings { redis: server.endpoint(), max_unverified, ..settings() };
         let settings = Settings { memory_bytes: 1 << 24, memory_object_bytes: 1 << 16, shared: Some(shared) };
         let clock = Clock::system();
         let redis = Redis::open(&server.endpoint(), clock.clone()).unwrap();
