@@ -69,7 +69,7 @@ impl fmt::Display for Warning {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Usable {
     Yes,
-    /// It stores nothing, or would refuse every write.
+    /// It stores nothing, refuses every write, or is loading.
     No,
 }
 
@@ -91,6 +91,10 @@ pub(super) fn examine(info: &str, keys: Keys) -> (Vec<Warning>, Usable) {
     }
     if keys == Keys::InOnePlace && fact("role") == Some("slave") {
         warnings.push(Warning::Replica);
+        usable = Usable::No;
+    }
+    // It answers this, but nothing else.
+    if keys == Keys::InOnePlace && fact("loading") == Some("1") {
         usable = Usable::No;
     }
     let is_bounded = fact("maxmemory").is_some_and(|bytes| bytes != "0");
@@ -115,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_is_told_of_which_redis() {
-        let sound = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrole:master\r\n\
+        let sound = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\nrole:master\r\nloading:0\r\n\
                      maxmemory:1000\r\nmaxmemory_policy:volatile-ttl\r\n";
         let rows = [
             ("", "", vec![], Usable::Yes),
@@ -123,6 +127,7 @@ mod tests {
             ("7.0.15", "6.2.0", vec![], Usable::Yes),
             ("7.0.15", "next", vec![], Usable::Yes),
             ("master", "slave", vec![Warning::Replica], Usable::No),
+            ("loading:0", "loading:1", vec![], Usable::No),
             ("standalone", "sentinel", vec![Warning::Sentinel], Usable::No),
             ("standalone", "cluster", vec![Warning::ClusterNode], Usable::Yes),
             ("volatile-ttl", "allkeys-lru", vec![Warning::Policy("allkeys-lru".into())], Usable::Yes),
