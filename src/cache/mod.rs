@@ -22,7 +22,7 @@ pub use store::{Cache, Marked, Sight, Sighted};
 pub use stored::StoredResponse;
 pub use version::{Floor, Token};
 
-use crate::secret::{Endpoint, Secret};
+use crate::secret::Secret;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct SharedSettings {
     /// Where Redis is.
-    pub redis: Endpoint,
+    pub redis: crate::redis::Server,
     /// Every key in Redis begins with it and `:`.
     pub namespace: String,
     /// The largest response kept in Redis, in bytes.

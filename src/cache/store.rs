@@ -106,13 +106,7 @@ impl Cache {
         }
         // Boxed: a hit in memory moves none of it.
         let found = Box::pin(shared.tier.find(key, request)).await;
-        let Some((far, stored)) = self.of_shared(key, found, now) else {
-            self.counters.shared_unavailable.increment(1);
-            return near;
-        };
-        if let Some(stored) = stored {
-            self.memory.insert(key, &stored, now);
-        }
+        let Some(far) = self.promoted(key, found, now) else { return near };
         self.counters.shared.count(&far);
         better(near, far)
     }
@@ -136,14 +130,24 @@ impl Cache {
         if matches!(&found, SharedFound::Response(stored) if stored.received_at <= than.received_at) {
             return false;
         }
+        self.promoted(key, found, now).is_some_and(|far| is_newer(&far))
+    }
+
+    /// What the shared tier's answer is good for; memory keeps it too. `None`: it has no answer.
+    fn promoted(&self, key: &CacheKey, found: SharedFound, now: Timestamp) -> Option<Lookup> {
+        let had_one = matches!(found, SharedFound::Response(_));
         let Some((far, stored)) = self.of_shared(key, found, now) else {
             self.counters.shared_unavailable.increment(1);
-            return false;
+            return None;
         };
-        if let Some(stored) = stored {
-            self.memory.insert(key, &stored, now);
+        match stored {
+            Some(stored) => self.memory.insert(key, &stored, now),
+            None if had_one => {
+                ::metrics::counter!(metrics::TIER_UNREADABLE, "reason" => "purged").increment(1);
+            }
+            None => {}
         }
-        is_newer(&far)
+        Some(far)
     }
 
     /// What memory has of a key, whatever selects it, in the order in which requests choose; as purges

@@ -1,5 +1,6 @@
 //! Values as a file gives them: with their place, and with secrets that never print (I12).
 
+use crate::redis::{Server, UrlFault};
 use crate::secret::{Endpoint, REDACTED, Secret};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -73,6 +74,26 @@ impl From<String> for Hidden {
 impl Serialize for Hidden {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.secret().serialize(serializer)
+    }
+}
+
+/// The text of the URL of Redis, which may name several hosts and carry a secret.
+#[derive(Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub(super) struct RedisUrl(String);
+
+impl RedisUrl {
+    pub(super) fn server(&self) -> Result<Server, UrlFault> {
+        Server::parse(&self.0)
+    }
+}
+
+impl Serialize for RedisUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.server() {
+            Ok(server) => server.serialize(serializer),
+            Err(_) => serializer.serialize_str(REDACTED),
+        }
     }
 }
 

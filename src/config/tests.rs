@@ -274,13 +274,12 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ("[cache]", "memory = \"much\"", "cache.memory", "no size"),
     ("[cache]", "shared = {}", "cache.shared.redis", "missing"),
     ("[cache]", "shared = { redis = \"http://h\" }", "cache.shared.redis", "redis://"),
-    ("[cache]", "shared = { redis = \"rediss://h\" }", "cache.shared.redis", "not supported yet"),
-    (
-        "[cache]",
-        "shared = { redis = \"redis://h\", secret = \"x\" }",
-        "cache.shared.secret",
-        "not supported",
-    ),
+    ("[cache]", "shared = { redis = \"redis://h/x\" }", "cache.shared.redis", "number of a database"),
+    ("[cache]", "shared = { redis = \"redis-sentinel://a,b\" }", "cache.shared.redis", "/NAME"),
+    ("[cache]", "shared = { redis = \"redis://a,b\" }", "cache.shared.redis", "redis-cluster://"),
+    ("[cache]", "shared = { redis = \"rediss://h#insecure\" }", "cache.shared.redis", "fragment"),
+    ("[cache]", "shared = { redis = \"rediss://h\", ca = \"no.pem\" }", "cache.shared.ca", "cannot be read"),
+    ("[cache]", "shared = { redis = \"redis://h\", ca = \"no.pem\" }", "cache.shared.ca", "not encrypted"),
     (
         "[cache]",
         "shared = { redis = \"redis://h\", namespace = \"\" }",
@@ -431,7 +430,8 @@ fn i12_no_fault_and_no_shown_configuration_tells_a_secret() {
 [admin]
 token = "canary"
 [cache.shared]
-redis = "redis://canary:canary@h?x=canary"
+redis = "redis-sentinel://canary:canary@h,i/m?sentinel_password=canary"
+secret = "canary"
 [[destination]]
 name = "d"
 url = "http://canary:canary@h/?canary=canary"
@@ -448,7 +448,7 @@ headers = { authorization = "canary" }
 
     let broken = text
         .replace("http://canary", "htp://canary")
-        .replace("redis://canary", "canary://canary")
+        .replace("redis-sentinel://canary", "canary://canary")
         .replace("url =", "secrets = [\"canary\"]\nurl =")
         .replace("\"canary\" }", "\"canary\\u0001\" }")
         .replace("token = \"canary\"", "token = \"canary \"");

@@ -1,24 +1,23 @@
 //! Connects, probes and reconnects in the background, so that no request ever does.
 
+use super::connect::{CONNECT_TIMEOUT, Connection, Connector, within};
+use super::examine::{Usable, Warning, examine};
+use super::server::{Keys, Server};
 use super::{Lane, OpenError, Unavailable};
 use crate::breaker::{self, Admission, Breaker, State};
 use crate::clock::Clock;
-use crate::secret::Endpoint;
-use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisError};
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long one attempt to connect may take, name resolution and handshake included.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 /// Between two attempts to connect while the breaker is closed.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 /// No command waits longer, whatever its budget.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Commands under way on one connection; more wait within their budgets.
-const CONCURRENCY: usize = 1024;
+/// Different warnings that are told; a Redis that changes for ever fills no log.
+const WARNINGS_MAX: usize = 16;
 /// At most two seconds open at a time, so that Redis is used again within five of its answering.
 const BREAKER: breaker::Settings = breaker::Settings {
     failures: 5,
@@ -31,41 +30,42 @@ const BREAKER: breaker::Settings = breaker::Settings {
 /// A connection as it is lent to a command.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) connection: MultiplexedConnection,
+    pub(super) connection: Connection,
     /// Tells the outcome of a lost connection from that of the one that followed it.
     pub(super) generation: u64,
 }
 
 #[derive(Debug)]
 struct Connected {
-    quick: MultiplexedConnection,
-    bulk: MultiplexedConnection,
+    quick: Connection,
+    large: Connection,
+    bulk: Connection,
     generation: u64,
 }
 
 /// The connections there are, and the breaker that decides whether there may be any.
 #[derive(Debug)]
 pub(super) struct Links {
-    client: Client,
+    connector: Connector,
+    keys: Keys,
     clock: Clock,
     breaker: Mutex<Breaker>,
     /// `None`: refused without waiting. The breaker is closed whenever there is one.
     connected: RwLock<Option<Connected>>,
     lost: Notify,
+    told: Mutex<HashSet<Warning>>,
 }
 
 impl Links {
-    pub(super) fn new(endpoint: &Endpoint, clock: Clock) -> Result<Self, OpenError> {
-        let refused = |error: RedisError| OpenError(error.category().to_owned());
-        let info = endpoint.expose().as_str().into_connection_info().map_err(refused)?;
-        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        let client = Client::open(info).map_err(refused)?;
+    pub(super) fn new(server: &Server, clock: Clock) -> Result<Self, OpenError> {
         Ok(Self {
-            client,
+            connector: Connector::new(server)?,
+            keys: server.keys(),
             clock,
             breaker: Mutex::new(Breaker::new(BREAKER)),
             connected: RwLock::new(None),
             lost: Notify::new(),
+            told: Mutex::default(),
         })
     }
 
@@ -83,6 +83,7 @@ impl Links {
         let connected = connected.as_ref()?;
         let connection = match lane {
             Lane::Quick => &connected.quick,
+            Lane::Large => &connected.large,
             Lane::Bulk => &connected.bulk,
         };
         Some(Link { connection: connection.clone(), generation: connected.generation })
@@ -100,25 +101,32 @@ impl Links {
             breaker.state(now) != State::Closed
         };
         // What waits on an unanswering connection would be answered late and for nobody: a new one
-        // is the probe.
-        if open || cause == Unavailable::Lost {
+        // is the probe. One that became a replica may have a successor elsewhere. A cluster finds
+        // its way by itself, and most of its nodes may be well.
+        let is_gone =
+            matches!(cause, Unavailable::Lost | Unavailable::Unready) && self.keys == Keys::InOnePlace;
+        if open || is_gone {
             self.disconnect(generation);
         }
     }
 
-    pub(super) async fn connect(
-        &self,
-        response_timeout: Duration,
-    ) -> Result<MultiplexedConnection, RedisError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(response_timeout))
-            .set_concurrency_limit(CONCURRENCY);
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
-        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+    /// A connection of its own.
+    pub(super) async fn connect(&self, response_timeout: Duration) -> RedisResult<Connection> {
+        let [connection] = self.connector.connect(response_timeout).await?;
+        Ok(connection)
+    }
+
+    /// What a command's error means.
+    pub(super) fn classify(&self, error: &RedisError) -> Unavailable {
+        let cause = classify(error);
+        if cause == Unavailable::Refused {
+            match error.code() {
+                Some("OOM") => self.tell(Warning::Full),
+                Some("NOPERM") => self.tell(Warning::Denied),
+                Some(_) | None => {}
+            }
         }
+        cause
     }
 
     fn disconnect(&self, generation: u64) {
@@ -135,20 +143,60 @@ impl Links {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn probe(&self) -> Result<(MultiplexedConnection, MultiplexedConnection), RedisError> {
-        let mut quick = self.connect(RESPONSE_TIMEOUT).await?;
-        let ping = redis::cmd("PING");
-        match tokio::time::timeout(CONNECT_TIMEOUT, ping.query_async::<String>(&mut quick)).await {
-            Ok(answer) => answer.map(|_| ())?,
-            Err(_) => return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+    /// Each warning once.
+    fn tell(&self, warning: Warning) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < WARNINGS_MAX && !told.contains(&warning) {
+            tracing::warn!("{warning}");
+            told.insert(warning);
         }
-        Ok((quick, self.connect(RESPONSE_TIMEOUT).await?))
     }
+
+    async fn probe(&self) -> RedisResult<[Connection; 3]> {
+        let [mut quick, large, bulk] = self.connector.connect(RESPONSE_TIMEOUT).await?;
+        match within(CONNECT_TIMEOUT, quick.about(&redis::cmd("INFO"))).await {
+            Ok(info) => {
+                let info: String = redis::from_redis_value(info)?;
+                let (warnings, usable) = examine(&info, self.keys);
+                for warning in warnings {
+                    self.tell(warning);
+                }
+                if usable == Usable::No {
+                    return Err(std::io::Error::other("what answers cannot be used").into());
+                }
+            }
+            Err(error) if is_denied(&error) => {
+                within(CONNECT_TIMEOUT, quick.about(&redis::cmd("PING"))).await?;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok([quick, large, bulk])
+    }
+}
+
+fn classify(error: &RedisError) -> Unavailable {
+    match error.kind() {
+        _ if error.is_timeout() => Unavailable::TimedOut,
+        ErrorKind::Server(
+            ServerErrorKind::BusyLoading
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::MasterDown
+            | ServerErrorKind::ReadOnly
+            | ServerErrorKind::TryAgain,
+        ) => Unavailable::Unready,
+        _ if error.is_io_error() || error.is_unrecoverable_error() => Unavailable::Lost,
+        _ => Unavailable::Refused,
+    }
+}
+
+fn is_denied(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
 }
 
 /// Runs until it is dropped.
 pub(super) async fn keep(links: Arc<Links>) {
     let mut generation = 0;
+    let mut attempts = 0_u64;
     loop {
         while links.is_connected() {
             links.lost.notified().await;
@@ -160,15 +208,22 @@ pub(super) async fn keep(links: Arc<Links>) {
             continue;
         }
         match links.probe().await {
-            Ok((quick, bulk)) => {
+            Ok([quick, large, bulk]) => {
                 links.succeeded();
                 generation += 1;
+                attempts = 0;
                 tracing::info!("connected to Redis");
                 *links.connected.write().unwrap_or_else(PoisonError::into_inner) =
-                    Some(Connected { quick, bulk, generation });
+                    Some(Connected { quick, large, bulk, generation });
             }
             Err(error) => {
-                tracing::debug!(cause = error.category(), "cannot connect to Redis");
+                attempts += 1;
+                // What Redis and the system say holds neither user nor password.
+                if attempts == 1 {
+                    tracing::warn!(cause = %error, "cannot connect to Redis; memory and the source answer");
+                } else {
+                    tracing::debug!(cause = %error, attempts, "cannot connect to Redis");
+                }
                 links.breaker().failure(links.clock.now(), fastrand::f64());
                 tokio::time::sleep(RECONNECT_PAUSE).await;
             }

@@ -1,8 +1,8 @@
 //! A log that several gateways append to and read: a Redis Stream of one field.
 
-use super::Unavailable;
+use super::connect::Connection;
+use super::{EPOCH_EXPIRY, Unavailable, millis};
 use bytes::Bytes;
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue, Value};
 use std::fmt;
 use std::str::FromStr;
@@ -65,14 +65,14 @@ pub enum ReadWait {
 /// Reads logs on a connection of its own. After an error it is thrown away.
 #[derive(Debug)]
 pub struct LogReader {
-    connection: MultiplexedConnection,
+    connection: Connection,
 }
 
 impl LogReader {
     /// The most entries that one read gives: fewer were all there are.
     pub const BATCH: usize = BATCH;
 
-    pub(super) const fn new(connection: MultiplexedConnection) -> Self {
+    pub(super) const fn new(connection: Connection) -> Self {
         Self { connection }
     }
 
@@ -127,25 +127,29 @@ impl LogReader {
         self.query(redis::cmd("XLEN").arg(log)).await
     }
 
-    /// The value of a key that is set to `value` where it is missing.
+    /// The value of a key that is set to `value` where it is missing; it expires long after its last use.
     ///
     /// # Errors
     /// [`Unavailable`].
     pub async fn get_or_set(&mut self, key: &str, value: &str) -> Result<String, Unavailable> {
+        let mut get = redis::cmd("GETEX");
+        get.arg(key).arg("PX").arg(millis(EPOCH_EXPIRY));
         // Read first: a Redis that is full still answers that.
-        if let Some(value) = self.query(redis::cmd("GET").arg(key)).await? {
+        if let Some(value) = self.query(&get).await? {
             return Ok(value);
         }
-        self.query::<Value>(redis::cmd("SET").arg(key).arg(value).arg("NX")).await?;
-        self.query(redis::cmd("GET").arg(key)).await
+        let mut set = redis::cmd("SET");
+        set.arg(key).arg(value).arg("NX").arg("PX").arg(millis(EPOCH_EXPIRY));
+        self.query::<Value>(&set).await?;
+        self.query(&get).await
     }
 
-    /// Sets a key that does not expire.
+    /// Sets a key that expires long after its last use.
     ///
     /// # Errors
     /// [`Unavailable`].
     pub async fn set(&mut self, key: &str, value: &str) -> Result<(), Unavailable> {
-        self.query(redis::cmd("SET").arg(key).arg(value)).await
+        self.query(redis::cmd("SET").arg(key).arg(value).arg("PX").arg(millis(EPOCH_EXPIRY))).await
     }
 
     async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, Unavailable> {

@@ -2,29 +2,39 @@
 //!
 //! [`Redis`] never connects on a caller's time: a keeper task connects and probes in the
 //! background. While there is no connection, or the breaker is open, a command is refused at once.
-//! Small reads and large writes have a connection each, so that neither waits behind the other.
+//! Small reads, large reads and writes have a connection each, so that none waits behind another.
+//! `server` reads the URL, `connect` has what the crate gives for each topology. No command names
+//! two keys, so that none touches two slots of a cluster.
 
+mod connect;
+mod examine;
 mod keeper;
 mod log;
+mod server;
 
 pub use log::{LogEntry, LogPosition, LogReader, ReadWait};
+pub use server::{Server, UrlFault};
 
 use crate::breaker::State;
 use crate::clock::Clock;
-use crate::secret::Endpoint;
 use bytes::Bytes;
 use keeper::Links;
-use redis::{Cmd, FromRedisValue};
+use redis::{Cmd, FromRedisValue, RedisResult};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::error::Elapsed;
 use tokio_util::task::AbortOnDropHandle;
 
-/// A key's expiry in Redis is at most this, so that it fits what `PX` takes.
+/// A value's expiry in Redis is at most this.
 const EXPIRY_MAX: Duration = Duration::from_hours(365 * 24);
+/// What judges values outlives them: under `volatile-ttl` it is evicted last, and the log after the
+/// name of its epoch, without which nothing is believed.
+const EPOCH_EXPIRY: Duration = Duration::from_hours(400 * 24);
+const LOG_EXPIRY: Duration = Duration::from_hours(500 * 24);
 
-/// Why a URL cannot be used for Redis. The URL is not repeated: it may carry a password (I12).
+/// Why Redis cannot even be tried. No part of its URL is repeated: it may carry a password (I12).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a usable Redis URL: {0}")]
+#[error("cache.shared cannot be used: {0}")]
 pub struct OpenError(String);
 
 /// Why a command has no result.
@@ -42,6 +52,9 @@ pub enum Unavailable {
     /// Redis answered, but with an error or with something else than was asked for.
     #[error("Redis refused the command")]
     Refused,
+    /// Redis answered that it cannot serve: it is loading, a replica, or a cluster without all slots.
+    #[error("Redis is not ready")]
+    Unready,
 }
 
 impl Unavailable {
@@ -53,16 +66,20 @@ impl Unavailable {
             Self::TimedOut => "timed-out",
             Self::Lost => "lost",
             Self::Refused => "refused",
+            Self::Unready => "unready",
         }
     }
 }
 
-/// Which of the two connections a command takes.
+/// Which connection a command takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// Small commands that somebody waits for.
     Quick,
-    /// Large values, which nobody waits for.
+    /// Reads of large values. That they are late tells of their size, not of Redis: the breaker
+    /// does not count it.
+    Large,
+    /// Writes, which nobody waits for.
     Bulk,
 }
 
@@ -77,9 +94,9 @@ impl Redis {
     /// Begins to connect in the background; needs a running Tokio, but no running Redis.
     ///
     /// # Errors
-    /// [`OpenError`] where the URL itself cannot be used.
-    pub fn open(endpoint: &Endpoint, clock: Clock) -> Result<Arc<Self>, OpenError> {
-        let links = Arc::new(Links::new(endpoint, clock)?);
+    /// [`OpenError`] where what the server is reached by cannot be used.
+    pub fn open(server: &Server, clock: Clock) -> Result<Arc<Self>, OpenError> {
+        let links = Arc::new(Links::new(server, clock)?);
         let keeper = tokio::spawn(keeper::keep(Arc::clone(&links)));
         Ok(Arc::new(Self { links, _keeper: AbortOnDropHandle::new(keeper) }))
     }
@@ -107,17 +124,26 @@ impl Redis {
         budget: Duration,
     ) -> Result<T, Unavailable> {
         let mut link = self.links.get(lane).ok_or(Unavailable::NotConnected)?;
-        let outcome = match tokio::time::timeout(budget, command.query_async(&mut link.connection)).await {
+        let answer = tokio::time::timeout(budget, command.query_async(&mut link.connection)).await;
+        self.outcome(lane, link.generation, answer)
+    }
+
+    /// What came of a command; the breaker hears of it.
+    fn outcome<T>(
+        &self,
+        lane: Lane,
+        generation: u64,
+        answer: Result<RedisResult<T>, Elapsed>,
+    ) -> Result<T, Unavailable> {
+        let outcome = match answer {
             Err(_) => Err(Unavailable::TimedOut),
-            Ok(Err(error)) if error.is_timeout() => Err(Unavailable::TimedOut),
-            Ok(Err(error)) if error.is_io_error() || error.is_unrecoverable_error() => Err(Unavailable::Lost),
-            Ok(Err(_)) => Err(Unavailable::Refused),
-            Ok(Ok(value)) => Ok(value),
+            Ok(answer) => answer.map_err(|error| self.links.classify(&error)),
         };
         match outcome {
             // An error that Redis itself gives tells that it lives.
             Ok(_) | Err(Unavailable::Refused) => self.links.succeeded(),
-            Err(cause) => self.links.failed(link.generation, cause),
+            Err(Unavailable::TimedOut) if lane == Lane::Large => {}
+            Err(cause) => self.links.failed(generation, cause),
         }
         outcome
     }
@@ -126,8 +152,8 @@ impl Redis {
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn get(&self, key: &str, budget: Duration) -> Result<Option<Bytes>, Unavailable> {
-        self.query(Lane::Quick, redis::cmd("GET").arg(key), budget).await
+    pub async fn get(&self, lane: Lane, key: &str, budget: Duration) -> Result<Option<Bytes>, Unavailable> {
+        self.query(lane, redis::cmd("GET").arg(key), budget).await
     }
 
     /// Sets a key that expires.
@@ -141,9 +167,8 @@ impl Redis {
         expiry: Duration,
         budget: Duration,
     ) -> Result<(), Unavailable> {
-        let expiry = u64::try_from(expiry.min(EXPIRY_MAX).as_millis()).unwrap_or(u64::MAX).max(1);
         let mut command = redis::cmd("SET");
-        command.arg(key).arg(value).arg("PX").arg(expiry);
+        command.arg(key).arg(value).arg("PX").arg(millis(expiry.min(EXPIRY_MAX)));
         self.query(Lane::Bulk, &command, budget).await
     }
 
@@ -166,9 +191,12 @@ impl Redis {
         length: usize,
         budget: Duration,
     ) -> Result<(), Unavailable> {
-        let mut command = redis::cmd("XADD");
-        command.arg(log).arg("MAXLEN").arg("~").arg(length).arg("*").arg(log::FIELD).arg(entry);
-        self.query::<String>(Lane::Quick, &command, budget).await.map(|_| ())
+        let mut link = self.links.get(Lane::Quick).ok_or(Unavailable::NotConnected)?;
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("XADD").arg(log).arg("MAXLEN").arg("~").arg(length).arg("*").arg(log::FIELD).arg(entry);
+        pipeline.ignore().cmd("PEXPIRE").arg(log).arg(millis(LOG_EXPIRY)).ignore();
+        let answer = tokio::time::timeout(budget, pipeline.query_async(&mut link.connection)).await;
+        self.outcome(Lane::Quick, link.generation, answer)
     }
 
     /// A connection of its own for reading logs, because a blocking read holds up all behind it.
@@ -179,6 +207,11 @@ impl Redis {
         let connection = self.links.connect(log::READ_TIMEOUT).await.map_err(|_| Unavailable::Lost)?;
         Ok(LogReader::new(connection))
     }
+}
+
+/// As `PX` and `PEXPIRE` take it: at least one.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A real redis-server for tests: a free port, nothing kept on disk, ended with its handle.
 
-use crate::secret::Endpoint;
+use super::Server;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -68,8 +68,8 @@ impl RedisServer {
         format!("redis://{}", self.address)
     }
 
-    pub(crate) fn endpoint(&self) -> Endpoint {
-        Endpoint::new(self.url().parse().unwrap())
+    pub(crate) fn endpoint(&self) -> Server {
+        Server::parse(&self.url()).unwrap()
     }
 
     pub(crate) async fn connection(&self) -> redis::aio::MultiplexedConnection {

@@ -15,7 +15,12 @@ enum Kind {
 }
 
 const METRICS: &[(&str, Kind, Unit, &str)] = &[
-    (names::TIER_UNREADABLE, Kind::Counter, Unit::Count, "Values of the shared tier that did not verify."),
+    (
+        names::TIER_UNREADABLE,
+        Kind::Counter,
+        Unit::Count,
+        "Values of the shared tier that were not used, by reason.",
+    ),
     (names::VARIANTS_DROPPED, Kind::Counter, Unit::Count, "Variants dropped because a key had too many."),
     (
         names::TAGS_DROPPED,

@@ -78,7 +78,8 @@ pub const MEMORY_RESPONSES: &str = "tidegate_memory_responses";
 pub const STORED: &str = "tidegate_stored_total";
 /// Writes to the shared tier that were dropped, by `reason`.
 pub const TIER_DROPPED: &str = "tidegate_tier_dropped_total";
-/// Values of the shared tier that did not verify.
+/// Values of the shared tier that were not used, by `reason`: purged, expired, altered, foreign,
+/// unauthenticated, version, envelope, meta, body.
 pub const TIER_UNREADABLE: &str = "tidegate_tier_unreadable_total";
 /// Variants dropped because a key had too many.
 pub const VARIANTS_DROPPED: &str = "tidegate_variants_dropped_total";

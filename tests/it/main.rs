@@ -39,6 +39,7 @@ mod pacing;
 mod quotas;
 mod reads;
 mod rfc;
+mod shared;
 mod source;
 mod support;
 mod upgrade;

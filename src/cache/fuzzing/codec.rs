@@ -1,36 +1,73 @@
 //! Bytes of any content in the shared tier, and any change to good ones.
 
 use super::stored;
+use crate::cache::SharedSettings;
 use crate::cache::purge::log::Stamp;
 use crate::cache::stored::StoredResponse;
-use crate::cache::tiers::codec::{self, Value};
+use crate::cache::tiers::codec::{Codec, DecodeError, Value};
+use crate::cache::tiers::packing::Packed;
+use crate::redis::Server;
+use crate::secret::Secret;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
+use std::time::Duration;
 
 const KEY: &[u8] = b"key";
+/// A larger body is not unpacked.
+const BODY_BYTES_MAX: u64 = 1 << 20;
 
-/// Checks one input: as it is, and as what a good envelope is made and damaged of.
+/// Checks one input: as it is, and as what a good envelope is made and damaged of; with a checksum and
+/// with an authentication tag.
 ///
 /// # Panics
 /// Where a rule does not hold.
 pub fn check(data: &[u8]) {
-    let raw = Bytes::copy_from_slice(data);
-    if let Ok(Value::Response(response, stamp)) = codec::decode(KEY, &raw) {
-        let again = codec::encode_response(KEY, &response, stamp).map(Bytes::from);
-        assert_eq!(again.map(|bytes| codec::decode(KEY, &bytes)), Some(Ok(Value::Response(response, stamp))));
+    for secret in [None, Some(Secret::new("secret".into()))] {
+        let Ok(redis) = Server::parse("redis://127.0.0.1") else { return };
+        check_with(
+            &Codec::new(&SharedSettings {
+                redis,
+                namespace: "n".into(),
+                object_bytes: BODY_BYTES_MAX,
+                secret,
+                hash_keys: true,
+                max_unverified: Duration::ZERO,
+            }),
+            data,
+        );
+    }
+}
+
+fn check_with(codec: &Codec, data: &[u8]) {
+    if let Ok((response, stamp)) = open(codec, KEY, data.to_vec()) {
+        let again = encode(codec, &response, stamp).map(|bytes| open(codec, KEY, bytes));
+        assert_eq!(again, Some(Ok((response, stamp))));
     }
     let Some((&[status, at, flip, epoch], rest)) = data.split_first_chunk::<4>() else { return };
     let response = response(status, rest);
     let stamp = Stamp { epoch: u64::from(epoch), position: codec_position(epoch) };
-    let Some(mut bytes) = codec::encode_response(KEY, &response, stamp) else { return };
-    let good = codec::decode(KEY, &Bytes::copy_from_slice(&bytes));
-    assert_eq!(good, Ok(Value::Response(Box::new(response), stamp)), "what goes in comes out");
-    let foreign = codec::decode(b"another", &Bytes::copy_from_slice(&bytes));
-    assert!(foreign.is_err(), "it answers its own key only");
+    let Some(mut bytes) = encode(codec, &response, stamp) else { return };
+    assert!(open(codec, b"another", bytes.clone()).is_err(), "it answers its own key only");
+    assert_eq!(open(codec, KEY, bytes.clone()), Ok((response, stamp)), "what goes in comes out");
     let at = usize::from(at) * 7 % bytes.len();
     if let (Some(byte), true) = (bytes.get_mut(at), flip != 0) {
         *byte ^= flip;
-        assert!(codec::decode(KEY, &bytes.into()).is_err(), "byte {at} was changed and nobody saw it");
+        assert!(open(codec, KEY, bytes).is_err(), "byte {at} was changed and nobody saw it");
+    }
+}
+
+fn encode(codec: &Codec, response: &StoredResponse, stamp: Stamp) -> Option<Vec<u8>> {
+    let packed = Packed::new(&response.body, &response.fields);
+    codec.encode_response(KEY, response, stamp, &packed)
+}
+
+fn open(codec: &Codec, key: &[u8], bytes: Vec<u8>) -> Result<(StoredResponse, Stamp), DecodeError> {
+    match codec.decode(key, &bytes.into())? {
+        Value::Response(packed) => {
+            let stamp = packed.stamp;
+            Ok((packed.open(BODY_BYTES_MAX)?, stamp))
+        }
+        Value::Variants(_) | Value::Piece(_) => Err(DecodeError::Meta),
     }
 }
 

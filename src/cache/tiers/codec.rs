@@ -1,8 +1,12 @@
-//! Stored responses as bytes in the shared tier: magic, version, flags, lengths, the whole key,
-//! meta data (postcard), the body as it is, a checksum over all of it.
+//! Stored responses as bytes in the shared tier: magic, version, flags, lengths, the whole key with
+//! its namespace, meta data (postcard), the packed body, and a seal over all of it: a checksum, or
+//! with a secret an authentication tag (HMAC-SHA-256).
 //!
+//! Version 3, which earlier builds write, is read too: it has no namespace, tag nor packing.
 //! Decoding never panics, and what does not verify has an error: to the caller it is a miss.
 
+use super::packing::{Coding, Packed, Packing, unpack};
+use crate::cache::SharedSettings;
 use crate::cache::purge::Fence;
 use crate::cache::purge::log::Stamp;
 use crate::cache::rules::early::Early;
@@ -11,16 +15,20 @@ use crate::clock::Timestamp;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use rapidhash::v3::rapidhash_v3;
+use ring::hmac;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::time::Duration;
 
 const MAGIC: [u8; 4] = *b"TdGt";
-/// Raised with every change of the layout or of [`Meta`]; other versions are misses.
-const VERSION: u8 = 3;
-/// No flag has a meaning yet; a reader that does not know one must not guess.
-const FLAGS: u8 = 0;
+/// Raised with every change of the layout or of [`Meta`]; the one before is read, others are misses.
+const VERSION: u8 = 4;
+const VERSION_BEFORE: u8 = 3;
+/// Sealed by an authentication tag. A reader that does not know a flag must not guess.
+const AUTHENTICATED: u8 = 1;
 const HEAD_BYTES: usize = MAGIC.len() + 2 + 4 + 4;
 const CHECKSUM_BYTES: usize = 8;
+const TAG_BYTES: usize = 32;
 
 /// Why bytes are not a stored response of this key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,21 +37,64 @@ pub(crate) enum DecodeError {
     Envelope,
     #[error("another version")]
     Version,
-    #[error("the checksum does not match")]
-    Checksum,
-    #[error("it belongs to another key")]
+    #[error("sealed with a secret where there is none, or without where there is one")]
+    Unauthenticated,
+    #[error("the seal does not match")]
+    Altered,
+    #[error("it belongs to another key or namespace")]
     Key,
     #[error("its meta data cannot be read")]
     Meta,
+    #[error("its body is not what it should be")]
+    Body,
+}
+
+impl DecodeError {
+    /// The word for metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Envelope => "envelope",
+            Self::Version => "version",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Altered => "altered",
+            Self::Key => "foreign",
+            Self::Meta => "meta",
+            Self::Body => "body",
+        }
+    }
 }
 
 /// What stands under a key of the shared tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
-    /// A stored response. Its fence means nothing until the stamp has been translated.
-    Response(Box<StoredResponse>, Stamp),
+    /// A stored response, packed.
+    Response(Box<PackedResponse>),
     /// The key has variants, selected by these request fields.
     Variants(VaryMarker),
+    /// A piece of a body.
+    Piece(Bytes),
+}
+
+/// A stored response whose body has still to be unpacked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PackedResponse {
+    /// Without its body. Its fence means nothing until the stamp has been translated.
+    stored: StoredResponse,
+    pub(crate) stamp: Stamp,
+    pub(crate) packing: Packing,
+    /// The packed body; where it is in pieces it has to be put here first.
+    pub(crate) bytes: Bytes,
+}
+
+impl PackedResponse {
+    /// The response with its body. Takes its time where that is compressed and large.
+    ///
+    /// # Errors
+    /// [`DecodeError::Body`] where it is not as long as was said, or longer than `length_max`.
+    pub(crate) fn open(self, length_max: u64) -> Result<StoredResponse, DecodeError> {
+        let body = unpack(self.packing, self.bytes, length_max).ok_or(DecodeError::Body)?;
+        Ok(StoredResponse { body, ..self.stored })
+    }
 }
 
 /// Leads to the variants of a key.
@@ -57,7 +108,14 @@ pub(crate) struct VaryMarker {
 
 #[derive(Serialize, Deserialize)]
 enum Meta {
-    Response(ResponseMeta),
+    Response(Box<ResponseMeta>, Packing),
+    Variants { names: Vec<String>, generation: u64 },
+    Piece,
+}
+
+#[derive(Serialize, Deserialize)]
+enum MetaBefore {
+    Response(Box<ResponseMeta>),
     Variants { names: Vec<String>, generation: u64 },
 }
 
@@ -75,75 +133,153 @@ struct ResponseMeta {
     forward_millis: u64,
 }
 
-/// The bytes of a response; `None` where a length does not fit the envelope.
-pub(crate) fn encode_response(key: &[u8], stored: &StoredResponse, stamp: Stamp) -> Option<Vec<u8>> {
-    let fields = stored.fields.iter();
-    let selecting = stored.selecting_fields.iter();
-    let meta = Meta::Response(ResponseMeta {
-        status: stored.status.as_u16(),
-        fields: fields.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect(),
-        received_at: stored.received_at,
-        initial_age_millis: millis(stored.initial_age),
-        freshness_lifetime_millis: millis(stored.freshness_lifetime),
-        reuse: stored.reuse,
-        selecting_fields: selecting
-            .map(|(name, value)| (name.to_string(), value.as_ref().map(|value| value.as_bytes().to_vec())))
-            .collect(),
-        tags: stored.tags.clone(),
-        stamp,
-        forward_millis: millis(stored.early.forward_time()),
-    });
-    envelope(key, &meta, &stored.body)
+#[derive(Debug)]
+enum Seal {
+    Checksum,
+    Tag(hmac::Key),
 }
 
-/// The bytes of a marker; `None` where a length does not fit the envelope.
-pub(crate) fn encode_marker(key: &[u8], marker: &VaryMarker) -> Option<Vec<u8>> {
-    let names = marker.names.iter().map(HeaderName::to_string).collect();
-    envelope(key, &Meta::Variants { names, generation: marker.generation }, &[])
+/// Writes and reads the values of one namespace.
+#[derive(Debug)]
+pub(crate) struct Codec {
+    namespace: String,
+    seal: Seal,
 }
 
-/// What the bytes found under `key` are.
-///
-/// # Errors
-/// [`DecodeError`] for everything that was not encoded for this key by this version.
-pub(crate) fn decode(key: &[u8], bytes: &Bytes) -> Result<Value, DecodeError> {
-    let (content, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(DecodeError::Envelope)?;
-    let (magic, rest) = content.split_first_chunk::<4>().ok_or(DecodeError::Envelope)?;
-    let (&[version, flags], rest) = rest.split_first_chunk::<2>().ok_or(DecodeError::Envelope)?;
-    if *magic != MAGIC {
-        return Err(DecodeError::Envelope);
+impl Codec {
+    pub(crate) fn new(settings: &SharedSettings) -> Self {
+        let seal = settings.secret.as_ref().map_or(Seal::Checksum, |secret| {
+            Seal::Tag(hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes()))
+        });
+        Self { namespace: settings.namespace.clone(), seal }
     }
-    if version != VERSION || flags != FLAGS {
-        return Err(DecodeError::Version);
-    }
-    if rapidhash_v3(content) != u64::from_be_bytes(*checksum) {
-        return Err(DecodeError::Checksum);
-    }
-    let (key_length, rest) = split_length(rest)?;
-    let (meta_length, rest) = split_length(rest)?;
-    let (own_key, rest) = rest.split_at_checked(key_length).ok_or(DecodeError::Envelope)?;
-    let (meta, body) = rest.split_at_checked(meta_length).ok_or(DecodeError::Envelope)?;
-    if own_key != key {
-        return Err(DecodeError::Key);
-    }
-    let body = bytes.slice_ref(body);
-    from_meta(postcard::from_bytes(meta).map_err(|_| DecodeError::Meta)?, body).ok_or(DecodeError::Meta)
-}
 
-fn envelope(key: &[u8], meta: &Meta, body: &[u8]) -> Option<Vec<u8>> {
-    let meta = postcard::to_stdvec(meta).ok()?;
-    let mut bytes = Vec::with_capacity(HEAD_BYTES + key.len() + meta.len() + body.len() + CHECKSUM_BYTES);
-    bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&[VERSION, FLAGS]);
-    for part in [key, &meta] {
-        bytes.extend_from_slice(&u32::try_from(part.len()).ok()?.to_be_bytes());
+    /// The bytes of a response, less the body where that is in pieces; `None` where a length does
+    /// not fit the envelope.
+    pub(crate) fn encode_response(
+        &self,
+        key: &[u8],
+        stored: &StoredResponse,
+        stamp: Stamp,
+        packed: &Packed,
+    ) -> Option<Vec<u8>> {
+        let fields = stored.fields.iter();
+        let selecting = stored.selecting_fields.iter();
+        let meta = Box::new(ResponseMeta {
+            status: stored.status.as_u16(),
+            fields: fields.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect(),
+            received_at: stored.received_at,
+            initial_age_millis: millis(stored.initial_age),
+            freshness_lifetime_millis: millis(stored.freshness_lifetime),
+            reuse: stored.reuse,
+            selecting_fields: selecting
+                .map(|(name, value)| {
+                    (name.to_string(), value.as_ref().map(|value| value.as_bytes().to_vec()))
+                })
+                .collect(),
+            tags: stored.tags.clone(),
+            stamp,
+            forward_millis: millis(stored.early.forward_time()),
+        });
+        let body = if packed.packing.pieces.is_some() { &[][..] } else { &packed.bytes };
+        self.envelope(key, &Meta::Response(meta, packed.packing), body)
     }
-    for part in [key, &meta, body] {
-        bytes.extend_from_slice(part);
+
+    /// The bytes of a marker; `None` where a length does not fit the envelope.
+    pub(crate) fn encode_marker(&self, key: &[u8], marker: &VaryMarker) -> Option<Vec<u8>> {
+        let names = marker.names.iter().map(HeaderName::to_string).collect();
+        self.envelope(key, &Meta::Variants { names, generation: marker.generation }, &[])
     }
-    let checksum = rapidhash_v3(&bytes);
-    bytes.extend_from_slice(&checksum.to_be_bytes());
-    Some(bytes)
+
+    /// The bytes of a piece; `None` where a length does not fit the envelope.
+    pub(crate) fn encode_piece(&self, key: &[u8], piece: &[u8]) -> Option<Vec<u8>> {
+        self.envelope(key, &Meta::Piece, piece)
+    }
+
+    /// What the bytes found under `key` are.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for everything that was not encoded for this key, in this namespace, with this
+    /// secret, by this version or the one before.
+    pub(crate) fn decode(&self, key: &[u8], bytes: &Bytes) -> Result<Value, DecodeError> {
+        let (magic, rest) = bytes.split_first_chunk::<4>().ok_or(DecodeError::Envelope)?;
+        let (&[version, flags], _) = rest.split_first_chunk::<2>().ok_or(DecodeError::Envelope)?;
+        if *magic != MAGIC {
+            return Err(DecodeError::Envelope);
+        }
+        let is_known = matches!((version, flags), (VERSION, 0 | AUTHENTICATED) | (VERSION_BEFORE, 0));
+        if !is_known {
+            return Err(DecodeError::Version);
+        }
+        let content = self.unsealed(bytes, flags)?;
+        let rest = content.get(MAGIC.len() + 2..).ok_or(DecodeError::Envelope)?;
+        let (key_length, rest) = split_length(rest)?;
+        let (meta_length, rest) = split_length(rest)?;
+        let (own_key, rest) = rest.split_at_checked(key_length).ok_or(DecodeError::Envelope)?;
+        let (meta, body) = rest.split_at_checked(meta_length).ok_or(DecodeError::Envelope)?;
+        let expected = if version == VERSION { self.whole(key) } else { Cow::Borrowed(key) };
+        if own_key != &*expected {
+            return Err(DecodeError::Key);
+        }
+        let body = bytes.slice_ref(body);
+        let meta = if version == VERSION {
+            postcard::from_bytes(meta).map_err(|_| DecodeError::Meta)?
+        } else {
+            let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
+            match postcard::from_bytes(meta).map_err(|_| DecodeError::Meta)? {
+                MetaBefore::Response(meta) => {
+                    Meta::Response(meta, Packing { coding: Coding::Plain, length, pieces: None })
+                }
+                MetaBefore::Variants { names, generation } => Meta::Variants { names, generation },
+            }
+        };
+        from_meta(meta, body).ok_or(DecodeError::Meta)
+    }
+
+    fn envelope(&self, key: &[u8], meta: &Meta, body: &[u8]) -> Option<Vec<u8>> {
+        let (key, meta) = (self.whole(key), postcard::to_stdvec(meta).ok()?);
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + key.len() + meta.len() + body.len() + TAG_BYTES);
+        bytes.extend_from_slice(&MAGIC);
+        let flags = match self.seal {
+            Seal::Checksum => 0,
+            Seal::Tag(_) => AUTHENTICATED,
+        };
+        bytes.extend_from_slice(&[VERSION, flags]);
+        for part in [&*key, &meta] {
+            bytes.extend_from_slice(&u32::try_from(part.len()).ok()?.to_be_bytes());
+        }
+        for part in [&*key, &meta, body] {
+            bytes.extend_from_slice(part);
+        }
+        match &self.seal {
+            Seal::Checksum => bytes.extend_from_slice(&rapidhash_v3(&bytes).to_be_bytes()),
+            Seal::Tag(secret) => bytes.extend_from_slice(hmac::sign(secret, &bytes).as_ref()),
+        }
+        Some(bytes)
+    }
+
+    /// What is before the seal, if that matches.
+    fn unsealed<'b>(&self, bytes: &'b [u8], flags: u8) -> Result<&'b [u8], DecodeError> {
+        match &self.seal {
+            Seal::Checksum if flags == 0 => {
+                let (content, checksum) =
+                    bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(DecodeError::Envelope)?;
+                let matches = rapidhash_v3(content) == u64::from_be_bytes(*checksum);
+                if matches { Ok(content) } else { Err(DecodeError::Altered) }
+            }
+            Seal::Tag(secret) if flags == AUTHENTICATED => {
+                let (content, tag) = bytes.split_last_chunk::<TAG_BYTES>().ok_or(DecodeError::Envelope)?;
+                hmac::verify(secret, content, tag).map_err(|_| DecodeError::Altered)?;
+                Ok(content)
+            }
+            Seal::Checksum | Seal::Tag(_) => Err(DecodeError::Unauthenticated),
+        }
+    }
+
+    /// A key with its namespace, which has no NUL.
+    fn whole<'k>(&self, key: &[u8]) -> Cow<'k, [u8]> {
+        [self.namespace.as_bytes(), b"\0", key].concat().into()
+    }
 }
 
 fn split_length(bytes: &[u8]) -> Result<(usize, &[u8]), DecodeError> {
@@ -152,9 +288,10 @@ fn split_length(bytes: &[u8]) -> Result<(usize, &[u8]), DecodeError> {
     Ok((length, rest))
 }
 
-fn from_meta(meta: Meta, body: Bytes) -> Option<Value> {
-    let meta = match meta {
-        Meta::Response(meta) => meta,
+fn from_meta(meta: Meta, bytes: Bytes) -> Option<Value> {
+    let (meta, packing) = match meta {
+        Meta::Response(meta, packing) => (meta, packing),
+        Meta::Piece => return Some(Value::Piece(bytes)),
         Meta::Variants { names, generation } => {
             let names = names.iter().map(|name| name.parse().ok()).collect::<Option<_>>()?;
             return Some(Value::Variants(VaryMarker { names, generation }));
@@ -177,7 +314,7 @@ fn from_meta(meta: Meta, body: Bytes) -> Option<Value> {
     let stored = StoredResponse {
         status: StatusCode::from_u16(meta.status).ok()?,
         fields,
-        body,
+        body: Bytes::new(),
         received_at: meta.received_at,
         initial_age: Duration::from_millis(meta.initial_age_millis),
         freshness_lifetime,
@@ -187,7 +324,7 @@ fn from_meta(meta: Meta, body: Bytes) -> Option<Value> {
         fence: Fence::default(),
         early,
     };
-    Some(Value::Response(Box::new(stored), meta.stamp))
+    Some(Value::Response(Box::new(PackedResponse { stored, stamp: meta.stamp, packing, bytes })))
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -195,67 +332,4 @@ fn millis(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cache::tiers::testing::varying;
-    use crate::redis::LogPosition;
-    use proptest::prelude::*;
-
-    const KEY: &[u8] = b"the key";
-    const STAMP: Stamp = Stamp { epoch: 3, position: LogPosition { millis: 5, sequence: 1 } };
-
-    fn stored() -> StoredResponse {
-        let mut stored = varying("de", "body", Timestamp::from_millis(7));
-        stored.fields.append("x-binary", HeaderValue::from_bytes(b"\xff").unwrap());
-        stored.tags = vec!["t".into()];
-        stored.early = Early::decide(Duration::from_millis(250), stored.freshness_lifetime, stored.reuse);
-        stored
-    }
-
-    #[test]
-    fn what_is_encoded_is_decoded() {
-        let bytes = Bytes::from(encode_response(KEY, &stored(), STAMP).unwrap());
-        assert_eq!(decode(KEY, &bytes), Ok(Value::Response(Box::new(stored()), STAMP)));
-        assert_eq!(decode(b"another", &bytes), Err(DecodeError::Key));
-        let marker = VaryMarker { names: vec![http::header::ACCEPT], generation: 9 };
-        let bytes = Bytes::from(encode_marker(KEY, &marker).unwrap());
-        assert_eq!(decode(KEY, &bytes), Ok(Value::Variants(marker)));
-    }
-
-    #[test]
-    fn other_versions_and_unknown_flags_are_misses() {
-        for position in [4, 5] {
-            let mut bytes = encode_response(KEY, &stored(), STAMP).unwrap();
-            bytes[position] = 77;
-            let end = bytes.len() - CHECKSUM_BYTES;
-            let checksum = rapidhash_v3(&bytes[..end]).to_be_bytes();
-            bytes[end..].copy_from_slice(&checksum);
-            assert_eq!(decode(KEY, &bytes.into()), Err(DecodeError::Version));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn one_altered_byte_is_a_miss(at in any::<prop::sample::Index>(), by in 1..=255_u8) {
-            let mut bytes = encode_response(KEY, &stored(), STAMP).unwrap();
-            let at = at.index(bytes.len());
-            bytes[at] ^= by;
-            prop_assert!(decode(KEY, &bytes.into()).is_err());
-        }
-
-        #[test]
-        fn no_bytes_panic(content in prop::collection::vec(any::<u8>(), 0..300), meta_length in 0..300_u32) {
-            prop_assert!(decode(KEY, &Bytes::from(content.clone())).is_err());
-            // Also with everything right around what is read last.
-            let mut bytes = [&MAGIC[..], &[VERSION, FLAGS]].concat();
-            bytes.extend(u32::try_from(KEY.len()).unwrap().to_be_bytes());
-            bytes.extend(meta_length.to_be_bytes());
-            bytes.extend(KEY);
-            bytes.extend(content);
-            let checksum = rapidhash_v3(&bytes);
-            bytes.extend(checksum.to_be_bytes());
-            let decoded = decode(KEY, &bytes.into());
-            prop_assert!(!matches!(decoded, Err(DecodeError::Checksum | DecodeError::Key)));
-        }
-    }
-}
+mod tests;

@@ -2,13 +2,19 @@
 
 use crate::cache::CacheKey;
 use http::{HeaderName, HeaderValue};
+use ring::hmac;
 use sha2::{Digest, Sha256};
+
+/// What a keyed hash is for, besides its text: the secret authenticates values too.
+const PURPOSE: &[u8] = b"tidegate name\0";
 
 /// How keys are named.
 #[derive(Clone, Debug)]
 pub(crate) struct Naming {
     namespace: String,
     style: Style,
+    /// With a secret nobody can try out what a name stands for.
+    secret: Option<hmac::Key>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +35,9 @@ pub(crate) struct SharedKey {
 impl Naming {
     pub(crate) fn new(settings: &crate::cache::SharedSettings) -> Self {
         let style = if settings.hash_keys { Style::Hashed } else { Style::Readable };
-        Self { namespace: settings.namespace.clone(), style }
+        let secret = settings.secret.as_ref();
+        let secret = secret.map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes()));
+        Self { namespace: settings.namespace.clone(), style, secret }
     }
 
     /// Where the response is, or what leads to its variants.
@@ -53,9 +61,20 @@ impl Naming {
         self.key('v', key, text)
     }
 
+    /// Where a piece of the body of what is at `place` is.
+    pub(crate) fn piece(&self, key: &CacheKey, place: &SharedKey, digest: &[u8], index: u32) -> SharedKey {
+        let mut text = place.text.clone();
+        push_part(&mut text, Some(digest));
+        text.extend_from_slice(&index.to_be_bytes());
+        self.key('p', key, text)
+    }
+
     fn key(&self, kind: char, key: &CacheKey, text: Vec<u8>) -> SharedKey {
         let namespace = &self.namespace;
-        let hash = hex(&Sha256::digest(&text));
+        let hash = match &self.secret {
+            None => hex(&Sha256::digest(&text)),
+            Some(secret) => hex(hmac::sign(secret, &[PURPOSE, &text].concat()).as_ref()),
+        };
         let name = match self.style {
             Style::Hashed => format!("{namespace}:{kind}:{hash}"),
             Style::Readable => format!("{namespace}:{kind}:{}{}:{hash}", key.authority(), key.path()),
@@ -82,11 +101,15 @@ mod tests {
 
     #[test]
     fn i8_different_variants_have_different_keys() {
-        let naming = Naming { namespace: "n".into(), style: Style::Hashed };
+        let naming = Naming { namespace: "n".into(), style: Style::Hashed, secret: None };
         let key = key("http://h/secret");
         let one = |value: Option<&'static str>| [(http::header::ACCEPT, value.map(HeaderValue::from_static))];
+        let keyed = Naming { secret: Some(hmac::Key::new(hmac::HMAC_SHA256, b"secret")), ..naming.clone() };
         let mut keys = vec![
             naming.primary(&key),
+            naming.piece(&key, &naming.primary(&key), &[1], 0),
+            naming.piece(&key, &naming.primary(&key), &[1], 1),
+            naming.piece(&key, &naming.variant(&key, 1, &one(None)), &[1], 1),
             naming.variant(&key, 1, &one(None)),
             naming.variant(&key, 1, &one(Some(""))),
             naming.variant(&key, 1, &one(Some("a"))),
@@ -95,8 +118,9 @@ mod tests {
         assert!(keys.iter().all(|key| key.name.starts_with("n:") && !key.name.contains("secret")));
         keys.sort_by(|one, other| one.name.cmp(&other.name));
         keys.dedup_by(|one, other| one.name == other.name || one.text == other.text);
-        assert_eq!(keys.len(), 5);
-        let readable = Naming { namespace: "n".into(), style: Style::Readable };
+        assert_eq!(keys.len(), 8);
+        assert_ne!(keyed.primary(&key).name, naming.primary(&key).name);
+        let readable = Naming { style: Style::Readable, ..naming.clone() };
         assert!(readable.primary(&key).name.starts_with("n:c:h/secret:"));
     }
 }

@@ -3,6 +3,8 @@
 pub(super) mod codec;
 mod keys;
 pub(super) mod memory;
+pub(super) mod packing;
+mod reads;
 pub(super) mod shared;
 mod writer;
 

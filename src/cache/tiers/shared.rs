@@ -1,21 +1,30 @@
 //! The second tier: Redis, read within a budget, written off the request's path (I9).
 
-use super::codec::{self, Value, VaryMarker};
+use super::codec::{Codec, DecodeError, PackedResponse, Value, VaryMarker};
 use super::keys::{Naming, SharedKey};
+use super::packing::{Pieces, is_slow};
+use super::reads::Reads;
 use super::writer::Writer;
 use crate::cache::purge::log::{Log, Stamp};
+use crate::cache::rules::reuse::retention;
 use crate::cache::rules::vary;
 use crate::cache::{CacheKey, SharedSettings, StoredResponse};
 use crate::clock::Clock;
-use crate::redis::{Redis, Unavailable};
+use crate::redis::{Lane, Redis, Unavailable};
 use crate::telemetry::metrics;
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use http::HeaderMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What a lookup waits for Redis in all.
+/// What a lookup waits for Redis in all, unless it has found a large body.
 const READ_BUDGET: Duration = Duration::from_millis(20);
+/// What it waits then.
+const LARGE_BUDGET: Duration = Duration::from_millis(60);
+/// Pieces of a body that are asked for at once.
+const PIECES_AT_ONCE: usize = 16;
 
 /// What the tier has for a request.
 #[derive(Debug)]
@@ -46,12 +55,31 @@ pub(super) struct Parts {
     pub(super) redis: Arc<Redis>,
     pub(super) log: Arc<Log>,
     pub(super) naming: Naming,
+    pub(super) codec: Codec,
     pub(super) clock: Clock,
+    object_bytes: u64,
+    reads: Reads<Result<Read, Unavailable>>,
+}
+
+/// What was found under a key.
+#[derive(Clone, Debug)]
+enum Read {
+    Nothing,
+    Response(Box<StoredResponse>, Stamp),
+    Variants(VaryMarker),
 }
 
 impl Shared {
     pub(crate) fn start(settings: &SharedSettings, redis: Arc<Redis>, log: Arc<Log>, clock: Clock) -> Self {
-        let parts = Arc::new(Parts { redis, log, naming: Naming::new(settings), clock });
+        let parts = Arc::new(Parts {
+            redis,
+            log,
+            naming: Naming::new(settings),
+            codec: Codec::new(settings),
+            clock,
+            object_bytes: settings.object_bytes,
+            reads: Reads::new(),
+        });
         let writer = Writer::start(&parts, settings.object_bytes);
         Self { parts, writer, object_bytes: settings.object_bytes }
     }
@@ -87,20 +115,19 @@ impl Shared {
         request: &HeaderMap,
         start: Instant,
     ) -> Result<SharedFound, Unavailable> {
-        let marker = match self.parts.read(&self.parts.naming.primary(key), READ_BUDGET).await? {
-            None => return Ok(SharedFound::Nothing),
-            Some(Value::Response(stored, stamp)) if vary::matches(&stored.selecting_fields, request) => {
+        let marker = match self.parts.read(key, &self.parts.naming.primary(key), start).await? {
+            Read::Nothing => return Ok(SharedFound::Nothing),
+            Read::Response(stored, stamp) if vary::matches(&stored.selecting_fields, request) => {
                 return Ok(self.judged(stored, stamp));
             }
-            Some(Value::Response(..)) => return Ok(SharedFound::OtherVariants),
-            Some(Value::Variants(marker)) => marker,
+            Read::Response(..) => return Ok(SharedFound::OtherVariants),
+            Read::Variants(marker) => marker,
         };
         let selecting = vary::selecting_fields(marker.names, request);
         let variant = self.parts.naming.variant(key, marker.generation, &selecting);
-        let left = READ_BUDGET.saturating_sub(start.elapsed());
-        match self.parts.read(&variant, left).await? {
-            Some(Value::Response(stored, stamp)) => Ok(self.judged(stored, stamp)),
-            Some(Value::Variants(_)) | None => Ok(SharedFound::OtherVariants),
+        match self.parts.read(key, &variant, start).await? {
+            Read::Response(stored, stamp) => Ok(self.judged(stored, stamp)),
+            Read::Variants(_) | Read::Nothing => Ok(SharedFound::OtherVariants),
         }
     }
 
@@ -126,14 +153,98 @@ impl Shared {
 }
 
 impl Parts {
-    /// What stands under a key; what does not verify counts as nothing.
-    pub(super) async fn read(&self, key: &SharedKey, budget: Duration) -> Result<Option<Value>, Unavailable> {
-        let Some(bytes) = self.redis.get(&key.name, budget).await? else { return Ok(None) };
-        match codec::decode(&key.text, &bytes) {
+    /// What stands at a place, within what is left of the budgets since `start`; once for all who ask
+    /// for it at one time. What does not verify counts as nothing.
+    async fn read(&self, key: &CacheKey, place: &SharedKey, start: Instant) -> Result<Read, Unavailable> {
+        let read = self.reads.once(&place.name, Box::pin(self.read_alone(key, place, start)));
+        // Also who waits for another's read has begun at some time.
+        let read = tokio::time::timeout_at(start + LARGE_BUDGET, read).await;
+        read.map_err(|_| Unavailable::TimedOut)?.unwrap_or(Err(Unavailable::Lost))
+    }
+
+    async fn read_alone(
+        &self,
+        key: &CacheKey,
+        place: &SharedKey,
+        start: Instant,
+    ) -> Result<Read, Unavailable> {
+        let budget = READ_BUDGET.saturating_sub(start.elapsed());
+        let mut packed = match self.value(Lane::Quick, place, budget).await? {
+            Some(Value::Response(packed)) => packed,
+            Some(Value::Variants(marker)) => return Ok(Read::Variants(marker)),
+            Some(Value::Piece(_)) | None => return Ok(Read::Nothing),
+        };
+        if let Some(pieces) = packed.packing.pieces {
+            let left = LARGE_BUDGET.saturating_sub(start.elapsed());
+            match self.pieces(key, place, pieces, left).await? {
+                Some(bytes) => packed.bytes = bytes,
+                None => return Ok(Read::Nothing),
+            }
+        }
+        let stamp = packed.stamp;
+        match self.open(packed).await {
+            Ok(stored) if self.is_over(&stored) => Ok(not_used("expired")),
+            Ok(stored) => Ok(Read::Response(Box::new(stored), stamp)),
+            Err(cause) => Ok(not_used(cause.as_str())),
+        }
+    }
+
+    /// A body that is in pieces, packed; `None`: not all of them are there.
+    async fn pieces(
+        &self,
+        key: &CacheKey,
+        place: &SharedKey,
+        pieces: Pieces,
+        budget: Duration,
+    ) -> Result<Option<Bytes>, Unavailable> {
+        if pieces.bytes_min() > self.object_bytes {
+            not_used(DecodeError::Body.as_str());
+            return Ok(None);
+        }
+        let piece = |index| async move {
+            let place = self.naming.piece(key, place, &pieces.digest, index);
+            self.value(Lane::Large, &place, budget).await
+        };
+        let all = stream::iter((0..pieces.count).map(piece)).buffered(PIECES_AT_ONCE);
+        let all: Vec<Option<Value>> = match tokio::time::timeout(budget, all.try_collect()).await {
+            Ok(all) => all?,
+            Err(_) => return Err(Unavailable::TimedOut),
+        };
+        let bodies = all.into_iter().map(|value| match value {
+            Some(Value::Piece(bytes)) => Some(bytes),
+            Some(_) | None => None,
+        });
+        let bodies: Option<Vec<Bytes>> = bodies.collect();
+        Ok(bodies.map(|bodies| bodies.concat().into()))
+    }
+
+    async fn open(&self, packed: Box<PackedResponse>) -> Result<StoredResponse, DecodeError> {
+        let most = self.object_bytes;
+        if !is_slow(packed.packing.length) {
+            return packed.open(most);
+        }
+        let opening = tokio::task::spawn_blocking(move || packed.open(most));
+        opening.await.unwrap_or(Err(DecodeError::Body))
+    }
+
+    /// Whether it is older than it is ever kept: somebody has put it back.
+    fn is_over(&self, stored: &StoredResponse) -> bool {
+        self.clock.now().since(stored.received_at) > retention(stored)
+    }
+
+    /// What stands under a key, as it is.
+    async fn value(
+        &self,
+        lane: Lane,
+        key: &SharedKey,
+        budget: Duration,
+    ) -> Result<Option<Value>, Unavailable> {
+        let Some(bytes) = self.redis.get(lane, &key.name, budget).await? else { return Ok(None) };
+        match self.codec.decode(&key.text, &bytes) {
             Ok(value) => Ok(Some(value)),
             Err(cause) => {
                 tracing::debug!(%cause, "what is in Redis does not verify");
-                ::metrics::counter!(metrics::TIER_UNREADABLE).increment(1);
+                not_used(cause.as_str());
                 Ok(None)
             }
         }
@@ -145,11 +256,16 @@ impl Parts {
         key: &SharedKey,
         budget: Duration,
     ) -> Result<Option<VaryMarker>, Unavailable> {
-        Ok(self.read(key, budget).await?.and_then(|value| match value {
+        Ok(self.value(Lane::Quick, key, budget).await?.and_then(|value| match value {
             Value::Variants(marker) => Some(marker),
-            Value::Response(..) => None,
+            Value::Response(..) | Value::Piece(_) => None,
         }))
     }
+}
+
+fn not_used(reason: &'static str) -> Read {
+    ::metrics::counter!(metrics::TIER_UNREADABLE, "reason" => reason).increment(1);
+    Read::Nothing
 }
 
 #[cfg(test)]

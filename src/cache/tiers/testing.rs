@@ -3,13 +3,26 @@
 use crate::cache::purge::Fence;
 use crate::cache::rules::early::Early;
 use crate::cache::stored::Reuse;
-use crate::cache::{CacheKey, StoredResponse};
+use crate::cache::{CacheKey, SharedSettings, StoredResponse};
 use crate::clock::Timestamp;
+use crate::redis::Server;
 use crate::target::Target;
 use bytes::Bytes;
 use http::header::{ACCEPT_LANGUAGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::time::Duration;
+
+/// Of a Redis that nobody runs.
+pub(crate) fn settings() -> SharedSettings {
+    SharedSettings {
+        redis: Server::parse("redis://127.0.0.1:1").unwrap(),
+        namespace: "test".into(),
+        object_bytes: 1 << 20,
+        secret: None,
+        hash_keys: true,
+        max_unverified: Duration::from_secs(30),
+    }
+}
 
 pub(crate) fn key(url: &str) -> CacheKey {
     CacheKey::new(&Target::parse_absolute(url).unwrap(), None)

@@ -1,9 +1,9 @@
 //! The cache against a real redis-server: what it serves while Redis comes, goes, freezes and forgets.
 
-use super::testing::{asking_for, key, response, varying};
+use super::testing::{asking_for, key, response, settings, varying};
 use crate::breaker::State;
 use crate::cache::rules::ForwardReason;
-use crate::cache::rules::reuse::{Failure, may_use_on_failure};
+use crate::cache::rules::reuse::{Failure, may_use_on_failure, retention};
 use crate::cache::{Cache, CacheKey, Fence, Lookup, Purge, PurgeMode, PurgeScope, Settings, SharedSettings};
 use crate::cache::{StoredResponse, Tier};
 use crate::clock::{Clock, Timestamp};
@@ -28,16 +28,12 @@ impl Gateway {
     }
 
     fn with_max_unverified(server: &RedisServer, max_unverified: Duration) -> Self {
-        let shared = SharedSettings {
-            redis: server.endpoint(),
-            namespace: "test".into(),
-            object_bytes: 1 << 20,
-            secret: None,
-            hash_keys: true,
-            max_unverified,
-        };
+        Self::with_clock(server, max_unverified, Clock::system())
+    }
+
+    fn with_clock(server: &RedisServer, max_unverified: Duration, clock: Clock) -> Self {
+        let shared = SharedSettings { redis: server.endpoint(), max_unverified, ..settings() };
         let settings = Settings { memory_bytes: 1 << 24, memory_object_bytes: 1 << 16, shared: Some(shared) };
-        let clock = Clock::system();
         let redis = Redis::open(&server.endpoint(), clock.clone()).unwrap();
         let cache = Cache::new(&settings, clock.clone(), Some(Arc::clone(&redis)));
         Self { cache, redis: Some(redis), clock }
@@ -308,6 +304,24 @@ async fn corrupted_and_foreign_bytes_are_misses() {
     let () = server.command(redis::cmd("RPUSH").arg(&name_a).arg("a list")).await;
     assert_eq!(other.lookup(&a).await, URI_MISS, "of another type");
     assert_eq!(other.connection().state(), State::Closed);
+}
+
+#[tokio::test]
+async fn what_is_older_than_it_is_ever_kept_is_a_miss() {
+    let server = RedisServer::start().await;
+    let clock = Clock::manual(Clock::system().now());
+    let gateway = Gateway::with_clock(&server, Duration::from_hours(9), clock.clone());
+    gateway.follows().await;
+    let key = key("http://h/a");
+    assert!(gateway.stores_to_redis(&key, "body").await);
+    let kept = retention(&response("body", clock.now()));
+    clock.advance(kept);
+    assert!(gateway.cache.shared_for_tests().has(&key).await);
+    // Redis has not dropped it: its own time has not gone on.
+    clock.advance(Duration::from_secs(1));
+    assert!(!gateway.cache.shared_for_tests().has(&key).await);
+    let left: i64 = server.command(redis::cmd("PTTL").arg(gateway.cache.shared_for_tests().name(&key))).await;
+    assert!(left > 0);
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! Writes to the shared tier: off the request's path, in order per key, dropped rather than waited for.
 
-use super::codec::{self, VaryMarker};
+use super::codec::VaryMarker;
+use super::keys::SharedKey;
 use super::memory::body_bytes;
+use super::packing::{PIECE_BYTES, Packed, is_slow};
 use super::shared::Parts;
 use crate::cache::rules::reuse::retention;
 use crate::cache::{CacheKey, StoredResponse};
@@ -12,6 +14,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Tasks that write; each has the keys of its own.
@@ -22,6 +25,8 @@ const QUEUE_MAX: usize = 256;
 const QUEUE_KIBIBYTES: usize = 64 * 1024;
 /// What one command of a write may take.
 const WRITE_BUDGET: Duration = Duration::from_millis(500);
+/// A write that is not done by then, waiting included, is given up: what it brings is missed no more.
+const LATE_AFTER: Duration = Duration::from_secs(5);
 /// A marker is kept at least so long, because variants that outlive it are lost.
 const MARKER_KEPT: Duration = Duration::from_hours(1);
 
@@ -36,6 +41,7 @@ struct Write {
     key: CacheKey,
     stored: Arc<StoredResponse>,
     action: Action,
+    since: Instant,
     _room: OwnedSemaphorePermit,
 }
 
@@ -88,7 +94,13 @@ impl Writer {
         };
         let index = self.spread.hash_one(key) % u64::try_from(WORKERS).unwrap_or(1);
         let queue = usize::try_from(index).ok().and_then(|index| self.queues.get(index));
-        let write = Write { key: key.clone(), stored: Arc::clone(stored), action, _room: room };
+        let write = Write {
+            key: key.clone(),
+            stored: Arc::clone(stored),
+            action,
+            since: Instant::now(),
+            _room: room,
+        };
         if queue.is_none_or(|queue| queue.try_send(write).is_err()) {
             dropped("queue");
         }
@@ -101,13 +113,17 @@ fn dropped(reason: &'static str) {
 
 async fn work(parts: Arc<Parts>, mut writes: mpsc::Receiver<Write>) {
     while let Some(write) = writes.recv().await {
-        let start = tokio::time::Instant::now();
-        let outcome = match write.action {
-            Action::Store => store(&parts, &write.key, &write.stored).await,
-            Action::Remove => remove(&parts, &write.key, &write.stored).await,
+        let start = Instant::now();
+        let writing = async {
+            match write.action {
+                Action::Store => store(&parts, &write.key, &write.stored).await,
+                Action::Remove => remove(&parts, &write.key, &write.stored).await,
+            }
         };
-        if let Err(cause) = outcome {
-            dropped(cause.as_str());
+        match tokio::time::timeout_at(write.since + LATE_AFTER, writing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(cause)) => dropped(cause.as_str()),
+            Err(_) => dropped("late"),
         }
         ::metrics::histogram!(metrics::TIER_SECONDS, "operation" => "write")
             .record(start.elapsed().as_secs_f64());
@@ -128,17 +144,46 @@ async fn store(parts: &Parts, key: &CacheKey, stored: &StoredResponse) -> Result
         let names: Vec<HeaderName> = stored.selecting_fields.iter().map(|(name, _)| name.clone()).collect();
         let before = parts.marker(&primary, WRITE_BUDGET).await?.filter(|before| before.names == names);
         let marker = before.unwrap_or_else(|| VaryMarker { names, generation: fastrand::u64(..) });
-        if let Some(bytes) = codec::encode_marker(&primary.text, &marker) {
+        if let Some(bytes) = parts.codec.encode_marker(&primary.text, &marker) {
             parts.redis.set(&primary.name, &bytes, kept_for.max(MARKER_KEPT), WRITE_BUDGET).await?;
         }
         parts.naming.variant(key, marker.generation, &stored.selecting_fields)
     };
-    let Some(bytes) = codec::encode_response(&place.text, stored, stamp) else {
+    let packed = packed(stored).await;
+    let Some(bytes) = parts.codec.encode_response(&place.text, stored, stamp, &packed) else {
         dropped("too-large");
         return Ok(());
     };
+    // Before what leads to them.
+    put_pieces(parts, key, &place, &packed, kept_for).await?;
     parts.redis.set(&place.name, &bytes, kept_for, WRITE_BUDGET).await?;
     ::metrics::counter!(metrics::STORED, "tier" => "shared").increment(1);
+    Ok(())
+}
+
+async fn packed(stored: &StoredResponse) -> Packed {
+    let (body, fields) = (stored.body.clone(), stored.fields.clone());
+    if !is_slow(body_bytes(stored)) {
+        return Packed::new(&body, &fields);
+    }
+    let packing = tokio::task::spawn_blocking(move || Packed::new(&body, &fields));
+    packing.await.unwrap_or_else(|_| Packed::plain(&stored.body))
+}
+
+async fn put_pieces(
+    parts: &Parts,
+    key: &CacheKey,
+    place: &SharedKey,
+    packed: &Packed,
+    kept_for: Duration,
+) -> Result<(), Unavailable> {
+    let Some(pieces) = packed.packing.pieces else { return Ok(()) };
+    for (index, piece) in (0..pieces.count).zip(packed.bytes.chunks(PIECE_BYTES)) {
+        let place = parts.naming.piece(key, place, &pieces.digest, index);
+        if let Some(bytes) = parts.codec.encode_piece(&place.text, piece) {
+            parts.redis.set(&place.name, &bytes, kept_for, WRITE_BUDGET).await?;
+        }
+    }
     Ok(())
 }
 

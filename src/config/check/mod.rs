@@ -120,15 +120,12 @@ impl Check<'_, '_> {
             let message = "must be 1 to 100 visible ASCII characters without braces";
             self.report.fault(&shared.namespace.span, message, "choose another namespace");
         }
-        let secret = shared.secret.secret();
-        if secret.is_some() {
-            self.unsupported(&shared.secret.span, "authentication of stored bytes", "leave it out");
-        }
+        let redis = self.redis(&shared.redis, shared.ca.as_ref());
         let settings = cache::SharedSettings {
-            redis: self.redis(&shared.redis)?,
+            redis: redis?,
             namespace,
             object_bytes: self.size(&shared.object, Bound::Positive),
-            secret,
+            secret: shared.secret.secret(),
             hash_keys: *shared.hash_keys,
             max_unverified: self.duration(&shared.max_unverified, Bound::ZeroAllowed),
         };

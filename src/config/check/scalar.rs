@@ -1,12 +1,15 @@
 //! Single values: durations, sizes, counts, URLs, names of the wire.
 
 use super::Check;
-use crate::config::given::{Address, Given, Hidden};
+use crate::config::given::{Address, Given, Hidden, RedisUrl};
 use crate::config::quantity;
+use crate::redis::Server;
 use crate::secret::{Endpoint, Secret};
 use crate::target::{Authority, Scheme, canonical_path};
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
@@ -130,25 +133,39 @@ impl Check<'_, '_> {
         None
     }
 
-    /// The URL of Redis.
-    pub(super) fn redis(&mut self, given: &Given<Address>) -> Option<Endpoint> {
-        let remedy = "write one such as \"redis://127.0.0.1:6379\"";
-        let message = match given.url() {
-            Err(cause) => format!("is no absolute URL: {cause}"),
-            Ok(url) if url.host_str().is_none_or(str::is_empty) => "has no host".to_owned(),
-            Ok(url) if !is_database(url.path()) => "its path must be the number of a database".to_owned(),
-            Ok(url) => match url.scheme() {
-                "redis" => return Some(Endpoint::new(url)),
-                "rediss" | "redis-cluster" | "redis-sentinel" => {
-                    let what = format!("{}:// URLs", url.scheme());
-                    self.unsupported(&given.span, &what, "use redis://");
-                    return None;
-                }
-                _ => "must begin with redis://".to_owned(),
-            },
-        };
-        self.report.fault(&given.span, message, remedy);
-        None
+    /// The URL of Redis, and the file of its authorities.
+    pub(super) fn redis(&mut self, given: &Given<RedisUrl>, ca: Option<&Given<String>>) -> Option<Server> {
+        let server = given.server();
+        if let Err(fault) = &server {
+            let remedy = "write one such as \"redis://127.0.0.1:6379\"";
+            self.report.fault(&given.span, fault.to_string(), remedy);
+        }
+        let Some(ca) = ca else { return server.ok() };
+        let pem = self.certificates(ca);
+        let server = server.ok()?;
+        if !server.is_encrypted() {
+            let message = "authorities are named, but the connection to Redis is not encrypted";
+            self.report.fault(&ca.span, message, "write rediss://, or leave it out");
+        }
+        Some(server.with_ca(pem?))
+    }
+
+    /// The text of a PEM file that has certificates.
+    pub(super) fn certificates(&mut self, given: &Given<String>) -> Option<Vec<u8>> {
+        let read = std::fs::read(self.base.join(given.as_str())).map_err(|cause| cause.to_string());
+        let checked = read.and_then(|pem| {
+            let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+            match all {
+                Ok(certificates) if !certificates.is_empty() => Ok(pem),
+                Ok(_) => Err("there is no certificate in the file".to_owned()),
+                Err(cause) => Err(cause.to_string()),
+            }
+        });
+        checked.map_err(|cause| self.unreadable(&given.span, &cause)).ok()
+    }
+
+    pub(super) fn unreadable(&mut self, span: &Range<usize>, cause: &str) {
+        self.report.fault(span, format!("cannot be read: {cause}"), "name a PEM file that can be read");
     }
 
     pub(super) fn socket(&mut self, given: &Given<String>) -> Option<SocketAddr> {
@@ -235,9 +252,4 @@ impl Check<'_, '_> {
 fn is_own_field(name: &str, side: HeaderSide) -> bool {
     let tells_of_change = || DELIVERY_FIELDS.iter().any(|field| name.starts_with(field));
     OWN_FIELDS.contains(&name) || (side == HeaderSide::Destination && tells_of_change())
-}
-
-fn is_database(path: &str) -> bool {
-    let number = path.strip_prefix('/').unwrap_or(path);
-    number.is_empty() || number.parse::<u16>().is_ok()
 }

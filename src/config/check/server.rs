@@ -6,10 +6,9 @@ use crate::config::file::Tls;
 use crate::config::given::Given;
 use crate::config::{quantity, reference};
 use crate::{admin, gateway};
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
 
 /// The most worker threads.
 const THREADS_MAX: i64 = 1024;
@@ -114,22 +113,12 @@ impl Check<'_, '_> {
     /// Reads the files, so that a wrong one is told even before TLS has any effect.
     fn tls(&mut self, tls: &Given<Tls>) {
         for certificates in std::iter::once(&tls.cert).chain(&tls.client_ca) {
-            let path = self.base.join(certificates.as_str());
-            let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-            match read {
-                Ok(certificates) if !certificates.is_empty() => {}
-                Ok(_) => self.unreadable(&certificates.span, "there is no certificate in the file"),
-                Err(cause) => self.unreadable(&certificates.span, &cause.to_string()),
-            }
+            self.certificates(certificates);
         }
         if let Err(cause) = PrivateKeyDer::from_pem_file(self.base.join(tls.key.as_str())) {
             self.unreadable(&tls.key.span, &cause.to_string());
         }
         self.unsupported(&tls.span, "TLS on public listeners", "leave [server.tls] out");
-    }
-
-    fn unreadable(&mut self, span: &Range<usize>, cause: &str) {
-        self.report.fault(span, format!("cannot be read: {cause}"), "name a PEM file that can be read");
     }
 }
 

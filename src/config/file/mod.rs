@@ -15,7 +15,7 @@ pub(in crate::config) use route::{
     Limit, LimitMode, OnRefusal, RequestDirectives, Route, RouteCache, RouteSync, Scope, Stage, SyncMode,
 };
 
-use crate::config::given::{Address, Given, Hidden};
+use crate::config::given::{Address, Given, Hidden, RedisUrl};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -136,9 +136,11 @@ pub(in crate::config) struct Cache {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Shared {
-    /// Where Redis is: redis://, rediss://, redis-cluster:// or redis-sentinel://.
+    /// Where Redis is: redis://, redis-cluster://, redis-sentinel:// (with TLS rediss..), redis+unix://.
     #[schemars(extend("x-required" = true))]
-    pub(in crate::config) redis: Given<Address>,
+    pub(in crate::config) redis: Given<RedisUrl>,
+    /// PEM file of the authorities of its certificates; left out: the system's.
+    pub(in crate::config) ca: Option<Text>,
     /// Every key in Redis begins with it and ":".
     pub(in crate::config) namespace: Text,
     /// A larger response is not kept in Redis.

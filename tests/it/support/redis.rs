@@ -1,11 +1,12 @@
-//! A real redis-server on a free port, without persistence.
+//! Real redis-servers on free ports, without persistence unless a test asks for it.
 
 use super::gateway::signal;
 use super::wait::eventually;
+use ::redis::{Client, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo, RedisResult, cmd};
+use std::path::Path;
 use std::process::Stdio;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 /// A server of this test's own; killed when dropped.
@@ -13,25 +14,51 @@ use tokio::process::{Child, Command};
 pub(crate) struct RedisServer {
     folder: TempDir,
     port: u16,
+    /// What it is started with besides.
+    arguments: Vec<String>,
     child: Child,
 }
 
 impl RedisServer {
     pub(crate) async fn start() -> Self {
-        let folder = TempDir::with_prefix("tidegate-redis-").expect("a temporary folder can be made");
-        let port = free_port().await;
-        let server = Self { child: spawn(port, &folder), folder, port };
+        Self::with(&[]).await
+    }
+
+    /// Starts one with further arguments; `FOLDER` in them stands for its folder.
+    pub(crate) async fn with(arguments: &[&str]) -> Self {
+        let server = Self::run(TempDir::with_prefix("tidegate-redis-").expect("a folder"), arguments).await;
         server.answering().await;
         server
     }
 
+    /// As [`RedisServer::with`], with files that lie in its folder already, and without waiting for it.
+    pub(crate) async fn run(folder: TempDir, arguments: &[&str]) -> Self {
+        let port = free_port().await;
+        let path = folder.path().to_str().expect("a path in UTF-8");
+        let arguments: Vec<String> = arguments.iter().map(|one| one.replace("FOLDER", path)).collect();
+        Self { child: spawn(port, &folder, &arguments), folder, port, arguments }
+    }
+
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.address())
+    }
+
+    /// `host:port`
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// `[cache.shared]` for this server.
     pub(crate) fn table(&self) -> String {
-        format!("[cache.shared]\nredis = \"{}\"\n", self.url())
+        table(&self.url())
     }
 
     /// Ends it; everything in it is lost.
@@ -41,8 +68,14 @@ impl RedisServer {
 
     /// Starts it again, empty, on the same port.
     pub(crate) async fn start_again(&mut self) {
-        self.child = spawn(self.port, &self.folder);
+        self.run_again(&[]);
         self.answering().await;
+    }
+
+    /// Starts it again with further arguments, and does not wait for it.
+    pub(crate) fn run_again(&mut self, more: &[&str]) {
+        self.arguments.extend(more.iter().map(ToString::to_string));
+        self.child = spawn(self.port, &self.folder, &self.arguments);
     }
 
     /// Stops it from answering while its sockets stay open.
@@ -57,24 +90,42 @@ impl RedisServer {
 
     /// How many keys it has.
     pub(crate) async fn keys(&self) -> u64 {
-        let reply = self.ask("DBSIZE").await.unwrap_or_default();
-        reply.trim().trim_start_matches(':').parse().unwrap_or(0)
+        self.try_command(&cmd("DBSIZE")).await.unwrap_or(0)
     }
 
-    async fn answering(&self) {
+    /// The names of its keys that begin so.
+    pub(crate) async fn names(&self, beginning: &str) -> Vec<String> {
+        self.command(cmd("KEYS").arg(format!("{beginning}*"))).await
+    }
+
+    /// Sends a command as an operator would.
+    pub(crate) async fn command<T: FromRedisValue>(&self, command: &Cmd) -> T {
+        self.try_command(command).await.expect("redis-server carries it out")
+    }
+
+    pub(crate) async fn try_command<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        ask(self.url().into_connection_info()?, command).await
+    }
+
+    /// Waits until it gives any answer to a PING but that it is loading.
+    pub(crate) async fn answering(&self) {
         eventually("redis-server answers", async || {
-            self.ask("PING").await.is_ok_and(|reply| reply.starts_with("+PONG"))
+            let answer: RedisResult<String> = self.try_command(&cmd("PING")).await;
+            answer.is_ok_and(|answer| answer == "PONG")
         })
         .await;
     }
+}
 
-    async fn ask(&self, command: &str) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
-        stream.write_all(format!("{command}\r\n").as_bytes()).await?;
-        let mut reply = [0; 64];
-        let count = stream.read(&mut reply).await?;
-        Ok(String::from_utf8_lossy(&reply[..count]).into_owned())
-    }
+/// `[cache.shared]` for a URL.
+pub(crate) fn table(url: &str) -> String {
+    format!("[cache.shared]\nredis = \"{url}\"\n")
+}
+
+/// Sends one command.
+pub(crate) async fn ask<T: FromRedisValue>(to: ConnectionInfo, command: &Cmd) -> RedisResult<T> {
+    let mut connection = Client::open(to)?.get_multiplexed_async_connection().await?;
+    command.query_async(&mut connection).await
 }
 
 /// A port that nobody listens on now.
@@ -83,11 +134,20 @@ pub(crate) async fn free_port() -> u16 {
     listener.local_addr().expect("a bound listener has an address").port()
 }
 
-fn spawn(port: u16, folder: &TempDir) -> Child {
-    Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+fn spawn(port: u16, folder: &TempDir, arguments: &[String]) -> Child {
+    let mut command = Command::new("redis-server");
+    // A file of settings comes before what overrides it.
+    let (file, rest) = match arguments.split_first() {
+        Some((file, rest)) if !file.starts_with('-') => (Some(file), rest),
+        _ => (None, arguments),
+    };
+    command
+        .args(file)
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .arg("--dir")
         .arg(folder.path())
+        .args(if file.is_some() { &[][..] } else { &["--save", "", "--appendonly", "no"][..] })
+        .args(rest)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

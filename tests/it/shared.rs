@@ -1,0 +1,46 @@
+//! The shared tier: what lies in Redis is not trusted, may lie anywhere, and may go at any time.
+
+mod large;
+mod outages;
+mod topologies;
+mod trust;
+
+use crate::support::{Ask, EVERYTHING, Gateway, Reply, ScriptedSource, Setup, eventually};
+
+/// What all replicas are called by their clients.
+const HOST: &str = "api.example.com";
+
+/// A GET as every replica would be asked.
+fn asking(target: &str) -> Ask {
+    Ask::get(target).field("Host", HOST)
+}
+
+/// A source that lets everything be stored for long.
+async fn storable() -> ScriptedSource {
+    let source = ScriptedSource::start().await;
+    source.on("*", |request| Reply::ok(request.target.as_str()).cache_control("max-age=600"));
+    source
+}
+
+/// A gateway in front of a source with everything routed, and with this `[cache.shared]`.
+fn setup(source: &ScriptedSource, shared: &str) -> Setup {
+    Setup::new(format!("{}{EVERYTHING}{shared}", source.table()))
+}
+
+/// Two gateways share what one has stored, and purges.
+async fn assert_shares(source: &ScriptedSource, shared: &str) -> (Gateway, Gateway) {
+    let (one, other) = (setup(source, shared).start().await, setup(source, shared).start().await);
+    one.uses_redis().await;
+    other.uses_redis().await;
+    assert_eq!(one.send(asking("/shared")).await.text(), "/shared");
+    one.has_written().await;
+    let hit = other.send(asking("/shared")).await;
+    assert!(hit.is_hit() && hit.says("detail=shared"), "{hit:?}\n{}", other.log_text());
+    let order = serde_json::json!({ "urls": [format!("http://{HOST}/shared")] });
+    eventually("a purge reaches Redis", async || {
+        one.admin_post("/v1/purge", &order).await.json()["scope"] == "shared"
+    })
+    .await;
+    eventually("the other has forgotten", async || !other.send(asking("/shared")).await.is_hit()).await;
+    (one, other)
+}
