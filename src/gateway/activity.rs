@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -111,11 +111,35 @@ impl Drop for UnderWay {
 pub(crate) struct Answering {
     body: body::Body,
     under_way: UnderWay,
+    /// The longest part that is handed over at once.
+    piece_bytes: usize,
+    /// What is left of a longer one.
+    rest: Bytes,
 }
 
 impl Answering {
-    pub(crate) const fn new(body: body::Body, under_way: UnderWay) -> Self {
-        Self { body, under_way }
+    pub(crate) const fn new(body: body::Body, under_way: UnderWay, piece_bytes: usize) -> Self {
+        Self { body, under_way, piece_bytes, rest: Bytes::new() }
+    }
+
+    /// The next piece of what the body gave, or gives now.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, body::Broken>>> {
+        let mut data = if self.rest.is_empty() {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => frame,
+                other => return Poll::Ready(other),
+            };
+            match frame.into_data() {
+                Ok(data) => data,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            }
+        } else {
+            std::mem::take(&mut self.rest)
+        };
+        if data.len() > self.piece_bytes {
+            self.rest = data.split_off(self.piece_bytes);
+        }
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 }
 
@@ -128,18 +152,19 @@ impl Body for Answering {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, body::Broken>>> {
         self.under_way.moves();
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        if matches!(frame, Poll::Ready(Some(Ok(_)))) && !self.body.is_end_stream() {
+        let frame = self.poll_piece(context);
+        if matches!(frame, Poll::Ready(Some(Ok(_)))) && !self.is_end_stream() {
             self.under_way.stands();
         }
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
+    /// Exact before the first piece, which is when it is asked for.
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        if self.rest.is_empty() { self.body.size_hint() } else { SizeHint::new() }
     }
 }
