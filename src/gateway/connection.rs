@@ -270,7 +270,7 @@ impl Transport {
         }
         self.activity.wake_when_answered(context.waker());
         // Who sends frame upon frame and no request is idle all the same.
-        if self.deadline.is_elapsed() && self.activity.is_idle() {
+        if self.activity.is_idle() && self.deadline.deadline() <= Instant::now() {
             ready!(self.poll_timers(context))?;
             return Poll::Ready(Ok(()));
         }

@@ -2,7 +2,6 @@
 
 use crate::support::wait::{Gate, within_time};
 use crate::support::{EVERYTHING, Gateway, Reply, ScriptedSource, Setup, Step, eventually, within};
-use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -205,32 +204,38 @@ async fn i10_frames_without_requests_keep_no_connection() {
     source.always("/", Reply::ok("").cache_control("no-store"));
     let gateway = gateway(&source, "header_timeout = \"500ms\"\nidle_timeout = \"500ms\"\n").await;
     let before = resident_bytes(&gateway);
-    for (what, flood) in [
-        ("ping", frame(PING, 0, 0, &[0; 8])),
-        ("settings", frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 255, 255])),
-        ("priority", frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 16])),
-        ("window", frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])),
-    ] {
-        let flood = flood.repeat(100);
-        // One who reads what comes back, and one who does not.
+    let floods = [
+        frame(PING, 0, 0, &[0; 8]),
+        frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 255, 255]),
+        frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 16]),
+        frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]),
+    ];
+    let flood = async |flood: &Vec<u8>, reads: Reads| {
         let (mut from, to) = open(&gateway, &[]).await;
-        let reading = tokio::spawn(async move { while next(&mut from).await.is_some() {} });
-        within(what, send_without_end(to, &flood)).await;
-        within(what, reading).await.unwrap();
-        let (_from, to) = open(&gateway, &[]).await;
-        within(what, send_without_end(to, &flood)).await;
+        let reading = async { while reads == Reads::All && next(&mut from).await.is_some() {} };
+        tokio::join!(send_without_end(to, flood.repeat(100)), reading);
+    };
+    for frames in &floods {
+        within("who reads what comes back is idle", flood(frames, Reads::All)).await;
     }
+    // Who does not is a slow reader.
+    let unread = floods.iter().take(2).map(|frames| flood(frames, Reads::Nothing));
+    within_time(Duration::from_secs(40), "the cut", futures_util::future::join_all(unread)).await;
     eventually("all are gone", async || gateway.metric("tidegate_connections").await == 0).await;
     let grown = resident_bytes(&gateway).saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} bytes more than before");
     assert_served(&gateway).await;
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    All,
+    Nothing,
+}
+
 /// Until the other side has had enough.
-async fn send_without_end(mut to: OwnedWriteHalf, flood: &[u8]) {
-    let send = async || -> io::Result<()> { to.write_all(flood).await };
-    let mut send = send;
-    while send().await.is_ok() {}
+async fn send_without_end(mut to: OwnedWriteHalf, flood: Vec<u8>) {
+    while to.write_all(&flood).await.is_ok() {}
 }
 
 /// A reader that takes a little now and then is under the least rate all the same.

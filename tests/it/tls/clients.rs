@@ -39,11 +39,17 @@ async fn http_1_and_2_are_spoken_by_alpn_and_the_source_is_told_https() {
         assert_eq!(received.fields.get("x-forwarded-proto"), Some("https"), "{path}");
         assert!(received.fields.get("forwarded").unwrap().ends_with("proto=https"), "{received:?}");
     }
-    assert_eq!(gateway.metric("tidegate_tls_handshakes_total{result=\"done\"}").await, 3);
+    eventually("they are counted", async || {
+        gateway.metric("tidegate_tls_handshakes_total{result=\"done\"}").await == 3
+    })
+    .await;
     // Only what is offered is spoken.
     let other = authority.trusting(None, &["acme-tls/1"]);
     assert!(connect(&other, "a.example", gateway.public).await.is_err());
-    assert_eq!(gateway.metric("tidegate_tls_handshakes_total{result=\"incompatible\"}").await, 1);
+    eventually("it is counted", async || {
+        gateway.metric("tidegate_tls_handshakes_total{result=\"incompatible\"}").await == 1
+    })
+    .await;
 }
 
 /// A purge by URL finds what was stored over https, with and without its port.
