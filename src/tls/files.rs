@@ -63,7 +63,7 @@ impl Contents {
     /// Adds them to a fingerprint, each with its length in front.
     pub(super) fn mark(&self, fingerprint: &mut Sha256) {
         let shown = self.0.as_ref().map_err(ToString::to_string);
-        let bytes = shown.as_ref().map_or_else(|error| error.as_bytes(), |bytes| bytes.as_slice());
+        let bytes = shown.as_ref().map_or_else(String::as_bytes, |bytes| bytes.as_slice());
         fingerprint.update([u8::from(self.0.is_ok())]);
         fingerprint.update((bytes.len() as u64).to_be_bytes());
         fingerprint.update(bytes);

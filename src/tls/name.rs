@@ -14,14 +14,14 @@ const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const OBJECT_IDENTIFIER: u8 = 0x06;
-/// UTF8String, PrintableString, IA5String.
+/// `UTF8String`, `PrintableString`, `IA5String`.
 const STRINGS: [u8; 3] = [0x0C, 0x13, 0x16];
 
 /// The name of a client; `None` where its certificate has none that can be used.
 pub(super) fn of_client(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
     let certificate = EndEntityCert::try_from(certificate).ok()?;
     let alternative = || certificate.valid_dns_names().chain(certificate.valid_uri_names()).find(is_usable);
-    common_name(certificate.subject()).filter(|name| is_usable(&name)).or_else(alternative).map(Arc::from)
+    common_name(certificate.subject()).filter(|name| is_usable(name)).or_else(alternative).map(Arc::from)
 }
 
 fn is_usable(name: &&str) -> bool {

@@ -17,7 +17,7 @@ fn params(common_name: Option<&str>, names: &[&str]) -> CertificateParams {
 }
 
 /// Writes a self-signed pair as `name.pem` and `name.key`.
-fn pair(folder: &Path, name: &str, params: CertificateParams) -> Pair {
+fn pair(folder: &Path, name: &str, params: &CertificateParams) -> Pair {
     let key = KeyPair::generate().unwrap();
     let files = Pair { cert: folder.join(format!("{name}.pem")), key: folder.join(format!("{name}.key")) };
     fs::write(&files.cert, params.self_signed(&key).unwrap().pem()).unwrap();
@@ -43,7 +43,7 @@ fn the_name_of_a_client_is_its_common_name_else_the_first_alternative_one() {
         (uri, Some("spiffe://example/reader")),
         (params(None, &["192.0.2.1"]), None),
     ] {
-        let files = pair(folder.path(), "client", params);
+        let files = pair(folder.path(), "client", &params);
         let certificate = CertificateDer::from_pem_file(&files.cert).unwrap();
         assert_eq!(name::of_client(&certificate).as_deref(), name);
     }
@@ -52,8 +52,8 @@ fn the_name_of_a_client_is_its_common_name_else_the_first_alternative_one() {
 #[test]
 fn every_file_that_cannot_be_used_is_told() {
     let folder = folder();
-    let sound = pair(folder.path(), "sound", params(None, &["a.example"]));
-    let other = pair(folder.path(), "other", params(None, &["b.example"]));
+    let sound = pair(folder.path(), "sound", &params(None, &["a.example"]));
+    let other = pair(folder.path(), "other", &params(None, &["b.example"]));
     let [empty, garbage] = ["empty", "garbage"].map(|name| folder.path().join(name));
     fs::write(&empty, "").unwrap();
     fs::write(&garbage, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();

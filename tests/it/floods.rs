@@ -67,7 +67,7 @@ struct Frame {
 }
 
 impl Frame {
-    /// The error code of RST_STREAM, or of GOAWAY behind the last stream.
+    /// The error code of `RST_STREAM`, or of GOAWAY behind the last stream.
     fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())

@@ -21,7 +21,7 @@ async fn http_1_and_2_are_spoken_by_alpn_and_the_source_is_told_https() {
     let stream = connect(&config, "a.example", gateway.public).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-    let (mut send, connection) = within("HTTP/2", handshake).await.unwrap();
+    let (mut send, connection) = Box::pin(within("HTTP/2", handshake)).await.unwrap();
     tokio::spawn(connection);
     let url = format!("https://a.example:{}/two", gateway.public.port());
     for hit in [false, true] {
@@ -80,7 +80,7 @@ async fn a_request_for_another_host_than_the_connection_is_for_is_421() {
     let config = authority.trusting(None, &["h2"]);
     let stream = connect(&config, "a.example", gateway.public).await.unwrap();
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-    let (mut send, connection) = within("HTTP/2", handshake).await.unwrap();
+    let (mut send, connection) = Box::pin(within("HTTP/2", handshake)).await.unwrap();
     tokio::spawn(connection);
     for (url, status) in [("https://b.example/x", 421), ("https://a.example/x", 200)] {
         let answer = within("an answer", send.send_request(request(url))).await.unwrap();

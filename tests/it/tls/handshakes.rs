@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// The first bytes of a ClientHello that promises more.
+/// The first bytes of a `ClientHello` that promises more.
 const HALF_A_HELLO: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xFC, 3, 3];
 
 /// Plain HTTP, garbage and silence are cut, each counted by its cause, and nobody else is harmed.
