@@ -168,3 +168,25 @@ impl Body for Answering {
         if self.rest.is_empty() { self.body.size_hint() } else { SizeHint::new() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use http_body_util::BodyExt;
+
+    /// A stream stands while a piece is with its client, so no piece may be longer than its patience.
+    #[test]
+    fn what_is_handed_over_is_never_longer_than_a_piece() {
+        let activity = Arc::<Activity>::default();
+        let content = Bytes::from(vec![b'x'; 25_000]);
+        let mut answering = Answering::new(body::Body::Full(content), activity.begin(), 10_000);
+        assert_eq!(answering.size_hint().exact(), Some(25_000));
+        for (length, stands) in [(10_000, true), (10_000, true), (5_000, false)] {
+            let frame = answering.frame().now_or_never().flatten().unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap().len(), length);
+            assert_eq!((activity.standing_since().is_some(), answering.is_end_stream()), (stands, !stands));
+        }
+        assert!(answering.frame().now_or_never().flatten().is_none());
+    }
+}

@@ -7,15 +7,14 @@
 //! close            close                            cut                close
 //! ```
 
+use super::Limits;
 use super::activity::Activity;
-use super::cache_status::CacheStatus;
 use super::gate::{Gate, Passage};
 use super::interim::{self, Interims};
 use super::pace::{Pace, Piece, TooSlow};
-use super::problem::GatewayError;
+use super::raw_answer::raw_answer;
 use super::strict::Refusal;
 use super::wire::Wire;
-use super::{Limits, body};
 use crate::telemetry::metrics as names;
 use bytes::{Buf, Bytes, BytesMut};
 use std::io;
@@ -269,34 +268,11 @@ impl Transport {
             return Poll::Ready(Ok(()));
         }
         self.activity.wake_when_answered(context.waker());
-        // Who sends frame upon frame and no request is idle all the same.
-        if self.activity.is_idle() && self.deadline.deadline() <= Instant::now() {
-            ready!(self.poll_timers(context))?;
-            return Poll::Ready(Ok(()));
-        }
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
             Poll::Pending => self.poll_timers(context),
             ready @ Poll::Ready(_) => ready,
         }
     }
-}
-
-/// The whole answer to a refused request, for a connection that hyper has seen nothing of.
-pub(crate) fn raw_answer(refusal: Refusal) -> Vec<u8> {
-    let mut response = GatewayError::Refused(refusal).into_response();
-    CacheStatus::Own.append_to(response.headers_mut());
-    let (head, body) = response.into_parts();
-    let mut answer = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
-    for (name, value) in &head.headers {
-        answer.extend_from_slice(name.as_str().as_bytes());
-        answer.extend_from_slice(b": ");
-        answer.extend_from_slice(value.as_bytes());
-        answer.extend_from_slice(b"\r\n");
-    }
-    let body = if let body::Body::Full(bytes) = body { bytes } else { Bytes::new() };
-    answer.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
-    answer.extend_from_slice(&body);
-    answer
 }
 
 impl AsyncRead for Transport {
@@ -413,20 +389,10 @@ impl AsyncWrite for Transport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::body;
     use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpSocket, TcpStream};
-
-    #[test]
-    fn a_refusal_is_one_whole_answer_that_closes() {
-        let answer = String::from_utf8(raw_answer(Refusal::HeadTooSlow)).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{head}");
-        assert!(head.contains(&format!("\r\ncontent-length: {}", body.len())), "{head}");
-        assert!(head.contains("\r\nconnection: close"), "{head}");
-        let problem: serde_json::Value = serde_json::from_str(body).unwrap();
-        assert_eq!(problem["status"], 408);
-    }
 
     const FILL: &str = "...................................................................................................\
                         ...................................................................................................";

@@ -3,10 +3,11 @@
 use super::activity::{Activity, Answering};
 use super::body::Body;
 use super::cache_status::CacheStatus;
-use super::connection::{Protocol, Transport, raw_answer};
+use super::connection::{Protocol, Transport};
 use super::pace::Piece;
 use super::pipeline;
 use super::problem::GatewayError;
+use super::raw_answer::raw_answer;
 use super::request::Peer;
 use super::strict::Refusal;
 use super::tunnel::{Follows, Opened};

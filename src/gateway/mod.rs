@@ -30,6 +30,7 @@ mod problem;
 mod proxy_status;
 mod query;
 mod ranged;
+mod raw_answer;
 mod read;
 mod relay;
 mod reply;

@@ -152,9 +152,17 @@ pub(crate) async fn connect(
     host: &str,
     to: SocketAddr,
 ) -> io::Result<TlsStream<TcpStream>> {
+    connect_over(config, host, TcpStream::connect(to).await?).await
+}
+
+/// As [`connect`], on a connection that is there.
+pub(crate) async fn connect_over(
+    config: &ClientConfig,
+    host: &str,
+    stream: TcpStream,
+) -> io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from(host.to_owned()).expect("a name or an address");
-    let connecting =
-        TlsConnector::from(Arc::new(config.clone())).connect(name, TcpStream::connect(to).await?);
+    let connecting = TlsConnector::from(Arc::new(config.clone())).connect(name, stream);
     within("the handshake", connecting).await
 }
 
