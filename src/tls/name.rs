@@ -21,7 +21,7 @@ const STRINGS: [u8; 3] = [0x0C, 0x13, 0x16];
 pub(super) fn of_client(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
     let certificate = EndEntityCert::try_from(certificate).ok()?;
     let alternative = || certificate.valid_dns_names().chain(certificate.valid_uri_names()).find(is_usable);
-    common_name(certificate.subject()).filter(|name| is_usable(name)).or_else(alternative).map(Arc::from)
+    common_name(certificate.subject()).filter(is_usable).or_else(alternative).map(Arc::from)
 }
 
 fn is_usable(name: &&str) -> bool {
