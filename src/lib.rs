@@ -14,7 +14,7 @@
 //!       gateway, admin                   what happens to one request; the operators' listener
 //!         cache, sync, rate_limit, source   stored responses; changes; quotas; who is asked
 //!           redis, in_flight, explanation   ground floor, three steps: connections, bytes held, answers,
-//!             breaker, secret, target, telemetry                    values and rules,
+//!             breaker, secret, target, telemetry, tls               values and rules,
 //!               clock                                               and time
 //! ```
 //!
@@ -37,3 +37,4 @@ pub mod source;
 pub mod sync;
 pub mod target;
 pub mod telemetry;
+pub mod tls;

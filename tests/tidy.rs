@@ -20,7 +20,7 @@ const FLOORS: &[&[&str]] = &[
     &["gateway", "admin"],
     &["cache", "sync", "rate_limit", "source"],
     &["redis", "in_flight", "explanation"],
-    &["breaker", "secret", "target", "telemetry"],
+    &["breaker", "secret", "target", "telemetry", "tls"],
     &["clock"],
 ];
 

@@ -3,6 +3,7 @@
 use super::{BAD_CONFIGURATION, tell};
 use crate::telemetry::{self, LogFormat};
 use crate::{app, config};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -30,6 +31,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         }
     };
     telemetry::init(arguments.log_format);
+    raise_descriptors();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(settings.threads).enable_all().build();
     let runtime = match runtime {
@@ -43,6 +45,14 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     // A second signal quits at once: nothing that still runs is waited for.
     runtime.shutdown_background();
     code
+}
+
+/// As many descriptors as the process may have: the soft bound is for programs that use `select`.
+fn raise_descriptors() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
+        tracing::warn!(?current, "the bound of descriptors cannot be raised");
+    }
 }
 
 async fn serve(settings: config::Settings) -> ExitCode {

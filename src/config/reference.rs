@@ -1,7 +1,7 @@
 //! `config/tidegate.toml`, compiled in: the reference is where the defaults come from.
 
 use std::sync::LazyLock;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 /// The reference file.
 pub(super) const TEXT: &str = include_str!("../../config/tidegate.toml");
@@ -12,14 +12,4 @@ static TABLE: LazyLock<DeTable<'static>> = LazyLock::new(|| DeTable::parse_recov
 /// The reference as a table.
 pub(super) fn table() -> &'static DeTable<'static> {
     &TABLE
-}
-
-/// The text that the reference gives for a key.
-pub(super) fn text(path: &[&str]) -> Option<&'static str> {
-    let (last, tables) = path.split_last()?;
-    let table = tables.iter().try_fold(table(), |table, key| table.get(*key)?.get_ref().as_table())?;
-    match table.get(*last)?.get_ref() {
-        DeValue::String(text) => Some(text),
-        _ => None,
-    }
 }

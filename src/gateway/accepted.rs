@@ -168,7 +168,7 @@ fn unanswered(error: &SourceError) -> SourceWritten {
         }
         SourceError::Unsayable => SourceWritten::Unsayable,
         SourceError::Connect(_) => SourceWritten::Unreached(match SourceFailure::from(error) {
-            SourceFailure::Tls => Unreached::Tls,
+            SourceFailure::Tls(fault) => Unreached::Tls(fault),
             SourceFailure::Dns => Unreached::Dns,
             _ => Unreached::Connect,
         }),

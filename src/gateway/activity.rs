@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -111,11 +111,35 @@ impl Drop for UnderWay {
 pub(crate) struct Answering {
     body: body::Body,
     under_way: UnderWay,
+    /// The longest part that is handed over at once.
+    piece_bytes: usize,
+    /// What is left of a longer one.
+    rest: Bytes,
 }
 
 impl Answering {
-    pub(crate) const fn new(body: body::Body, under_way: UnderWay) -> Self {
-        Self { body, under_way }
+    pub(crate) const fn new(body: body::Body, under_way: UnderWay, piece_bytes: usize) -> Self {
+        Self { body, under_way, piece_bytes, rest: Bytes::new() }
+    }
+
+    /// The next piece of what the body gave, or gives now.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, body::Broken>>> {
+        let mut data = if self.rest.is_empty() {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => frame,
+                other => return Poll::Ready(other),
+            };
+            match frame.into_data() {
+                Ok(data) => data,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            }
+        } else {
+            std::mem::take(&mut self.rest)
+        };
+        if data.len() > self.piece_bytes {
+            self.rest = data.split_off(self.piece_bytes);
+        }
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 }
 
@@ -128,18 +152,41 @@ impl Body for Answering {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, body::Broken>>> {
         self.under_way.moves();
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        if matches!(frame, Poll::Ready(Some(Ok(_)))) && !self.body.is_end_stream() {
+        let frame = self.poll_piece(context);
+        if matches!(frame, Poll::Ready(Some(Ok(_)))) && !self.is_end_stream() {
             self.under_way.stands();
         }
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
+    /// Exact before the first piece, which is when it is asked for.
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        if self.rest.is_empty() { self.body.size_hint() } else { SizeHint::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use http_body_util::BodyExt;
+
+    /// A stream stands while a piece is with its client, so no piece may be longer than its patience.
+    #[test]
+    fn what_is_handed_over_is_never_longer_than_a_piece() {
+        let activity = Arc::<Activity>::default();
+        let content = Bytes::from(vec![b'x'; 25_000]);
+        let mut answering = Answering::new(body::Body::Full(content), activity.begin(), 10_000);
+        assert_eq!(answering.size_hint().exact(), Some(25_000));
+        for (length, stands) in [(10_000, true), (10_000, true), (5_000, false)] {
+            let frame = answering.frame().now_or_never().flatten().unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap().len(), length);
+            assert_eq!((activity.standing_since().is_some(), answering.is_end_stream()), (stands, !stands));
+        }
+        assert!(answering.frame().now_or_never().flatten().is_none());
     }
 }

@@ -7,14 +7,14 @@
 //! close            close                            cut                close
 //! ```
 
+use super::Limits;
 use super::activity::Activity;
-use super::cache_status::CacheStatus;
 use super::gate::{Gate, Passage};
 use super::interim::{self, Interims};
-use super::pace::{self, Pace, TooSlow};
-use super::problem::GatewayError;
+use super::pace::{Pace, Piece, TooSlow};
+use super::raw_answer::raw_answer;
 use super::strict::Refusal;
-use super::{Limits, body};
+use super::wire::Wire;
 use crate::telemetry::metrics as names;
 use bytes::{Buf, Bytes, BytesMut};
 use std::io;
@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 /// How long a refused client may take to read why, before the connection is gone.
@@ -51,12 +50,14 @@ enum Phase {
     Leaving,
     /// Refused: what still comes is read away, so many bytes of it so far.
     Lingering(usize),
+    /// The client is told that nothing more comes, which over TLS takes its reading.
+    Closing,
 }
 
 /// A client's transport.
 #[derive(Debug)]
 pub(crate) struct Transport {
-    stream: TcpStream,
+    stream: Wire,
     /// What has arrived and was not handed on.
     arrived: BytesMut,
     /// So many bytes of it have passed the gate.
@@ -72,12 +73,14 @@ pub(crate) struct Transport {
     phase: Phase,
     deadline: Pin<Box<Sleep>>,
     write_pace: Pace,
+    /// HTTP/2: what streams are given at once.
+    piece: Option<Piece>,
 }
 
 impl Transport {
     /// Wraps a connection on which `arrived` has been read since `accepted_at`.
     pub(crate) fn new(
-        stream: TcpStream,
+        stream: Wire,
         arrived: BytesMut,
         protocol: Protocol,
         limits: Limits,
@@ -96,6 +99,7 @@ impl Transport {
             phase,
             deadline: Box::pin(tokio::time::sleep_until(accepted_at + limits.header_timeout)),
             write_pace: Pace::new(limits.body_rate_bytes),
+            piece: Piece::of(limits.body_rate_bytes),
             limits,
         }
     }
@@ -108,9 +112,9 @@ impl Transport {
         Arc::clone(&self.interims)
     }
 
-    /// The socket, and what has come on it behind the request whose answer switched to another protocol:
+    /// The connection, and what has come on it behind the request whose answer switched to another protocol:
     /// from here on there is no gate. `None` where not all of that request and its answer has passed.
-    pub(crate) fn into_tunnel(self) -> Option<(TcpStream, Bytes)> {
+    pub(crate) fn into_tunnel(self) -> Option<(Wire, Bytes)> {
         let is_between = self.passed == 0 && self.unfinished.is_empty();
         is_between.then(|| (self.stream, self.arrived.freeze()))
     }
@@ -159,17 +163,21 @@ impl Transport {
                 self.deadline.as_mut().poll(context).map(Ok)
             }
             // The end of the stream: hyper closes an idle connection in order.
-            Phase::First | Phase::Idle | Phase::Head | Phase::Leaving | Phase::Lingering(_) => {
-                Poll::Ready(Ok(()))
-            }
+            Phase::First
+            | Phase::Idle
+            | Phase::Head
+            | Phase::Leaving
+            | Phase::Lingering(_)
+            | Phase::Closing => Poll::Ready(Ok(())),
         }
     }
 
     /// Resolves when an HTTP/2 client has granted no window to an answer for as long as a reader may
     /// stand still.
     fn poll_standing(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(piece) = self.piece else { return Poll::Pending };
         while let Some(since) = self.activity.standing_since() {
-            self.deadline.as_mut().reset(since + pace::WINDOW);
+            self.deadline.as_mut().reset(since + piece.patience);
             ready!(self.deadline.as_mut().poll(context));
             if self.activity.standing_since() == Some(since) {
                 return Poll::Ready(Ok(()));
@@ -183,7 +191,7 @@ impl Transport {
         metrics::counter!(names::REFUSED, "reason" => refusal.as_str()).increment(1);
         tracing::debug!(target: "tidegate::access", reason = refusal.as_str(), "refused");
         // Best effort: whoever does not read gets the close alone.
-        let told = self.stream.try_write(&raw_answer(refusal)).is_ok();
+        let told = Pin::new(&mut self.stream).poll_write(context, &raw_answer(refusal)).is_ready();
         self.arrived.clear();
         self.deadline.as_mut().reset(Instant::now() + LINGER);
         self.phase = Phase::Lingering(0);
@@ -267,24 +275,6 @@ impl Transport {
     }
 }
 
-/// The whole answer to a refused request, for a connection that hyper has seen nothing of.
-pub(crate) fn raw_answer(refusal: Refusal) -> Vec<u8> {
-    let mut response = GatewayError::Refused(refusal).into_response();
-    CacheStatus::Own.append_to(response.headers_mut());
-    let (head, body) = response.into_parts();
-    let mut answer = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
-    for (name, value) in &head.headers {
-        answer.extend_from_slice(name.as_str().as_bytes());
-        answer.extend_from_slice(b": ");
-        answer.extend_from_slice(value.as_bytes());
-        answer.extend_from_slice(b"\r\n");
-    }
-    let body = if let body::Body::Full(bytes) = body { bytes } else { Bytes::new() };
-    answer.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
-    answer.extend_from_slice(&body);
-    answer
-}
-
 impl AsyncRead for Transport {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -302,7 +292,7 @@ impl AsyncRead for Transport {
 }
 
 impl Transport {
-    /// Lets a write through, or cuts a reader that is under its least rate.
+    /// Lets a write, or a flush of 0 bytes, through, or cuts a reader that is under its least rate.
     fn paced(
         &mut self,
         context: &mut Context<'_>,
@@ -378,31 +368,31 @@ impl AsyncWrite for Transport {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_interims(context))?;
-        Pin::new(&mut self.stream).poll_flush(context)
+        // What TLS has taken and not yet sent is waited for here.
+        let flushed = Pin::new(&mut self.stream).poll_flush(context).map_ok(|()| 0);
+        self.paced(context, flushed).map_ok(|_| ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let shut = Pin::new(&mut self.stream).poll_shutdown(context);
+        if shut.is_ready() {
+            return shut;
+        }
+        if self.phase != Phase::Closing {
+            self.phase = Phase::Closing;
+            self.deadline.as_mut().reset(Instant::now() + LINGER);
+        }
+        self.deadline.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::body;
     use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpSocket;
-
-    #[test]
-    fn a_refusal_is_one_whole_answer_that_closes() {
-        let answer = String::from_utf8(raw_answer(Refusal::HeadTooSlow)).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{head}");
-        assert!(head.contains(&format!("\r\ncontent-length: {}", body.len())), "{head}");
-        assert!(head.contains("\r\nconnection: close"), "{head}");
-        let problem: serde_json::Value = serde_json::from_str(body).unwrap();
-        assert_eq!(problem["status"], 408);
-    }
+    use tokio::net::{TcpSocket, TcpStream};
 
     const FILL: &str = "...................................................................................................\
                         ...................................................................................................";
@@ -422,13 +412,14 @@ mod tests {
             target_bytes: 100,
             body_bytes: None,
             connections: 1,
+            connections_per_address: None,
             in_flight_bytes: 1 << 20,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(10),
             body_rate_bytes: 1,
         };
         let arrived = BytesMut::from(&b"GET"[..]);
-        let transport = Transport::new(stream, arrived, Protocol::Http1, limits, Instant::now());
+        let transport = Transport::new(Wire::Plain(stream), arrived, Protocol::Http1, limits, Instant::now());
         (transport, listener.accept().await.unwrap().0)
     }
 

@@ -3,13 +3,18 @@
 use super::activity::{Activity, Answering};
 use super::body::Body;
 use super::cache_status::CacheStatus;
-use super::connection::{Protocol, Transport, raw_answer};
+use super::connection::{Protocol, Transport};
+use super::pace::Piece;
 use super::pipeline;
 use super::problem::GatewayError;
+use super::raw_answer::raw_answer;
 use super::request::Peer;
 use super::strict::Refusal;
 use super::tunnel::{Follows, Opened};
+use super::wire::Wire;
 use super::{Gateway, Limits};
+use crate::telemetry::metrics as names;
+use crate::tls::{self, Acceptor, Handshake};
 use bytes::BytesMut;
 use http::header::CONNECTION;
 use http::{HeaderValue, Response};
@@ -23,9 +28,8 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,6 +45,15 @@ const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// How long the accept loop rests when the system has no descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// How often it is told that no connection can be accepted.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// The word for a handshake that has succeeded, in the metric.
+const HANDSHAKE_DONE: &str = "done";
+
+/// The word for one that took longer than `header_timeout`.
+const HANDSHAKE_TOO_SLOW: &str = "timeout";
 
 /// HTTP/2: requests at once on one connection.
 const STREAMS_MAX: u32 = 100;
@@ -70,25 +83,24 @@ pub(crate) struct Stops {
 pub(crate) async fn serve(
     gateway: Arc<Gateway>,
     listener: TcpListener,
-    places: Arc<Semaphore>,
     connections: TaskTracker,
     stops: Stops,
 ) {
     let Ok(local) = listener.local_addr() else { return };
+    let mut told_at: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stops.stop.cancelled() => return,
         };
         match accepted {
-            Ok((stream, address)) => match Arc::clone(&places).try_acquire_owned() {
+            Ok((stream, address)) => match gateway.entrance.enter(&stream, address.ip()) {
                 Ok(place) => {
-                    let peer = Peer { address, local };
+                    let peer = Peer { address, local, tls: None };
                     let (gateway, stops) = (Arc::clone(&gateway), stops.clone());
                     connections.spawn(async move {
-                        let _open = gateway.open_connections.enter();
                         let ended = tokio::select! {
-                            ended = connection(gateway.clone(), stream, peer, stops.stop) => ended,
+                            ended = connection(gateway, stream, peer, stops.stop) => ended,
                             () = stops.cut.cancelled() => Err("cut".into()),
                         };
                         if let Err(error) = ended {
@@ -97,40 +109,47 @@ pub(crate) async fn serve(
                         drop(place);
                     });
                 }
-                Err(_full) => refuse(&stream, address),
+                Err(refusal) => refuse(&gateway, &stream, address, refusal),
             },
             Err(error) => {
-                tracing::warn!(target: "tidegate::connection", %error, "cannot accept a connection");
+                if told_at.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+                    told_at = Some(Instant::now());
+                    tracing::warn!(target: "tidegate::connection", %error, "cannot accept connections");
+                }
                 tokio::time::sleep(ACCEPT_REST).await;
             }
         }
     }
 }
 
-fn refuse(stream: &TcpStream, address: SocketAddr) {
-    // Best effort: a client that does not get it sees the close.
-    let sent = stream.try_write(&raw_answer(Refusal::Connections)).is_ok();
-    tracing::debug!(target: "tidegate::connection", %address, sent, "refused: server.limits.connections");
+fn refuse(gateway: &Gateway, stream: &TcpStream, address: SocketAddr, refusal: Refusal) {
+    let reason = refusal.as_str();
+    metrics::counter!(names::REFUSED, "reason" => reason).increment(1);
+    // Best effort: a client that does not get it sees the close, as do those who speak TLS.
+    let sent = gateway.tls.is_none() && stream.try_write(&raw_answer(refusal)).is_ok();
+    tracing::debug!(target: "tidegate::connection", %address, sent, reason, "a connection is refused");
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn connection(
     gateway: Arc<Gateway>,
-    mut stream: TcpStream,
-    peer: Peer,
+    stream: TcpStream,
+    mut peer: Peer,
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
     let accepted_at = Instant::now();
     stream.set_nodelay(true)?;
     let limits = gateway.settings.limits;
-    let sniffed = tokio::select! {
-        sniffed = sniff(&mut stream, &limits, accepted_at) => sniffed?,
+    let begun = tokio::select! {
+        begun = Box::pin(begin(gateway.tls.as_deref(), stream, &mut peer, &limits, accepted_at)) => begun?,
         () = async { stop.cancelled().await; tokio::time::sleep(LAST_REQUEST).await } => return Ok(()),
     };
-    let Some((protocol, read_ahead)) = sniffed else { return Ok(()) };
+    let Some((stream, protocol, read_ahead)) = begun else { return Ok(()) };
     let transport = Transport::new(stream, read_ahead, protocol, limits, accepted_at);
     let (activity, interims) = (transport.activity(), transport.interims());
+    let piece = Piece::of(limits.body_rate_bytes).filter(|_| protocol == Protocol::Http2);
+    let piece_bytes = piece.map_or(usize::MAX, |piece| piece.bytes);
     let follows = Follows::default();
     let service = service_fn({
         let (activity, stopping, follows) = (Arc::clone(&activity), stop.clone(), follows.clone());
@@ -138,7 +157,7 @@ async fn connection(
             let under_way = activity.begin();
             let client = hyper::upgrade::on(&mut request);
             let interim = (protocol == Protocol::Http1).then(|| interims.begin(activity.begun()));
-            let answer = pipeline::answer(Arc::clone(&gateway), peer, request, interim.clone());
+            let answer = pipeline::answer(Arc::clone(&gateway), peer.clone(), request, interim.clone());
             let (activity, stopping, follows) = (Arc::clone(&activity), stopping.clone(), follows.clone());
             async move {
                 let mut answer = answer.await;
@@ -149,7 +168,7 @@ async fn connection(
                     answer = last(answer);
                 }
                 leave_tunnel(&mut answer, client, &activity, &follows);
-                Ok::<_, Infallible>(answer.map(|body| Answering::new(body, under_way)))
+                Ok::<_, Infallible>(answer.map(|body| Answering::new(body, under_way, piece_bytes)))
             }
         }
     });
@@ -231,9 +250,45 @@ fn http2(limits: &Limits) -> hyper::server::conn::http2::Builder<TokioExecutor> 
     builder
 }
 
+/// Makes the handshake where TLS is spoken, and finds out which protocol is; `None` where nothing came in
+/// time, or nothing that can be answered.
+async fn begin(
+    tls: Option<&Acceptor>,
+    stream: TcpStream,
+    peer: &mut Peer,
+    limits: &Limits,
+    accepted_at: Instant,
+) -> io::Result<Option<(Wire, Protocol, BytesMut)>> {
+    let (mut wire, agreed) = if let Some(tls) = tls {
+        let handshake = tokio::time::timeout_at(accepted_at + limits.header_timeout, tls.accept(stream));
+        let (result, made) = match handshake.await {
+            Ok(Ok(made)) => (HANDSHAKE_DONE, Some(made)),
+            Ok(Err(refused)) => (refused.as_str(), None),
+            Err(_) => (HANDSHAKE_TOO_SLOW, None),
+        };
+        metrics::counter!(names::TLS_HANDSHAKES, "result" => result).increment(1);
+        let Some(Handshake { stream, agreed, session }) = made else {
+            tracing::debug!(target: "tidegate::connection", address = %peer.address, result, "no handshake");
+            return Ok(None);
+        };
+        peer.tls = Some(Arc::new(session));
+        (Wire::Tls(Box::new(stream)), agreed)
+    } else {
+        (Wire::Plain(stream), None)
+    };
+    let Some((sniffed, read_ahead)) = sniff(&mut wire, limits, accepted_at).await? else { return Ok(None) };
+    // What was agreed on is spoken; other bytes are faults of that protocol.
+    let protocol = match agreed {
+        Some(tls::Protocol::Http1) => Protocol::Http1,
+        Some(tls::Protocol::Http2) => Protocol::Http2,
+        None => sniffed,
+    };
+    Ok(Some((wire, protocol, read_ahead)))
+}
+
 /// Reads just enough to know which protocol is spoken; `None` where nothing came in time.
 async fn sniff(
-    stream: &mut TcpStream,
+    stream: &mut (impl AsyncRead + Unpin),
     limits: &Limits,
     accepted_at: Instant,
 ) -> io::Result<Option<(Protocol, BytesMut)>> {

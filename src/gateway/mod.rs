@@ -9,6 +9,7 @@ mod body;
 mod cache_status;
 mod connection;
 mod content;
+mod entrance;
 mod explain;
 mod fill;
 mod forward;
@@ -29,6 +30,7 @@ mod problem;
 mod proxy_status;
 mod query;
 mod ranged;
+mod raw_answer;
 mod read;
 mod relay;
 mod reply;
@@ -40,6 +42,7 @@ mod strict;
 mod trailers;
 mod tunnel;
 mod upgrade;
+mod wire;
 mod write;
 mod written;
 
@@ -54,14 +57,14 @@ use crate::in_flight::InFlight;
 use crate::rate_limit::Quotas;
 use crate::source::Source;
 use crate::sync::{Engine, Fenced, Hold};
-use crate::telemetry::metrics as names;
+use crate::tls::Acceptor;
 use background::Background;
+use entrance::Entrance;
 use landing::Landing;
 use metrics::RouteMetrics;
 use route::{Route, Routes};
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -78,7 +81,8 @@ pub struct Gateway {
     in_flight: Arc<InFlight>,
     /// Fills and writes: work that no client owns.
     tasks: TaskTracker,
-    open_connections: OpenConnections,
+    entrance: Entrance,
+    tls: Option<Arc<Acceptor>>,
 }
 
 /// The other parts that a gateway uses.
@@ -125,7 +129,8 @@ impl Gateway {
             background: Background::new(),
             in_flight: parts.in_flight,
             tasks: TaskTracker::new(),
-            open_connections: OpenConnections(::metrics::gauge!(names::CONNECTIONS)),
+            entrance: Entrance::new(&settings),
+            tls: settings.tls.clone().map(|tls| Arc::new(Acceptor::new(tls))),
             settings,
         })
     }
@@ -133,13 +138,15 @@ impl Gateway {
     /// Serves clients on `listeners` until told to stop, then lets requests finish within
     /// `shutdown_grace`.
     pub async fn serve(self: Arc<Self>, listeners: Vec<TcpListener>, stop: CancellationToken) {
-        let places = Arc::new(Semaphore::new(self.settings.limits.connections));
         let connections = TaskTracker::new();
         let accepting = TaskTracker::new();
         let stops = listener::Stops { stop, cut: CancellationToken::new() };
         for listener in listeners {
-            let (places, connections, stops) = (Arc::clone(&places), connections.clone(), stops.clone());
-            accepting.spawn(listener::serve(Arc::clone(&self), listener, places, connections, stops));
+            accepting.spawn(listener::serve(Arc::clone(&self), listener, connections.clone(), stops.clone()));
+        }
+        if let Some(tls) = &self.tls {
+            let (tls, stop) = (Arc::clone(tls), stops.stop.clone());
+            accepting.spawn(async move { stop.run_until_cancelled(tls.follow()).await });
         }
         accepting.close();
         accepting.wait().await;
@@ -187,28 +194,4 @@ fn made_old(invalidates: &[Invalidates], authority: &str, path: &str) -> Vec<Pur
         Invalidates::Tag(tag) => Purge::Tag(tag.clone()),
     });
     std::iter::once(own).chain(named).collect()
-}
-
-/// Counts open connections.
-struct OpenConnections(::metrics::Gauge);
-
-impl OpenConnections {
-    fn enter(&self) -> OpenConnection {
-        self.0.increment(1.0);
-        OpenConnection(self.0.clone())
-    }
-}
-
-impl std::fmt::Debug for OpenConnections {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("OpenConnections")
-    }
-}
-
-struct OpenConnection(::metrics::Gauge);
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.decrement(1.0);
-    }
 }

@@ -11,6 +11,29 @@ use tokio::time::{Instant, Sleep};
 /// How much waiting is measured before it is judged.
 pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 
+/// The least length of a [`Piece`]: shorter ones would cost more than they carry.
+const PIECE_BYTES_MIN: u64 = 1024;
+
+/// What is handed over to an HTTP/2 stream at once, and how long its client may take to make room for the
+/// next: whoever is as fast as the least rate takes no longer. Of a stream no more is seen than that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub bytes: usize,
+    pub patience: Duration,
+}
+
+impl Piece {
+    /// For a least rate in bytes a second; `None` where there is none.
+    pub(crate) fn of(rate_bytes: u64) -> Option<Self> {
+        let bytes = rate_bytes.saturating_mul(WINDOW.as_secs()).max(PIECE_BYTES_MIN);
+        let seconds = bytes.checked_div(rate_bytes)?;
+        Some(Self {
+            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+            patience: Duration::from_secs(seconds),
+        })
+    }
+}
+
 /// The other side is under its least rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooSlow;
@@ -71,6 +94,23 @@ impl Pace {
 mod tests {
     use super::*;
     use std::future::poll_fn;
+
+    #[test]
+    fn a_piece_is_what_the_least_rate_carries_in_its_patience() {
+        for (rate, piece) in
+            [(0, None), (1, Some((1024, 1024))), (1024, Some((10_240, 10))), (1 << 20, Some((10 << 20, 10)))]
+        {
+            let piece_of = Piece::of(rate).map(|piece| (piece.bytes, piece.patience.as_secs()));
+            assert_eq!(piece_of, piece, "{rate}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_of_zero_bounds_nobody() {
+        let mut pace = Pace::new(0);
+        let waiting = poll_fn(|context| pace.poll_waiting(context));
+        assert!(tokio::time::timeout(WINDOW * 100, waiting).await.is_err());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_stalled_sender_is_cut_after_the_window() {

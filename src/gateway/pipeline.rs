@@ -29,7 +29,7 @@ pub(crate) async fn answer(
     interim: Option<Interim>,
 ) -> Response<Body> {
     let now = gateway.clock.now();
-    let request = match strict::admit(request, peer, &gateway.settings, interim) {
+    let request = match strict::admit(request, &peer, &gateway.settings, interim) {
         Ok(request) => request,
         Err(refusal) => {
             metrics::counter!(names::REFUSED, "reason" => refusal.as_str()).increment(1);

@@ -10,6 +10,7 @@ use crate::cache::rules::ForwardReason;
 use crate::rate_limit::Denied;
 use crate::source::{Outage, SourceError};
 use crate::sync::{ClaimError, RecordError};
+use crate::tls::TlsFault;
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
@@ -75,7 +76,7 @@ pub(crate) enum SourceFailure {
     Refused,
     ConnectTimeout,
     Dns,
-    Tls,
+    Tls(TlsFault),
     Unreachable,
     Timeout,
     Terminated,
@@ -92,7 +93,11 @@ impl SourceFailure {
             Self::Refused => "connection_refused",
             Self::ConnectTimeout => "connection_timeout",
             Self::Dns => "dns_error",
-            Self::Tls => "tls_protocol_error",
+            Self::Tls(TlsFault::Protocol) => "tls_protocol_error",
+            Self::Tls(TlsFault::Alert) => "tls_alert_received",
+            Self::Tls(TlsFault::Name | TlsFault::Expired | TlsFault::Untrusted | TlsFault::Certificate) => {
+                "tls_certificate_error"
+            }
             Self::Unreachable => "destination_ip_unroutable",
             Self::Timeout => "http_response_timeout",
             Self::Terminated => "connection_terminated",
@@ -108,7 +113,7 @@ impl SourceFailure {
             Self::Refused
             | Self::ConnectTimeout
             | Self::Dns
-            | Self::Tls
+            | Self::Tls(_)
             | Self::Unreachable
             | Self::Terminated
             | Self::Protocol => StatusCode::BAD_GATEWAY,
@@ -126,7 +131,7 @@ impl SourceFailure {
             Self::Refused
             | Self::ConnectTimeout
             | Self::Dns
-            | Self::Tls
+            | Self::Tls(_)
             | Self::Unreachable
             | Self::Terminated
             | Self::Open(Outage::Disconnected) => true,
@@ -181,13 +186,13 @@ fn io_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
 }
 
 fn of_connect(error: &(dyn Error + 'static)) -> SourceFailure {
-    if chain(error).any(<dyn Error>::is::<rustls::Error>) {
-        return SourceFailure::Tls;
+    if let Some(fault) = chain(error).find_map(TlsFault::of) {
+        return SourceFailure::Tls(fault);
     }
     match io_kind(error) {
         Some(ErrorKind::ConnectionRefused) => SourceFailure::Refused,
         Some(ErrorKind::TimedOut) => SourceFailure::ConnectTimeout,
-        Some(ErrorKind::InvalidData) => SourceFailure::Tls,
+        Some(ErrorKind::InvalidData) => SourceFailure::Tls(TlsFault::Protocol),
         Some(ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof) => SourceFailure::Terminated,
         Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable) => {
             SourceFailure::Unreachable
@@ -198,6 +203,10 @@ fn of_connect(error: &(dyn Error + 'static)) -> SourceFailure {
 }
 
 fn of_exchange(error: &(dyn Error + 'static)) -> SourceFailure {
+    // TLS 1.3: who refuses a certificate says so behind the handshake.
+    if let Some(fault) = chain(error).find_map(TlsFault::of) {
+        return SourceFailure::Tls(fault);
+    }
     let hyper = chain(error).find_map(|error| error.downcast_ref::<hyper::Error>());
     match hyper {
         Some(error) if error.is_parse() || error.is_parse_status() => SourceFailure::Protocol,
@@ -305,6 +314,7 @@ impl GatewayError {
                 SourceFailure::Timeout => "the source did not answer in time".into(),
                 SourceFailure::Terminated => "the source closed without an answer".into(),
                 SourceFailure::Protocol => "the source's answer is not proper HTTP".into(),
+                SourceFailure::Tls(fault) => format!("the source cannot be spoken to over TLS: {fault}"),
                 _ => format!("the source cannot be reached ({failure})"),
             },
             Self::Record(error) => error.to_string(),

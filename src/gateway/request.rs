@@ -3,19 +3,30 @@
 use super::content::Content;
 use super::interim::Interim;
 use crate::cache::Token;
-use crate::target::Target;
+use crate::target::{Scheme, Target};
+use crate::tls;
 use http::{HeaderMap, Method, Version};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// Who sent a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peer {
     /// The other end of the connection.
     pub address: SocketAddr,
     /// The listener's own address.
     pub local: SocketAddr,
+    /// What its handshake settled; `None`: it speaks plain HTTP.
+    pub tls: Option<Arc<tls::Session>>,
+}
+
+impl Peer {
+    /// The scheme of what it asks for.
+    pub(crate) const fn scheme(&self) -> Scheme {
+        if self.tls.is_some() { Scheme::Https } else { Scheme::Http }
+    }
 }
 
 /// Whether the peer's word on who asked is believed.
@@ -40,6 +51,8 @@ pub(crate) struct Request {
     /// Where interim responses go; `None`: this client gets none.
     pub interim: Option<Interim>,
     pub client: Client,
+    /// What the handshake of its connection settled.
+    pub tls: Option<Arc<tls::Session>>,
     pub id: RequestId,
     /// The write that the answer may not be older than (`Tidegate-Min-Version`).
     pub min_version: Option<Box<Token>>,

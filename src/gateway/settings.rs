@@ -2,7 +2,7 @@
 
 use super::route::PathPattern;
 use crate::source::Protocol;
-use crate::{cache, rate_limit, sync};
+use crate::{cache, rate_limit, sync, tls};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,6 +12,8 @@ use std::time::Duration;
 pub struct Settings {
     /// Where clients are listened to.
     pub listen: Vec<SocketAddr>,
+    /// TLS on all of these; `None`: they speak plain HTTP.
+    pub tls: Option<tls::ServerTls>,
     /// Whose X-Forwarded-For and Forwarded is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Until the head of the answer.
@@ -37,6 +39,8 @@ pub struct Limits {
     pub body_bytes: Option<u64>,
     /// Connections at once.
     pub connections: usize,
+    /// Connections at once from one address, IPv6 by /64; `None`: no such bound. Trusted proxies have none.
+    pub connections_per_address: Option<usize>,
     /// Bytes of bodies in flight that are held at once; 503.
     pub in_flight_bytes: u64,
     /// Until a head is complete; 408.

@@ -9,10 +9,12 @@ use super::request::{Client, Peer, Request, RequestId, TIDEGATE_MIN_VERSION};
 use crate::cache::Token;
 use crate::cache::rules::hop_by_hop;
 use crate::explanation::Question;
-use crate::target::{Authority, Scheme, Target, TargetError};
+use crate::target::{Authority, Target, TargetError};
+use crate::tls::Session;
 use http::header::{EXPECT, HOST, MAX_FORWARDS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use hyper::body::Incoming;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// Why a request is refused; a closed list for answer, log and metric.
@@ -32,6 +34,9 @@ pub(crate) enum Refusal {
     MinVersion,
     Version,
     Connections,
+    ConnectionsOfAddress,
+    Descriptors,
+    Misdirected,
 }
 
 impl Refusal {
@@ -48,7 +53,10 @@ impl Refusal {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Expect => StatusCode::EXPECTATION_FAILED,
             Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            Self::Connections => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Connections | Self::ConnectionsOfAddress | Self::Descriptors => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
         }
     }
 
@@ -69,6 +77,9 @@ impl Refusal {
             Self::MinVersion => "min-version",
             Self::Version => "version",
             Self::Connections => "connections",
+            Self::ConnectionsOfAddress => "connections-per-address",
+            Self::Descriptors => "descriptors",
+            Self::Misdirected => "misdirected",
         }
     }
 
@@ -92,6 +103,13 @@ impl Refusal {
             }
             Self::Version => "HTTP/1.0, HTTP/1.1 and HTTP/2 are spoken here".into(),
             Self::Connections => "there are as many connections as server.limits.connections".into(),
+            Self::ConnectionsOfAddress => {
+                "there are as many connections from here as server.limits.connections_per_address".into()
+            }
+            Self::Descriptors => "the process has no more descriptors to spare for clients".into(),
+            Self::Misdirected => {
+                "the connection is for another host than the one that is asked: connect anew".into()
+            }
         }
     }
 }
@@ -102,7 +120,7 @@ impl Refusal {
 /// The first [`Refusal`] found.
 pub(crate) fn admit(
     request: http::Request<Incoming>,
-    peer: Peer,
+    peer: &Peer,
     settings: &Settings,
     interim: Option<Interim>,
 ) -> Result<Request, Refusal> {
@@ -136,11 +154,13 @@ pub(crate) fn foresee(question: Question, settings: &Settings) -> Result<Request
     }
     let bytes = Sizes { method: method.as_str().len(), target: origin_form.len(), fields: &fields };
     bytes.within(settings)?;
-    let peer = Peer { address: peer, local: peer };
+    // Nobody has named a host in a handshake, and any may be asked about.
+    let tls = settings.tls.as_ref().map(|_| Arc::new(Session::default()));
+    let peer = Peer { address: peer, local: peer, tls };
     // What the target says of an authority stands in Host.
     let uri = http::Uri::from_static("/");
     let head = Head { method, uri: &uri, version: Version::HTTP_11, fields };
-    let mut request = modelled(head, &origin_form, Content::None, peer, settings)?;
+    let mut request = modelled(head, &origin_form, Content::None, &peer, settings)?;
     // It is told what is so now: nothing is waited for.
     request.deadline = Instant::now();
     Ok(request)
@@ -159,7 +179,7 @@ fn modelled(
     head: Head<'_>,
     origin_form: &str,
     content: Content,
-    peer: Peer,
+    peer: &Peer,
     settings: &Settings,
 ) -> Result<Request, Refusal> {
     let Head { method, uri, version, mut fields } = head;
@@ -168,9 +188,12 @@ fn modelled(
     }
     expectation(&fields)?;
     let authority = authority(uri, &fields, version, peer)?;
+    if !is_for(&authority, peer) {
+        return Err(Refusal::Misdirected);
+    }
     let of_the_server = origin_form == "*";
     let origin_form = if of_the_server { "/" } else { origin_form };
-    let target = Target::new(Scheme::Http, authority, origin_form).map_err(Refusal::Target)?;
+    let target = Target::new(peer.scheme(), authority, origin_form).map_err(Refusal::Target)?;
     hop_by_hop::remove_named(&mut fields);
     drop_impostors(&mut fields);
     if of_the_server {
@@ -190,6 +213,7 @@ fn modelled(
         content,
         interim: None,
         client,
+        tls: peer.tls.clone(),
         id,
         min_version,
         deadline: Instant::now() + settings.request_timeout,
@@ -258,12 +282,12 @@ fn authority(
     uri: &http::Uri,
     fields: &HeaderMap,
     version: Version,
-    peer: Peer,
+    peer: &Peer,
 ) -> Result<Authority, Refusal> {
     if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
         return Err(Refusal::Target(TargetError::Scheme));
     }
-    let parse = |text: &str| Authority::parse(text, Scheme::Http).map_err(|_| Refusal::Host);
+    let parse = |text: &str| Authority::parse(text, peer.scheme()).map_err(|_| Refusal::Host);
     let mut hosts = fields.get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (_, Some(_)) => return Err(Refusal::Host),
@@ -289,6 +313,13 @@ fn authority(
     }
 }
 
+/// Whether the connection was made for the host that is asked: else the certificate that its client has
+/// verified, or the one that it has shown, was another's (RFC 9110 7.4). Without SNI nobody can tell.
+fn is_for(authority: &Authority, peer: &Peer) -> bool {
+    let asked_for = peer.tls.as_ref().and_then(|session| session.server_name.as_deref());
+    asked_for.is_none_or(|name| name.eq_ignore_ascii_case(authority.host()))
+}
+
 /// Fields that another parser may take for a framing or forwarding field because it reads `_` as
 /// `-`: they are dropped.
 fn drop_impostors(fields: &mut HeaderMap) {
@@ -308,6 +339,7 @@ fn drop_impostors(fields: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::Scheme;
 
     fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let line = |&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -324,9 +356,10 @@ mod tests {
 
     #[test]
     fn rfc9112_3_2_one_host() {
-        let peer = Peer { address: ([127, 0, 0, 1], 1).into(), local: ([127, 0, 0, 1], 8080).into() };
+        let address = ([127, 0, 0, 1], 1).into();
+        let peer = Peer { address, local: ([127, 0, 0, 1], 8080).into(), tls: None };
         let ask = |uri: &str, lines: &[(&'static str, &'static str)], version| {
-            authority(&uri.parse().unwrap(), &many(lines), version, peer)
+            authority(&uri.parse().unwrap(), &many(lines), version, &peer)
                 .map(|authority| authority.to_string())
         };
         assert_eq!(ask("/", &[("host", "A.example:80")], Version::HTTP_11).as_deref(), Ok("a.example"));
@@ -341,6 +374,23 @@ mod tests {
             ask("ftp://b/", &[("host", "a")], Version::HTTP_11),
             Err(Refusal::Target(TargetError::Scheme))
         );
+    }
+
+    #[test]
+    fn rfc9110_7_4_a_connection_is_for_the_host_that_its_client_named() {
+        let address = ([127, 0, 0, 1], 1).into();
+        for (named, host, is) in [
+            (Some("a.example"), "a.example", true),
+            (Some("A.example"), "a.example.:8443", true),
+            (Some("a.example"), "b.example", false),
+            (Some("a.example"), "127.0.0.1", false),
+            (None, "b.example", true),
+        ] {
+            let session = Session { server_name: named.map(str::to_owned), client_name: None };
+            let peer = Peer { address, local: address, tls: Some(Arc::new(session)) };
+            let authority = Authority::parse(host, Scheme::Https).unwrap();
+            assert_eq!(is_for(&authority, &peer), is, "{named:?} {host}");
+        }
     }
 
     #[test]

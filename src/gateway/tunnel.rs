@@ -11,6 +11,7 @@ use super::activity::UnderWay;
 use super::connection::Transport;
 use super::request::RequestId;
 use super::route::Route;
+use super::wire::Wire;
 use crate::source;
 use bytes::Bytes;
 use http::Response;
@@ -24,7 +25,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -72,7 +72,7 @@ impl SourceSide {
         Self { tunnel, open: Open::new(route, id) }
     }
 
-    async fn relay(mut self, client: TcpStream, first: Bytes) {
+    async fn relay(mut self, client: Wire, first: Bytes) {
         let idle = Idle { whole: IDLE.max(self.tunnel.body_idle), half: self.tunnel.body_idle };
         self.open.end = relay((client, first), &mut self.tunnel.io, idle, &self.open.moved).await;
     }

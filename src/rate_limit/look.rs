@@ -69,8 +69,10 @@ mod tests {
             ],
         );
         let fields = HeaderMap::new();
-        let (caller, now) =
-            (Caller { address: [127, 0, 0, 1].into(), fields: &fields }, Timestamp::from_millis(1 << 40));
+        let (caller, now) = (
+            Caller { address: [127, 0, 0, 1].into(), fields: &fields, certificate: None },
+            Timestamp::from_millis(1 << 40),
+        );
         for left in [3, 2, 1, 0] {
             for _ in 0..5 {
                 let seen = quotas.look(&caller, now);

@@ -53,6 +53,8 @@ pub enum QuotaKey {
     Client,
     /// The value of a request field; those without it share one.
     Header(HeaderName),
+    /// The name in the client's certificate; those without one share one.
+    Certificate,
     /// All requests of the route together.
     Route,
 }
@@ -104,6 +106,8 @@ pub struct Caller<'a> {
     pub address: IpAddr,
     /// The request's fields.
     pub fields: &'a HeaderMap,
+    /// The name in the client's certificate, where it was asked for one.
+    pub certificate: Option<&'a str>,
 }
 
 /// What the quotas say to a request.

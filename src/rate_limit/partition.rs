@@ -15,7 +15,9 @@ pub(super) enum Partition {
     Client(IpAddr),
     /// The values of a field, as a digest.
     Field([u8; 32]),
-    /// Everybody without the field.
+    /// The name in a certificate, as a digest.
+    Certificate([u8; 32]),
+    /// Everybody without the field, or without a name in a certificate.
     Absent,
 }
 
@@ -24,6 +26,11 @@ pub(super) fn partition(key: &QuotaKey, caller: &Caller<'_>) -> Option<Partition
     match key {
         QuotaKey::Client => Some(Partition::Client(client(caller.address))),
         QuotaKey::Header(name) => Some(field(name, caller.fields)),
+        QuotaKey::Certificate => Some(
+            caller
+                .certificate
+                .map_or(Partition::Absent, |name| Partition::Certificate(Sha256::digest(name).into())),
+        ),
         QuotaKey::Route => None,
     }
 }

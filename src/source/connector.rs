@@ -2,6 +2,8 @@
 //! heard on it since something was last said.
 
 use super::first_bytes;
+use crate::tls::ClientTls;
+use futures_util::future::Either;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
@@ -77,18 +79,32 @@ impl Uses {
 /// Connects by TCP, and by TLS where the URL says https.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
-    tls: HttpsConnector<HttpConnector>,
+    way: Way,
     timeout: Duration,
 }
 
+#[derive(Clone, Debug)]
+enum Way {
+    /// No URL says https.
+    Plain(HttpConnector),
+    Tls(HttpsConnector<HttpConnector>),
+}
+
 impl Connector {
-    pub(super) fn new(connect_timeout: Duration) -> Self {
+    pub(super) fn new(connect_timeout: Duration, tls: &ClientTls) -> Self {
         let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(connect_timeout));
-        let tls = HttpsConnectorBuilder::new().with_platform_verifier().https_or_http().enable_http1();
-        Self { tls: tls.wrap_connector(tcp), timeout: connect_timeout }
+        let way = match tls.config() {
+            // It refuses what does not say http.
+            None => Way::Plain(tcp),
+            Some(config) => {
+                tcp.enforce_http(false);
+                let tls = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
+                Way::Tls(tls.enable_http1().wrap_connector(tcp))
+            }
+        };
+        Self { way, timeout: connect_timeout }
     }
 }
 
@@ -98,14 +114,25 @@ impl tower::Service<http::Uri> for Connector {
     type Future = Pin<Box<dyn Future<Output = Result<TokioIo<CountedStream>, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.tls.poll_ready(context)
+        match &mut self.way {
+            Way::Plain(tcp) => tcp.poll_ready(context).map_err(Into::into),
+            Way::Tls(tls) => tls.poll_ready(context),
+        }
     }
 
     fn call(&mut self, uri: http::Uri) -> Self::Future {
         // The connector's own bound is for TCP alone: names and TLS may stand still as well.
-        let connecting = tokio::time::timeout(self.timeout, self.tls.call(uri));
+        let connecting = match &mut self.way {
+            Way::Plain(tcp) => {
+                let connecting = tcp.call(uri);
+                Either::Left(async move { Ok(MaybeHttpsStream::Http(connecting.await?)) })
+            }
+            Way::Tls(tls) => Either::Right(tls.call(uri)),
+        };
+        let connecting = tokio::time::timeout(self.timeout, connecting);
         Box::pin(async move {
-            let connected = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+            let connected: Result<_, BoxError> =
+                connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
             Ok(TokioIo::new(CountedStream { stream: TokioIo::new(connected?), uses: Uses::default() }))
         })
     }

@@ -36,7 +36,8 @@ impl Check {
     /// The checks of a source that are configured: one for each address.
     pub(super) fn of(source: &Arc<Source>) -> Vec<Self> {
         let Some(settings) = &source.settings().health else { return Vec::new() };
-        let connector = Connector::new(source.settings().connect_timeout.min(CHECK_TIMEOUT));
+        let (timeout, tls) = (source.settings().connect_timeout.min(CHECK_TIMEOUT), &source.settings().tls);
+        let connector = Connector::new(timeout, tls);
         // No connection is kept: whether a new one can be made is part of the question.
         let client =
             Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).set_host(false).build(connector);

@@ -114,7 +114,7 @@ impl Source {
                 .http1_max_buf_size(strictness::HEAD_BYTES_MAX)
                 .http1_max_headers(strictness::FIELDS_MAX)
                 .set_host(false)
-                .build(Connector::new(settings.connect_timeout))
+                .build(Connector::new(settings.connect_timeout, &settings.tls))
         };
         Arc::new(Self {
             addresses: Addresses::new(&settings.name, &settings.urls, clock.clone()),

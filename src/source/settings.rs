@@ -1,6 +1,7 @@
 //! What a source is built from (`[[source]]`).
 
 use crate::secret::{Endpoint, Secret};
+use crate::tls::ClientTls;
 use http::HeaderName;
 use http::uri::PathAndQuery;
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub struct Settings {
     pub host: HostSent,
     /// Fields of Tidegate's own requests; the values may be secrets.
     pub headers: Vec<(HeaderName, Secret)>,
+    /// How it is verified, and what it is shown, where a URL says https.
+    pub tls: ClientTls,
     /// An active check of each address.
     pub health: Option<HealthSettings>,
 }

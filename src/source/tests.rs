@@ -16,6 +16,7 @@ fn source(url: &str) -> Arc<Source> {
         idle_timeout: Duration::from_secs(4),
         host: HostSent::Client,
         headers: Vec::new(),
+        tls: crate::tls::ClientTls::default(),
         health: None,
     };
     Source::new(settings, Clock::system())

@@ -1,5 +1,6 @@
 //! How the engine reaches what lies on its own floor: functions that `app` gives it.
 
+use crate::tls::TlsFault;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -99,7 +100,7 @@ pub enum Unreached {
     /// No connection.
     Connect,
     /// No TLS with it.
-    Tls,
+    Tls(TlsFault),
     /// Its name has no address.
     Dns,
 }

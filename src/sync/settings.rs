@@ -3,6 +3,7 @@
 use super::KeyTemplate;
 use super::signature::SigningKey;
 use crate::secret::{Endpoint, Secret};
+use crate::tls::ClientTls;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -78,6 +79,8 @@ pub struct DestinationSettings {
     pub secrets: Vec<SigningKey>,
     /// Which resolved addresses may be connected to.
     pub allow: Allow,
+    /// How it is verified, and what it is shown, where its URL says https.
+    pub tls: ClientTls,
     /// Other classes for statuses.
     pub outcome: BTreeMap<u16, Class>,
     /// Fields of every delivery; the values may be secrets.

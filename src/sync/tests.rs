@@ -121,6 +121,7 @@ fn destination(name: &str, url: &str) -> DestinationSettings {
         rate: None,
         secrets: Vec::new(),
         allow: Allow::Any,
+        tls: crate::tls::ClientTls::default(),
         outcome: std::collections::BTreeMap::new(),
         headers: vec![(http::header::AUTHORIZATION, Secret::new("Bearer own".into()))],
     }

@@ -125,6 +125,12 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         "Requests that a quota denied, or in shadow mode would have denied.",
     ),
     (names::CONNECTIONS, Kind::Gauge, Unit::Count, "Connections open on public listeners."),
+    (
+        names::TLS_HANDSHAKES,
+        Kind::Counter,
+        Unit::Count,
+        "Handshakes of TLS with clients, and what became of them.",
+    ),
     (names::TUNNELS, Kind::Gauge, Unit::Count, "Tunnels open after an upgrade."),
     (names::TUNNELS_ENDED, Kind::Counter, Unit::Count, "Tunnels that ended, and how."),
     (names::REFUSED, Kind::Counter, Unit::Count, "Requests refused before routing."),

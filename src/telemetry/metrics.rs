@@ -56,6 +56,9 @@ pub const SHED: &str = "tidegate_shed_total";
 pub const QUOTA_DENIED: &str = "tidegate_quota_denied_total";
 /// Connections open on public listeners.
 pub const CONNECTIONS: &str = "tidegate_connections";
+/// Handshakes of TLS with clients, by `result` (done, timeout, not-tls, certificate, incompatible, alert,
+/// closed).
+pub const TLS_HANDSHAKES: &str = "tidegate_tls_handshakes_total";
 /// Tunnels open, by `route`.
 pub const TUNNELS: &str = "tidegate_tunnels";
 /// Tunnels that ended, by `route` and `end` (closed, broken, idle, cut).

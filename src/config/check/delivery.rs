@@ -2,6 +2,7 @@
 
 use super::Check;
 use super::scalar::{Bound, HeaderSide};
+use super::tls::ClientGiven;
 use crate::config::file::{self, AllowKnown, Destination};
 use crate::config::given::{Given, Hidden};
 use crate::sync;
@@ -16,6 +17,8 @@ const SECRETS_MAX: usize = 2;
 impl Check<'_, '_> {
     pub(super) fn destination(&mut self, given: &Destination) -> Option<sync::DestinationSettings> {
         let url = self.endpoint(&given.url);
+        let (ca, cert, key) = (given.ca.as_ref(), given.cert.as_ref(), given.key.as_ref());
+        let tls = self.client_tls(&ClientGiven { ca, cert, key }, &[&given.url]);
         let settings = sync::DestinationSettings {
             name: given.name.to_string(),
             format: Self::format(&given.format),
@@ -38,6 +41,7 @@ impl Check<'_, '_> {
             allow: self.allow(&given.allow),
             outcome: self.outcome(&given.outcome),
             headers: self.headers(&given.headers, HeaderSide::Destination),
+            tls: tls?,
             url: url?,
         };
         Some(settings)

@@ -7,6 +7,7 @@ mod route;
 mod scalar;
 mod server;
 mod source;
+mod tls;
 
 use super::Settings;
 use super::fault::Report;

@@ -26,7 +26,8 @@ impl Check<'_, '_> {
         let upgrade = self.upgrade(&given.upgrade);
         self.unique(given.limit.iter().map(|limit| &limit.name), "limit");
         let limits = each(&given.limit, |limit| self.limit(limit));
-        let host = given.host.as_ref().map(|host| self.authority(host));
+        let scheme = self.public_scheme();
+        let host = given.host.as_ref().map(|host| self.authority(host, scheme));
         let methods = given.methods.as_ref().map(|methods| self.methods(methods));
         let timeout = given.timeout.as_ref().map(|timeout| self.duration(timeout, Bound::Positive));
         let strip = given.strip.as_ref().map(|strip| self.path(strip));
@@ -197,9 +198,10 @@ impl Check<'_, '_> {
         let key = match given.key.split_once(':') {
             None if given.key.as_str() == "client" => Some(QuotaKey::Client),
             None if given.key.as_str() == "route" => Some(QuotaKey::Route),
+            None if given.key.as_str() == "certificate" => self.certificate_key(&given.key),
             Some(("header", name)) => self.field_name(&given.key, name).map(QuotaKey::Header),
             None | Some(_) => {
-                let message = "must be client, route or header:Name";
+                let message = "must be client, route, certificate or header:Name";
                 self.report.fault(&given.key.span, message, "write \"client\"");
                 None
             }
@@ -229,6 +231,16 @@ impl Check<'_, '_> {
                 file::Stage::Source => Stage::Source,
             },
         })
+    }
+
+    /// Clients show a certificate only where they are asked for one.
+    fn certificate_key(&mut self, given: &Given<String>) -> Option<QuotaKey> {
+        if self.file.server.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none()) {
+            let message = "clients show no certificate without server.tls.client_ca";
+            self.report.fault(&given.span, message, "set client_ca, or write \"client\"");
+            return None;
+        }
+        Some(QuotaKey::Certificate)
     }
 
     fn route_sync(&mut self, given: &RouteSync, path: Option<&PathPattern>) -> Option<sync::RouteSync> {

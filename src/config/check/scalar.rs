@@ -186,9 +186,9 @@ impl Check<'_, '_> {
         network
     }
 
-    /// `host[:port]`, canonical.
-    pub(super) fn authority(&mut self, given: &Given<String>) -> String {
-        match Authority::parse(given, Scheme::Http) {
+    /// `host[:port]`, canonical where this scheme is spoken.
+    pub(super) fn authority(&mut self, given: &Given<String>, scheme: Scheme) -> String {
+        match Authority::parse(given, scheme) {
             Ok(authority) => authority.as_str().to_owned(),
             Err(cause) => {
                 let remedy = "write one such as \"api.example.com\"";

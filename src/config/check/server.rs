@@ -2,12 +2,8 @@
 
 use super::Check;
 use super::scalar::Bound;
-use crate::config::file::Tls;
-use crate::config::given::Given;
-use crate::config::{quantity, reference};
+use crate::target::Scheme;
 use crate::{admin, gateway};
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
 use std::net::{IpAddr, SocketAddr};
 
 /// The most worker threads.
@@ -60,21 +56,24 @@ impl Check<'_, '_> {
             let message = "has a character that no bearer token may contain";
             self.report.fault(&given.token.span, message, "use visible ASCII characters");
         }
-        let hosts = given.hosts.iter().map(|host| self.authority(host)).collect();
+        let hosts = given.hosts.iter().map(|host| self.authority(host, Scheme::Http)).collect();
         if listen.is_some() {
             addresses.pop();
         }
         (addresses, listen.map(|listen| admin::Settings { listen, token, hosts }))
     }
 
+    /// What the public listeners speak.
+    pub(super) fn public_scheme(&self) -> Scheme {
+        if self.file.server.tls.is_some() { Scheme::Https } else { Scheme::Http }
+    }
+
     /// The public side without its routes.
     pub(super) fn gateway(&mut self, listen: Vec<SocketAddr>) -> gateway::Settings {
         let server = &self.file.server;
-        if let Some(tls) = &server.tls {
-            self.tls(tls);
-        }
         gateway::Settings {
             listen,
+            tls: server.tls.as_ref().and_then(|tls| self.server_tls(tls)),
             trusted_proxies: server
                 .trusted_proxies
                 .iter()
@@ -89,11 +88,6 @@ impl Check<'_, '_> {
 
     fn limits(&mut self) -> gateway::Limits {
         let given = &self.file.server.limits;
-        let body_rate_bytes = self.size(&given.body_rate, Bound::ZeroAllowed);
-        let default_rate = reference::text(&["server", "limits", "body_rate"]).and_then(quantity::bytes);
-        if default_rate != Some(body_rate_bytes) {
-            self.unsupported(&given.body_rate.span, "another body_rate", "leave it out");
-        }
         gateway::Limits {
             head_bytes: self.size_up_to(&given.head, HEAD_BYTES_MAX),
             fields: self.count(&given.fields, 1..=FIELDS_MAX),
@@ -104,21 +98,14 @@ impl Check<'_, '_> {
             },
             in_flight_bytes: self.size_from(&given.in_flight, IN_FLIGHT_BYTES_MIN),
             connections: self.count(&given.connections, 1..=CONNECTIONS_MAX),
+            connections_per_address: given
+                .connections_per_address
+                .as_ref()
+                .map(|most| self.count(most, 1..=CONNECTIONS_MAX)),
             header_timeout: self.duration(&given.header_timeout, Bound::Positive),
             idle_timeout: self.duration(&given.idle_timeout, Bound::Positive),
-            body_rate_bytes,
+            body_rate_bytes: self.size(&given.body_rate, Bound::ZeroAllowed),
         }
-    }
-
-    /// Reads the files, so that a wrong one is told even before TLS has any effect.
-    fn tls(&mut self, tls: &Given<Tls>) {
-        for certificates in std::iter::once(&tls.cert).chain(&tls.client_ca) {
-            self.certificates(certificates);
-        }
-        if let Err(cause) = PrivateKeyDer::from_pem_file(self.base.join(tls.key.as_str())) {
-            self.unreadable(&tls.key.span, &cause.to_string());
-        }
-        self.unsupported(&tls.span, "TLS on public listeners", "leave [server.tls] out");
     }
 }
 

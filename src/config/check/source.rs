@@ -2,9 +2,11 @@
 
 use super::Check;
 use super::scalar::{Bound, HeaderSide};
+use super::tls::ClientGiven;
 use crate::config::file::{self, Health, Source};
 use crate::config::given::{Address, Given};
 use crate::secret::Endpoint;
+use crate::target::Scheme;
 use crate::{source, sync};
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ const CONCURRENCY_MAX: i64 = 65_535;
 impl Check<'_, '_> {
     pub(super) fn source(&mut self, given: &Source) -> Option<source::Settings> {
         let urls = self.addresses(&given.urls);
+        let (ca, cert, key) = (given.ca.as_ref(), given.cert.as_ref(), given.key.as_ref());
+        let tls = self.client_tls(&ClientGiven { ca, cert, key }, &given.urls.iter().collect::<Vec<_>>());
         let health = given.health.as_ref().map(|health| self.health(health));
         let settings = source::Settings {
             name: given.name.to_string(),
@@ -32,13 +36,14 @@ impl Check<'_, '_> {
             host: match given.host.as_str() {
                 "client" => source::HostSent::Client,
                 "source" => source::HostSent::Source,
-                _ => source::HostSent::Name(self.authority(&given.host)),
+                _ => source::HostSent::Name(self.authority(&given.host, Scheme::Http)),
             },
             headers: self.headers(&given.headers, HeaderSide::Source),
             health: match health {
                 Some(health) => Some(health?),
                 None => None,
             },
+            tls: tls?,
             urls: urls?,
         };
         Some(settings)

@@ -37,6 +37,12 @@ pub(in crate::config) struct Destination {
     pub(in crate::config) secrets: Vec<Given<Hidden>>,
     /// Which resolved addresses may be connected to: any, public, or CIDRs.
     pub(in crate::config) allow: Given<Allow>,
+    /// PEM file of the authorities that it is verified by; left out: the system's.
+    pub(in crate::config) ca: Option<Text>,
+    /// PEM file of the certificate chain that it is shown where it asks for one.
+    pub(in crate::config) cert: Option<Text>,
+    /// PEM file of its key.
+    pub(in crate::config) key: Option<Text>,
     /// Other classes for statuses.
     #[serde(default)]
     pub(in crate::config) outcome: BTreeMap<String, Given<Class>>,

@@ -82,6 +82,21 @@ pub(in crate::config) struct Tls {
     pub(in crate::config) key: Text,
     /// PEM file of the authorities whose clients may connect; switches mutual TLS on.
     pub(in crate::config) client_ca: Option<Text>,
+    /// Further certificates, chosen by the name that a client asks for.
+    #[serde(default)]
+    pub(in crate::config) certificate: Vec<Given<Certificate>>,
+}
+
+/// A further certificate of the public listeners.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Certificate {
+    /// PEM file of the certificate chain.
+    #[schemars(extend("x-required" = true))]
+    pub(in crate::config) cert: Text,
+    /// PEM file of its key.
+    #[schemars(extend("x-required" = true))]
+    pub(in crate::config) key: Text,
 }
 
 /// Bounds of what a client may send.
@@ -98,6 +113,8 @@ pub(in crate::config) struct Limits {
     pub(in crate::config) body: Text,
     /// Connections at once.
     pub(in crate::config) connections: Given<i64>,
+    /// Connections at once from one address; left out: no such bound.
+    pub(in crate::config) connections_per_address: Option<Given<i64>>,
     /// Bytes of bodies in flight that are held at once; beyond it nothing is forwarded (503).
     pub(in crate::config) in_flight: Text,
     /// Until a head is complete; then 408.
@@ -206,6 +223,12 @@ pub(in crate::config) struct Source {
     pub(in crate::config) idempotent: Given<bool>,
     /// When an accepted write that failed is sent again.
     pub(in crate::config) retry: Given<Retry>,
+    /// PEM file of the authorities that it is verified by; left out: the system's.
+    pub(in crate::config) ca: Option<Text>,
+    /// PEM file of the certificate chain that it is shown where it asks for one.
+    pub(in crate::config) cert: Option<Text>,
+    /// PEM file of its key.
+    pub(in crate::config) key: Option<Text>,
     /// An active check.
     pub(in crate::config) health: Option<Given<Health>>,
 }

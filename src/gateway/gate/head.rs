@@ -204,6 +204,7 @@ mod tests {
         target_bytes: 20,
         body_bytes: None,
         connections: 1,
+        connections_per_address: None,
         in_flight_bytes: 1 << 20,
         header_timeout: Duration::from_secs(1),
         idle_timeout: Duration::from_secs(1),

@@ -91,8 +91,7 @@ impl Route {
         request: &Request,
         now: Timestamp,
     ) -> Result<Fields, GatewayError> {
-        let caller = Caller { address: request.client.address, fields: &request.fields };
-        match self.quotas.admit(stage, &caller, now) {
+        match self.quotas.admit(stage, &caller(request), now) {
             Verdict::Admit(fields) => Ok(fields),
             Verdict::Deny(denied) => Err(GatewayError::Quota(denied)),
         }
@@ -100,14 +99,12 @@ impl Route {
 
     /// What [`Route::admit`] would deny the request with.
     pub(crate) fn would_deny(&self, stage: Stage, request: &Request, now: Timestamp) -> Option<GatewayError> {
-        let caller = Caller { address: request.client.address, fields: &request.fields };
-        self.quotas.would_deny(stage, &caller, now).map(GatewayError::Quota)
+        self.quotas.would_deny(stage, &caller(request), now).map(GatewayError::Quota)
     }
 
     /// The quotas as the request finds them.
     pub(crate) fn quota_states(&self, request: &Request, now: Timestamp) -> Vec<QuotaState> {
-        let caller = Caller { address: request.client.address, fields: &request.fields };
-        self.quotas.look(&caller, now)
+        self.quotas.look(&caller(request), now)
     }
 
     /// How long a forward may take until the head of its answer.
@@ -173,6 +170,12 @@ impl Route {
             Some(Mismatch::Path)
         }
     }
+}
+
+/// Who asks, for quotas.
+fn caller(request: &Request) -> Caller<'_> {
+    let certificate = request.tls.as_ref().and_then(|session| session.client_name.as_deref());
+    Caller { address: request.client.address, fields: &request.fields, certificate }
 }
 
 /// Why a route does not take a request.

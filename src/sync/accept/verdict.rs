@@ -41,7 +41,7 @@ impl Sent<'_> {
             SourceWritten::Held => Verdict::Held,
             SourceWritten::Unsayable => Verdict::Failed(Outcome::Permanent(Failure::of(Code::Unsendable))),
             SourceWritten::Unreached(Unreached::Connect) => later(Code::Connect),
-            SourceWritten::Unreached(Unreached::Tls) => later(Code::Tls),
+            SourceWritten::Unreached(Unreached::Tls(fault)) => later(Code::Tls(fault)),
             SourceWritten::Unreached(Unreached::Dns) => later(Code::Dns),
             SourceWritten::Lost(_) if !self.may_repeat() => Verdict::InDoubt,
             SourceWritten::Lost(lost) => {

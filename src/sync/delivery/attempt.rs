@@ -9,11 +9,12 @@ use super::outcome::{Before, Code, Failure, Meanings, Outcome, retry_after};
 use super::request::{Delivery, Requests};
 use crate::clock::Clock;
 use crate::sync::settings::DestinationSettings;
+use crate::tls::TlsFault;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
 use http::Request;
 use http_body_util::Full;
-use hyper_rustls::HttpsConnector;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -41,8 +42,6 @@ pub(crate) struct Sender {
 enum Transport {
     Plain(Client<InTime<Connector>, Full<Bytes>>),
     Tls(Client<InTime<HttpsConnector<Connector>>, Full<Bytes>>),
-    /// No roots to trust: every attempt says so, and the destination is held.
-    NoTls,
 }
 
 impl Transport {
@@ -54,20 +53,12 @@ impl Transport {
         builder.pool_max_idle_per_host(settings.concurrency);
         builder.http1_max_buf_size(HEAD_BYTES_MAX);
         let connector = Connector::new(settings.allow.clone());
-        if settings.url.expose().scheme() != "https" {
-            return Self::Plain(builder.build(InTime(connector)));
-        }
-        let provider = rustls::crypto::ring::default_provider();
-        match hyper_rustls::HttpsConnectorBuilder::new().with_provider_and_platform_verifier(provider) {
-            Ok(tls) => {
-                let connector = tls.https_only().enable_http1().wrap_connector(connector);
-                Self::Tls(builder.build(InTime(connector)))
-            }
-            Err(error) => {
-                tracing::error!(destination = %settings.name, %error, "TLS cannot be set up");
-                Self::NoTls
-            }
-        }
+        // The plain one refuses what does not say http.
+        let Some(config) = settings.tls.config() else {
+            return Self::Plain(builder.build(InTime(connector.of_http_only())));
+        };
+        let tls = HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1();
+        Self::Tls(builder.build(InTime(tls.wrap_connector(connector))))
     }
 }
 
@@ -102,7 +93,6 @@ impl Sender {
         let answering = match &self.transport {
             Transport::Plain(client) => client.request(request),
             Transport::Tls(client) => client.request(request),
-            Transport::NoTls => return Err(Failure::of(Code::Tls)),
         };
         let deadline = pin!(tokio::time::sleep(self.timeout));
         let (response, deadline) = match select(answering, deadline).await {
@@ -129,8 +119,8 @@ fn failure(error: &ClientError) -> Failure {
             Some(Unreached::Denied) => return Failure::of(Code::AddressDenied),
             None => {}
         }
-        if error.is::<rustls::Error>() {
-            return Failure::of(Code::Tls);
+        if let Some(fault) = TlsFault::of(error) {
+            return Failure::of(Code::Tls(fault));
         }
         match error.downcast_ref::<hyper::Error>() {
             Some(error) if error.is_parse() => return Failure::lost(Code::Garbage),

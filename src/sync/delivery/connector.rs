@@ -84,6 +84,12 @@ impl Connector {
         tcp.enforce_http(false);
         Self { tcp, allow }
     }
+
+    /// The same for URLs that say http alone.
+    pub(super) fn of_http_only(mut self) -> Self {
+        self.tcp.enforce_http(true);
+        self
+    }
 }
 
 impl Service<Uri> for Connector {

@@ -299,7 +299,7 @@ mod tests {
             (&answered, None, 9, false),
             (&answered, Some(9), 9, false),
             (&answered, Some(8), 9, true),
-            (&Failure::of(Code::Tls), Some(8), 9, false),
+            (&Failure::of(Code::Tls(crate::tls::TlsFault::Protocol)), Some(8), 9, false),
             (&Failure::of(Code::AddressDenied), Some(8), 9, false),
         ] {
             assert_eq!(is_own_fault(failure, first_refused, successes), own_fault, "{failure:?}");

@@ -1,6 +1,7 @@
 //! What an attempt met, as a type; which statuses mean what. Pure.
 
 use crate::sync::settings::{Class, Format};
+use crate::tls::TlsFault;
 use http::{HeaderMap, Method, StatusCode, header};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -58,7 +59,7 @@ pub(crate) enum Code {
     HttpStatus,
     Timeout,
     Connect,
-    Tls,
+    Tls(TlsFault),
     Dns,
     /// Its name resolves to nothing that `allow` lets through.
     AddressDenied,
@@ -74,7 +75,7 @@ impl Code {
             Self::HttpStatus => "http_status",
             Self::Timeout => "timeout",
             Self::Connect => "connect",
-            Self::Tls => "tls",
+            Self::Tls(_) => "tls",
             Self::Dns => "dns",
             Self::AddressDenied => "address_denied",
             Self::Garbage => "garbage",
@@ -103,9 +104,11 @@ impl Failure {
 
     /// For logs and the admin API; holds nothing of the request.
     pub(crate) fn summary(&self) -> String {
-        match self.status {
-            Some(status) => format!("the destination answered {status}"),
-            None => self.code.as_str().to_owned(),
+        match (self.status, self.code) {
+            (Some(status), _) => format!("the destination answered {status}"),
+            // The word alone where there is nothing to say of a certificate.
+            (None, Code::Tls(fault)) if fault != TlsFault::Protocol => format!("tls: {fault}"),
+            (None, code) => code.as_str().to_owned(),
         }
     }
 }
@@ -136,7 +139,7 @@ impl Outcome {
         match failure.code {
             // The certificate or the configuration is at fault, not the change: nothing dies of it, and
             // a probe now and then is all that is sent.
-            Code::Tls | Code::AddressDenied => Self::Hold(failure),
+            Code::Tls(_) | Code::AddressDenied => Self::Hold(failure),
             Code::Damaged | Code::Unsendable => Self::Permanent(failure),
             Code::HttpStatus | Code::Timeout | Code::Connect | Code::Dns | Code::Garbage => {
                 Self::Retry(failure, Blame::Destination)

@@ -271,6 +271,7 @@ mod tests {
             rate,
             secrets: Vec::new(),
             allow: Allow::Any,
+            tls: crate::tls::ClientTls::default(),
             outcome: BTreeMap::new(),
             headers: Vec::new(),
         };

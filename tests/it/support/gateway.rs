@@ -74,6 +74,11 @@ impl Setup {
         }
     }
 
+    /// The folder of the configuration, where its relative paths start.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     fn write(&self) -> PathBuf {
         let text = format!(
             "[server]\nlisten = [\"127.0.0.1:0\"]\nthreads = 2\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n\

@@ -7,6 +7,7 @@ pub(crate) mod inventory;
 pub(crate) mod redis;
 pub(crate) mod server;
 pub(crate) mod source;
+pub(crate) mod tls;
 pub(crate) mod wait;
 pub(crate) mod wire;
 

@@ -122,7 +122,7 @@ fn silence_has_its_class_too() {
         (Code::Dns, "retry"),
         (Code::Timeout, "retry"),
         (Code::Garbage, "retry"),
-        (Code::Tls, "hold"),
+        (Code::Tls(TlsFault::Expired), "hold"),
         (Code::AddressDenied, "hold"),
         (Code::Unsendable, "permanent"),
         (Code::Damaged, "permanent"),

@@ -128,6 +128,7 @@ fn settings(name: &str, on_failure: OnFailure) -> DestinationSettings {
         rate: None,
         secrets: Vec::new(),
         allow: Allow::Any,
+        tls: crate::tls::ClientTls::default(),
         outcome: BTreeMap::new(),
         headers: Vec::new(),
     }
