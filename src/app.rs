@@ -89,18 +89,13 @@ async fn finished(task: JoinHandle<()>) {
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let metrics = telemetry::metrics::install();
     let clock = Clock::system();
-    let mut listeners = Vec::with_capacity(settings.gateway.listen.len());
-    let mut public = Vec::with_capacity(settings.gateway.listen.len());
-    for address in &settings.gateway.listen {
-        let (listener, address) = listen(*address).await?;
-        listeners.push(listener);
-        public.push(address);
-    }
+    let (listeners, public) = listen_to_clients(&settings.gateway.listen).await?;
     let (admin_listener, admin_address) = listen(settings.admin.listen).await?;
     let redis = match &settings.cache.shared {
         Some(shared) => Some(Redis::open(&shared.redis, clock.clone())?),
         None => None,
     };
+    let keyed_hash = settings.cache.keyed_hash();
     let cache = Cache::new(&settings.cache, clock.clone(), redis.clone());
     let sources: Vec<Arc<Source>> =
         settings.sources.into_iter().map(|source| Source::new(source, clock.clone())).collect();
@@ -117,8 +112,14 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         checks.spawn(check);
     }
     let grace = settings.gateway.shutdown_grace;
-    let parts =
-        gateway::Parts { cache: Arc::clone(&cache), engine: engine.clone(), sources, in_flight, clock };
+    let parts = gateway::Parts {
+        cache: Arc::clone(&cache),
+        engine: engine.clone(),
+        sources,
+        in_flight,
+        keyed_hash,
+        clock,
+    };
     let gateway = Gateway::new(settings.gateway, parts);
     let readiness = Arc::new(Readiness::default());
     let router = admin::router(
@@ -137,10 +138,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let serving_public = tokio::spawn(gateway.serve(listeners, stop_public.clone()));
     let serving_admin = tokio::spawn(admin::serve(admin_listener, router, stop_admin.clone()));
     readiness.ready();
-    for address in &public {
-        tracing::info!(listener = "public", %address, "listening");
-    }
-    tracing::info!(listener = "admin", address = %admin_address, "listening");
+    announce(&public, admin_address);
     Ok(Running {
         public,
         admin: admin_address,
@@ -154,6 +152,26 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         upkeep: tokio::spawn(metrics.upkeep()),
         checks,
     })
+}
+
+/// The log lines that others wait for.
+fn announce(public: &[SocketAddr], admin: SocketAddr) {
+    for address in public {
+        tracing::info!(listener = "public", %address, "listening");
+    }
+    tracing::info!(listener = "admin", address = %admin, "listening");
+}
+
+async fn listen_to_clients(
+    addresses: &[SocketAddr],
+) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), StartError> {
+    let (mut listeners, mut bound) = (Vec::new(), Vec::new());
+    for address in addresses {
+        let (listener, address) = listen(*address).await?;
+        listeners.push(listener);
+        bound.push(address);
+    }
+    Ok((listeners, bound))
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -56,6 +56,19 @@ pub(crate) fn is_unkeyed(name: &str) -> bool {
         || name.ends_with("client-ip")
 }
 
+/// Removes the field by which clients are told apart, unless a trusted proxy sent it; and in any case those
+/// that a source may take for it because it reads `_` as `-`.
+pub(crate) fn remove_claim(fields: &mut HeaderMap, claim: &HeaderName, trust: Trust) {
+    let read_as = |name: &HeaderName| name.as_str().replace('_', "-");
+    let claimed = read_as(claim);
+    let is_false =
+        |name: &&HeaderName| read_as(name) == claimed && (trust == Trust::Nobody || *name != claim);
+    let lies: Vec<HeaderName> = fields.keys().filter(is_false).cloned().collect();
+    for name in lies {
+        fields.remove(name);
+    }
+}
+
 /// Sets X-Forwarded-For, -Proto, -Host and Forwarded (RFC 7239): anew, or extended where the peer is
 /// a trusted proxy.
 pub(crate) fn set(fields: &mut HeaderMap, client: Client, target: &Target) {
@@ -125,6 +138,20 @@ mod tests {
         let lie = fields(&[("x-forwarded-for", "1.1.1.1")]);
         let address = client_address(&lie, stranger, trust(stranger, &trusted), &trusted);
         assert_eq!(address.to_string(), "9.9.9.9");
+    }
+
+    #[test]
+    fn i7_only_a_trusted_proxy_says_who_a_client_is() {
+        let claim = HeaderName::from_static("x-user");
+        let given = fields(&[("x-user", "a"), ("x_user", "b"), ("x-user-agent", "c")]);
+        for (trust, left) in [
+            (Trust::Nobody, &[("x-user-agent", "c")][..]),
+            (Trust::Proxy, &[("x-user", "a"), ("x-user-agent", "c")]),
+        ] {
+            let mut given = given.clone();
+            remove_claim(&mut given, &claim, trust);
+            assert_eq!(given, fields(left), "{trust:?}");
+        }
     }
 
     #[test]

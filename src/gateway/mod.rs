@@ -51,6 +51,7 @@ use crate::cache::{Cache, Purge, PurgeMode};
 use crate::clock::Clock;
 use crate::in_flight::InFlight;
 use crate::rate_limit::Quotas;
+use crate::secret::KeyedHash;
 use crate::source::Source;
 use crate::sync::{Engine, Fenced, Hold};
 use crate::telemetry::metrics as names;
@@ -91,6 +92,8 @@ pub struct Parts {
     pub sources: Vec<Arc<Source>>,
     /// What bodies may hold.
     pub in_flight: Arc<InFlight>,
+    /// What stands for clients in keys.
+    pub keyed_hash: KeyedHash,
     /// Where "now" comes from.
     pub clock: Clock,
 }
@@ -108,6 +111,7 @@ impl Gateway {
                 quotas: Quotas::new(&route.name, &route.limits),
                 metrics: RouteMetrics::new(&route.name, &route.source),
                 in_flight: Arc::clone(&parts.in_flight),
+                keyed_hash: parts.keyed_hash.clone(),
                 content_bounds: content::Bounds {
                     bytes_max: route.body_bytes.or(settings.limits.body_bytes),
                     rate_bytes: settings.limits.body_rate_bytes,

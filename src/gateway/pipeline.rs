@@ -57,13 +57,14 @@ pub(crate) async fn answer(
 async fn way(
     gateway: &Arc<Gateway>,
     route: &Arc<Route>,
-    request: Request,
+    mut request: Request,
     now: Timestamp,
     quota: &mut Fields,
 ) -> Result<Answer, GatewayError> {
     if forward::is_loop(&request.fields) {
         return Err(GatewayError::Loop);
     }
+    route.disbelieve(&mut request);
     *quota = route.admit(Stage::Edge, &request, now)?;
     if Forwards::of(&request.method, &request.fields) == Forwards::Last {
         return Ok(max_forwards::answer(route.settings.methods.as_deref()));

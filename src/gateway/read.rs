@@ -47,7 +47,7 @@ pub(crate) async fn answer(
     request: Request,
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {
-    let key = route.key(&request.target);
+    let key = route.key(&request.target, &request.fields);
     answer_by(gateway, route, &key, request, now).await
 }
 

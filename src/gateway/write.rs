@@ -164,7 +164,8 @@ fn draft(route: &Route, sync: &RouteSync, request: &Request, head: &Head, body: 
 /// changed. What is stale or was fenced may be older than an earlier write, and its tag proves nothing.
 fn known_etag(gateway: &Gateway, route: &Route, request: &Request) -> Option<String> {
     let now = gateway.clock.now();
-    let found = match gateway.cache.lookup_memory(&route.key(&request.target), &request.fields, now) {
+    let key = route.key(&request.target, &request.fields);
+    let found = match gateway.cache.lookup_memory(&key, &request.fields, now) {
         Lookup::Fresh(found) => found,
         Lookup::StaleUsable(_) | Lookup::MustValidate(..) | Lookup::Forward(_) => return None,
     };

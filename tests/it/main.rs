@@ -25,6 +25,7 @@ mod formats;
 mod forwarding;
 mod hit_for_miss;
 mod idempotency;
+mod identity;
 mod journal;
 mod lanes;
 mod lifecycle;

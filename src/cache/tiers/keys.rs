@@ -1,6 +1,7 @@
 //! The names of keys in Redis, and the whole keys that stand in their values.
 
 use crate::cache::CacheKey;
+use crate::secret::KeyedHash;
 use http::{HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
@@ -9,6 +10,7 @@ use sha2::{Digest, Sha256};
 pub(crate) struct Naming {
     namespace: String,
     style: Style,
+    hash: KeyedHash,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub(crate) struct SharedKey {
 impl Naming {
     pub(crate) fn new(settings: &crate::cache::SharedSettings) -> Self {
         let style = if settings.hash_keys { Style::Hashed } else { Style::Readable };
-        Self { namespace: settings.namespace.clone(), style }
+        Self { namespace: settings.namespace.clone(), style, hash: settings.keyed_hash() }
     }
 
     /// Where the response is, or what leads to its variants.
@@ -37,7 +39,7 @@ impl Naming {
         self.key('c', key, key.text().to_vec())
     }
 
-    /// Where a variant is.
+    /// Where a variant is. What selects it is hashed: it may be a credential (I12).
     pub(crate) fn variant(
         &self,
         key: &CacheKey,
@@ -46,10 +48,11 @@ impl Naming {
     ) -> SharedKey {
         let mut text = key.text().to_vec();
         text.extend_from_slice(&generation.to_be_bytes());
-        for (name, value) in selecting {
-            push_part(&mut text, Some(name.as_str().as_bytes()));
-            push_part(&mut text, value.as_ref().map(HeaderValue::as_bytes));
-        }
+        let selecting = selecting.iter().flat_map(|(name, value)| {
+            let value = value.as_ref().map_or([&b"-"[..], b""], |value| [b"+", value.as_bytes()]);
+            std::iter::once(name.as_str().as_bytes()).chain(value)
+        });
+        text.extend_from_slice(&self.hash.digest("variant", selecting));
         self.key('v', key, text)
     }
 
@@ -69,12 +72,6 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-fn push_part(text: &mut Vec<u8>, part: Option<&[u8]>) {
-    let length = part.map_or(u32::MAX, |part| u32::try_from(part.len()).unwrap_or(u32::MAX - 1));
-    text.extend_from_slice(&length.to_be_bytes());
-    text.extend_from_slice(part.unwrap_or_default());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,7 +79,8 @@ mod tests {
 
     #[test]
     fn i8_different_variants_have_different_keys() {
-        let naming = Naming { namespace: "n".into(), style: Style::Hashed };
+        let hash = KeyedHash::of_namespace("n", None);
+        let naming = Naming { namespace: "n".into(), style: Style::Hashed, hash: hash.clone() };
         let key = key("http://h/secret");
         let one = |value: Option<&'static str>| [(http::header::ACCEPT, value.map(HeaderValue::from_static))];
         let mut keys = vec![
@@ -91,12 +89,15 @@ mod tests {
             naming.variant(&key, 1, &one(Some(""))),
             naming.variant(&key, 1, &one(Some("a"))),
             naming.variant(&key, 2, &one(Some("a"))),
+            naming.variant(&key, 1, &one(Some("canary"))),
         ];
         assert!(keys.iter().all(|key| key.name.starts_with("n:") && !key.name.contains("secret")));
         keys.sort_by(|one, other| one.name.cmp(&other.name));
         keys.dedup_by(|one, other| one.name == other.name || one.text == other.text);
-        assert_eq!(keys.len(), 5);
-        let readable = Naming { namespace: "n".into(), style: Style::Readable };
+        assert_eq!(keys.len(), 6);
+        let readable = |key: &SharedKey| key.text.windows(6).any(|window| window == b"canary");
+        assert!(!keys.iter().any(readable), "what a client sent is not readable");
+        let readable = Naming { namespace: "n".into(), style: Style::Readable, hash };
         assert!(readable.primary(&key).name.starts_with("n:c:h/secret:"));
     }
 }

@@ -90,7 +90,11 @@ impl Shared {
         let variant = self.parts.naming.variant(key, marker.generation, &selecting);
         let left = READ_BUDGET.saturating_sub(start.elapsed());
         match self.parts.read(&variant, left).await? {
-            Some(Value::Response(stored, stamp)) => Ok(self.judged(stored, stamp)),
+            Some(Value::Response(mut stored, stamp)) => {
+                // Not written with it; that they are these, its key says.
+                stored.selecting_fields = selecting;
+                Ok(self.judged(stored, stamp))
+            }
             Some(Value::Variants(_)) | None => Ok(SharedFound::OtherVariants),
         }
     }

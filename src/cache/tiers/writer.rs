@@ -133,7 +133,10 @@ async fn store(parts: &Parts, key: &CacheKey, stored: &StoredResponse) -> Result
         }
         parts.naming.variant(key, marker.generation, &stored.selecting_fields)
     };
-    let Some(bytes) = codec::encode_response(&place.text, stored, stamp) else {
+    // What the client sent may be a credential; its reader has sent the same (I12).
+    let selecting_fields = stored.selecting_fields.iter().map(|(name, _)| (name.clone(), None)).collect();
+    let written = StoredResponse { selecting_fields, ..stored.clone() };
+    let Some(bytes) = codec::encode_response(&place.text, &written, stamp) else {
         dropped("too-large");
         return Ok(());
     };

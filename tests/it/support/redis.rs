@@ -61,6 +61,22 @@ impl RedisServer {
         reply.trim().trim_start_matches(':').parse().unwrap_or(0)
     }
 
+    /// Every key with its value.
+    pub(crate) async fn everything(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let client = ::redis::Client::open(self.url()).expect("its URL is one");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("it answers");
+        let keys: Vec<Vec<u8>> =
+            ::redis::cmd("KEYS").arg("*").query_async(&mut connection).await.expect("keys");
+        let mut all = Vec::new();
+        for key in keys {
+            let value: Option<Vec<u8>> =
+                ::redis::cmd("DUMP").arg(&key).query_async(&mut connection).await.expect("a dump");
+            // One that has expired meanwhile has none.
+            all.extend(value.map(|value| (key, value)));
+        }
+        all
+    }
+
     async fn answering(&self) {
         eventually("redis-server answers", async || {
             self.ask("PING").await.is_ok_and(|reply| reply.starts_with("+PONG"))
