@@ -9,6 +9,7 @@ mod body;
 mod cache_status;
 mod connection;
 mod content;
+mod field_changes;
 mod fill;
 mod forward;
 mod forwarded;
@@ -43,6 +44,7 @@ mod write;
 mod written;
 
 pub use accepted::{SourceWriter, write_source};
+pub use field_changes::FieldChanges;
 pub use settings::{Invalidates, Limits, RouteSettings, Settings};
 pub use state::read_state;
 

@@ -161,7 +161,13 @@ fn without_content(response: &mut Response<Body>) {
 /// Adds what every answer carries, and counts it.
 fn finished(outcome: Result<Answer, GatewayError>, route: Option<&Route>, quota: &Fields) -> Response<Body> {
     let (mut response, status, last) = match outcome {
-        Ok(answer) => (answer.response, answer.status, answer.quota),
+        Ok(Answer { mut response, status, quota }) => {
+            if let Some(route) = route {
+                let own = response.status();
+                route.settings.response_fields.apply_to_response(own, response.headers_mut());
+            }
+            (response, status, quota)
+        }
         Err(GatewayError::Quota(denied)) => {
             let fields = denied.fields.clone();
             (GatewayError::Quota(denied).into_response(), CacheStatus::Own, Some(fields))

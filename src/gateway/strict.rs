@@ -118,11 +118,14 @@ pub(crate) fn admit(
         sizes(&head.method, &head.uri, &head.headers, settings)?;
     }
     expectation(&head.headers)?;
-    let authority = authority(&head.uri, &head.headers, version, peer)?;
+    let trust = forwarded::trust(peer.address.ip(), &settings.trusted_proxies);
+    // What a client would ask for by the one scheme must not be answered with what the other brought.
+    let scheme = forwarded::scheme(&head.headers, trust, Scheme::Http);
+    let authority = authority(&head.uri, &head.headers, version, peer, scheme)?;
     let origin_form = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let of_the_server = origin_form == "*";
     let origin_form = if of_the_server { "/" } else { origin_form };
-    let target = Target::new(Scheme::Http, authority, origin_form).map_err(Refusal::Target)?;
+    let target = Target::new(scheme, authority, origin_form).map_err(Refusal::Target)?;
     let mut fields = head.headers;
     hop_by_hop::remove_named(&mut fields);
     drop_impostors(&mut fields);
@@ -131,7 +134,6 @@ pub(crate) fn admit(
         fields.insert(MAX_FORWARDS, HeaderValue::from_static("0"));
     }
     let min_version = min_version(&fields)?;
-    let trust = forwarded::trust(peer.address.ip(), &settings.trusted_proxies);
     let address = forwarded::client_address(&fields, peer.address.ip(), trust, &settings.trusted_proxies);
     let client = Client { address, peer: peer.address.ip().to_canonical(), trust };
     let id = RequestId::of(&fields);
@@ -193,11 +195,12 @@ fn authority(
     fields: &HeaderMap,
     version: Version,
     peer: Peer,
+    scheme: Scheme,
 ) -> Result<Authority, Refusal> {
     if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
         return Err(Refusal::Target(TargetError::Scheme));
     }
-    let parse = |text: &str| Authority::parse(text, Scheme::Http).map_err(|_| Refusal::Host);
+    let parse = |text: &str| Authority::parse(text, scheme).map_err(|_| Refusal::Host);
     let mut hosts = fields.get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (_, Some(_)) => return Err(Refusal::Host),
@@ -260,7 +263,7 @@ mod tests {
     fn rfc9112_3_2_one_host() {
         let peer = Peer { address: ([127, 0, 0, 1], 1).into(), local: ([127, 0, 0, 1], 8080).into() };
         let ask = |uri: &str, lines: &[(&'static str, &'static str)], version| {
-            authority(&uri.parse().unwrap(), &many(lines), version, peer)
+            authority(&uri.parse().unwrap(), &many(lines), version, peer, Scheme::Http)
                 .map(|authority| authority.to_string())
         };
         assert_eq!(ask("/", &[("host", "A.example:80")], Version::HTTP_11).as_deref(), Ok("a.example"));

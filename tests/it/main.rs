@@ -21,6 +21,7 @@ mod crash;
 mod deliveries;
 mod demo;
 mod doubt;
+mod fields;
 mod formats;
 mod forwarding;
 mod hit_for_miss;

@@ -3,6 +3,7 @@
 //! caller drops the settings of a report with faults.
 
 mod delivery;
+mod field_changes;
 mod route;
 mod scalar;
 mod server;

@@ -1,5 +1,6 @@
 //! `[[route]]` and what stands below it.
 
+use super::field_changes::Message;
 use super::scalar::Bound;
 use super::{Check, each};
 use crate::cache::policy::{Policy, RequestDirectives, SetCookie, Storing};
@@ -34,6 +35,8 @@ impl Check<'_, '_> {
         let timeout = given.timeout.as_ref().map(|timeout| self.duration(timeout, Bound::Positive));
         let strip = given.strip.as_ref().map(|strip| self.path(strip));
         let body_bytes = given.body.as_ref().map(|body| self.size(body, Bound::ZeroAllowed));
+        let request_fields = self.field_changes(given.request_headers.as_ref(), Message::Request);
+        let response_fields = self.field_changes(given.response_headers.as_ref(), Message::Response);
         let cache = self.policy(&given.cache);
         let sync = given.sync.as_ref().map(|sync| self.route_sync(sync, path.as_ref()));
         Some(RouteSettings {
@@ -44,6 +47,8 @@ impl Check<'_, '_> {
             timeout,
             strip,
             body_bytes,
+            request_fields,
+            response_fields,
             invalidates,
             source: given.source.to_string(),
             cache,
