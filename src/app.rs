@@ -6,7 +6,9 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::gateway::{self, Gateway, RouteSettings, SourceWriter};
 use crate::in_flight::InFlight;
+use crate::rate_limit::{Scope, SharedQuotas};
 use crate::redis::Redis;
+use crate::secret::KeyedHash;
 use crate::source::Source;
 use crate::sync::{self, Engine, Ports, ReadSource, SourceState};
 use crate::telemetry;
@@ -96,6 +98,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         None => None,
     };
     let keyed_hash = settings.cache.keyed_hash();
+    let shared_quotas = shared_quotas(&settings, redis.as_ref(), &keyed_hash);
     let cache = Cache::new(&settings.cache, clock.clone(), redis.clone());
     let sources: Vec<Arc<Source>> =
         settings.sources.into_iter().map(|source| Source::new(source, clock.clone())).collect();
@@ -117,6 +120,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         engine: engine.clone(),
         sources,
         in_flight,
+        shared_quotas,
         keyed_hash,
         clock,
     };
@@ -152,6 +156,18 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         upkeep: tokio::spawn(metrics.upkeep()),
         checks,
     })
+}
+
+/// The quotas of the namespace, where a route has any.
+fn shared_quotas(
+    settings: &Settings,
+    redis: Option<&Arc<Redis>>,
+    keyed_hash: &KeyedHash,
+) -> Option<Arc<SharedQuotas>> {
+    let mut limits = settings.gateway.routes.iter().flat_map(|route| &route.limits);
+    let (redis, tier) = redis.zip(settings.cache.shared.as_ref())?;
+    let is_any = limits.any(|limit| limit.scope == Scope::Shared);
+    is_any.then(|| SharedQuotas::start(Arc::clone(redis), &tier.namespace, keyed_hash.clone()))
 }
 
 /// The log lines that others wait for.

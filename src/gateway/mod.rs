@@ -52,7 +52,7 @@ use crate::cache::collapse::Flights;
 use crate::cache::{Cache, Purge, PurgeMode};
 use crate::clock::Clock;
 use crate::in_flight::InFlight;
-use crate::rate_limit::Quotas;
+use crate::rate_limit::{Quotas, SharedQuotas};
 use crate::secret::KeyedHash;
 use crate::source::Source;
 use crate::sync::{Engine, Fenced, Hold};
@@ -94,6 +94,8 @@ pub struct Parts {
     pub sources: Vec<Arc<Source>>,
     /// What bodies may hold.
     pub in_flight: Arc<InFlight>,
+    /// Quotas of several gateways; `None`: there is no Redis.
+    pub shared_quotas: Option<Arc<SharedQuotas>>,
     /// What stands for clients in keys.
     pub keyed_hash: KeyedHash,
     /// Where "now" comes from.
@@ -110,7 +112,7 @@ impl Gateway {
             Some(Arc::new(Route {
                 name: route.name.as_str().into(),
                 source: Arc::clone(source),
-                quotas: Quotas::new(&route.name, &route.limits),
+                quotas: Quotas::new(&route.name, &route.limits).with_shared(parts.shared_quotas.clone()),
                 metrics: RouteMetrics::new(&route.name, &route.source),
                 in_flight: Arc::clone(&parts.in_flight),
                 keyed_hash: parts.keyed_hash.clone(),

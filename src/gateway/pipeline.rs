@@ -65,7 +65,14 @@ async fn way(
         return Err(GatewayError::Loop);
     }
     route.disbelieve(&mut request);
-    *quota = route.admit(Stage::Edge, &request, now)?;
+    *quota = if route.quotas.asks_redis(Stage::Edge) {
+        let mut left = request.redis_left;
+        let admitted = Box::pin(route.admitted_within(Stage::Edge, &request, now, &mut left)).await;
+        request.redis_left = left;
+        admitted?
+    } else {
+        route.admit(Stage::Edge, &request, now)?
+    };
     if Forwards::of(&request.method, &request.fields) == Forwards::Last {
         return Ok(max_forwards::answer(route.settings.methods.as_deref()));
     }

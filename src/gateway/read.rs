@@ -72,7 +72,7 @@ pub(crate) async fn answer_by(
         Some(_) => Box::pin(floor(gateway, &request)).await?,
     };
     for _ in 0..ROUNDS_MAX {
-        let mut lookup = gateway.cache.lookup(key, &request.fields, now).await;
+        let mut lookup = looked_up(&gateway.cache, key, &request, now).await;
         if let Some(found) = too_old(&lookup, floor) {
             if asked.is_some_and(|asked| asked.has(Flag::OnlyIfCached)) {
                 return Err(GatewayError::OnlyIfCached);
@@ -130,6 +130,15 @@ pub(crate) async fn answer_by(
         }
     }
     Box::pin(relay::alone(route, request, reason, now)).await
+}
+
+/// What is found, in memory only where the request's quotas have waited for Redis as long as it may.
+async fn looked_up(cache: &Cache, key: &CacheKey, request: &Request, now: Timestamp) -> Lookup {
+    if request.redis_left.is_zero() {
+        cache.lookup_memory(key, &request.fields, now)
+    } else {
+        cache.lookup(key, &request.fields, now).await
+    }
 }
 
 /// Forwards a request whose conditions only the source can decide on.

@@ -8,6 +8,7 @@ use super::interim::Interim;
 use super::request::{Client, Peer, Request, RequestId, TIDEGATE_MIN_VERSION};
 use crate::cache::Token;
 use crate::cache::rules::hop_by_hop;
+use crate::rate_limit::REDIS_BUDGET;
 use crate::target::{Authority, Scheme, Target, TargetError};
 use http::header::{EXPECT, HOST, MAX_FORWARDS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -148,6 +149,7 @@ pub(crate) fn admit(
         client,
         id,
         min_version,
+        redis_left: REDIS_BUDGET,
         deadline: Instant::now() + settings.request_timeout,
     })
 }

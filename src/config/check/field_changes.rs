@@ -91,7 +91,5 @@ fn is_own(name: &str, of: Message) -> bool {
         Message::Response => &OF_RESPONSES,
     };
     let is_listed = |listed: &&str| *listed == name || listed.ends_with('-') && name.starts_with(*listed);
-    OWN_FIELDS.contains(&name)
-        || name.starts_with("tidegate-")
-        || list.iter().any(|listed| is_listed(&listed))
+    OWN_FIELDS.contains(&name) || name.starts_with("tidegate-") || list.iter().any(is_listed)
 }

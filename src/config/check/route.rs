@@ -10,7 +10,7 @@ use crate::config::file::{self, Limit, Route, RouteCache, RouteSync};
 use crate::config::given::Given;
 use crate::gateway::route::PathPattern;
 use crate::gateway::{Invalidates, RouteSettings};
-use crate::rate_limit::{Mode, QuotaKey, QuotaSettings, Stage};
+use crate::rate_limit::{Mode, QuotaKey, QuotaSettings, Scope, Stage};
 use crate::source::Protocol;
 use crate::sync::{self, KeyTemplate};
 use http::header::{CONTENT_LENGTH, HOST};
@@ -213,15 +213,9 @@ impl Check<'_, '_> {
                 None
             }
         };
-        match (*given.scope, &self.file.cache.shared) {
-            (file::Scope::Local, _) => {}
-            (file::Scope::Shared, None) => {
-                let message = "shared quotas need [cache.shared]";
-                self.report.fault(&given.scope.span, message, "add [cache.shared], or write \"local\"");
-            }
-            (file::Scope::Shared, Some(_)) => {
-                self.unsupported(&given.scope.span, "shared quotas", "write \"local\"");
-            }
+        if *given.scope == file::Scope::Shared && self.file.cache.shared.is_none() {
+            let message = "shared quotas need [cache.shared]";
+            self.report.fault(&given.scope.span, message, "add [cache.shared], or write \"local\"");
         }
         Some(QuotaSettings {
             name: given.name.to_string(),
@@ -236,6 +230,10 @@ impl Check<'_, '_> {
             stage: match *given.stage {
                 file::Stage::Edge => Stage::Edge,
                 file::Stage::Source => Stage::Source,
+            },
+            scope: match *given.scope {
+                file::Scope::Local => Scope::Local,
+                file::Scope::Shared => Scope::Shared,
             },
         })
     }

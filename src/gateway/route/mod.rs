@@ -83,7 +83,38 @@ impl Route {
         }
     }
 
-    /// All quotas of a stage admit, or one denies; what the answer tells of them.
+    /// All quotas of a stage admit, or one denies; what the answer tells of them. Redis is asked where several
+    /// gateways count together, for at most what is `left`.
+    ///
+    /// # Errors
+    /// [`GatewayError::Quota`]
+    pub(crate) async fn admitted_within(
+        &self,
+        stage: Stage,
+        request: &Request,
+        now: Timestamp,
+        left: &mut Duration,
+    ) -> Result<Fields, GatewayError> {
+        if !self.quotas.asks_redis(stage) {
+            return self.admit(stage, request, now);
+        }
+        let caller = Caller { address: request.client.address, fields: &request.fields };
+        match Box::pin(self.quotas.admit_shared(stage, &caller, now, left)).await {
+            Verdict::Admit(fields) => Ok(fields),
+            Verdict::Deny(denied) => Err(GatewayError::Quota(denied)),
+        }
+    }
+
+    /// The same for what is forwarded.
+    ///
+    /// # Errors
+    /// [`GatewayError::Quota`]
+    pub(crate) async fn admitted(&self, request: &Request, now: Timestamp) -> Result<Fields, GatewayError> {
+        let mut left = request.redis_left;
+        self.admitted_within(Stage::Source, request, now, &mut left).await
+    }
+
+    /// As this gateway alone decides, which waits for nothing.
     ///
     /// # Errors
     /// [`GatewayError::Quota`]
