@@ -31,8 +31,6 @@ use tokio::time::Instant;
 
 /// What a request waits for Redis, for its quotas and what is stored together.
 pub const REDIS_BUDGET: Duration = Duration::from_millis(20);
-/// What giving back waits for.
-const REFUND_BUDGET: Duration = Duration::from_millis(5);
 /// Bytes of a hash that stand in a key.
 const NAME_BYTES: usize = 16;
 
@@ -160,7 +158,7 @@ impl Quotas {
             // Another request was faster here; what Redis has charged, it gets back.
             Err(denied) => {
                 self.returned(stage, caller, now);
-                drop(shared.refund.run(&shared.redis, &keys, &[], REFUND_BUDGET).await);
+                drop(shared.refund.run(&shared.redis, &keys, &[], *left).await);
                 Verdict::Deny(denied)
             }
         }
