@@ -6,7 +6,9 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::gateway::{self, Gateway, RouteSettings, SourceWriter};
 use crate::in_flight::InFlight;
+use crate::rate_limit::{Scope, SharedQuotas};
 use crate::redis::Redis;
+use crate::secret::KeyedHash;
 use crate::source::Source;
 use crate::sync::{self, Engine, Ports, ReadSource, SourceState};
 use crate::telemetry;
@@ -89,18 +91,14 @@ async fn finished(task: JoinHandle<()>) {
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let metrics = telemetry::metrics::install();
     let clock = Clock::system();
-    let mut listeners = Vec::with_capacity(settings.gateway.listen.len());
-    let mut public = Vec::with_capacity(settings.gateway.listen.len());
-    for address in &settings.gateway.listen {
-        let (listener, address) = listen(*address).await?;
-        listeners.push(listener);
-        public.push(address);
-    }
+    let (listeners, public) = listen_to_clients(&settings.gateway.listen).await?;
     let (admin_listener, admin_address) = listen(settings.admin.listen).await?;
     let redis = match &settings.cache.shared {
         Some(shared) => Some(Redis::open(&shared.redis, clock.clone())?),
         None => None,
     };
+    let keyed_hash = settings.cache.keyed_hash();
+    let shared_quotas = shared_quotas(&settings, redis.as_ref(), &keyed_hash);
     let cache = Cache::new(&settings.cache, clock.clone(), redis.clone());
     let sources: Vec<Arc<Source>> =
         settings.sources.into_iter().map(|source| Source::new(source, clock.clone())).collect();
@@ -117,8 +115,15 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         checks.spawn(check);
     }
     let grace = settings.gateway.shutdown_grace;
-    let parts =
-        gateway::Parts { cache: Arc::clone(&cache), engine: engine.clone(), sources, in_flight, clock };
+    let parts = gateway::Parts {
+        cache: Arc::clone(&cache),
+        engine: engine.clone(),
+        sources,
+        in_flight,
+        shared_quotas,
+        keyed_hash,
+        clock,
+    };
     let gateway = Gateway::new(settings.gateway, parts);
     let readiness = Arc::new(Readiness::default());
     let router = admin::router(
@@ -138,10 +143,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let serving_public = tokio::spawn(gateway.serve(listeners, stop_public.clone()));
     let serving_admin = tokio::spawn(admin::serve(admin_listener, router, stop_admin.clone()));
     readiness.ready();
-    for address in &public {
-        tracing::info!(listener = "public", %address, "listening");
-    }
-    tracing::info!(listener = "admin", address = %admin_address, "listening");
+    announce(&public, admin_address);
     Ok(Running {
         public,
         admin: admin_address,
@@ -164,6 +166,38 @@ fn explain(gateway: &Arc<Gateway>) -> admin::Explain {
         let gateway = Arc::clone(&gateway);
         Box::pin(async move { gateway.explain(question).await })
     })
+}
+
+/// The quotas of the namespace, where a route has any.
+fn shared_quotas(
+    settings: &Settings,
+    redis: Option<&Arc<Redis>>,
+    keyed_hash: &KeyedHash,
+) -> Option<Arc<SharedQuotas>> {
+    let mut limits = settings.gateway.routes.iter().flat_map(|route| &route.limits);
+    let (redis, tier) = redis.zip(settings.cache.shared.as_ref())?;
+    let is_any = limits.any(|limit| limit.scope == Scope::Shared);
+    is_any.then(|| SharedQuotas::start(Arc::clone(redis), &tier.namespace, keyed_hash.clone()))
+}
+
+/// The log lines that others wait for.
+fn announce(public: &[SocketAddr], admin: SocketAddr) {
+    for address in public {
+        tracing::info!(listener = "public", %address, "listening");
+    }
+    tracing::info!(listener = "admin", address = %admin, "listening");
+}
+
+async fn listen_to_clients(
+    addresses: &[SocketAddr],
+) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), StartError> {
+    let (mut listeners, mut bound) = (Vec::new(), Vec::new());
+    for address in addresses {
+        let (listener, address) = listen(*address).await?;
+        listeners.push(listener);
+        bound.push(address);
+    }
+    Ok((listeners, bound))
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -1,4 +1,9 @@
-//! Secrets, and URLs that may carry one: types that print redacted everywhere (I12).
+//! Secrets, URLs that may carry one, and hashes that stand for them: types that print redacted everywhere
+//! (I12).
+
+mod keyed;
+
+pub use keyed::{HASH_BYTES, KeyedHash};
 
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;

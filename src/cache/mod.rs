@@ -22,7 +22,7 @@ pub use store::{Cache, Marked, Sight, Sighted};
 pub use stored::StoredResponse;
 pub use version::{Floor, Token};
 
-use crate::secret::Secret;
+use crate::secret::{KeyedHash, Secret};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +52,20 @@ pub struct SharedSettings {
     pub hash_keys: bool,
     /// How long memory is served when cut off from the purge log.
     pub max_unverified: Duration,
+}
+
+impl Settings {
+    /// What stands for clients in keys: the same for all gateways that share a tier.
+    #[must_use]
+    pub fn keyed_hash(&self) -> KeyedHash {
+        self.shared.as_ref().map_or_else(KeyedHash::drawn, SharedSettings::keyed_hash)
+    }
+}
+
+impl SharedSettings {
+    pub(crate) fn keyed_hash(&self) -> KeyedHash {
+        KeyedHash::of_namespace(&self.namespace, self.secret.as_ref())
+    }
 }
 
 /// The tier that a stored response was found in.

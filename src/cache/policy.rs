@@ -1,5 +1,6 @@
 //! What a route decides about storing (`[route.cache]`). RFC 9111 decides the rest.
 
+use super::rules::identity::Identity;
 use http::StatusCode;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub struct Policy {
     pub heuristic: bool,
     /// Query parameters left out of the key and of what is forwarded; `*` at the end is a prefix.
     pub ignore_query: Vec<String>,
+    /// What splits stored responses.
+    pub identity: Identity,
     /// Freshness for statuses that give none; never for 5xx.
     pub negative: Vec<(StatusCode, Duration)>,
     /// Whether a response with Set-Cookie may be stored.
@@ -67,6 +70,7 @@ impl Default for Policy {
             stale_on_disconnect: false,
             heuristic: true,
             ignore_query: Vec::new(),
+            identity: Identity::Shared,
             negative: Vec::new(),
             set_cookie: SetCookie::NotStored,
             request_directives: RequestDirectives::Ignore,

@@ -52,7 +52,7 @@ pub async fn write_source(writer: &SourceWriter, write: WriteSource) -> SourceWr
         HostSent::Name(name) => name.clone(),
     };
     let settings = writer.routes.iter().find(|route| route.name == write.route);
-    let Some(request) = request(source, &write, &host) else { return SourceWritten::Unsayable };
+    let Some(request) = request(source, settings, &write, &host) else { return SourceWritten::Unsayable };
     let written = Written::accepted(&writer.cache, source, &write, &host);
     match sent(source, settings.and_then(|settings| settings.timeout), request).await {
         Ok(response) => {
@@ -85,7 +85,12 @@ async fn sent(
     pass.send(request, None).await
 }
 
-fn request(source: &Source, write: &WriteSource, host: &str) -> Option<Request<RequestBody>> {
+fn request(
+    source: &Source,
+    settings: Option<&RouteSettings>,
+    write: &WriteSource,
+    host: &str,
+) -> Option<Request<RequestBody>> {
     let nothing = write.body.is_empty();
     let body = if nothing { crate::source::empty() } else { crate::source::full(write.body.clone()) };
     let mut request = Request::new(body);
@@ -98,6 +103,9 @@ fn request(source: &Source, write: &WriteSource, host: &str) -> Option<Request<R
         fields.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     crate::source::own_fields(source.settings(), fields);
+    if let Some(settings) = settings {
+        settings.request_fields.apply(fields);
+    }
     fields.insert(HOST, HeaderValue::try_from(host).ok()?);
     fields.insert(VIA, HeaderValue::from_static("1.1 tidegate"));
     forwarded::append(fields, &CDN_LOOP, "tidegate");

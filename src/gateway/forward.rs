@@ -125,10 +125,11 @@ fn host(settings: &crate::source::Settings, source: &Source, request: &Request) 
 
 /// Whether CDN-Loop names this gateway: the request has passed through here before (RFC 8586).
 pub(crate) fn is_loop(fields: &HeaderMap) -> bool {
-    let members = fields.get_all(CDN_LOOP).iter().filter_map(|line| line.to_str().ok());
+    let members =
+        fields.get_all(CDN_LOOP).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     members
-        .flat_map(|line| line.split(','))
-        .any(|member| member.split(';').next().is_some_and(|id| id.trim().eq_ignore_ascii_case(SELF)))
+        .filter_map(|member| member.split(|byte| *byte == b';').next())
+        .any(|id| id.trim_ascii().eq_ignore_ascii_case(SELF.as_bytes()))
 }
 
 /// Fields by which clients speak to Tidegate, or could pretend to be it.
@@ -169,6 +170,8 @@ pub(crate) async fn send(
     *request.method_mut() = head.method;
     *request.uri_mut() = uri;
     *request.headers_mut() = head.fields;
+    // Not before: what a change is delivered with is not meant for the source alone.
+    route.settings.request_fields.apply(request.headers_mut());
     if let Some(held) = head.held {
         request.extensions_mut().insert(Held(held));
     }

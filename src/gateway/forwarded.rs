@@ -1,11 +1,15 @@
 //! Who asked, as told by the proxies in front; and the fields by which clients could lie about it.
+//!
+//! Of the chain that X-Forwarded-For or Forwarded (RFC 7239) tells, only what trusted proxies wrote is believed:
+//! from the right, up to the first address that is none of theirs. A proxy that writes one of the two may pass
+//! the other on as its client sent it; where they name different clients, neither is believed.
 
 use super::request::{Client, Trust};
-use crate::target::Target;
+use crate::target::{Scheme, Target};
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The scheme by which the client asked, as far as is known.
@@ -32,17 +36,73 @@ pub(crate) fn client_address(
     if trust == Trust::Nobody {
         return peer;
     }
+    let through = |name, address_of: fn(&[u8]) -> Option<IpAddr>| {
+        fields
+            .contains_key(name)
+            .then(|| nearest_stranger(members(fields, name), address_of, peer, trusted_proxies))
+    };
+    match (through(&X_FORWARDED_FOR, address), through(&FORWARDED, forwarded_for)) {
+        (Some(one), Some(other)) if one != other => peer,
+        (Some(client), _) | (None, Some(client)) => client,
+        (None, None) => peer,
+    }
+}
+
+/// The first address of a chain, from the right, that is no trusted proxy's. Behind what cannot be read nothing
+/// is believed.
+fn nearest_stranger<'a>(
+    chain: impl Iterator<Item = &'a [u8]>,
+    address_of: fn(&[u8]) -> Option<IpAddr>,
+    peer: IpAddr,
+    trusted_proxies: &[IpNet],
+) -> IpAddr {
     let mut nearest = peer;
-    let lines: Vec<&str> =
-        fields.get_all(X_FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok()).collect();
-    for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')).take(CHAIN_MAX) {
-        let Ok(address) = hop.trim().parse::<IpAddr>() else { return nearest };
+    for hop in chain.take(CHAIN_MAX) {
+        let Some(address) = address_of(hop) else { return nearest };
         nearest = address.to_canonical();
         if !trusted_proxies.iter().any(|range| range.contains(&nearest)) {
             return nearest;
         }
     }
     nearest
+}
+
+/// The members of a list field, from the right. A quoted comma parts too: what it parts cannot be read.
+fn members<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let lines = fields.get_all(name).iter().rev();
+    lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// An address as proxies write it: with a port, too, and IPv6 in brackets.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?;
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    text.parse().ok().or_else(bracketed).or_else(with_port)
+}
+
+/// The address of an element's `for`; `None` where it is hidden or unknown (RFC 7239 6).
+fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
+    let mut nodes = element.split(|byte| *byte == b';').filter_map(|pair| {
+        let (name, node) = pair.trim_ascii().split_at_checked(4)?;
+        name.eq_ignore_ascii_case(b"for=").then_some(node)
+    });
+    let (node, None) = (nodes.next()?, nodes.next()) else { return None };
+    let quoted = node.strip_prefix(b"\"").and_then(|node| node.strip_suffix(b"\""));
+    address(quoted.unwrap_or(node))
+}
+
+/// The scheme by which the client asked: what a trusted proxy says of the last hop in front of it, else that of
+/// the connection.
+pub(crate) fn scheme(fields: &HeaderMap, trust: Trust, own: Scheme) -> Scheme {
+    if trust == Trust::Nobody {
+        return own;
+    }
+    match members(fields, &X_FORWARDED_PROTO).next() {
+        Some(said) if said.eq_ignore_ascii_case(b"https") => Scheme::Https,
+        Some(said) if said.eq_ignore_ascii_case(b"http") => Scheme::Http,
+        Some(_) | None => own,
+    }
 }
 
 /// Fields that sources act on although no key holds them: from clients that are not trusted they are
@@ -54,6 +114,19 @@ pub(crate) fn is_unkeyed(name: &str) -> bool {
         || NAMES.contains(&name)
         || name.ends_with("-method-override")
         || name.ends_with("client-ip")
+}
+
+/// Removes the field by which clients are told apart, unless a trusted proxy sent it; and in any case those
+/// that a source may take for it because it reads `_` as `-`.
+pub(crate) fn remove_claim(fields: &mut HeaderMap, claim: &HeaderName, trust: Trust) {
+    let read_as = |name: &HeaderName| name.as_str().replace('_', "-");
+    let claimed = read_as(claim);
+    let is_false =
+        |name: &&HeaderName| read_as(name) == claimed && (trust == Trust::Nobody || *name != claim);
+    let lies: Vec<HeaderName> = fields.keys().filter(is_false).cloned().collect();
+    for name in lies {
+        fields.remove(name);
+    }
 }
 
 /// Sets X-Forwarded-For, -Proto, -Host and Forwarded (RFC 7239): anew, or extended where the peer is
@@ -83,13 +156,13 @@ pub(crate) fn set(fields: &mut HeaderMap, client: Client, target: &Target) {
 
 /// Adds a member to a list field, keeping it one line.
 pub(crate) fn append(fields: &mut HeaderMap, name: &HeaderName, member: &str) {
-    let mut list = String::new();
-    for line in fields.get_all(name).iter().filter_map(|line| line.to_str().ok()) {
-        list.push_str(line);
-        list.push_str(", ");
+    let mut list = Vec::new();
+    for line in fields.get_all(name) {
+        list.extend_from_slice(line.as_bytes());
+        list.extend_from_slice(b", ");
     }
-    list.push_str(member);
-    if let Ok(value) = HeaderValue::try_from(list) {
+    list.extend_from_slice(member.as_bytes());
+    if let Ok(value) = HeaderValue::from_bytes(&list) {
         fields.insert(name.clone(), value);
     }
 }
@@ -101,7 +174,7 @@ mod tests {
     fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
         for &(name, value) in lines {
-            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            map.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         }
         map
     }
@@ -117,6 +190,22 @@ mod tests {
             (&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "3.3.3.3")], "3.3.3.3"),
             (&[("x-forwarded-for", "1.1.1.1, unknown")], "10.0.0.1"),
             (&[("x-forwarded-for", "10.1.1.1")], "10.1.1.1"),
+            (&[("x-forwarded-for", "1.1.1.1:5000")], "1.1.1.1"),
+            (&[("x-forwarded-for", "1.1.1.1, [2001:db8::1]:5000")], "2001:db8::1"),
+            (&[("x-forwarded-for", "[2001:db8::1]")], "2001:db8::1"),
+            (&[("x-forwarded-for", "::ffff:1.1.1.1")], "1.1.1.1"),
+            (&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "")], "10.0.0.1"),
+            (&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "\u{e9}, 10.2.2.2")], "10.2.2.2"),
+            (&[("forwarded", "for=1.1.1.1;proto=http, For=2.2.2.2")], "2.2.2.2"),
+            (&[("forwarded", "by=9.9.9.9; for=\"[2001:db8::1]:80\"")], "2001:db8::1"),
+            (&[("forwarded", "for=1.1.1.1, for=\"10.1.1.1:80\"")], "1.1.1.1"),
+            (&[("forwarded", "for=1.1.1.1, for=_hidden")], "10.0.0.1"),
+            (&[("forwarded", "for=1.1.1.1, for=unknown, for=10.3.3.3")], "10.3.3.3"),
+            (&[("forwarded", "for=1.1.1.1;for=2.2.2.2")], "10.0.0.1"),
+            (&[("forwarded", "for=\"1.1.1.1, for=2.2.2.2\"")], "10.0.0.1"),
+            (&[("forwarded", "proto=http")], "10.0.0.1"),
+            (&[("forwarded", "for=1.1.1.1"), ("x-forwarded-for", "1.1.1.1")], "1.1.1.1"),
+            (&[("forwarded", "for=2.2.2.2"), ("x-forwarded-for", "1.1.1.1")], "10.0.0.1"),
         ] {
             let address = client_address(&fields(chain), peer, trust(peer, &trusted), &trusted);
             assert_eq!(address.to_string(), client, "{chain:?}");
@@ -125,6 +214,33 @@ mod tests {
         let lie = fields(&[("x-forwarded-for", "1.1.1.1")]);
         let address = client_address(&lie, stranger, trust(stranger, &trusted), &trusted);
         assert_eq!(address.to_string(), "9.9.9.9");
+    }
+
+    #[test]
+    fn a_trusted_proxy_says_how_it_was_asked() {
+        for (trust, said, scheme) in [
+            (Trust::Proxy, &[("x-forwarded-proto", "https")][..], Scheme::Https),
+            (Trust::Proxy, &[("x-forwarded-proto", "http, HTTPS")], Scheme::Https),
+            (Trust::Proxy, &[("x-forwarded-proto", "https, ftp")], Scheme::Http),
+            (Trust::Proxy, &[], Scheme::Http),
+            (Trust::Nobody, &[("x-forwarded-proto", "https")], Scheme::Http),
+        ] {
+            assert_eq!(super::scheme(&fields(said), trust, Scheme::Http), scheme, "{trust:?} {said:?}");
+        }
+    }
+
+    #[test]
+    fn i7_only_a_trusted_proxy_says_who_a_client_is() {
+        let claim = HeaderName::from_static("x-user");
+        let given = fields(&[("x-user", "a"), ("x_user", "b"), ("x-user-agent", "c")]);
+        for (trust, left) in [
+            (Trust::Nobody, &[("x-user-agent", "c")][..]),
+            (Trust::Proxy, &[("x-user", "a"), ("x-user-agent", "c")]),
+        ] {
+            let mut given = given.clone();
+            remove_claim(&mut given, &claim, trust);
+            assert_eq!(given, fields(left), "{trust:?}");
+        }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! write is sent once, and answered alike.
 //!
 //! The key is a structured string; a bare token stands for the same string, because many clients send one.
-//! It is told from others by route and by who asks, which is Authorization and Cookie: nobody is ever given
-//! what somebody else's write was answered. All of that is hashed before it leaves here (I12).
+//! It is told from others by route and by who asks, which is the route's `identity`, or where that splits
+//! nothing Authorization and Cookie: nobody is ever given what somebody else's write was answered. All of that is hashed before it leaves here (I12).
 //!
 //! Kept are answers to what has happened, and final refusals of the source. What says "not now" (408, 409,
 //! 425, 429, 5xx), and what was never sent, is not: the same write may then be sent again.
@@ -58,10 +58,17 @@ pub(crate) fn key(fields: &HeaderMap) -> Result<Option<String>, Unreadable> {
 /// What tells a write with a key from others.
 pub(crate) fn client_key(route: &Route, request: &Request, key: &str, content: &[u8]) -> ClientKey {
     let mut who: Vec<&[u8]> = vec![route.name.as_bytes(), key.as_bytes()];
-    for (name, tag) in [(AUTHORIZATION, &b"a"[..]), (COOKIE, b"c")] {
-        let lines = request.fields.get_all(&name).iter();
-        // The tag keeps lines of the one field from being taken for the other's.
-        who.extend(lines.flat_map(|line| [tag, line.as_bytes()]));
+    let identity = &route.settings.cache.identity;
+    if identity.splits() {
+        // What is kept outlives the process, and so does this hash: it has no key.
+        who.push(b"identity");
+        who.extend(identity.parts(&request.fields));
+    } else {
+        for (name, tag) in [(AUTHORIZATION, &b"a"[..]), (COOKIE, b"c")] {
+            let lines = request.fields.get_all(&name).iter();
+            // The tag keeps lines of the one field from being taken for the other's.
+            who.extend(lines.flat_map(|line| [tag, line.as_bytes()]));
+        }
     }
     let (authority, target) = (request.target.authority().as_str(), request.target.path_and_query());
     let what = [request.method.as_str().as_bytes(), authority.as_bytes(), target.as_bytes(), content];

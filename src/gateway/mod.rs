@@ -11,6 +11,7 @@ mod connection;
 mod content;
 mod entrance;
 mod explain;
+mod field_changes;
 mod fill;
 mod forward;
 mod forwarded;
@@ -47,6 +48,7 @@ mod write;
 mod written;
 
 pub use accepted::{SourceWriter, write_source};
+pub use field_changes::FieldChanges;
 pub use settings::{Invalidates, Limits, RouteSettings, Settings};
 pub use state::read_state;
 
@@ -54,7 +56,8 @@ use crate::cache::collapse::Flights;
 use crate::cache::{Cache, Purge, PurgeMode};
 use crate::clock::Clock;
 use crate::in_flight::InFlight;
-use crate::rate_limit::Quotas;
+use crate::rate_limit::{Quotas, SharedQuotas};
+use crate::secret::KeyedHash;
 use crate::source::Source;
 use crate::sync::{Engine, Fenced, Hold};
 use crate::tls::Acceptor;
@@ -96,6 +99,10 @@ pub struct Parts {
     pub sources: Vec<Arc<Source>>,
     /// What bodies may hold.
     pub in_flight: Arc<InFlight>,
+    /// Quotas of several gateways; `None`: there is no Redis.
+    pub shared_quotas: Option<Arc<SharedQuotas>>,
+    /// What stands for clients in keys.
+    pub keyed_hash: KeyedHash,
     /// Where "now" comes from.
     pub clock: Clock,
 }
@@ -110,9 +117,10 @@ impl Gateway {
             Some(Arc::new(Route {
                 name: route.name.as_str().into(),
                 source: Arc::clone(source),
-                quotas: Quotas::new(&route.name, &route.limits),
+                quotas: Quotas::new(&route.name, &route.limits).with_shared(parts.shared_quotas.clone()),
                 metrics: RouteMetrics::new(&route.name, &route.source),
                 in_flight: Arc::clone(&parts.in_flight),
+                keyed_hash: parts.keyed_hash.clone(),
                 content_bounds: content::Bounds {
                     bytes_max: route.body_bytes.or(settings.limits.body_bytes),
                     rate_bytes: settings.limits.body_rate_bytes,

@@ -21,7 +21,6 @@ use crate::cache::rules::{Exchange, ForwardReason, NoStoreReason, RequestHead, R
 use crate::cache::{CacheKey, Floor, Found};
 use crate::clock::Timestamp;
 use crate::in_flight::Work;
-use crate::rate_limit::Stage;
 use crate::source::SourceBody;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, VIA};
 use http::{Method, Response, StatusCode};
@@ -72,7 +71,7 @@ pub(crate) async fn fetch(
     if !is_plain(&request) {
         return relay::alone(route, request, reason, now).await;
     }
-    let quota = route.admit(Stage::Source, &request, now)?;
+    let quota = route.admitted(&request, now).await?;
     let head = forward::head(route, &request, Purpose::Relay);
     let (requested_at, fence) = (gateway.clock.now(), gateway.cache.fence());
     let sending = relay::exchange(route, head, Content::None, route.content_bounds, reason);

@@ -57,14 +57,22 @@ pub(crate) async fn answer(
 async fn way(
     gateway: &Arc<Gateway>,
     route: &Arc<Route>,
-    request: Request,
+    mut request: Request,
     now: Timestamp,
     quota: &mut Fields,
 ) -> Result<Answer, GatewayError> {
     if forward::is_loop(&request.fields) {
         return Err(GatewayError::Loop);
     }
-    *quota = route.admit(Stage::Edge, &request, now)?;
+    route.disbelieve(&mut request);
+    *quota = if route.quotas.asks_redis(Stage::Edge) {
+        let mut left = request.redis_left;
+        let admitted = Box::pin(route.admitted_within(Stage::Edge, &request, now, &mut left)).await;
+        request.redis_left = left;
+        admitted?
+    } else {
+        route.admit(Stage::Edge, &request, now)?
+    };
     if Forwards::of(&request.method, &request.fields) == Forwards::Last {
         return Ok(max_forwards::answer(route.settings.methods.as_deref()));
     }
@@ -160,7 +168,13 @@ fn without_content(response: &mut Response<Body>) {
 /// Adds what every answer carries, and counts it.
 fn finished(outcome: Result<Answer, GatewayError>, route: Option<&Route>, quota: &Fields) -> Response<Body> {
     let (mut response, status, last) = match outcome {
-        Ok(answer) => (answer.response, answer.status, answer.quota),
+        Ok(Answer { mut response, status, quota }) => {
+            if let Some(route) = route {
+                let own = response.status();
+                route.settings.response_fields.apply_to_response(own, response.headers_mut());
+            }
+            (response, status, quota)
+        }
         Err(GatewayError::Quota(denied)) => {
             let fields = denied.fields.clone();
             (GatewayError::Quota(denied).into_response(), CacheStatus::Own, Some(fields))

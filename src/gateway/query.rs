@@ -33,6 +33,7 @@ pub(crate) async fn answer(
     };
     // The content took its own time; waiting for the answer begins now.
     request.deadline = Instant::now() + gateway.settings.request_timeout;
-    let key = route.query_key(&request.target, QueryDigest::new(&content, &request.fields));
+    let digest = QueryDigest::new(&content, &request.fields);
+    let key = route.query_key(&request.target, &request.fields, digest);
     read::answer_by(gateway, route, &key, request, now).await
 }

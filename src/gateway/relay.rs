@@ -10,7 +10,6 @@ use super::request::Request;
 use super::route::Route;
 use crate::cache::rules::ForwardReason;
 use crate::clock::Timestamp;
-use crate::rate_limit::Stage;
 use crate::source::SourceBody;
 use http::Response;
 use std::sync::Arc;
@@ -25,7 +24,7 @@ pub(crate) async fn alone(
     reason: ForwardReason,
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {
-    let quota = route.admit(Stage::Source, &request, now)?;
+    let quota = route.admitted(&request, now).await?;
     let bounds = route.content_bounds;
     request.content.within(bounds)?;
     let head = forward::head(route, &request, Purpose::Relay);

@@ -9,6 +9,7 @@ use http::{HeaderMap, Method, Version};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Who sent a request.
@@ -56,6 +57,8 @@ pub(crate) struct Request {
     pub id: RequestId,
     /// The write that the answer may not be older than (`Tidegate-Min-Version`).
     pub min_version: Option<Box<Token>>,
+    /// What it may still wait for Redis.
+    pub redis_left: Duration,
     /// Until when the head of the answer is waited for (`server.request_timeout`).
     pub deadline: Instant,
 }

@@ -1,5 +1,6 @@
 //! What the public side is built from.
 
+use super::field_changes::FieldChanges;
 use super::route::PathPattern;
 use crate::source::Protocol;
 use crate::{cache, rate_limit, sync, tls};
@@ -70,6 +71,10 @@ pub struct RouteSettings {
     pub strip: Option<String>,
     /// The largest body; `None`: the server's bound.
     pub body_bytes: Option<u64>,
+    /// What is done to the fields that the source gets.
+    pub request_fields: FieldChanges,
+    /// What is done to the fields of what the source answers, stored or not.
+    pub response_fields: FieldChanges,
     /// What a write here makes old besides its own path.
     pub invalidates: Vec<Invalidates>,
     /// The source's name.

@@ -9,7 +9,8 @@ use super::request::{Client, Peer, Request, RequestId, TIDEGATE_MIN_VERSION};
 use crate::cache::Token;
 use crate::cache::rules::hop_by_hop;
 use crate::explanation::Question;
-use crate::target::{Authority, Target, TargetError};
+use crate::rate_limit::REDIS_BUDGET;
+use crate::target::{Authority, Scheme, Target, TargetError};
 use crate::tls::Session;
 use http::header::{EXPECT, HOST, MAX_FORWARDS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -187,13 +188,16 @@ fn modelled(
         return Err(Refusal::Method);
     }
     expectation(&fields)?;
-    let authority = authority(uri, &fields, version, peer)?;
+    let trust = forwarded::trust(peer.address.ip(), &settings.trusted_proxies);
+    // What a client would ask for by the one scheme must not be answered with what the other brought.
+    let scheme = forwarded::scheme(&fields, trust, peer.scheme());
+    let authority = authority(uri, &fields, version, peer, scheme)?;
     if !is_for(&authority, peer) {
         return Err(Refusal::Misdirected);
     }
     let of_the_server = origin_form == "*";
     let origin_form = if of_the_server { "/" } else { origin_form };
-    let target = Target::new(peer.scheme(), authority, origin_form).map_err(Refusal::Target)?;
+    let target = Target::new(scheme, authority, origin_form).map_err(Refusal::Target)?;
     hop_by_hop::remove_named(&mut fields);
     drop_impostors(&mut fields);
     if of_the_server {
@@ -201,7 +205,6 @@ fn modelled(
         fields.insert(MAX_FORWARDS, HeaderValue::from_static("0"));
     }
     let min_version = min_version(&fields)?;
-    let trust = forwarded::trust(peer.address.ip(), &settings.trusted_proxies);
     let address = forwarded::client_address(&fields, peer.address.ip(), trust, &settings.trusted_proxies);
     let client = Client { address, peer: peer.address.ip().to_canonical(), trust };
     let id = RequestId::of(&fields);
@@ -216,6 +219,7 @@ fn modelled(
         tls: peer.tls.clone(),
         id,
         min_version,
+        redis_left: REDIS_BUDGET,
         deadline: Instant::now() + settings.request_timeout,
     })
 }
@@ -283,11 +287,12 @@ fn authority(
     fields: &HeaderMap,
     version: Version,
     peer: &Peer,
+    scheme: Scheme,
 ) -> Result<Authority, Refusal> {
     if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
         return Err(Refusal::Target(TargetError::Scheme));
     }
-    let parse = |text: &str| Authority::parse(text, peer.scheme()).map_err(|_| Refusal::Host);
+    let parse = |text: &str| Authority::parse(text, scheme).map_err(|_| Refusal::Host);
     let mut hosts = fields.get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (_, Some(_)) => return Err(Refusal::Host),
@@ -359,7 +364,7 @@ mod tests {
         let address = ([127, 0, 0, 1], 1).into();
         let peer = Peer { address, local: ([127, 0, 0, 1], 8080).into(), tls: None };
         let ask = |uri: &str, lines: &[(&'static str, &'static str)], version| {
-            authority(&uri.parse().unwrap(), &many(lines), version, &peer)
+            authority(&uri.parse().unwrap(), &many(lines), version, &peer, Scheme::Http)
                 .map(|authority| authority.to_string())
         };
         assert_eq!(ask("/", &[("host", "A.example:80")], Version::HTTP_11).as_deref(), Ok("a.example"));

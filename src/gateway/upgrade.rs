@@ -21,7 +21,6 @@ use super::route::Route;
 use super::tunnel::{Opened, SourceSide};
 use crate::cache::rules::ForwardReason;
 use crate::clock::Timestamp;
-use crate::rate_limit::Stage;
 use crate::source::{Protocol, SourceBody, Tunnel};
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Method, Response, StatusCode, Version};
@@ -52,7 +51,7 @@ pub(crate) async fn answer(
     protocol: Protocol,
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {
-    let quota = route.admit(Stage::Source, &request, now)?;
+    let quota = route.admitted(&request, now).await?;
     let mut head = forward::head(route, &request, Purpose::Relay);
     head.upgrade = Some(protocol.clone());
     let exchange = async {

@@ -18,7 +18,6 @@ use crate::cache::rules::ForwardReason;
 use crate::cache::{Applied, Lookup};
 use crate::clock::Timestamp;
 use crate::in_flight::Work;
-use crate::rate_limit::Stage;
 use crate::sync::{ClaimError, Claimed, Draft, Engine, Intent, KeySource, RecordError, RouteSync, SyncMode};
 use crate::telemetry::metrics as names;
 use bytes::Bytes;
@@ -42,7 +41,7 @@ pub(crate) async fn forward(
     request: Request,
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {
-    let quota = route.admit(Stage::Source, &request, now)?;
+    let quota = route.admitted(&request, now).await?;
     let bounds = route.content_bounds;
     request.content.within(bounds)?;
     let head = forward::head(route, &request, Purpose::Relay);
@@ -78,7 +77,7 @@ pub(crate) async fn record(
     let key = idempotency::key(&request.fields).map_err(|_| GatewayError::IdempotencyKey)?;
     // What may be answered again is charged when it is known that it is sent.
     let mut quota = match &key {
-        None => Some(route.admit(Stage::Source, &request, now)?),
+        None => Some(route.admitted(&request, now).await?),
         Some(_) => None,
     };
     let head = forward::head(route, &request, Purpose::Relay);
@@ -94,7 +93,7 @@ pub(crate) async fn record(
             Claimed::Answered(change, kept) => return idempotency::again(change, *kept),
             Claimed::Accepted(change) => return Ok(accept::answer(change)),
         }
-        quota = Some(route.admit(Stage::Source, &request, now)?);
+        quota = Some(route.admitted(&request, now).await?);
     }
     if let SyncMode::Accept(on_refusal) = sync.mode {
         let answer = accept::record(engine, draft, on_refusal).await?;
@@ -164,7 +163,8 @@ fn draft(route: &Route, sync: &RouteSync, request: &Request, head: &Head, body: 
 /// changed. What is stale or was fenced may be older than an earlier write, and its tag proves nothing.
 fn known_etag(gateway: &Gateway, route: &Route, request: &Request) -> Option<String> {
     let now = gateway.clock.now();
-    let found = match gateway.cache.lookup_memory(&route.key(&request.target), &request.fields, now) {
+    let key = route.key(&request.target, &request.fields);
+    let found = match gateway.cache.lookup_memory(&key, &request.fields, now) {
         Lookup::Fresh(found) => found,
         Lookup::StaleUsable(_) | Lookup::MustValidate(..) | Lookup::Forward(_) => return None,
     };

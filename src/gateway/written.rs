@@ -159,7 +159,7 @@ impl Written {
             let applied = Some(gateway.cache.purge(purges, PurgeMode::Hard).await);
             return Aftermath { fate: Fate::Passed(Stored::NotConsidered), applied };
         }
-        let key = route.key(&self.target);
+        let key = route.key(&self.target, &self.request_fields);
         let policy = &route.settings.cache;
         let before = gateway.cache.fence();
         let answer_tags = tags::of_response(head.fields, &policy.tags);

@@ -48,6 +48,14 @@ pub(super) enum Bucket<'a> {
 }
 
 impl Bucket<'_> {
+    /// Whose it is; `None`: everybody's who has none of their own.
+    pub(super) fn partition(&self) -> Option<Partition> {
+        match self {
+            Self::Own(_, partition) => Some(*partition),
+            Self::Common(_) => None,
+        }
+    }
+
     /// When it is full again.
     pub(super) fn full_at(&self) -> FullAt {
         match self {
@@ -204,6 +212,17 @@ mod tests {
         for number in 30..40 {
             assert!(buckets.look(Some(partition(number))) > FullAt::default(), "{number} was not full yet");
         }
+    }
+
+    #[test]
+    fn i10_a_million_keys_take_less_than_16_mib() {
+        let (buckets, rate) = (Buckets::new(KEYS_MAX), Rate::new(ONE, Duration::from_hours(1), ONE));
+        let passed = (0..1_000_000).filter(|number| ask(&buckets, &rate, *number, at(0))).count();
+        assert_eq!(passed, KEYS_MAX + 1);
+        let places: usize = buckets.shards.iter().map(|shard| lock(shard).buckets.capacity()).sum();
+        // A map has a control byte for each place, and leaves an eighth of them empty.
+        let bytes = places * 8 / 7 * (size_of::<(Partition, FullAt)>() + 1);
+        assert!(bytes < 16 << 20, "{bytes} bytes");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is left of quotas, told without charging anybody.
 
 use super::quota::Test;
-use super::{Caller, Denied, Mode, Quotas, Stage, partition};
+use super::{Caller, Counting, Denied, Mode, Quotas, Stage, partition};
 use crate::clock::Timestamp;
 use crate::explanation::QuotaState;
 use std::time::Duration;
@@ -36,7 +36,7 @@ impl Quotas {
                 retry_after = retry_after.max(wait);
             }
         }
-        let fields = self.fields(caller, now);
+        let fields = self.fields(Counting::Together, caller, now);
         (!violated.is_empty()).then_some(Denied { retry_after, violated, fields })
     }
 }
@@ -44,7 +44,7 @@ impl Quotas {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rate_limit::{QuotaKey, QuotaSettings, Verdict};
+    use crate::rate_limit::{QuotaKey, QuotaSettings, Scope, Verdict};
     use http::HeaderMap;
     use std::num::NonZeroU32;
 
@@ -57,6 +57,7 @@ mod tests {
             per: Duration::from_hours(1),
             burst: requests,
             key: QuotaKey::Client,
+            scope: Scope::Local,
             mode,
             stage,
         };

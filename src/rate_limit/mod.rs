@@ -4,20 +4,23 @@
 //! locked from the first test to the last charge. The `governor` crate charges whatever it tests,
 //! so the arithmetic is here (`quota.rs`); it is the same one, GCRA.
 //!
-//! Requests are told what is left by [`Fields`]; what only counts (shadow) is not told.
+//! Requests are told what is left by [`Fields`]; what only counts (shadow) is not told. Quotas that several gateways
+//! have together are in `shared.rs`.
 
 mod fields;
 mod local;
 mod look;
 mod partition;
 mod quota;
+mod shared;
 #[cfg(test)]
 mod tests;
 
 pub use fields::{Fields, RATELIMIT, RATELIMIT_POLICY};
+pub use shared::{REDIS_BUDGET, SharedQuotas};
 
 use crate::clock::Timestamp;
-use crate::telemetry::metrics::QUOTA_DENIED;
+use crate::telemetry::metrics::{QUOTA_DENIED, QUOTA_SHARES};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use local::{Bucket, Buckets, KEYS_MAX};
 use metrics::Counter;
@@ -44,6 +47,8 @@ pub struct QuotaSettings {
     pub mode: Mode,
     /// Which requests it counts.
     pub stage: Stage,
+    /// Who counts together.
+    pub scope: Scope,
 }
 
 /// The partition key of a quota.
@@ -99,6 +104,15 @@ impl Stage {
     }
 }
 
+/// Who counts together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Each gateway for itself.
+    Local,
+    /// All gateways of the namespace.
+    Shared,
+}
+
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
@@ -120,7 +134,7 @@ pub enum Verdict {
 }
 
 /// A denied request: what the 429 says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Denied {
     /// When the same request would be admitted, if nobody else asks.
     pub retry_after: Duration,
@@ -131,6 +145,15 @@ pub struct Denied {
 }
 
 impl Denied {
+    /// One more quota that does not admit the request for so long; counted.
+    fn add(&mut self, quota: &Quota, wait: Duration) {
+        quota.denied.increment(1);
+        if quota.mode == Mode::Enforce {
+            self.violated.push(Arc::clone(&quota.name));
+            self.retry_after = self.retry_after.max(wait);
+        }
+    }
+
     /// The value of `Retry-After`: whole seconds, at least 1.
     #[must_use]
     pub fn retry_after_seconds(&self) -> u64 {
@@ -140,16 +163,35 @@ impl Denied {
 
 /// The quotas of one route. One owner of what was consumed; the requests share it.
 #[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "they are what it is")]
 pub struct Quotas {
+    route: Arc<str>,
     quotas: Vec<Quota>,
     policy: Option<HeaderValue>,
+    /// Where quotas of several gateways are; `None`: they are counted here.
+    shared: Option<Arc<SharedQuotas>>,
+    /// Requests that were judged by this gateway's share.
+    shares: Counter,
+}
+
+/// How a quota of several gateways is counted now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counting {
+    /// By Redis.
+    Together,
+    /// Each gateway its share.
+    Apart,
 }
 
 #[derive(Debug)]
 struct Quota {
     name: Arc<str>,
     quoted: String,
+    requests: NonZeroU32,
+    per: Duration,
+    burst: NonZeroU32,
     rate: Rate,
+    scope: Scope,
     key: QuotaKey,
     mode: Mode,
     stage: Stage,
@@ -180,56 +222,101 @@ impl Quotas {
                 fields::push_policy(&mut policy, &quota.quoted, settings.requests.get(), settings.per);
             }
         }
-        Self { quotas, policy: fields::value(policy) }
+        let shares = metrics::counter!(QUOTA_SHARES, "route" => route.to_owned());
+        Self { route: route.into(), quotas, policy: fields::value(policy), shared: None, shares }
     }
 
     /// Tests all quotas of a stage, then charges all of them, or none. The verdict's fields tell of
-    /// the quotas of both stages, so that the last verdict is the one to answer with.
+    /// the quotas of both stages, so that the last verdict is the one to answer with. Of a quota of
+    /// several gateways this one's share counts.
     #[must_use]
     pub fn admit(&self, stage: Stage, caller: &Caller<'_>, now: Timestamp) -> Verdict {
-        let mut tested: Vec<Tested<'_>> = Vec::with_capacity(self.quotas.len());
-        for quota in self.quotas.iter().filter(|quota| quota.stage == stage) {
-            let bucket = quota.buckets.lock(partition::partition(&quota.key, caller), &quota.rate, now);
-            let test = quota.rate.test(bucket.full_at(), now);
-            tested.push(Tested { quota, bucket, test });
-        }
-        let mut retry_after = Duration::ZERO;
-        let mut violated = Vec::new();
-        for Tested { quota, test, .. } in &tested {
-            if let Test::TooEarly(wait) = *test {
-                quota.denied.increment(1);
-                if quota.mode == Mode::Enforce {
-                    violated.push(Arc::clone(&quota.name));
-                    retry_after = retry_after.max(wait);
-                }
-            }
-        }
-        if violated.is_empty() {
-            for Tested { bucket, test, .. } in &mut tested {
-                if let Test::Fits(after) = *test {
-                    bucket.charge(after);
-                }
-            }
-        }
-        // The locks of this stage must be free before the buckets are looked at.
-        drop(tested);
-        let fields = self.fields(caller, now);
-        if violated.is_empty() {
-            Verdict::Admit(fields)
-        } else {
-            Verdict::Deny(Denied { retry_after, violated, fields })
+        let among = |quota: &Quota| quota.stage == stage;
+        let outcome = charged(self.tested(among, caller, now));
+        // The locks of this stage are free again: now the buckets can be looked at.
+        let counting = if self.asks_redis(stage) { Counting::Apart } else { Counting::Together };
+        let fields = self.fields(counting, caller, now);
+        match outcome {
+            Ok(()) => Verdict::Admit(fields),
+            Err(denied) => Verdict::Deny(Denied { fields, ..denied }),
         }
     }
 
-    fn fields(&self, caller: &Caller<'_>, now: Timestamp) -> Fields {
+    /// What those quotas of a stage say that no other gateway has a part in; charges nothing.
+    fn denied_here(&self, stage: Stage, caller: &Caller<'_>, now: Timestamp) -> Option<Denied> {
+        let among = |quota: &Quota| quota.stage == stage && quota.scope == Scope::Local;
+        let tested = self.tested(among, caller, now);
+        let is_too_early = |tested: &Tested<'_>| matches!(tested.test, Test::TooEarly(_));
+        let enforced = |tested: &&Tested<'_>| tested.quota.mode == Mode::Enforce;
+        let denied = tested.iter().filter(enforced).any(is_too_early).then(|| denied(&tested));
+        drop(tested);
+        Some(Denied { fields: self.fields(Counting::Together, caller, now), ..denied? })
+    }
+
+    /// Tests and charges them.
+    ///
+    /// # Errors
+    /// What denies.
+    fn admit_local(&self, stage: Stage, caller: &Caller<'_>, now: Timestamp) -> Result<(), Denied> {
+        let among = |quota: &Quota| quota.stage == stage && quota.scope == Scope::Local;
+        let outcome = charged(self.tested(among, caller, now));
+        outcome.map_err(|denied| Denied { fields: self.fields(Counting::Together, caller, now), ..denied })
+    }
+
+    fn tested(&self, among: impl Fn(&Quota) -> bool, caller: &Caller<'_>, now: Timestamp) -> Vec<Tested<'_>> {
+        let mut tested: Vec<Tested<'_>> = Vec::with_capacity(self.quotas.len());
+        for quota in self.quotas.iter().filter(|quota| among(quota)) {
+            let bucket = quota.bucket(caller, now);
+            let test = self.rate(quota, Counting::Apart).test(bucket.full_at(), now);
+            tested.push(Tested { quota, bucket, test });
+        }
+        tested
+    }
+
+    fn rate(&self, quota: &Quota, counting: Counting) -> Rate {
+        match (&self.shared, quota.scope, counting) {
+            (Some(shared), Scope::Shared, Counting::Apart) => quota.rate.share(shared.replicas()),
+            _ => quota.rate,
+        }
+    }
+
+    fn fields(&self, counting: Counting, caller: &Caller<'_>, now: Timestamp) -> Fields {
         let mut limit = String::new();
         for quota in self.quotas.iter().filter(|quota| quota.mode == Mode::Enforce) {
             let bucket: FullAt = quota.buckets.look(partition::partition(&quota.key, caller));
-            let (remaining, until_more) = quota.rate.remaining(bucket, now);
+            let (remaining, until_more) = self.rate(quota, counting).remaining(bucket, now);
             fields::push_limit(&mut limit, &quota.quoted, remaining, until_more);
         }
         Fields { policy: self.policy.clone(), limit: fields::value(limit) }
     }
+}
+
+/// Charges all, or none where one denies.
+///
+/// # Errors
+/// What denies; its fields are still to be told.
+fn charged(mut tested: Vec<Tested<'_>>) -> Result<(), Denied> {
+    let denied = denied(&tested);
+    if !denied.violated.is_empty() {
+        return Err(denied);
+    }
+    for Tested { bucket, test, .. } in &mut tested {
+        if let Test::Fits(after) = *test {
+            bucket.charge(after);
+        }
+    }
+    Ok(())
+}
+
+/// What does not admit a request; counted.
+fn denied(tested: &[Tested<'_>]) -> Denied {
+    let mut denied = Denied::default();
+    for Tested { quota, test, .. } in tested {
+        if let Test::TooEarly(wait) = *test {
+            denied.add(quota, wait);
+        }
+    }
+    denied
 }
 
 impl Quota {
@@ -238,12 +325,21 @@ impl Quota {
         Self {
             name: settings.name.as_str().into(),
             quoted: fields::quoted(&settings.name),
+            requests: settings.requests,
+            per: settings.per,
+            burst: settings.burst,
             rate: Rate::new(settings.requests, settings.per, settings.burst),
+            scope: settings.scope,
             key: settings.key.clone(),
             mode: settings.mode,
             stage: settings.stage,
             buckets: Buckets::new(keys_max),
             denied: metrics::counter!(QUOTA_DENIED, &labels),
         }
+    }
+
+    /// The caller's bucket, locked.
+    fn bucket(&self, caller: &Caller<'_>, now: Timestamp) -> Bucket<'_> {
+        self.buckets.lock(partition::partition(&self.key, caller), &self.rate, now)
     }
 }

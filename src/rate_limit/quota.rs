@@ -8,6 +8,9 @@ use crate::clock::Timestamp;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+/// Parts of a request that Redis counts.
+const MILLION: u128 = 1_000_000;
+
 /// When a bucket is full again, in the quota's own scale. The default lies before any present: full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FullAt(u128);
@@ -65,6 +68,35 @@ impl Rate {
     /// Whether the bucket is full at `now`: as if it had never been used.
     pub(super) fn is_full(&self, bucket: FullAt, now: Timestamp) -> bool {
         bucket.0 <= self.scaled(now)
+    }
+
+    /// What a bucket lacks at `now`, in millionths of a request, rounded down.
+    pub(super) fn used(&self, bucket: FullAt, now: Timestamp) -> u64 {
+        let used = bucket.0.saturating_sub(self.scaled(now));
+        u64::try_from(used.saturating_mul(MILLION) / self.interval).unwrap_or(u64::MAX)
+    }
+
+    /// The bucket that lacks so many millionths of a request at `now`.
+    pub(super) fn full_at(&self, used: u64, now: Timestamp) -> FullAt {
+        let used = u128::from(used).saturating_mul(self.interval).div_ceil(MILLION);
+        FullAt(self.scaled(now).saturating_add(used))
+    }
+
+    /// How long an empty bucket takes to be full.
+    pub(super) fn fill_time(&self) -> Duration {
+        self.duration(self.capacity)
+    }
+
+    /// The bucket as it was before one request.
+    pub(super) fn before(&self, bucket: FullAt) -> FullAt {
+        FullAt(bucket.0.saturating_sub(self.interval))
+    }
+
+    /// One of so many equal parts, which together admit as much. A bucket of it takes as long to fill as the
+    /// whole's, so that one can go on where the other was; it holds at least one request.
+    pub(super) fn share(&self, of: u32) -> Self {
+        let interval = self.interval.saturating_mul(u128::from(of.max(1)));
+        Self { interval, capacity: self.capacity.max(interval), ..*self }
     }
 
     fn scaled(&self, now: Timestamp) -> u128 {
@@ -178,6 +210,48 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn shares_admit_together_what_the_whole_does_and_go_on_where_it_was() {
+        for (requests, burst, shares) in [(100, 100, 2), (100, 50, 4), (3, 9, 3), (10, 10, 1)] {
+            let whole = rate(requests, Duration::from_secs(1), burst);
+            let share = whole.share(shares);
+            for window in 0..3 {
+                let mut admitted = 0;
+                for _ in 0..shares {
+                    let mut bucket = FullAt::default();
+                    admitted += drain(&share, &mut bucket, at(window * 60_000)).0;
+                }
+                assert!(admitted <= burst, "{admitted} of {burst}");
+                assert!(admitted + shares > burst, "{admitted} of {burst}");
+            }
+            let mut bucket = FullAt::default();
+            drain(&whole, &mut bucket, at(0));
+            assert_eq!(drain(&share, &mut bucket, at(0)).0, 0, "what all have used is not there again");
+            let mut bucket = FullAt::default();
+            drain(&share, &mut bucket, at(0));
+            assert!(drain(&whole, &mut bucket, at(0)).0 < shares, "nor what the share has, for all");
+        }
+        let (one, mut bucket) = (rate(1, Duration::from_secs(1), 1).share(10), FullAt::default());
+        assert_eq!(drain(&one, &mut bucket, at(0)), (1, Duration::from_secs(10)), "at least one");
+    }
+
+    #[test]
+    fn millionths_are_told_and_taken_back_to_the_safe_side() {
+        let rate = rate(3, Duration::from_secs(1), 30);
+        let mut bucket = FullAt::default();
+        assert_eq!(rate.used(bucket, at(0)), 0);
+        for taken in 1..=30_u64 {
+            let Test::Fits(after) = rate.test(bucket, at(0)) else { panic!("{taken} of 30") };
+            bucket = after;
+            assert_eq!(rate.used(bucket, at(0)), taken * 1_000_000);
+            assert_eq!(rate.full_at(taken * 1_000_000, at(0)), bucket);
+        }
+        let used = rate.used(bucket, at(100));
+        assert_eq!(used, 29_700_000);
+        assert!(rate.full_at(used, at(100)) <= bucket);
+        assert_eq!(rate.used(rate.before(bucket), at(0)), 29_000_000);
     }
 
     #[test]

@@ -13,6 +13,7 @@ fn quota(name: &str, requests: u32, key: QuotaKey) -> QuotaSettings {
         key,
         mode: Mode::Enforce,
         stage: Stage::Edge,
+        scope: Scope::Local,
     }
 }
 

@@ -124,6 +124,13 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         Unit::Count,
         "Requests that a quota denied, or in shadow mode would have denied.",
     ),
+    (
+        names::QUOTA_SHARES,
+        Kind::Counter,
+        Unit::Count,
+        "Requests judged by this gateway's share of shared quotas, because Redis did not answer.",
+    ),
+    (names::REPLICAS, Kind::Gauge, Unit::Count, "Gateways that have shared quotas together, as last heard."),
     (names::CONNECTIONS, Kind::Gauge, Unit::Count, "Connections open on public listeners."),
     (
         names::TLS_HANDSHAKES,

@@ -54,6 +54,10 @@ pub const IN_FLIGHT_BYTES: &str = "tidegate_in_flight_bytes";
 pub const SHED: &str = "tidegate_shed_total";
 /// Requests that a quota denied, by `route` and `limit`.
 pub const QUOTA_DENIED: &str = "tidegate_quota_denied_total";
+/// Requests that were judged by this gateway's share of shared quotas, by `route`.
+pub const QUOTA_SHARES: &str = "tidegate_quota_local_share_total";
+/// Gateways that have shared quotas together, as last heard.
+pub const REPLICAS: &str = "tidegate_replicas";
 /// Connections open on public listeners.
 pub const CONNECTIONS: &str = "tidegate_connections";
 /// Handshakes of TLS with clients, by `result` (done, timeout, not-tls, certificate, incompatible, alert,

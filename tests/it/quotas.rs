@@ -1,5 +1,7 @@
 //! Quotas: who asks too much is told so, and told when to come back.
 
+mod shared;
+
 use crate::support::{Answer, Ask, Gateway, Reply, ScriptedSource, Setup, eventually};
 
 fn config(source: &ScriptedSource, limit: &str) -> String {
@@ -96,4 +98,57 @@ async fn a_quota_of_forwards_counts_what_is_forwarded() {
     assert_denied(&gateway.get("/limited/b").await);
     assert_denied(&gateway.put("/limited/a", "x").await);
     assert_eq!((source.count("/limited/a"), source.count("/limited/b")), (1, 0));
+}
+
+/// A walk through the addresses of one subscriber, and whatever else a client can write, is one client's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_by_client_holds_against_walks_and_forged_chains() {
+    let source = ScriptedSource::start().await;
+    source.always("*", Reply::ok("x").cache_control("max-age=600"));
+    let limit = "requests = 2\nper = \"1h\"\nkey = \"client\"";
+    let gateway =
+        Setup::new(config(&source, limit)).server("trusted_proxies = [\"127.0.0.1\"]").start().await;
+    let ask = |chain: &str| gateway.send(Ask::get("/limited/a").field("X-Forwarded-For", chain));
+    let mut passed = 0;
+    for number in 0..200_u32 {
+        let chain = format!("203.0.113.{}, 2001:db8:1:2:{number:x}::{number:x}", number % 250);
+        passed += u32::from(ask(&chain).await.status == 200);
+    }
+    assert_eq!(passed, 2, "a /64 is one client, whatever it says of others");
+    assert_eq!(ask("2001:db8:1:3::1").await.status, 200, "its neighbour is another");
+    for (one, other) in [("192.0.2.1", "::ffff:192.0.2.1"), ("192.0.2.2", "192.0.2.2:4711")] {
+        assert_eq!((ask(one).await.status, ask(other).await.status), (200, 200));
+        assert_denied(&ask(one).await);
+        assert_denied(&ask(other).await);
+    }
+}
+
+/// Shadow: nobody is denied or told, and all that would have been is counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shadow_quota_only_counts() {
+    let (_source, gateway) = gateway_with("requests = 1\nper = \"1h\"\nmode = \"shadow\"").await;
+    for _ in 0..4 {
+        let answer = gateway.get("/limited/a").await;
+        assert_eq!(answer.status, 200);
+        assert!(!answer.fields.has("RateLimit") && !answer.fields.has("RateLimit-Policy"), "{answer:?}");
+    }
+    assert_eq!(gateway.metric("tidegate_quota_denied_total{").await, 3);
+}
+
+/// What one quota denies is not charged to the others, over real sockets and at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_quotas_are_charged_together_or_not_at_all() {
+    let limit = "requests = 40\nper = \"1h\"\nkey = \"route\"\n\
+                 [[route.limit]]\nname = \"own\"\nrequests = 5\nper = \"1h\"\nkey = \"header:X-Api-Key\"";
+    let (_source, gateway) = gateway_with(limit).await;
+    let ask = |key: usize| Ask::get("/limited/a").field("X-Api-Key", &key.to_string()).send(gateway.public);
+    let asked = futures_util::future::join_all((0..200).map(|number| ask(number % 4))).await;
+    let passed = asked.into_iter().filter(|answer| answer.as_ref().unwrap().status == 200).count();
+    assert_eq!(passed, 20, "five for each of four");
+    for key in 4..8 {
+        for _ in 0..5 {
+            assert_eq!(ask(key).await.unwrap().status, 200, "the denied have taken nothing of what is left");
+        }
+    }
+    assert_denied(&ask(9).await.unwrap());
 }

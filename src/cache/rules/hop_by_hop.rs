@@ -1,7 +1,7 @@
 //! Fields that belong to one connection (RFC 9110 7.6.1) and never pass through.
 
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHENTICATE,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName};
@@ -25,8 +25,11 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 ];
 
 /// Fields that nobody can have removed by naming them in Connection.
-const PROTECTED: [HeaderName; 7] =
-    [HOST, CONTENT_LENGTH, AUTHORIZATION, COOKIE, CACHE_CONTROL, VIA, CDN_LOOP];
+const PROTECTED: [HeaderName; 8] =
+    [HOST, CONTENT_LENGTH, AUTHORIZATION, COOKIE, CACHE_CONTROL, VIA, CDN_LOOP, FORWARDED];
+
+/// Beginnings of such fields: what proxies say of a client, and what Tidegate does.
+const PROTECTED_BEGIN: [&str; 2] = ["x-forwarded-", "tidegate-"];
 
 /// Whether a field belongs to one connection, whether Connection names it or not.
 #[must_use]
@@ -45,11 +48,15 @@ pub fn remove_named(fields: &mut HeaderMap) {
         .iter()
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .filter(|name| !PROTECTED.contains(name) && !is_hop_by_hop(name))
+        .filter(|name| !is_protected(name) && !is_hop_by_hop(name))
         .collect();
     for name in named {
         fields.remove(name);
     }
+}
+
+fn is_protected(name: &HeaderName) -> bool {
+    PROTECTED.contains(name) || PROTECTED_BEGIN.iter().any(|beginning| name.as_str().starts_with(beginning))
 }
 
 /// Removes what belongs to the connection that the fields came by.
@@ -69,7 +76,9 @@ mod tests {
     fn rfc9110_7_6_1_connection_names_fields_to_remove() {
         let mut fields = HeaderMap::new();
         for (name, value) in [
-            ("connection", "close, X-Hop, authorization"),
+            ("connection", "close, X-Hop, authorization, X-Forwarded-For, forwarded"),
+            ("x-forwarded-for", "kept"),
+            ("forwarded", "kept"),
             ("connection", "\u{e9}, , x-beside\t"),
             ("x-hop", "1"),
             ("x-hop", "2"),
@@ -86,6 +95,6 @@ mod tests {
         remove(&mut fields);
         let mut left: Vec<&str> = fields.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["authorization", "x-end"]);
+        assert_eq!(left, ["authorization", "forwarded", "x-end", "x-forwarded-for"]);
     }
 }

@@ -13,6 +13,7 @@ pub mod early;
 pub mod entity_tag;
 pub mod freshness;
 pub mod hop_by_hop;
+pub mod identity;
 pub mod incremental;
 pub mod invalidation;
 pub mod key;

@@ -200,7 +200,11 @@ fn permitted(
     if response.fields.contains_key(SET_COOKIE) && policy.set_cookie == SetCookie::NotStored {
         return Err(NoStoreReason::SetCookie);
     }
-    if request.fields.contains_key(AUTHORIZATION) && !directives.allows_sharing_with_authorization() {
+    // Split by identity, it is found by whoever sends the same only.
+    if !policy.identity.splits()
+        && request.fields.contains_key(AUTHORIZATION)
+        && !directives.allows_sharing_with_authorization()
+    {
         return Err(NoStoreReason::Authorization);
     }
     match Vary::of_response(response.fields) {

@@ -206,7 +206,7 @@ pub fn freshen(
     let request = RequestHead { method: &Method::GET, ..request };
     let merged = merged(stored, not_modified, exchange);
     let response = ResponseHead { status: stored.status, fields: &merged };
-    let admitted = if may_update(request, not_modified) {
+    let admitted = if may_update(request, not_modified, policy) {
         admit(request, response, policy, exchange)
     } else {
         Err(NoStoreReason::Authorization)
@@ -227,8 +227,9 @@ pub fn freshen(
 
 /// Whether what this request was answered with may become part of a response for others: with
 /// Authorization only by its own word (3.5), not by that of what it updates.
-fn may_update(request: RequestHead<'_>, update: &HeaderMap) -> bool {
-    !request.fields.contains_key(AUTHORIZATION)
+fn may_update(request: RequestHead<'_>, update: &HeaderMap, policy: &Policy) -> bool {
+    policy.identity.splits()
+        || !request.fields.contains_key(AUTHORIZATION)
         || Directives::of_response(update).allows_sharing_with_authorization()
 }
 

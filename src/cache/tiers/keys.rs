@@ -1,20 +1,15 @@
 //! The names of keys in Redis, and the whole keys that stand in their values.
 
 use crate::cache::CacheKey;
+use crate::secret::KeyedHash;
 use http::{HeaderName, HeaderValue};
-use ring::hmac;
-use sha2::{Digest, Sha256};
-
-/// What a keyed hash is for, besides its text: the secret authenticates values too.
-const PURPOSE: &[u8] = b"tidegate name\0";
 
 /// How keys are named.
 #[derive(Clone, Debug)]
 pub(crate) struct Naming {
     namespace: String,
     style: Style,
-    /// With a secret nobody can try out what a name stands for.
-    secret: Option<hmac::Key>,
+    hash: KeyedHash,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +30,7 @@ pub(crate) struct SharedKey {
 impl Naming {
     pub(crate) fn new(settings: &crate::cache::SharedSettings) -> Self {
         let style = if settings.hash_keys { Style::Hashed } else { Style::Readable };
-        let secret = settings.secret.as_ref();
-        let secret = secret.map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes()));
-        Self { namespace: settings.namespace.clone(), style, secret }
+        Self { namespace: settings.namespace.clone(), style, hash: settings.keyed_hash() }
     }
 
     /// Where the response is, or what leads to its variants.
@@ -45,7 +38,7 @@ impl Naming {
         self.key('c', key, key.text().to_vec())
     }
 
-    /// Where a variant is.
+    /// Where a variant is. What selects it is hashed: it may be a credential (I12).
     pub(crate) fn variant(
         &self,
         key: &CacheKey,
@@ -54,27 +47,26 @@ impl Naming {
     ) -> SharedKey {
         let mut text = key.text().to_vec();
         text.extend_from_slice(&generation.to_be_bytes());
-        for (name, value) in selecting {
-            push_part(&mut text, Some(name.as_str().as_bytes()));
-            push_part(&mut text, value.as_ref().map(HeaderValue::as_bytes));
-        }
+        let selecting = selecting.iter().flat_map(|(name, value)| {
+            let value = value.as_ref().map_or([&b"-"[..], b""], |value| [b"+", value.as_bytes()]);
+            std::iter::once(name.as_str().as_bytes()).chain(value)
+        });
+        text.extend_from_slice(&self.hash.digest("variant", selecting));
         self.key('v', key, text)
     }
 
     /// Where a piece of the body of what is at `place` is.
     pub(crate) fn piece(&self, key: &CacheKey, place: &SharedKey, digest: &[u8], index: u32) -> SharedKey {
         let mut text = place.text.clone();
-        push_part(&mut text, Some(digest));
+        text.extend_from_slice(digest);
         text.extend_from_slice(&index.to_be_bytes());
         self.key('p', key, text)
     }
 
     fn key(&self, kind: char, key: &CacheKey, text: Vec<u8>) -> SharedKey {
         let namespace = &self.namespace;
-        let hash = match &self.secret {
-            None => hex(&Sha256::digest(&text)),
-            Some(secret) => hex(hmac::sign(secret, &[PURPOSE, &text].concat()).as_ref()),
-        };
+        // With a secret nobody can try out what a name stands for.
+        let hash = hex(&self.hash.digest("name", [&text[..]]));
         let name = match self.style {
             Style::Hashed => format!("{namespace}:{kind}:{hash}"),
             Style::Readable => format!("{namespace}:{kind}:{}{}:{hash}", key.authority(), key.path()),
@@ -88,12 +80,6 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-fn push_part(text: &mut Vec<u8>, part: Option<&[u8]>) {
-    let length = part.map_or(u32::MAX, |part| u32::try_from(part.len()).unwrap_or(u32::MAX - 1));
-    text.extend_from_slice(&length.to_be_bytes());
-    text.extend_from_slice(part.unwrap_or_default());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,10 +87,12 @@ mod tests {
 
     #[test]
     fn i8_different_variants_have_different_keys() {
-        let naming = Naming { namespace: "n".into(), style: Style::Hashed, secret: None };
+        let hash = KeyedHash::of_namespace("n", None);
+        let naming = Naming { namespace: "n".into(), style: Style::Hashed, hash };
         let key = key("http://h/secret");
         let one = |value: Option<&'static str>| [(http::header::ACCEPT, value.map(HeaderValue::from_static))];
-        let keyed = Naming { secret: Some(hmac::Key::new(hmac::HMAC_SHA256, b"secret")), ..naming.clone() };
+        let secret = crate::secret::Secret::new("secret".into());
+        let keyed = Naming { hash: KeyedHash::of_namespace("n", Some(&secret)), ..naming.clone() };
         let mut keys = vec![
             naming.primary(&key),
             naming.piece(&key, &naming.primary(&key), &[1], 0),
@@ -114,12 +102,15 @@ mod tests {
             naming.variant(&key, 1, &one(Some(""))),
             naming.variant(&key, 1, &one(Some("a"))),
             naming.variant(&key, 2, &one(Some("a"))),
+            naming.variant(&key, 1, &one(Some("canary"))),
         ];
         assert!(keys.iter().all(|key| key.name.starts_with("n:") && !key.name.contains("secret")));
         keys.sort_by(|one, other| one.name.cmp(&other.name));
         keys.dedup_by(|one, other| one.name == other.name || one.text == other.text);
         assert_eq!(keys.len(), 8);
         assert_ne!(keyed.primary(&key).name, naming.primary(&key).name);
+        let readable = |key: &SharedKey| key.text.windows(6).any(|window| window == b"canary");
+        assert!(!keys.iter().any(readable), "what a client sent is not readable");
         let readable = Naming { style: Style::Readable, ..naming.clone() };
         assert!(readable.primary(&key).name.starts_with("n:c:h/secret:"));
     }

@@ -126,7 +126,11 @@ impl Shared {
         let selecting = vary::selecting_fields(marker.names, request);
         let variant = self.parts.naming.variant(key, marker.generation, &selecting);
         match self.parts.read(key, &variant, start).await? {
-            Read::Response(stored, stamp) => Ok(self.judged(stored, stamp)),
+            Read::Response(mut stored, stamp) => {
+                // Not written with it; that they are these, its key says.
+                stored.selecting_fields = selecting;
+                Ok(self.judged(stored, stamp))
+            }
             Read::Variants(_) | Read::Nothing => Ok(SharedFound::OtherVariants),
         }
     }

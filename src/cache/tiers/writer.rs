@@ -149,8 +149,11 @@ async fn store(parts: &Parts, key: &CacheKey, stored: &StoredResponse) -> Result
         }
         parts.naming.variant(key, marker.generation, &stored.selecting_fields)
     };
+    // What the client sent may be a credential; its reader has sent the same (I12).
+    let selecting_fields = stored.selecting_fields.iter().map(|(name, _)| (name.clone(), None)).collect();
+    let written = StoredResponse { selecting_fields, ..stored.clone() };
     let packed = packed(stored).await;
-    let Some(bytes) = parts.codec.encode_response(&place.text, stored, stamp, &packed) else {
+    let Some(bytes) = parts.codec.encode_response(&place.text, &written, stamp, &packed) else {
         dropped("too-large");
         return Ok(());
     };

@@ -3,6 +3,7 @@
 //! caller drops the settings of a report with faults.
 
 mod delivery;
+mod field_changes;
 mod route;
 mod scalar;
 mod server;
@@ -107,11 +108,6 @@ impl Check<'_, '_> {
             let message = "must be 1 to 100 visible ASCII characters without quotes and backslashes";
             self.report.fault(&name.span, message, "choose another name");
         }
-    }
-
-    /// A key that is understood but has no effect yet must not look as if it had.
-    fn unsupported(&mut self, span: &std::ops::Range<usize>, what: &str, remedy: &str) {
-        self.report.fault(span, format!("not supported yet: {what}"), remedy);
     }
 
     fn shared(&mut self, shared: &Given<Shared>) -> Option<cache::SharedSettings> {

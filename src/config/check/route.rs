@@ -1,16 +1,20 @@
 //! `[[route]]` and what stands below it.
 
+use super::field_changes::Message;
 use super::scalar::Bound;
 use super::{Check, each};
 use crate::cache::policy::{Policy, RequestDirectives, SetCookie, Storing};
+use crate::cache::rules::hop_by_hop;
+use crate::cache::rules::identity::Identity;
 use crate::config::file::{self, Limit, Route, RouteCache, RouteSync};
 use crate::config::given::Given;
 use crate::gateway::route::PathPattern;
 use crate::gateway::{Invalidates, RouteSettings};
-use crate::rate_limit::{Mode, QuotaKey, QuotaSettings, Stage};
+use crate::rate_limit::{Mode, QuotaKey, QuotaSettings, Scope, Stage};
 use crate::source::Protocol;
 use crate::sync::{self, KeyTemplate};
-use http::{Method, StatusCode};
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderName, Method, StatusCode};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -32,6 +36,8 @@ impl Check<'_, '_> {
         let timeout = given.timeout.as_ref().map(|timeout| self.duration(timeout, Bound::Positive));
         let strip = given.strip.as_ref().map(|strip| self.path(strip));
         let body_bytes = given.body.as_ref().map(|body| self.size(body, Bound::ZeroAllowed));
+        let request_fields = self.field_changes(given.request_headers.as_ref(), Message::Request);
+        let response_fields = self.field_changes(given.response_headers.as_ref(), Message::Response);
         let cache = self.policy(&given.cache);
         let sync = given.sync.as_ref().map(|sync| self.route_sync(sync, path.as_ref()));
         Some(RouteSettings {
@@ -42,6 +48,8 @@ impl Check<'_, '_> {
             timeout,
             strip,
             body_bytes,
+            request_fields,
+            response_fields,
             invalidates,
             source: given.source.to_string(),
             cache,
@@ -135,7 +143,6 @@ impl Check<'_, '_> {
     }
 
     fn policy(&mut self, given: &RouteCache) -> Policy {
-        self.identity(&given.identity);
         let mut negative = Vec::with_capacity(given.negative.len());
         for (status, lifetime) in &given.negative {
             let duration = self.duration(lifetime, Bound::ZeroAllowed);
@@ -162,6 +169,7 @@ impl Check<'_, '_> {
             stale_on_disconnect: *given.stale_on_disconnect,
             heuristic: *given.heuristic,
             ignore_query: given.ignore_query.iter().map(|parameter| parameter.to_string()).collect(),
+            identity: self.identity(&given.identity),
             negative,
             set_cookie: if *given.store_set_cookie { SetCookie::Stored } else { SetCookie::NotStored },
             request_directives: match *given.request_directives {
@@ -172,20 +180,21 @@ impl Check<'_, '_> {
         }
     }
 
-    fn identity(&mut self, given: &Given<String>) {
-        let is_cookie = |name: &str| name.parse::<http::HeaderName>().is_ok();
-        match given.split_once(':') {
-            None if given.as_str() == "shared" => return,
-            Some(("header", name)) => {
-                self.field_name(given, name);
+    fn identity(&mut self, given: &Given<String>) -> Identity {
+        let (message, remedy) = match given.split_once(':') {
+            None if given.as_str() == "shared" => return Identity::Shared,
+            Some(("header", name)) => match name.parse() {
+                Ok(name) if is_end_to_end(&name) => return Identity::Header(name),
+                Ok(_) => ("a connection's own field tells nobody's clients apart", "name another field"),
+                Err(_) => ("is no name of a field", "write one such as \"header:X-User\""),
+            },
+            Some(("cookie", name)) if name.parse::<HeaderName>().is_ok() => {
+                return Identity::Cookie(name.to_owned());
             }
-            Some(("cookie", name)) if is_cookie(name) => {}
-            None | Some(_) => {
-                let message = "must be shared, header:Name or cookie:name";
-                self.report.refuse(&given.span, message, "write \"shared\"");
-            }
-        }
-        self.unsupported(&given.span, "responses stored apart by identity", "write \"shared\"");
+            None | Some(_) => ("must be shared, header:Name or cookie:name", "write \"shared\""),
+        };
+        self.report.fault(&given.span, message, remedy);
+        Identity::Shared
     }
 
     fn limit(&mut self, given: &Given<Limit>) -> Option<QuotaSettings> {
@@ -206,15 +215,9 @@ impl Check<'_, '_> {
                 None
             }
         };
-        match (*given.scope, &self.file.cache.shared) {
-            (file::Scope::Local, _) => {}
-            (file::Scope::Shared, None) => {
-                let message = "shared quotas need [cache.shared]";
-                self.report.fault(&given.scope.span, message, "add [cache.shared], or write \"local\"");
-            }
-            (file::Scope::Shared, Some(_)) => {
-                self.unsupported(&given.scope.span, "shared quotas", "write \"local\"");
-            }
+        if *given.scope == file::Scope::Shared && self.file.cache.shared.is_none() {
+            let message = "shared quotas need [cache.shared]";
+            self.report.fault(&given.scope.span, message, "add [cache.shared], or write \"local\"");
         }
         Some(QuotaSettings {
             name: given.name.to_string(),
@@ -229,6 +232,10 @@ impl Check<'_, '_> {
             stage: match *given.stage {
                 file::Stage::Edge => Stage::Edge,
                 file::Stage::Source => Stage::Source,
+            },
+            scope: match *given.scope {
+                file::Scope::Local => Scope::Local,
+                file::Scope::Shared => Scope::Shared,
             },
         })
     }
@@ -286,4 +293,9 @@ impl Check<'_, '_> {
             mode,
         })
     }
+}
+
+/// Whether a field is the client's own word, and reaches the source.
+fn is_end_to_end(name: &HeaderName) -> bool {
+    !hop_by_hop::is_hop_by_hop(name) && *name != HOST && *name != CONTENT_LENGTH
 }

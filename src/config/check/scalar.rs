@@ -19,7 +19,7 @@ use std::time::Duration;
 pub(super) const NAME_BYTES_MAX: usize = 100;
 
 /// Fields that a connection or Tidegate itself sets.
-const OWN_FIELDS: [&str; 10] = [
+pub(super) const OWN_FIELDS: [&str; 10] = [
     "connection",
     "content-length",
     "host",

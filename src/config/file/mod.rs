@@ -12,7 +12,8 @@ pub(in crate::config) use destination::{
     Allow, AllowKnown, Breaker, Class, Destination, Format, From, OnFailure, Rate, Retry,
 };
 pub(in crate::config) use route::{
-    Limit, LimitMode, OnRefusal, RequestDirectives, Route, RouteCache, RouteSync, Scope, Stage, SyncMode,
+    FieldChanges, Limit, LimitMode, OnRefusal, RequestDirectives, Route, RouteCache, RouteSync, Scope, Stage,
+    SyncMode,
 };
 
 use crate::config::given::{Address, Given, Hidden, RedisUrl};

@@ -1,7 +1,7 @@
 //! The shape of `[[route]]` and what stands below it.
 
 use super::{Text, Texts};
-use crate::config::given::Given;
+use crate::config::given::{Given, Hidden};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,6 +28,10 @@ pub(in crate::config) struct Route {
     pub(in crate::config) strip: Option<Text>,
     /// The largest body; left out: the server's bound.
     pub(in crate::config) body: Option<Text>,
+    /// What is done to the fields that the source gets.
+    pub(in crate::config) request_headers: Option<Given<FieldChanges>>,
+    /// What is done to the fields of what the source answers.
+    pub(in crate::config) response_headers: Option<Given<FieldChanges>>,
     /// Further paths, prefixes (a trailing *) or "tag:.." that a write here makes old.
     #[serde(default)]
     pub(in crate::config) invalidates: Vec<Text>,
@@ -41,6 +45,18 @@ pub(in crate::config) struct Route {
     pub(in crate::config) limit: Vec<Given<Limit>>,
     /// What is recorded and delivered; left out: nothing.
     pub(in crate::config) sync: Option<Given<RouteSync>>,
+}
+
+/// Changes of fields: what is removed goes first.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct FieldChanges {
+    /// Fields that take the place of what was there.
+    #[serde(default)]
+    pub(in crate::config) set: BTreeMap<String, Given<Hidden>>,
+    /// Fields that go.
+    #[serde(default)]
+    pub(in crate::config) remove: Vec<Text>,
 }
 
 /// What a route stores.

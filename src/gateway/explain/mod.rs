@@ -29,7 +29,7 @@ impl Gateway {
     pub async fn explain(self: &Arc<Self>, question: Question) -> Explanation {
         let now = self.clock.now();
         let mut told = blank(self.cache.fence().0);
-        let request = match strict::foresee(question, &self.settings) {
+        let mut request = match strict::foresee(question, &self.settings) {
             Ok(request) => request,
             Err(refusal) => return Ending::of_error(&GatewayError::Refused(refusal)).told(told),
         };
@@ -48,6 +48,7 @@ impl Gateway {
             Ok(route) => route,
             Err(error) => return Ending::of_error(&error).told(told),
         };
+        route.disbelieve(&mut request);
         told.route = Some(matched(&route, told.passed_over.len() + 1, &request));
         told.quotas = route.quota_states(&request, now);
         told.source = Some(route.source.health());
@@ -65,10 +66,12 @@ impl Gateway {
     ) -> Ending {
         let sent = |reason, rule| Ending::sent(route, request, reason, rule, now);
         match route.action(request) {
-            Action::Reuse => self.read(route, &route.key(&request.target), request, now, told).await,
+            Action::Reuse => {
+                self.read(route, &route.key(&request.target, &request.fields), request, now, told).await
+            }
             Action::Query => {
                 let digest = QueryDigest::new(&[], &request.fields);
-                let key = route.query_key(&request.target, digest);
+                let key = route.query_key(&request.target, &request.fields, digest);
                 self.read(route, &key, request, now, told).await
             }
             Action::Upgrade(_) => sent(ForwardReason::Bypass, rule::UPGRADE),

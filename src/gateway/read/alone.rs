@@ -14,7 +14,6 @@ use crate::gateway::kept::{Keeping, Kept, Whole};
 use crate::gateway::problem::{GatewayError, SourceFailure};
 use crate::gateway::reply::Answer;
 use crate::in_flight::Work;
-use crate::rate_limit::Stage;
 use crate::source::SourceBody;
 use http::header::VIA;
 use http::{Response, StatusCode};
@@ -37,7 +36,7 @@ impl Wanted<'_> {
     /// # Errors
     /// [`GatewayError`]
     pub(super) async fn forwarded_alone(&self, because: Because) -> Result<Answer, GatewayError> {
-        let quota = self.route.admit(Stage::Source, self.request, self.now)?;
+        let quota = self.route.admitted(self.request, self.now).await?;
         let (response, exchange) = match self.asked_alone().await {
             Ok(answered) => answered,
             Err(failure) => return self.instead_of(failure),

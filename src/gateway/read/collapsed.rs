@@ -80,7 +80,7 @@ impl Wanted<'_> {
                     return Ok(Outcome::Answered(Box::new(answer)));
                 }
                 let follower = lead.follow();
-                let quota = self.route.admit(Stage::Source, self.request, self.now).inspect_err(|_| {
+                let quota = self.route.admitted(self.request, self.now).await.inspect_err(|_| {
                     // A denied leader does not deny its followers: each is judged by its own quota.
                     lead.close();
                     lead.land(Landing::Alone);
@@ -208,6 +208,7 @@ impl Wanted<'_> {
         }
         // Before the forward begins, so that a purge meanwhile counts (I5).
         let fence = self.gateway.cache.fence();
+        // Nothing is awaited here: of quotas of several gateways this one's share decides.
         let admitted = || self.route.admit(Stage::Source, self.request, self.now).ok();
         let (lead, quota) = self.gateway.flights.step_in(follower, fence, admitted)?;
         self.route.metrics.stepped_in();

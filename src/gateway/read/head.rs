@@ -21,7 +21,6 @@ use crate::gateway::problem::{GatewayError, SourceFailure};
 use crate::gateway::reply::{self, Answer};
 use crate::gateway::route::Route;
 use crate::in_flight::Work;
-use crate::rate_limit::Stage;
 use crate::source::SourceBody;
 use bytes::Bytes;
 use http::header::{AGE, CONTENT_LENGTH, VIA};
@@ -65,7 +64,7 @@ impl Wanted<'_> {
             return Ok(answer);
         }
         // A denied leader does not deny its followers.
-        let admitted = self.route.admit(Stage::Source, self.request, self.now);
+        let admitted = self.route.admitted(self.request, self.now).await;
         let quota = admitted.inspect_err(|_| release(lead.as_ref()))?;
         let (sender, receiver) = oneshot::channel();
         let for_others = lead.is_some();

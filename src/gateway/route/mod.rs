@@ -7,6 +7,7 @@ pub use pattern::{PathPattern, PatternError};
 
 use super::RouteSettings;
 use super::content::Bounds;
+use super::forwarded;
 use super::metrics::RouteMetrics;
 use super::problem::GatewayError;
 use super::request::Request;
@@ -21,10 +22,11 @@ use crate::clock::Timestamp;
 use crate::explanation::QuotaState;
 use crate::in_flight::InFlight;
 use crate::rate_limit::{Caller, Fields, Quotas, Stage, Verdict};
+use crate::secret::KeyedHash;
 use crate::source::{Protocol, Source};
 use crate::target::{Target, TargetError};
-use http::Method;
 use http::header::RANGE;
+use http::{HeaderMap, Method};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +41,7 @@ pub(crate) struct Route {
     pub metrics: RouteMetrics,
     pub content_bounds: Bounds,
     pub in_flight: Arc<InFlight>,
+    pub keyed_hash: KeyedHash,
 }
 
 /// What becomes of a request.
@@ -81,7 +84,37 @@ impl Route {
         }
     }
 
-    /// All quotas of a stage admit, or one denies; what the answer tells of them.
+    /// All quotas of a stage admit, or one denies; what the answer tells of them. Redis is asked where several
+    /// gateways count together, for at most what is `left`.
+    ///
+    /// # Errors
+    /// [`GatewayError::Quota`]
+    pub(crate) async fn admitted_within(
+        &self,
+        stage: Stage,
+        request: &Request,
+        now: Timestamp,
+        left: &mut Duration,
+    ) -> Result<Fields, GatewayError> {
+        if !self.quotas.asks_redis(stage) {
+            return self.admit(stage, request, now);
+        }
+        match Box::pin(self.quotas.admit_shared(stage, &caller(request), now, left)).await {
+            Verdict::Admit(fields) => Ok(fields),
+            Verdict::Deny(denied) => Err(GatewayError::Quota(denied)),
+        }
+    }
+
+    /// The same for what is forwarded.
+    ///
+    /// # Errors
+    /// [`GatewayError::Quota`]
+    pub(crate) async fn admitted(&self, request: &Request, now: Timestamp) -> Result<Fields, GatewayError> {
+        let mut left = request.redis_left;
+        self.admitted_within(Stage::Source, request, now, &mut left).await
+    }
+
+    /// As this gateway alone decides, which waits for nothing.
     ///
     /// # Errors
     /// [`GatewayError::Quota`]
@@ -118,14 +151,31 @@ impl Route {
             .then(|| Directives::of_request(&request.fields))
     }
 
-    /// What the stored response to GET and HEAD is found by.
-    pub(crate) fn key(&self, target: &Target) -> CacheKey {
-        CacheKey::new(&self.without_ignored_query(target), None)
+    /// What the stored response to GET and HEAD is found by, for who sends these fields.
+    pub(crate) fn key(&self, target: &Target, fields: &HeaderMap) -> CacheKey {
+        CacheKey::new(&self.without_ignored_query(target), self.identity(fields).as_deref())
     }
 
-    /// What the stored response to a QUERY is found by.
-    pub(crate) fn query_key(&self, target: &Target, query: QueryDigest) -> CacheKey {
-        CacheKey::of_query(&self.without_ignored_query(target), None, query)
+    /// What the stored response to a QUERY is found by, for who sends these fields.
+    pub(crate) fn query_key(&self, target: &Target, fields: &HeaderMap, query: QueryDigest) -> CacheKey {
+        CacheKey::of_query(&self.without_ignored_query(target), self.identity(fields).as_deref(), query)
+    }
+
+    /// Who asks, as a hash; `None` where that splits nothing, empty where nothing tells.
+    fn identity(&self, fields: &HeaderMap) -> Option<Vec<u8>> {
+        let identity = &self.settings.cache.identity;
+        identity.splits().then(|| match identity.parts(fields).as_slice() {
+            [] => Vec::new(),
+            parts => self.keyed_hash.digest("identity", parts.iter().copied()).to_vec(),
+        })
+    }
+
+    /// Takes away a client's word on who it is, where only a trusted proxy is believed: neither key nor source
+    /// hears of it.
+    pub(crate) fn disbelieve(&self, request: &mut Request) {
+        if let Some(claim) = self.settings.cache.identity.claim() {
+            forwarded::remove_claim(&mut request.fields, claim, request.client.trust);
+        }
     }
 
     /// The target that the source gets, before its base path.

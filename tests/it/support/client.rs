@@ -4,7 +4,7 @@ use super::wait::DEADLINE;
 use super::wire::{Body, Fields, Framing, Wire};
 use std::io;
 use std::net::SocketAddr;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// A request to be sent.
 #[derive(Clone, Debug)]
@@ -86,8 +86,13 @@ impl Ask {
 
     /// Sends and reads the whole answer. An answer that is cut is an error.
     pub(crate) async fn send(self, to: SocketAddr) -> io::Result<Answer> {
+        self.send_from(SocketAddr::from(([0, 0, 0, 0], 0)), to).await
+    }
+
+    /// The same from an address of this machine, such as 127.0.0.2, with port 0.
+    pub(crate) async fn send_from(self, from: SocketAddr, to: SocketAddr) -> io::Result<Answer> {
         let exchange = async {
-            let mut opened = self.open(to).await?;
+            let mut opened = self.open_from(from, to).await?;
             let body = opened.rest().await?;
             Ok(Answer { body, trailers: opened.body.trailers, ..opened.head })
         };
@@ -98,7 +103,18 @@ impl Ask {
 
     /// Sends and reads the head only.
     pub(crate) async fn open(self, to: SocketAddr) -> io::Result<Opened> {
-        let mut wire = Wire::new(TcpStream::connect(to).await?);
+        self.open_from(SocketAddr::from(([0, 0, 0, 0], 0)), to).await
+    }
+
+    async fn open_from(self, from: SocketAddr, to: SocketAddr) -> io::Result<Opened> {
+        let stream = if from.ip().is_unspecified() {
+            TcpStream::connect(to).await?
+        } else {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(from)?;
+            socket.connect(to).await?
+        };
+        let mut wire = Wire::new(stream);
         // A gateway that answers early may close before it has read all: the answer still counts.
         let sent = wire.write(&self.bytes(to)).await;
         loop {

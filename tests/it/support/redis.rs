@@ -98,6 +98,18 @@ impl RedisServer {
         self.command(cmd("KEYS").arg(format!("{beginning}*"))).await
     }
 
+    /// Every key with its value.
+    pub(crate) async fn everything(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let keys: Vec<Vec<u8>> = self.command(cmd("KEYS").arg("*")).await;
+        let mut all = Vec::new();
+        for key in keys {
+            let value: Option<Vec<u8>> = self.command(cmd("DUMP").arg(&key)).await;
+            // One that has expired meanwhile has none.
+            all.extend(value.map(|value| (key, value)));
+        }
+        all
+    }
+
     /// Sends a command as an operator would.
     pub(crate) async fn command<T: FromRedisValue>(&self, command: &Cmd) -> T {
         self.try_command(command).await.expect("redis-server carries it out")
