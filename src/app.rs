@@ -196,7 +196,7 @@ fn ports(
                 match source {
                     Some(source) => gateway::read_state(&source, &in_flight, read).await,
                     // A source that was taken out of the configuration cannot be read any more.
-                    None => SourceState::Unreadable,
+                    None => SourceState::UNANSWERED,
                 }
             })
         }),

@@ -126,6 +126,16 @@ impl Breaker {
         }
     }
 
+    /// Whether [`Breaker::admit`] would let something pass.
+    #[must_use]
+    pub fn would_admit(&self, now: Timestamp) -> bool {
+        match self.phase {
+            Phase::Closed => true,
+            Phase::Open { until } => now >= until,
+            Phase::Probing => false,
+        }
+    }
+
     /// Asks to pass. After [`Admission::Probe`] an outcome must follow.
     pub fn admit(&mut self, now: Timestamp) -> Admission {
         match self.phase {

@@ -2,7 +2,7 @@
 
 use crate::in_flight::{InFlight, Work};
 use crate::source::{HostSent, Source};
-use crate::sync::{ReadSource, SourceState};
+use crate::sync::{ReadSource, SourceState, Unreadable};
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, ETAG, HOST, IF_NONE_MATCH, VIA};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
@@ -14,7 +14,7 @@ const STATE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Asks `source` what it has. Where there is no room to hold that, it is asked again later.
 pub async fn read_state(source: &Source, in_flight: &Arc<InFlight>, read: ReadSource) -> SourceState {
-    let Some(uri) = source.uri(&read.path_and_query) else { return SourceState::Unreadable };
+    let Some(uri) = source.uri(&read.path_and_query) else { return SourceState::UNANSWERED };
     let mut request = Request::new(crate::source::empty());
     *request.uri_mut() = uri;
     let fields = request.headers_mut();
@@ -26,24 +26,24 @@ pub async fn read_state(source: &Source, in_flight: &Arc<InFlight>, read: ReadSo
     if let Some(etag) = read.known_etag {
         fields.insert(IF_NONE_MATCH, etag);
     }
-    let Ok(response) = source.send(request, None).await else { return SourceState::Unreadable };
+    let Ok(response) = source.send(request, None).await else { return SourceState::UNANSWERED };
     let (head, mut body) = response.into_parts();
     match head.status {
         StatusCode::NOT_FOUND | StatusCode::GONE => return SourceState::Absent,
         StatusCode::NOT_MODIFIED if is_conditional => return SourceState::Unchanged,
         status if status.is_success() => {}
-        _ => return SourceState::Unreadable,
+        status => return SourceState::Unreadable(Unreadable::Answered { status, fields: head.headers }),
     }
     let (mut whole, mut share) = (BytesMut::new(), in_flight.share(Work::Background));
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return SourceState::Unreadable };
+        let Ok(frame) = frame else { return SourceState::UNANSWERED };
         let Ok(data) = frame.into_data() else { continue };
         if whole.len() + data.len() > STATE_BYTES_MAX {
-            return SourceState::Unreadable;
+            return SourceState::UNANSWERED;
         }
         if share.grow(data.len() as u64).is_err() {
             share.count_shed();
-            return SourceState::Unreadable;
+            return SourceState::UNANSWERED;
         }
         whole.extend_from_slice(&data);
     }

@@ -52,7 +52,9 @@ pub use intent::Intent;
 pub use journal::examine;
 pub use operate::{Resolution, Run};
 pub use operations::OperationView;
-pub use ports::{Fenced, Hold, Lost, Ports, ReadSource, SourceState, SourceWritten, Unreached, WriteSource};
+pub use ports::{
+    Fenced, Hold, Lost, Ports, ReadSource, SourceState, SourceWritten, Unreached, Unreadable, WriteSource,
+};
 pub use settings::{
     Addresses, Allow, BreakerSettings, Class, DestinationSettings, Format, OnFailure, OnRefusal,
     RateSettings, Removed, Repeats, RetrySettings, RouteSync, Settings, SourceSettings, Start, SyncMode,

@@ -149,7 +149,7 @@ fn ports(states: Vec<SourceState>) -> (Ports, Arc<Mutex<Vec<String>>>) {
             reads.lock().unwrap().push(format!("read {}", request.path_and_query));
             let mut states = states.lock().unwrap();
             let state = if states.len() > 1 { states.pop_front() } else { states.front().cloned() };
-            Box::pin(async move { state.unwrap_or(SourceState::Unreadable) })
+            Box::pin(async move { state.unwrap_or(SourceState::UNANSWERED) })
         }),
         write_source: Box::new(|_| Box::pin(async { SourceWritten::Held })),
         fence: Box::new(move |fenced| {
@@ -770,7 +770,7 @@ fn present(etag: &str, body: &'static str) -> SourceState {
 async fn i2_an_intent_without_outcome_is_resolved_by_reading() {
     for (states, decided, delivered) in [
         (vec![present("\"1\"", "old")], "aborted", None),
-        (vec![SourceState::Unreadable, present("\"2\"", "new")], "reconciled", Some((Method::PUT, "new"))),
+        (vec![SourceState::UNANSWERED, present("\"2\"", "new")], "reconciled", Some((Method::PUT, "new"))),
         (vec![SourceState::Absent], "reconciled", Some((Method::DELETE, ""))),
     ] {
         let data = tempfile::tempdir().unwrap();
@@ -833,7 +833,7 @@ async fn a_post_in_doubt_waits_for_an_operator() {
 async fn i3_an_operator_ends_a_doubt_that_the_source_never_decides() {
     let data = tempfile::tempdir().unwrap();
     let to = Destination::good().await;
-    let (ports, log) = ports(vec![SourceState::Unreadable]);
+    let (ports, log) = ports(vec![SourceState::UNANSWERED]);
     let set = settings(data.path(), vec![destination("d", &to.url)]);
     let engine = Engine::start(set, Clock::system(), ports).await.unwrap();
     let mut intent = engine.begin(draft(Method::PUT, "/k", &["d"]), etag()).await.unwrap();

@@ -74,10 +74,9 @@ impl Worker {
         match command {
             // Whoever asked may have gone.
             Command::Status(reply) => drop(reply.send(self.status())),
-            Command::Pause => self.course.pace.pause(),
+            Command::Pause => self.course.pause(),
             Command::Resume => {
-                self.course.pace.resume();
-                self.course.lanes.wake_all();
+                self.course.resume();
                 if self.attachment == Attachment::Detached {
                     self.attachment = Attachment::Returning;
                 }
@@ -158,6 +157,9 @@ impl Worker {
         let destination = self.known.id;
         let record = match act {
             Act::Redrive => {
+                for key in &keys {
+                    self.course.covered.forget(key);
+                }
                 let rows = self.course.make_way(&keys);
                 self.submit(Step::Spill { rows }).await?;
                 Record::Redrive { destination, sequences, on_failure: self.course.settings.on_failure }

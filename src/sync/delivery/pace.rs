@@ -82,9 +82,18 @@ impl Pace {
         self.hold.is_some() || self.breaker.state(now) != breaker::State::Closed
     }
 
+    /// Whether an attempt would be admitted.
+    pub(super) fn is_open(&self, now: Timestamp) -> bool {
+        let trusted = match &self.hold {
+            Some(hold) => !hold.probing && now >= hold.until,
+            None => self.breaker.would_admit(now),
+        };
+        !self.paused && now >= self.waits_until && now >= self.rate_due() && trusted
+    }
+
     /// Asks to begin one attempt.
     pub(super) fn admit(&mut self, now: Timestamp) -> Option<Standing> {
-        if self.paused || now < self.waits_until || now < self.rate_due() {
+        if !self.is_open(now) {
             return None;
         }
         let standing = self.trusted(now)?;
@@ -101,9 +110,6 @@ impl Pace {
 
     fn trusted(&mut self, now: Timestamp) -> Option<Standing> {
         if let Some(hold) = &mut self.hold {
-            if hold.probing || now < hold.until {
-                return None;
-            }
             hold.probing = true;
             return Some(Standing::Probe);
         }
@@ -203,6 +209,10 @@ impl Pace {
 
     pub(super) fn pause(&mut self) {
         self.paused = true;
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
     }
 
     /// Ends a pause, and a wait that the destination asked for.

@@ -4,12 +4,13 @@
 //! `concurrency` deliveries (I2). Records go into the journal's queue in the order in which they
 //! were decided: a frontier that has moved is never durable before what it moved past.
 
-use super::carrier::{Carried, Carrier};
+use super::carrier::{Carried, Carrier, Content};
 use super::command::Command;
 use super::course::{After, Begin, Course};
-use super::decide::Answered;
+use super::covered::Target;
+use super::decide::{Answered, ReadEnded};
 use super::key_state::Entry;
-use super::lanes::{KEYS_MAX, Lanes, PAGE};
+use super::lanes::{KEYS_MAX, PAGE};
 use super::retry::Standing;
 use super::search::{SHARE, Wanted};
 use crate::clock::{Clock, Timestamp};
@@ -81,6 +82,8 @@ pub(super) enum Event {
     RowsWritten,
     Loaded(Arc<str>, Result<Loaded, Unwritten>),
     Answered(Box<Answered>),
+    /// A source was read.
+    Read(Box<ReadEnded>),
     /// The journal could not be read, or the attempt panicked; it is tried again.
     Unattempted(Arc<str>, Standing),
     Durable(Arc<str>, After),
@@ -146,7 +149,10 @@ impl Worker {
         while let Some(begin) = self.course.begin(now) {
             match begin {
                 Begin::Load(key, limit) => self.load(key, limit),
-                Begin::Attempt(key, entry, standing) => self.attempt(key, entry, standing, now),
+                Begin::Read(key, entry, covered) => self.read(key, entry, covered, now),
+                Begin::Attempt(key, entry, standing, content) => {
+                    self.attempt(key, entry, standing, content, now);
+                }
             }
         }
         [read_at, self.course.wake_at(now)].into_iter().flatten().min()
@@ -160,13 +166,13 @@ impl Worker {
 
     /// Whether anything may begin. One that returns begins at the newest change.
     async fn is_attached(&mut self) -> bool {
-        let is_quiet = self.course.places_taken == 0 && self.read != Read::UnderWay;
+        let is_quiet = self.course.is_quiet() && self.read != Read::UnderWay;
         if self.attachment == Attachment::Returning
             && is_quiet
             && let Ok(newest) = self.journal.write(Record::Attach { destination: self.known.id }).await
         {
             self.attachment = Attachment::Attached;
-            self.course.lanes = Lanes::new(newest, Vec::new(), self.course.settings.on_failure);
+            self.course.begin_anew_at(newest);
             tracing::warn!(destination = %self.known.name, "a destination is attached again, from now on");
         }
         self.attachment == Attachment::Attached
@@ -211,15 +217,33 @@ impl Worker {
         });
     }
 
-    fn attempt(&mut self, key: Arc<str>, entry: Entry, standing: Standing, began_at: Timestamp) {
+    fn read(&mut self, key: Arc<str>, entry: Entry, covered: Vec<Target>, began_at: Timestamp) {
+        let carrier = Arc::clone(&self.carrier);
+        let ended = move |key, entry, read| Event::Read(Box::new(ReadEnded { key, entry, read, began_at }));
+        let otherwise = ended(Arc::clone(&key), entry.clone(), None);
+        self.spawn(otherwise, async move {
+            let read = carrier.read(&key, &entry, &covered).await;
+            ended(key, entry, read)
+        });
+    }
+
+    fn attempt(
+        &mut self,
+        key: Arc<str>,
+        entry: Entry,
+        standing: Standing,
+        content: Content,
+        began_at: Timestamp,
+    ) {
         let carrier = Arc::clone(&self.carrier);
         // A panic must not keep the place, nor the probe that everybody waits for.
         let otherwise = Event::Unattempted(Arc::clone(&key), standing);
         self.spawn(otherwise, async move {
-            let Some(Carried { change, outcome, round_trip }) = carrier.carry(&key, &entry).await else {
+            let Some(carried) = carrier.carry(&key, &entry, content).await else {
                 return Event::Unattempted(key, standing);
             };
-            let answered = Answered { key, entry, standing, began_at, change, outcome, round_trip };
+            let Carried { change, outcome, round_trip, state } = carried;
+            let answered = Answered { key, entry, standing, began_at, change, outcome, round_trip, state };
             Event::Answered(Box::new(answered))
         });
     }
@@ -259,6 +283,7 @@ impl Worker {
                 }
             }
             Ok(Event::Answered(answered)) => self.take_answer(*answered).await,
+            Ok(Event::Read(ended)) => self.take_read(*ended).await,
             Ok(Event::Unattempted(key, standing)) => {
                 self.course.unattempted(&key, standing, self.clock.now());
             }
