@@ -66,14 +66,42 @@ fn own_fields(source: &Source, asked: &str, fields: &mut HeaderMap) {
 
 fn present(fields: &HeaderMap, body: Bytes) -> SourceState {
     let strong = |etag: &&HeaderValue| !etag.as_bytes().starts_with(b"W/");
-    let content = |name: &http::HeaderName| {
-        let name = name.as_str();
-        name.starts_with("content-") && name != "content-length" && name != "content-range"
-    };
-    let content_fields = fields.iter().filter(|(name, _)| content(name));
+    let content_fields = fields.iter().filter(|(name, _)| describes_content(name.as_str()));
     SourceState::Present {
         etag: fields.get(ETAG).filter(strong).cloned(),
         fields: content_fields.map(|(name, value)| (name.clone(), value.clone())).collect(),
         body,
+    }
+}
+
+/// Whether a field of an answer means the same with its content in a request: not what frames the answer,
+/// nor what is said to browsers, nor where the content is found (RFC 9110 8.7).
+fn describes_content(name: &str) -> bool {
+    name.starts_with("content-")
+        && !matches!(name, "content-length" | "content-range" | "content-location")
+        && !name.starts_with("content-security-policy")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_describes_content_goes_with_it_and_nothing_else_does() {
+        for (name, goes) in [
+            ("content-type", true),
+            ("content-encoding", true),
+            ("content-language", true),
+            ("content-disposition", true),
+            ("content-digest", true),
+            ("content-length", false),
+            ("content-range", false),
+            ("content-location", false),
+            ("content-security-policy", false),
+            ("content-security-policy-report-only", false),
+            ("etag", false),
+        ] {
+            assert_eq!(describes_content(name), goes, "{name}");
+        }
     }
 }
