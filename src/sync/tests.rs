@@ -855,6 +855,30 @@ async fn i3_an_operator_ends_a_doubt_that_the_source_never_decides() {
     engine.stop(DEADLINE).await;
 }
 
+/// What the source said between an operator's look and word stands, and the operator is told so.
+#[tokio::test]
+async fn an_operators_word_that_comes_too_late_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let engine = engine(data.path(), vec![]).await;
+    for (first, second, taken) in [
+        (Verdict::Aborted, Resolution::Committed, false),
+        (Verdict::Committed { key: None }, Resolution::Aborted, false),
+        (Verdict::Committed { key: None }, Resolution::Committed, true),
+        (Verdict::InDoubt, Resolution::Aborted, true),
+    ] {
+        let intent = engine.begin(draft(Method::POST, "/items", &[]), etag()).await.unwrap();
+        let id = intent.id();
+        let told = format!("{first:?} {second:?}");
+        engine.inner.journal.write(Record::outcome(id, first)).await.unwrap();
+        let decided = engine.decide(id, second).await;
+        match decided {
+            Ok(()) => assert!(taken, "{told}"),
+            Err(error) => assert!(!taken && matches!(error, CommandError::NotInDoubt), "{told}: {error}"),
+        }
+    }
+    engine.stop(DEADLINE).await;
+}
+
 /// A client that leaves while its POST is being recorded leaves nothing for an operator.
 #[tokio::test]
 async fn an_intent_that_was_never_sent_is_aborted() {

@@ -126,6 +126,12 @@ pub(crate) fn change(store: &Store, id: ChangeId) -> Result<Option<ChangeView>, 
     found.optional()?.map(|row| with_deliveries(store, row)).transpose()
 }
 
+/// The state of a change, as stored.
+pub(crate) fn state(store: &Store, id: ChangeId) -> Result<Option<i64>, SqlError> {
+    let sql = "SELECT state FROM changes WHERE id=?1";
+    store.prepare_cached(sql)?.query_row([id.0.as_bytes().as_slice()], |row| row.get(0)).optional()
+}
+
 /// A damaged row is shown as far as it can be read.
 fn change_row(row: &Row<'_>) -> (ChangeView, Vec<String>) {
     let text = |column: usize| match row.get_ref(column) {
