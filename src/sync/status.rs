@@ -1,6 +1,7 @@
 //! What operators are told about changes and destinations (the admin API's shapes).
 
 use super::change::ChangeId;
+use super::delivery::outcome::Code;
 use super::journal::sqlite::change_state;
 use crate::clock::Timestamp;
 use serde::Serialize;
@@ -184,19 +185,7 @@ pub struct DeliveryView {
 }
 
 /// Why deliveries are dead letters.
-pub const DEAD_LETTER_CODES: [&str; 11] = [
-    "http_status",
-    "timeout",
-    "connect",
-    "tls",
-    "dns",
-    "too_large",
-    "given_up",
-    "address_denied",
-    "garbage",
-    "damaged",
-    "unsendable",
-];
+pub const DEAD_LETTER_CODES: [&str; Code::WORDS.len()] = Code::WORDS;
 
 /// Which dead letters are meant.
 #[derive(Clone, Debug, Default)]

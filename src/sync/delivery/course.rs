@@ -32,9 +32,10 @@ pub(super) struct Course {
     /// Only in `format = "state"`.
     pub(super) reads: Reads,
     pub(super) covered: Covered,
-    /// Changes refused in a hold, with the successes until then.
-    pub(super) refused: HashMap<u64, u64>,
-    pub(super) successes: u64,
+    /// Changes refused in a hold, and when each was first.
+    pub(super) refused: HashMap<u64, Timestamp>,
+    /// When the newest attempt began that the destination took.
+    pub(super) taken_at: Timestamp,
     pub(super) replays: Replays,
 }
 
@@ -72,7 +73,7 @@ impl Course {
             reads: Reads::default(),
             covered: Covered::default(),
             refused: HashMap::new(),
-            successes: 0,
+            taken_at: Timestamp::default(),
             replays: Replays::default(),
             settings,
         }

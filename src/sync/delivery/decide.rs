@@ -48,6 +48,13 @@ impl Counts {
     }
 }
 
+/// When an attempt began and ended.
+#[derive(Clone, Copy)]
+struct Times {
+    began_at: Timestamp,
+    now: Timestamp,
+}
+
 /// What an attempt met.
 pub(super) struct Answered {
     pub(super) key: Arc<str>,
@@ -172,7 +179,8 @@ impl Course {
         }
         let counts = Counts::of(&outcome, standing);
         let past = past_with(&entry.past, &outcome, counts, now.since(began_at), began_at);
-        let next = self.decide(entry.sequence, &outcome, &past, standing, random());
+        let times = Times { began_at, now };
+        let next = self.decide(entry.sequence, &outcome, &past, standing, times, random());
         self.pace.learn(news(&outcome, &next), standing, now, round_trip, random());
         let ended = Ended { key, sequence: entry.sequence, past, change, counts };
         let (step, after) = self.step(ended, &outcome, &next, now);
@@ -185,13 +193,14 @@ impl Course {
         outcome: &Outcome,
         past: &Past,
         standing: Standing,
+        Times { began_at, now }: Times,
         random: f64,
     ) -> Next {
         let next =
             retry::next(outcome, past, &self.settings.retry, self.settings.on_failure, standing, random);
         match outcome {
             Outcome::Delivered | Outcome::Absent(_) | Outcome::Superseded => {
-                self.successes += 1;
+                self.taken_at = self.taken_at.max(began_at);
                 self.budget.success();
                 self.refused.remove(&sequence);
                 next
@@ -199,7 +208,7 @@ impl Course {
             // Another change got through since this one was refused: the fault is its own.
             Outcome::Hold(failure) => {
                 let first_refused = self.refused.get(&sequence).copied();
-                let own_fault = is_own_fault(failure, first_refused, self.successes);
+                let own_fault = is_own_fault(failure, first_refused, self.taken_at);
                 match (own_fault, self.settings.on_failure) {
                     // It alone waits; it stays known as the one at fault until it gets through.
                     (true, OnFailure::Block) => {
@@ -207,12 +216,12 @@ impl Course {
                     }
                     (true, OnFailure::ParkKey | OnFailure::Skip) => {
                         self.refused.remove(&sequence);
-                        return Next::Bury { class: "permanent", code: failure.code.as_str() };
+                        return Next::Bury { class: "permanent", code: failure.code };
                     }
                     (false, _) => {}
                 }
                 if self.refused.len() < REFUSED_MAX {
-                    self.refused.entry(sequence).or_insert(self.successes);
+                    self.refused.entry(sequence).or_insert(now);
                 }
                 next
             }
@@ -231,8 +240,7 @@ impl Course {
             Next::Wait { delay, whole } => {
                 let mut ended = ended;
                 if ended.counts == Counts::Yes {
-                    let counted = millis(retry::counted(delay, whole));
-                    ended.past.waited_millis = ended.past.waited_millis.saturating_add(counted);
+                    ended.past.waited_millis = ended.past.waited_millis.saturating_add(millis(delay));
                 }
                 let next_at = now.plus(delay);
                 let whole = (whole == Whole::Destination).then_some(next_at);
@@ -252,6 +260,7 @@ impl Course {
                 };
                 let (status, answer) =
                     outcome.failure().map(|f| (f.status, f.answer.clone())).unwrap_or_default();
+                let code = code.as_str();
                 let burial = Box::new(Burial { change, class, code, status, last_at: now, answer });
                 (Step::Bury { key, sequence, past, burial, followers, on_failure }, after)
             }
@@ -358,10 +367,11 @@ impl Worker {
         let Some(failure) = outcome.failure() else { return };
         let summary = failure.summary();
         match next {
-            Next::Bury { code, .. } if *code == Code::Damaged.as_str() => {
+            Next::Bury { code: Code::Damaged, .. } => {
                 tracing::error!(destination = %name, %key, %change, "a change is damaged and is not delivered");
             }
             Next::Bury { code, .. } => {
+                let code = code.as_str();
                 tracing::warn!(destination = %name, %key, %change, code, %summary, "a delivery is a dead letter");
             }
             Next::Hold => {
@@ -375,10 +385,11 @@ impl Worker {
     }
 }
 
-/// Whether a refused change is at fault itself: it has been refused before, and others got through since.
-/// One without an answer was not even looked at.
-fn is_own_fault(failure: &Failure, successes_when_first_refused: Option<u64>, successes: u64) -> bool {
-    failure.status.is_some() && successes_when_first_refused.is_some_and(|until_then| successes > until_then)
+/// Whether a refused change is at fault itself: it has been refused before, and the destination has taken
+/// one since that was sent after that. What was sent before tells what the destination was like before. One
+/// without an answer was not even looked at.
+fn is_own_fault(failure: &Failure, first_refused: Option<Timestamp>, taken_at: Timestamp) -> bool {
+    failure.status.is_some() && first_refused.is_some_and(|refused_at| taken_at > refused_at)
 }
 
 fn news(outcome: &Outcome, next: &Next) -> News {
@@ -421,14 +432,17 @@ mod tests {
     #[test]
     fn i4_what_is_at_fault_in_a_hold() {
         let answered = Failure::answered(http::StatusCode::FORBIDDEN, None, String::new());
-        for (failure, first_refused, successes, own_fault) in [
+        for (failure, first_refused, taken_at, own_fault) in [
             (&answered, None, 9, false),
             (&answered, Some(9), 9, false),
+            (&answered, Some(9), 8, false),
             (&answered, Some(8), 9, true),
             (&Failure::of(Code::Tls(crate::tls::TlsFault::Protocol)), Some(8), 9, false),
             (&Failure::of(Code::AddressDenied), Some(8), 9, false),
         ] {
-            assert_eq!(is_own_fault(failure, first_refused, successes), own_fault, "{failure:?}");
+            let (refused_at, taken_at) =
+                (first_refused.map(Timestamp::from_millis), Timestamp::from_millis(taken_at));
+            assert_eq!(is_own_fault(failure, refused_at, taken_at), own_fault, "{failure:?}");
         }
     }
 

@@ -99,6 +99,7 @@ struct Site {
     delivered_durably: BTreeMap<Arc<str>, u64>,
     begun_at: Timestamp,
     repeated: u64,
+    succeeded: u64,
     /// It may start with another `on_failure` after a crash.
     switches: bool,
     /// `on_failure` is and was another than `skip`: not even an attempt goes back.
@@ -178,6 +179,7 @@ impl Site {
             delivered_durably: BTreeMap::new(),
             begun_at: now,
             repeated: 0,
+            succeeded: 0,
         }
     }
 
@@ -198,7 +200,7 @@ impl Site {
         self.settings.on_failure = on_failure;
         sqlite::apply(store, &Record::Adopt { destination: self.course.id, on_failure }, now).unwrap();
         self.course = course(store, &self.settings, now);
-        (self.begun_at, self.repeated) = (now, 0);
+        (self.begun_at, self.repeated, self.succeeded) = (now, 0, 0);
     }
 
     /// An attempt has arrived.
@@ -275,7 +277,7 @@ impl Site {
         if is_repetition {
             self.repeated += 1;
             let seconds = now.since(self.begun_at).as_secs();
-            let allowed = 60 + self.course.successes / 5 + seconds + 1;
+            let allowed = 60 + self.succeeded / 5 + seconds + 1;
             assert!(self.repeated <= allowed, "I10: {} repetitions, {allowed} allowed", self.repeated);
         }
     }
@@ -340,6 +342,7 @@ impl Site {
         let Decided { next, step, after } = self.course.answered(answered, now, || rng.f64());
         let settled = matches!(next, Next::Settle(_)).then_some(sequence);
         if settled.is_some() {
+            self.succeeded += 1;
             self.delivered.insert(Arc::clone(&key), sequence);
         }
         self.record(key, step, after, settled);
