@@ -87,6 +87,7 @@ async fn finished(task: JoinHandle<()>) {
 /// # Errors
 /// [`StartError`]: nothing is left running.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
+    name_unused_journal(&settings);
     let metrics = telemetry::metrics::install();
     let clock = Clock::system();
     let mut listeners = Vec::with_capacity(settings.gateway.listen.len());
@@ -164,6 +165,17 @@ fn explain(gateway: &Arc<Gateway>) -> admin::Explain {
         let gateway = Arc::clone(&gateway);
         Box::pin(async move { gateway.explain(question).await })
     })
+}
+
+/// What is left of synced routes is not lost sight of.
+fn name_unused_journal(settings: &Settings) {
+    if settings.sync.is_none() && sync::has_journal(&settings.data) {
+        tracing::warn!(
+            folder = ?settings.data,
+            "no route is synced, and sync.data holds a journal: what waits in it is kept and not delivered; \
+             see `tidegate journal check`, and configure its routes or move it away"
+        );
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -49,7 +49,7 @@ pub(crate) use delivery::Keeper;
 pub use engine::Engine;
 pub use error::{CommandError, ExamineError, OpenError, RecordError};
 pub use intent::Intent;
-pub use journal::examine;
+pub use journal::{examine, has_journal};
 pub use operate::{Resolution, Run};
 pub use operations::OperationView;
 pub use ports::{

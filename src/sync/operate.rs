@@ -174,7 +174,14 @@ impl Engine {
     /// [`CommandError`]: an unknown destination, or the journal cannot be used.
     pub async fn resume(&self, destination: &str) -> Result<(), CommandError> {
         let worker = self.worker(destination)?;
-        self.inner.journal.write(Record::Pause { destination: worker.known.id, paused: false }).await?;
+        let (destination, mut after) = (worker.known.id, 0);
+        self.inner.journal.write(Record::Pause { destination, paused: false }).await?;
+        loop {
+            after = self.inner.journal.write(Record::Wake { destination, after }).await?;
+            if after == 0 {
+                break;
+            }
+        }
         send(worker, Command::Resume).await
     }
 

@@ -172,10 +172,12 @@ pub struct AcceptedStatus {
 pub struct DeliveryView {
     /// The destination's name.
     pub destination: String,
-    /// `waiting`, `in-flight`, `delivered`, `absent`, `superseded`, `parked`, `dead-letter`, `discarded`.
+    /// `waiting`, `in-flight`, `delivered`, `absent`, `superseded`, `parked`, `dead-letter`, `discarded`,
+    /// `missed`: the destination was detached then, and is never sent it.
     pub state: String,
-    /// Attempts that have ended, those of earlier deliveries of the same change among them.
-    pub attempts: u32,
+    /// Attempts that have ended, those of earlier deliveries of the same change among them; `None`: a journal
+    /// of before format 3 did not keep how many it took.
+    pub attempts: Option<u32>,
     /// When the destination had it, last.
     pub settled_at: Option<Timestamp>,
     /// When the next attempt is due.

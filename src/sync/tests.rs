@@ -598,6 +598,7 @@ async fn resume_ends_waits_for_good() {
     let id = second.inner.journal.readers().read(journal::sqlite::destinations).await.unwrap()[0].id;
     // As if the process had died between the record and the worker.
     second.inner.journal.write(Record::Pause { destination: id, paused: false }).await.unwrap();
+    second.inner.journal.write(Record::Wake { destination: id, after: 0 }).await.unwrap();
     second.stop(DEADLINE).await;
     drop(second);
     let third = engine(data.path(), vec![slow]).await;

@@ -41,7 +41,7 @@ struct AtSource {
 struct Delivery {
     destination: String,
     state: String,
-    attempts: u32,
+    attempts: Option<u32>,
     settled_at: Option<Timestamp>,
     next_attempt_at: Option<Timestamp>,
     last_error: Option<String>,
@@ -101,7 +101,7 @@ pub(super) fn change(told: &Value) -> anyhow::Result<String> {
         let AtSource { state, attempts, next_attempt_at, last_error } = at_source;
         let next = next_attempt_at.map_or_else(|| "-".to_owned(), time);
         table.row([state, attempts.to_string(), next, last_error.unwrap_or_default()]);
-        head += &format!("\n\n{table}");
+        head = format!("{head}\n\n{table}");
     }
     let mut table =
         Table::new(&["DESTINATION", "STATE", "ATTEMPTS", "SETTLED", "NEXT ATTEMPT", "LAST ERROR"]);
@@ -109,7 +109,8 @@ pub(super) fn change(told: &Value) -> anyhow::Result<String> {
         let moment = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), time);
         let (settled, next) = (moment(one.settled_at), moment(one.next_attempt_at));
         let error = one.last_error.unwrap_or_default();
-        table.row([one.destination, one.state, one.attempts.to_string(), settled, next, error]);
+        let attempts = one.attempts.map_or_else(|| "-".to_owned(), |attempts| attempts.to_string());
+        table.row([one.destination, one.state, attempts, settled, next, error]);
     }
     Ok(format!("{head}\n\n{table}"))
 }

@@ -22,6 +22,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Carrier {
     inner: Arc<Inner>,
+    destination: i64,
     sender: Sender,
     clock: Clock,
 }
@@ -54,9 +55,10 @@ pub(super) enum Read {
 }
 
 impl Carrier {
-    pub(super) fn new(settings: &DestinationSettings, inner: &Arc<Inner>) -> Self {
+    pub(super) fn new(destination: i64, settings: &DestinationSettings, inner: &Arc<Inner>) -> Self {
         let clock = inner.clock.clone();
-        Self { inner: Arc::clone(inner), sender: Sender::new(settings, clock.clone()), clock }
+        let sender = Sender::new(settings, clock.clone());
+        Self { inner: Arc::clone(inner), destination, sender, clock }
     }
 
     /// `None`: the journal could not be read; nothing was attempted.
@@ -93,9 +95,7 @@ impl Carrier {
     }
 
     async fn load(&self, entry: &Entry) -> Result<Stored, Unwritten> {
-        // A change that waits is never deleted: its row is lost.
-        let lost = || Stored::Damaged { id: ChangeId(uuid::Uuid::nil()) };
-        Ok(self.inner.journal.load(entry.sequence).await?.unwrap_or_else(lost))
+        self.inner.journal.load(entry.sequence, self.destination).await
     }
 
     async fn send(&self, id: ChangeId, key: &str, entry: &Entry, head: &Head, body: Bytes) -> Outcome {

@@ -72,12 +72,11 @@ impl Covered {
             self.count -= states.len();
             states.clear();
         }
-        match states.iter_mut().find(|state| state.target == target) {
-            Some(known) => known.as_of = known.as_of.max(as_of),
-            None => {
-                states.push(State { target, as_of });
-                self.count += 1;
-            }
+        if let Some(known) = states.iter_mut().find(|state| state.target == target) {
+            known.as_of = known.as_of.max(as_of);
+        } else {
+            states.push(State { target, as_of });
+            self.count += 1;
         }
     }
 

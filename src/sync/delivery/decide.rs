@@ -1,18 +1,16 @@
 //! What a worker makes of an answer: the decision, its record, and what the key does afterwards.
 
-use super::carrier::Read;
+use super::command;
 use super::course::{After, Course};
 use super::covered::Target;
-use super::key_state::{Class, Entry};
+use super::key_state::Entry;
 use super::outcome::{Blame, Code, Failure, Outcome};
 use super::pace::News;
-use super::reads::{Trouble, Unread, Unsent};
 use super::retry::{self, Next, Standing, Whole};
-use super::state::Seen;
 use super::worker::{Event, READ_AGAIN_AFTER, Worker};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
-use crate::sync::journal::record::{Burial, Past, Record, Settled, Step, Unwritten};
+use crate::sync::journal::record::{Burial, Past, Record, Step, Unwritten};
 use crate::sync::settings::OnFailure;
 use crate::telemetry::metrics as names;
 use metrics::counter;
@@ -48,9 +46,10 @@ impl Counts {
     }
 }
 
-/// When an attempt began and ended.
+/// An attempt as it was made: as what, and when it began and ended.
 #[derive(Clone, Copy)]
-struct Times {
+struct Made {
+    standing: Standing,
     began_at: Timestamp,
     now: Timestamp,
 }
@@ -69,26 +68,6 @@ pub(super) struct Answered {
     pub(super) state: Option<(Target, u64)>,
 }
 
-/// What a read of a source met; `None`: the journal could not be read.
-pub(super) struct ReadEnded {
-    pub(super) key: Arc<str>,
-    pub(super) entry: Entry,
-    pub(super) read: Option<Read>,
-    pub(super) began_at: Timestamp,
-}
-
-/// What follows a read.
-pub(super) enum AfterRead {
-    /// It is sent next, or read again later; the journal hears nothing.
-    Nothing,
-    /// This is recorded.
-    Recorded(Step, After),
-    /// The source did not tell; this is recorded.
-    Unread { unread: Unread, trouble: Trouble, step: Step, after: After },
-    /// The change is damaged.
-    Answered(Box<Answered>),
-}
-
 /// What follows.
 pub(super) struct Decided {
     pub(super) next: Next,
@@ -102,67 +81,6 @@ impl Course {
         self.pace.learn(News::Nothing, standing, now, Duration::ZERO, 0.0);
         self.free(key);
         self.lanes.wait(key, now.plus(READ_AGAIN_AFTER));
-    }
-
-    /// What follows a read of a source. What is recorded has a place until it is durable. `random` gives
-    /// numbers in 0..=1.
-    pub(super) fn read(
-        &mut self,
-        ended: ReadEnded,
-        now: Timestamp,
-        random: impl FnMut() -> f64,
-    ) -> AfterRead {
-        let ReadEnded { key, entry, read, began_at } = ended;
-        if let Some(Read::Seen(Seen::State(snapshot))) = read {
-            self.reads.arrived(Unsent { key, entry, snapshot });
-            if self.pace.is_paused() {
-                self.pause();
-            }
-            return AfterRead::Nothing;
-        }
-        if Class::of(&entry.past) == Class::Repeat {
-            self.budget.give_back();
-        }
-        let Entry { sequence, ref past, .. } = entry;
-        if let Some(Read::Seen(Seen::Unread(unread))) = read {
-            let retry = &self.settings.retry;
-            let (next_at, trouble) = self.reads.failed(&key, &entry, &unread, retry, now, random);
-            self.take_place(&key, sequence);
-            let (past, behind, last_error) = (past.clone(), self.lanes.defer(&key, past), unread.summary());
-            let destination_waits_until = None;
-            let step =
-                Step::Defer { key, sequence, past, next_at, last_error, behind, destination_waits_until };
-            return AfterRead::Unread { unread, trouble, step, after: After::WaitUntil(next_at) };
-        }
-        self.reads.left(&key, &entry);
-        match read {
-            None | Some(Read::Seen(Seen::State(_) | Seen::Unread(_))) => {
-                self.lanes.wait(&key, now.plus(READ_AGAIN_AFTER));
-                AfterRead::Nothing
-            }
-            Some(Read::Seen(Seen::Covered)) => {
-                self.take_place(&key, sequence);
-                self.lanes.settle_head(&key);
-                let (settled, attempts) = (Settled::Superseded, past.attempts);
-                AfterRead::Recorded(Step::Settle { key, sequence, settled, attempts }, After::GoOn)
-            }
-            Some(Read::Damaged(change)) => {
-                self.take_place(&key, sequence);
-                let outcome = Outcome::Permanent(Failure::of(Code::Damaged));
-                let standing = Standing::Aside;
-                let (round_trip, state) = (Duration::ZERO, None);
-                AfterRead::Answered(Box::new(Answered {
-                    key,
-                    entry,
-                    standing,
-                    began_at,
-                    change,
-                    outcome,
-                    round_trip,
-                    state,
-                }))
-            }
-        }
     }
 
     /// What follows an attempt; [`Course::durable`] is called once the step is. `random` gives numbers in
@@ -179,8 +97,8 @@ impl Course {
         }
         let counts = Counts::of(&outcome, standing);
         let past = past_with(&entry.past, &outcome, counts, now.since(began_at), began_at);
-        let times = Times { began_at, now };
-        let next = self.decide(entry.sequence, &outcome, &past, standing, times, random());
+        let made = Made { standing, began_at, now };
+        let next = self.decide(entry.sequence, &outcome, &past, made, random());
         self.pace.learn(news(&outcome, &next), standing, now, round_trip, random());
         let ended = Ended { key, sequence: entry.sequence, past, change, counts };
         let (step, after) = self.step(ended, &outcome, &next, now);
@@ -192,8 +110,7 @@ impl Course {
         sequence: u64,
         outcome: &Outcome,
         past: &Past,
-        standing: Standing,
-        Times { began_at, now }: Times,
+        Made { standing, began_at, now }: Made,
         random: f64,
     ) -> Next {
         let next =
@@ -294,49 +211,25 @@ impl Worker {
         self.spill_laggards().await;
     }
 
-    /// Decides what follows a read of a source.
-    pub(super) async fn take_read(&mut self, ended: ReadEnded) {
-        let key = Arc::clone(&ended.key);
-        let (step, after) = match self.course.read(ended, self.clock.now(), fastrand::f64) {
-            AfterRead::Nothing => return,
-            AfterRead::Answered(answered) => return self.take_answer(*answered).await,
-            AfterRead::Recorded(step, after) => (step, after),
-            AfterRead::Unread { unread, trouble, step, after } => {
-                self.note_unread(&key, &unread, trouble);
-                (step, after)
-            }
-        };
-        self.record(key, step, after).await;
-        self.spill_laggards().await;
-    }
-
     /// Records a step; its key goes on once that is durable.
-    async fn record(&mut self, key: Arc<str>, step: Step, after: After) {
+    pub(super) async fn record(&mut self, key: Arc<str>, step: Step, after: After) {
+        let (journal, destination) = (Arc::clone(&self.journal), self.known.id);
+        let on_failure = self.course.settings.on_failure;
         match self.submit(step).await {
             Ok(durable) => self.spawn(Event::Durable(Arc::clone(&key), After::StayParked), async move {
                 match durable.await {
-                    Ok(Ok(_)) => Event::Durable(key, after),
+                    Ok(Ok(0)) => Event::Durable(key, after),
+                    Ok(Ok(marked_to)) => {
+                        // Unless the journal is closed, and the process stops.
+                        drop(command::arrange(&journal, destination, &key, on_failure, marked_to).await);
+                        Event::Durable(key, after)
+                    }
                     // The journal is closed: nothing of the key goes on, the process stops.
                     _ => Event::Durable(key, After::StayParked),
                 }
             }),
             Err(Unwritten) => self.course.free(&key),
         }
-    }
-
-    fn note_unread(&mut self, key: &Arc<str>, unread: &Unread, trouble: Trouble) {
-        let (name, summary) = (&self.known.name, unread.summary());
-        counter!(names::DELIVERIES_UNREAD, "destination" => name.clone(), "source" => unread.source.clone())
-            .increment(1);
-        match trouble {
-            Trouble::New => {
-                tracing::warn!(destination = %name, %key, %summary, "a delivery waits for its source")
-            }
-            Trouble::Known => {
-                tracing::debug!(destination = %name, %key, %summary, "a delivery waits for its source");
-            }
-        }
-        self.last_error = Some(summary);
     }
 
     /// Keeps that the destination has taken a delivery: from now on what it does not have to delete is

@@ -31,6 +31,7 @@ mod replay;
 mod request;
 pub(super) mod retry;
 mod search;
+mod seen;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -74,32 +74,20 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    /// Every one, in order.
-    const ALL: [Self; 11] = [
-        Self::HttpStatus,
-        Self::Timeout,
-        Self::Connect,
-        Self::Tls,
-        Self::Dns,
-        Self::TooLarge,
-        Self::GivenUp,
-        Self::AddressDenied,
-        Self::Garbage,
-        Self::Damaged,
-        Self::Unsendable,
-    ];
-
     /// The words of all.
-    pub(crate) const WORDS: [&str; Self::ALL.len()] = {
-        let mut words = [""; Self::ALL.len()];
-        let mut at = 0;
-        while at < words.len() {
-            assert!(Self::ALL[at] as usize == at, "in order, and none left out");
-            words[at] = Self::ALL[at].as_str();
-            at += 1;
-        }
-        words
-    };
+    pub(crate) const WORDS: [&str; 11] = [
+        Self::HttpStatus.as_str(),
+        Self::Timeout.as_str(),
+        Self::Connect.as_str(),
+        Self::Tls.as_str(),
+        Self::Dns.as_str(),
+        Self::TooLarge.as_str(),
+        Self::GivenUp.as_str(),
+        Self::AddressDenied.as_str(),
+        Self::Garbage.as_str(),
+        Self::Damaged.as_str(),
+        Self::Unsendable.as_str(),
+    ];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {

@@ -7,10 +7,8 @@
 
 use super::key_state::Entry;
 use super::lanes::KEYS_MAX;
-use super::retry::backoff;
 use super::state::Snapshot;
 use crate::clock::Timestamp;
-use crate::sync::settings::RetrySettings;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +20,7 @@ pub(super) struct Unread {
     pub(super) source: String,
     /// Its answer, if it gave one.
     pub(super) status: Option<u16>,
-    /// How long it asked to be left alone.
+    /// How long it asked to be left alone, as far as that is obeyed.
     pub(super) retry_after: Option<Duration>,
 }
 
@@ -125,29 +123,28 @@ impl Reads {
         }
     }
 
-    /// A read failed; when its key may be read again. `random` gives numbers in 0..=1.
+    /// A read failed; when its key may be read again. `backoff` says how long one waits after so many failures.
     pub(super) fn failed(
         &mut self,
         key: &Arc<str>,
         entry: &Entry,
         unread: &Unread,
-        retry: &RetrySettings,
         now: Timestamp,
-        mut random: impl FnMut() -> f64,
+        mut backoff: impl FnMut(u32) -> Duration,
     ) -> (Timestamp, Trouble) {
         if self.failures.len() >= KEYS_MAX {
             self.failures.clear();
         }
-        let asked = unread.retry_after.unwrap_or_default().min(retry.after_cap);
+        let asked = unread.retry_after.unwrap_or_default();
         let of_key = self.failures.entry(Arc::clone(key)).or_default();
         *of_key = of_key.saturating_add(1);
-        let mut until = now.plus(backoff(retry, *of_key, random()).max(asked));
+        let mut until = now.plus(backoff(*of_key).max(asked));
         let route = self.routes.entry(Arc::clone(&entry.route)).or_default();
         let trouble = if route.failures_of_any == 0 { Trouble::New } else { Trouble::Known };
         route.failures_of_any = route.failures_of_any.saturating_add(1);
         if unread.blames_the_source() {
             route.failures = route.failures.saturating_add(1);
-            let rest = backoff(retry, route.failures, random()).max(asked);
+            let rest = backoff(route.failures).max(asked);
             route.rests_until = route.rests_until.max(now.plus(rest));
             until = until.max(route.rests_until);
         } else {
@@ -182,13 +179,10 @@ mod tests {
     use super::*;
     use crate::sync::journal::record::Past;
 
-    const RETRY: RetrySettings = RetrySettings {
-        base: Duration::from_secs(1),
-        cap: Duration::from_secs(8),
-        give_up: Duration::from_hours(1),
-        after_cap: Duration::from_mins(2),
-        attempts: None,
-    };
+    /// 1 s doubling to 8.
+    fn backoff(failures: u32) -> Duration {
+        Duration::from_secs(8.min(1 << (failures - 1)))
+    }
 
     fn at(secs: u64) -> Timestamp {
         Timestamp::from_millis(secs * 1000)
@@ -206,7 +200,7 @@ mod tests {
     fn fails(reads: &mut Reads, key: &str, unread: &Unread, now: u64) -> u64 {
         let (key, entry) = (key.into(), entry("r"));
         reads.begin(&key, &entry);
-        let (until, _) = reads.failed(&key, &entry, unread, &RETRY, at(now), || 1.0);
+        let (until, _) = reads.failed(&key, &entry, unread, at(now), backoff);
         until.since(at(now)).as_secs()
     }
 
@@ -245,7 +239,6 @@ mod tests {
         assert!(reads.may_begin("r", 3, at(101)));
         assert_eq!(fails(&mut reads, "b", &unread(Some(500), None), 101), 2);
         assert_eq!(fails(&mut reads, "c", &unread(Some(503), Some(60)), 103), 60, "as it asks");
-        assert_eq!(fails(&mut reads, "c", &unread(Some(503), Some(6000)), 163), 120, "but not for ever");
         reads.resume();
         assert!(reads.may_begin("r", 3, at(163)), "an operator's word ends it");
         reads.begin(&"probe".into(), &entry("r"));

@@ -8,11 +8,12 @@ use super::carrier::{Carried, Carrier, Content};
 use super::command::Command;
 use super::course::{After, Begin, Course};
 use super::covered::Target;
-use super::decide::{Answered, ReadEnded};
+use super::decide::Answered;
 use super::key_state::Entry;
 use super::lanes::{KEYS_MAX, PAGE};
 use super::retry::Standing;
 use super::search::{SHARE, Wanted};
+use super::seen::ReadEnded;
 use crate::clock::{Clock, Timestamp};
 use crate::sync::engine::Inner;
 use crate::sync::journal::Journal;
@@ -95,7 +96,7 @@ impl Worker {
         let (journal, clock) = (Arc::clone(&inner.journal), inner.clock.clone());
         let gauge_of = |name: &'static str| gauge!(name, "destination" => settings.name.clone());
         Self {
-            carrier: Arc::new(Carrier::new(&settings, &inner)),
+            carrier: Arc::new(Carrier::new(known.id, &settings, &inner)),
             in_flight_gauge: gauge_of(names::DESTINATION_IN_FLIGHT),
             breaker_gauge: gauge_of(names::DESTINATION_BREAKER),
             detached_gauge: gauge_of(names::DESTINATION_DETACHED),
@@ -169,13 +170,20 @@ impl Worker {
         let is_quiet = self.course.is_quiet() && self.read != Read::UnderWay;
         if self.attachment == Attachment::Returning
             && is_quiet
-            && let Ok(newest) = self.journal.write(Record::Attach { destination: self.known.id }).await
+            && let Ok(newest) = self.attach().await
         {
             self.attachment = Attachment::Attached;
             self.course.begin_anew_at(newest);
             tracing::warn!(destination = %self.known.name, "a destination is attached again, from now on");
         }
         self.attachment == Attachment::Attached
+    }
+
+    /// Takes away what waited, step by step; the newest change, from which on it follows.
+    async fn attach(&self) -> Result<u64, Unwritten> {
+        let destination = self.known.id;
+        while self.journal.write(Record::Clear { destination }).await? > 0 {}
+        self.journal.write(Record::Attach { destination }).await
     }
 
     /// Reads on in order where there is room, else for routes that would have to wait for that.
@@ -239,10 +247,10 @@ impl Worker {
         // A panic must not keep the place, nor the probe that everybody waits for.
         let otherwise = Event::Unattempted(Arc::clone(&key), standing);
         self.spawn(otherwise, async move {
-            let Some(carried) = carrier.carry(&key, &entry, content).await else {
+            let came_to = carrier.carry(&key, &entry, content).await;
+            let Some(Carried { change, outcome, round_trip, state }) = came_to else {
                 return Event::Unattempted(key, standing);
             };
-            let Carried { change, outcome, round_trip, state } = carried;
             let answered = Answered { key, entry, standing, began_at, change, outcome, round_trip, state };
             Event::Answered(Box::new(answered))
         });

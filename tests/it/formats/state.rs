@@ -120,15 +120,13 @@ async fn i2_every_target_of_a_key_is_delivered() {
     let has = Arc::new(Mutex::new(BTreeMap::new()));
     source.on("*", move |request| {
         let mut has = has.lock().unwrap();
-        match request.method.as_str() {
-            "GET" => {
-                has.get(&request.target).map_or(Reply::new(404, ""), |text: &String| Reply::ok(text.as_str()))
-            }
-            _ => {
-                has.insert(request.target.clone(), request.text());
-                Reply::ok("")
-            }
+        if request.method == "GET" {
+            return has
+                .get(&request.target)
+                .map_or(Reply::new(404, ""), |text: &String| Reply::ok(text.as_str()));
         }
+        has.insert(request.target.clone(), request.text());
+        Reply::ok("")
     });
     // The default key is the path without its query.
     let gateway = delivering(&source.table(), &destination, "format = \"state\"").await;

@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i4_a_late_success_makes_no_dead_letter_of_what_a_hold_refuses() {
     let (source, destination) = (obliging_source().await, RecordingDestination::start().await);
-    let (gate, refuses) = (Gate::closed(), Arc::new(AtomicBool::new(false)));
-    let (held, refusing) = (gate.clone(), Arc::clone(&refuses));
+    let (gate, expired) = (Gate::closed(), Arc::new(AtomicBool::new(false)));
+    let (held, is_expired) = (gate.clone(), Arc::clone(&expired));
     destination.answer(move |delivery| match delivery.key.as_str() {
         "/items/slow" if delivery.attempt == 1 => Reply::ok("").after(Step::Wait(held.clone())),
-        _ if refusing.load(Ordering::Relaxed) => Reply::new(401, "expired"),
+        _ if is_expired.load(Ordering::Relaxed) => Reply::new(401, "expired"),
         _ => Reply::ok(""),
     });
     let gateway = setup(&source, &destination, "").start().await;
@@ -26,7 +26,7 @@ async fn i4_a_late_success_makes_no_dead_letter_of_what_a_hold_refuses() {
         gateway.destination("search").await["concurrency"].as_u64().unwrap() > 2
     })
     .await;
-    refuses.store(true, Ordering::Relaxed);
+    expired.store(true, Ordering::Relaxed);
     gateway.put("/items/slow", "x").await;
     destination.deliveries.until("the slow one", |all| all.iter().any(|one| one.key == "/items/slow")).await;
     gateway.put("/items/refused", "x").await;
@@ -39,7 +39,7 @@ async fn i4_a_late_success_makes_no_dead_letter_of_what_a_hold_refuses() {
         .await;
     assert_eq!(letters(&gateway).await, Vec::<serde_json::Value>::new());
     assert_eq!(gateway.destination("search").await["state"], "held");
-    refuses.store(false, Ordering::Relaxed);
+    expired.store(false, Ordering::Relaxed);
     eventually("nothing waits", async || gateway.destination("search").await["pending"] == 0).await;
 }
 

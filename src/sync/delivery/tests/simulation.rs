@@ -7,13 +7,14 @@ use super::super::Act;
 use super::super::carrier::{self, Content};
 use super::super::course::{After, Begin, Course};
 use super::super::covered::Target;
-use super::super::decide::{AfterRead, Answered, Decided, ReadEnded};
+use super::super::decide::{Answered, Decided};
 use super::super::key_state::{Class, Entry};
 use super::super::lanes::{PAGE, WINDOW_MAX};
 use super::super::outcome::{Before, Blame, Code, Failure, Meanings, Outcome};
 use super::super::reads::Unread;
 use super::super::retry::{Next, Standing};
 use super::super::search::{SHARE, Wanted};
+use super::super::seen::{AfterRead, ReadEnded};
 use super::super::state::{Seen, Snapshot};
 use crate::clock::Timestamp;
 use crate::secret::Endpoint;
@@ -411,6 +412,8 @@ impl Site {
         self.queued.push((record, None));
         let told = self.commit(store, now);
         for key in &keys {
+            let step = Record::Arrange { destination, key: Arc::clone(key), on_failure, after: 0 };
+            sqlite::apply(store, &step, now).unwrap();
             self.course.lanes.revive(key);
         }
         told
