@@ -90,8 +90,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     name_unused_journal(&settings);
     let metrics = telemetry::metrics::install();
     let clock = Clock::system();
-    let mut listeners = Vec::with_capacity(settings.gateway.listen.len());
-    let mut public = Vec::with_capacity(settings.gateway.listen.len());
+    let (mut listeners, mut public) = (Vec::new(), Vec::new());
     for address in &settings.gateway.listen {
         let (listener, address) = listen(*address).await?;
         listeners.push(listener);

@@ -79,7 +79,7 @@ impl Code {
         Self::HttpStatus.as_str(),
         Self::Timeout.as_str(),
         Self::Connect.as_str(),
-        Self::Tls.as_str(),
+        Self::Tls(TlsFault::Protocol).as_str(),
         Self::Dns.as_str(),
         Self::TooLarge.as_str(),
         Self::GivenUp.as_str(),
