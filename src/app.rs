@@ -89,6 +89,7 @@ async fn finished(task: JoinHandle<()>) {
 /// # Errors
 /// [`StartError`]: nothing is left running.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
+    name_unused_journal(&settings);
     let metrics = telemetry::metrics::install();
     let clock = Clock::system();
     let (listeners, public) = listen_to_clients(&settings.gateway.listen).await?;
@@ -200,6 +201,17 @@ async fn listen_to_clients(
     Ok((listeners, bound))
 }
 
+/// What is left of synced routes is not lost sight of.
+fn name_unused_journal(settings: &Settings) {
+    if settings.sync.is_none() && sync::has_journal(&settings.data) {
+        tracing::warn!(
+            folder = ?settings.data,
+            "no route is synced, and sync.data holds a journal: what waits in it is kept and not delivered; \
+             see `tidegate journal check`, and configure its routes or move it away"
+        );
+    }
+}
+
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |cause| StartError::Listen { address, cause };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -230,7 +242,7 @@ fn ports(
                 match source {
                     Some(source) => gateway::read_state(&source, &in_flight, read).await,
                     // A source that was taken out of the configuration cannot be read any more.
-                    None => SourceState::Unreadable,
+                    None => SourceState::UNANSWERED,
                 }
             })
         }),

@@ -126,6 +126,16 @@ impl Breaker {
         }
     }
 
+    /// Whether [`Breaker::admit`] would let something pass.
+    #[must_use]
+    pub fn would_admit(&self, now: Timestamp) -> bool {
+        match self.phase {
+            Phase::Closed => true,
+            Phase::Open { until } => now >= until,
+            Phase::Probing => false,
+        }
+    }
+
     /// Asks to pass. After [`Admission::Probe`] an outcome must follow.
     pub fn admit(&mut self, now: Timestamp) -> Admission {
         match self.phase {
@@ -174,6 +184,13 @@ impl Breaker {
     pub fn undecided(&mut self, now: Timestamp) {
         if let Phase::Probing = self.phase {
             self.phase = Phase::Open { until: now };
+        }
+    }
+
+    /// Somebody knows better: a probe may pass at once.
+    pub fn end_wait(&mut self) {
+        if let Phase::Open { until } = &mut self.phase {
+            *until = Timestamp::default();
         }
     }
 

@@ -48,6 +48,8 @@ pub struct Settings {
     pub sources: Vec<source::Settings>,
     /// Changes; `None` where no route has `[route.sync]`.
     pub sync: Option<sync::Settings>,
+    /// The journal's folder, also where nothing is synced.
+    pub data: std::path::PathBuf,
     /// The configuration in force, secrets redacted, for `GET /v1/config`.
     pub redacted: serde_json::Value,
 }

@@ -157,7 +157,8 @@ async fn answered(
     _share: Share,
 ) -> SourceWritten {
     let (head, body) = response.into_parts();
-    let keeper = Keeper::of(source.settings().headers.iter().map(|(_, value)| value));
+    let settings = source.settings();
+    let keeper = Keeper::of(settings.headers.iter().map(|(_, value)| value), settings.urls.iter());
     let mut beginning = BytesMut::new();
     // What does not come in time is not needed.
     tokio::time::timeout(ANSWER_WAIT, keeper.read(body, &mut beginning)).await.unwrap_or_default();

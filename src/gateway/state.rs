@@ -2,7 +2,7 @@
 
 use crate::in_flight::{InFlight, Work};
 use crate::source::{HostSent, Source};
-use crate::sync::{ReadSource, SourceState};
+use crate::sync::{ReadSource, SourceState, Unreadable};
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, ETAG, HOST, IF_NONE_MATCH, VIA};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
@@ -14,7 +14,7 @@ const STATE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Asks `source` what it has. Where there is no room to hold that, it is asked again later.
 pub async fn read_state(source: &Source, in_flight: &Arc<InFlight>, read: ReadSource) -> SourceState {
-    let Some(uri) = source.uri(&read.path_and_query) else { return SourceState::Unreadable };
+    let Some(uri) = source.uri(&read.path_and_query) else { return SourceState::UNANSWERED };
     let mut request = Request::new(crate::source::empty());
     *request.uri_mut() = uri;
     let fields = request.headers_mut();
@@ -26,24 +26,24 @@ pub async fn read_state(source: &Source, in_flight: &Arc<InFlight>, read: ReadSo
     if let Some(etag) = read.known_etag {
         fields.insert(IF_NONE_MATCH, etag);
     }
-    let Ok(response) = source.send(request, None).await else { return SourceState::Unreadable };
+    let Ok(response) = source.send(request, None).await else { return SourceState::UNANSWERED };
     let (head, mut body) = response.into_parts();
     match head.status {
         StatusCode::NOT_FOUND | StatusCode::GONE => return SourceState::Absent,
         StatusCode::NOT_MODIFIED if is_conditional => return SourceState::Unchanged,
         status if status.is_success() => {}
-        _ => return SourceState::Unreadable,
+        status => return SourceState::Unreadable(Unreadable::Answered { status, fields: head.headers }),
     }
     let (mut whole, mut share) = (BytesMut::new(), in_flight.share(Work::Background));
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return SourceState::Unreadable };
+        let Ok(frame) = frame else { return SourceState::UNANSWERED };
         let Ok(data) = frame.into_data() else { continue };
         if whole.len() + data.len() > STATE_BYTES_MAX {
-            return SourceState::Unreadable;
+            return SourceState::UNANSWERED;
         }
         if share.grow(data.len() as u64).is_err() {
             share.count_shed();
-            return SourceState::Unreadable;
+            return SourceState::UNANSWERED;
         }
         whole.extend_from_slice(&data);
     }
@@ -66,14 +66,42 @@ fn own_fields(source: &Source, asked: &str, fields: &mut HeaderMap) {
 
 fn present(fields: &HeaderMap, body: Bytes) -> SourceState {
     let strong = |etag: &&HeaderValue| !etag.as_bytes().starts_with(b"W/");
-    let content = |name: &http::HeaderName| {
-        let name = name.as_str();
-        name.starts_with("content-") && name != "content-length" && name != "content-range"
-    };
-    let content_fields = fields.iter().filter(|(name, _)| content(name));
+    let content_fields = fields.iter().filter(|(name, _)| describes_content(name.as_str()));
     SourceState::Present {
         etag: fields.get(ETAG).filter(strong).cloned(),
         fields: content_fields.map(|(name, value)| (name.clone(), value.clone())).collect(),
         body,
+    }
+}
+
+/// Whether a field of an answer means the same with its content in a request: not what frames the answer,
+/// nor what is said to browsers, nor where the content is found (RFC 9110 8.7).
+fn describes_content(name: &str) -> bool {
+    name.starts_with("content-")
+        && !matches!(name, "content-length" | "content-range" | "content-location")
+        && !name.starts_with("content-security-policy")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_describes_content_goes_with_it_and_nothing_else_does() {
+        for (name, goes) in [
+            ("content-type", true),
+            ("content-encoding", true),
+            ("content-language", true),
+            ("content-disposition", true),
+            ("content-digest", true),
+            ("content-length", false),
+            ("content-range", false),
+            ("content-location", false),
+            ("content-security-policy", false),
+            ("content-security-policy-report-only", false),
+            ("etag", false),
+        ] {
+            assert_eq!(describes_content(name), goes, "{name}");
+        }
     }
 }

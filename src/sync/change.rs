@@ -1,6 +1,7 @@
 //! A change: one write that happened, or may have.
 
 use super::answers::Claim;
+use super::journal::record::{Head, kept_fields};
 use crate::clock::Timestamp;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -58,4 +59,20 @@ pub struct Draft {
     pub destinations: Vec<String>,
     /// The client's Idempotency-Key, claimed; `None`: it sent none.
     pub claim: Option<Claim>,
+}
+
+impl Draft {
+    /// What of it destinations and the resolver need, but for its content.
+    pub(super) fn head(&self, known_etag: Option<String>) -> Head {
+        Head {
+            route: self.route.to_string(),
+            source: self.source.to_string(),
+            method: self.method.to_string(),
+            authority: self.authority.clone(),
+            client_path_and_query: self.client_path_and_query.clone(),
+            path_and_query: self.path_and_query.clone(),
+            fields: kept_fields(&self.fields),
+            known_etag,
+        }
+    }
 }

@@ -93,30 +93,55 @@ impl Inner {
         None
     }
 
-    /// Says what is left for a destination that is not configured any more, and gives it up where that
-    /// is asked for. One that has nothing left is forgotten.
+    /// What becomes of a destination that is not configured any more: what is left for it is kept, or given up
+    /// where that is asked for, and either is said. One that has nothing left is forgotten. Nothing of it may
+    /// be running.
     pub(super) async fn retire(&self, left: &KnownDestination, removed: Removed) -> Result<(), Unwritten> {
-        let of = left.clone();
-        let figures =
-            self.journal.readers().read(move |store| sqlite::figures(store, &of, of.frontier)).await?;
-        let Figures { waiting, parked, dead_letters, .. } = figures;
-        let (name, unsettled) = (&left.name, waiting + parked + dead_letters);
-        if unsettled > 0 && removed == Removed::Drain {
+        let (name, left_over) = (&left.name, self.left_over(left).await?);
+        let LeftOver { waiting, undecided, parked, dead_letters } = left_over;
+        if left_over.count() > 0 && removed == Removed::Drain {
             tracing::warn!(
-                destination = %name, waiting, parked, dead_letters,
+                destination = %name, waiting, undecided, parked, dead_letters,
                 "a destination is not configured any more; what is left for it is kept until it is again, or \
                  given up by sync.removed = \"drop\""
             );
             return Ok(());
         }
-        self.journal.write(Record::Forget { destination: left.id }).await?;
-        if unsettled > 0 {
-            counter!(names::DROPPED, "destination" => name.clone()).increment(unsettled);
+        while self.journal.write(Record::Forget { destination: left.id }).await? > 0 {}
+        if left_over.count() > 0 {
+            counter!(names::DROPPED, "destination" => name.clone()).increment(left_over.count());
             tracing::warn!(
-                destination = %name, waiting, parked, dead_letters,
+                destination = %name, waiting, undecided, parked, dead_letters,
                 "a destination is not configured any more; what was left for it has been given up"
             );
         }
         Ok(())
+    }
+
+    /// What a destination has not had yet, or may have to get.
+    async fn left_over(&self, of: &KnownDestination) -> Result<LeftOver, Unwritten> {
+        let of = of.clone();
+        let read = move |store: &sqlite::Store| {
+            let Figures { waiting, parked, dead_letters, .. } = sqlite::figures(store, &of, of.frontier)?;
+            let undecided = sqlite::undecided(store, of.id)?;
+            Ok(LeftOver { waiting, undecided, parked, dead_letters })
+        };
+        self.journal.readers().read(read).await
+    }
+}
+
+/// What is left for a destination.
+#[derive(Clone, Copy, Debug)]
+struct LeftOver {
+    waiting: u64,
+    /// Changes that name it, and that their source has not done or refused yet.
+    undecided: u64,
+    parked: u64,
+    dead_letters: u64,
+}
+
+impl LeftOver {
+    const fn count(self) -> u64 {
+        self.waiting + self.undecided + self.parked + self.dead_letters
     }
 }

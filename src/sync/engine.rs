@@ -6,7 +6,7 @@ use super::change::{ChangeId, Draft, DraftKey};
 use super::destinations::WorkerHandle;
 use super::error::{OpenError, RecordError};
 use super::intent::{Intent, Open, Stage};
-use super::journal::record::{Enlisted, ForSource, Head, Keyed, NewChange, Record, Unwritten, kept_fields};
+use super::journal::record::{Enlisted, ForSource, Keyed, NewChange, Record, Unwritten};
 use super::journal::sqlite::{self, Forgetting, KnownDestination};
 use super::journal::{Health, Journal, Room};
 use super::operations::Operations;
@@ -226,6 +226,7 @@ impl Inner {
     ) -> Result<Intent, RecordError> {
         let id = ChangeId(new_id(&self.clock));
         let repeats = self.sources.get(&*draft.source).is_some_and(|source| source.repeats == Repeats::ByKey);
+        let head = draft.head(known_etag);
         let (key, otherwise) = match draft.key {
             DraftKey::Known(key) => (key, None),
             DraftKey::FromLocation { otherwise } => (otherwise.clone(), Some(otherwise)),
@@ -233,16 +234,6 @@ impl Inner {
         let keyed = if otherwise.is_some() { Keyed::ByLocation } else { Keyed::Before };
         let for_source = repeats.then(|| ForSource::of(&draft.fields, id, keyed));
         let own_key = for_source.as_ref().and_then(|_| idempotency_key(id));
-        let head = Head {
-            route: draft.route.to_string(),
-            source: draft.source.to_string(),
-            method: draft.method.to_string(),
-            authority: draft.authority,
-            client_path_and_query: draft.client_path_and_query,
-            path_and_query: draft.path_and_query,
-            fields: kept_fields(&draft.fields),
-            known_etag,
-        };
         let repeats = if repeats { Repeats::ByKey } else { Repeats::ByMethod };
         let doubt = Doubt { id, head: head.clone(), repeats };
         let change = NewChange {

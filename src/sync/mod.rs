@@ -49,10 +49,12 @@ pub(crate) use delivery::Keeper;
 pub use engine::Engine;
 pub use error::{CommandError, ExamineError, OpenError, RecordError};
 pub use intent::Intent;
-pub use journal::examine;
+pub use journal::{examine, has_journal};
 pub use operate::{Resolution, Run};
 pub use operations::OperationView;
-pub use ports::{Fenced, Hold, Lost, Ports, ReadSource, SourceState, SourceWritten, Unreached, WriteSource};
+pub use ports::{
+    Fenced, Hold, Lost, Ports, ReadSource, SourceState, SourceWritten, Unreached, Unreadable, WriteSource,
+};
 pub use settings::{
     Addresses, Allow, BreakerSettings, Class, DestinationSettings, Format, OnFailure, OnRefusal,
     RateSettings, Removed, Repeats, RetrySettings, RouteSync, Settings, SourceSettings, Start, SyncMode,

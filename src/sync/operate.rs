@@ -8,7 +8,7 @@ use super::error::CommandError;
 use super::journal::record::{Record, Unwritten, Verdict, sequence_time};
 use super::journal::sqlite::{self, KnownDestination, Stored};
 use super::status::{
-    ChangeFilter, ChangeView, DeadLetterFilter, DeadLetters, DestinationState, DestinationStatus,
+    ChangeFilter, ChangeState, ChangeView, DeadLetterFilter, DeadLetters, DestinationState, DestinationStatus,
 };
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -174,7 +174,14 @@ impl Engine {
     /// [`CommandError`]: an unknown destination, or the journal cannot be used.
     pub async fn resume(&self, destination: &str) -> Result<(), CommandError> {
         let worker = self.worker(destination)?;
-        self.inner.journal.write(Record::Pause { destination: worker.known.id, paused: false }).await?;
+        let (destination, mut after) = (worker.known.id, 0);
+        self.inner.journal.write(Record::Pause { destination, paused: false }).await?;
+        loop {
+            after = self.inner.journal.write(Record::Wake { destination, after }).await?;
+            if after == 0 {
+                break;
+            }
+        }
         send(worker, Command::Resume).await
     }
 
@@ -192,17 +199,24 @@ impl Engine {
         if !open.known_in_doubt {
             return Err(CommandError::NotInDoubt);
         }
-        let verdict = match resolution {
-            Resolution::Committed => Verdict::Committed { key: None },
-            Resolution::Aborted => Verdict::Aborted,
-        };
-        self.inner.journal.write(Record::outcome(id, verdict)).await?;
+        self.decide(id, resolution).await?;
         // A damaged one does not tell what it may have made old.
         if let Stored::Sound { head, .. } = open.content {
             drop(self.inner.fence(&head).await);
         }
         self.inner.doubts.decided(id);
         Ok(())
+    }
+
+    /// Writes an operator's word; refused where somebody else has decided otherwise in between.
+    pub(super) async fn decide(&self, id: ChangeId, resolution: Resolution) -> Result<(), CommandError> {
+        let (verdict, meant) = match resolution {
+            Resolution::Committed => (Verdict::Committed { key: None }, ChangeState::Committed),
+            Resolution::Aborted => (Verdict::Aborted, ChangeState::Aborted),
+        };
+        self.inner.journal.write(Record::outcome(id, verdict)).await?;
+        let state = self.inner.journal.readers().read(move |store| sqlite::state(store, id)).await?;
+        if state == Some(meant as i64) { Ok(()) } else { Err(CommandError::NotInDoubt) }
     }
 
     pub(super) fn worker(&self, name: &str) -> Result<&WorkerHandle, CommandError> {

@@ -131,7 +131,26 @@ pub enum SourceState {
     /// 404 or 410.
     Absent,
     /// No answer that decides; asked again later.
-    Unreadable,
+    Unreadable(Unreadable),
+}
+
+impl SourceState {
+    /// See [`Unreadable::Unanswered`].
+    pub const UNANSWERED: Self = Self::Unreadable(Unreadable::Unanswered);
+}
+
+/// Why a [`ReadSource`] decides nothing.
+#[derive(Clone, Debug)]
+pub enum Unreadable {
+    /// The source answered with another status.
+    Answered {
+        /// Which one.
+        status: StatusCode,
+        /// Its fields.
+        fields: HeaderMap,
+    },
+    /// It gave no whole answer, or there was no room for it.
+    Unanswered,
 }
 
 /// What a change made old, as the cache knows it.

@@ -147,7 +147,7 @@ impl Inner {
                 return verdict;
             }
             let state = match doubt.head.method() {
-                Method::POST => SourceState::Unreadable,
+                Method::POST => SourceState::UNANSWERED,
                 _ => self.read(doubt).await,
             };
             match decide(&doubt.head, addresses, state, before) {
@@ -170,7 +170,7 @@ impl Inner {
     }
 
     async fn read(&self, doubt: &Doubt) -> SourceState {
-        let Ok(_permit) = self.source_reads.acquire().await else { return SourceState::Unreadable };
+        let Ok(_permit) = self.source_reads.acquire().await else { return SourceState::UNANSWERED };
         let request = ReadSource {
             source: doubt.head.source.clone(),
             authority: doubt.head.authority.clone(),
@@ -255,7 +255,7 @@ fn decide(head: &Head, addresses: Addresses, state: SourceState, before: Seen) -
         state => state,
     };
     match state {
-        SourceState::Unreadable => Decision::Again,
+        SourceState::Unreadable(_) => Decision::Again,
         SourceState::Absent if head.method() != Method::DELETE && before != Seen::Absent => {
             Decision::Confirm(Seen::Absent)
         }
@@ -318,7 +318,7 @@ mod tests {
     fn i2_what_a_read_decides() {
         let one = Addresses::One;
         for (method, known, addresses, state, before, decided) in [
-            ("PUT", None, one, SourceState::Unreadable, Seen::Nothing, "again"),
+            ("PUT", None, one, SourceState::UNANSWERED, Seen::Nothing, "again"),
             ("PUT", Some("\"1\""), one, present("\"1\""), Seen::Nothing, "aborted"),
             ("PUT", Some("\"1\""), one, SourceState::Unchanged, Seen::Nothing, "aborted"),
             ("PUT", Some("\"1\""), Addresses::Several, SourceState::Unchanged, Seen::Nothing, "confirm"),

@@ -1,6 +1,7 @@
 //! What operators are told about changes and destinations (the admin API's shapes).
 
 use super::change::ChangeId;
+use super::delivery::outcome::Code;
 use super::journal::sqlite::change_state;
 use crate::clock::Timestamp;
 use serde::Serialize;
@@ -171,10 +172,12 @@ pub struct AcceptedStatus {
 pub struct DeliveryView {
     /// The destination's name.
     pub destination: String,
-    /// `waiting`, `in-flight`, `delivered`, `absent`, `superseded`, `parked`, `dead-letter`, `discarded`.
+    /// `waiting`, `in-flight`, `delivered`, `absent`, `superseded`, `parked`, `dead-letter`, `discarded`,
+    /// `missed`: the destination was detached then, and is never sent it.
     pub state: String,
-    /// Attempts that have ended, those of earlier deliveries of the same change among them.
-    pub attempts: u32,
+    /// Attempts that have ended, those of earlier deliveries of the same change among them; `None`: a journal
+    /// of before format 3 did not keep how many it took.
+    pub attempts: Option<u32>,
     /// When the destination had it, last.
     pub settled_at: Option<Timestamp>,
     /// When the next attempt is due.
@@ -184,19 +187,7 @@ pub struct DeliveryView {
 }
 
 /// Why deliveries are dead letters.
-pub const DEAD_LETTER_CODES: [&str; 11] = [
-    "http_status",
-    "timeout",
-    "connect",
-    "tls",
-    "dns",
-    "too_large",
-    "given_up",
-    "address_denied",
-    "garbage",
-    "damaged",
-    "unsendable",
-];
+pub const DEAD_LETTER_CODES: [&str; Code::WORDS.len()] = Code::WORDS;
 
 /// Which dead letters are meant.
 #[derive(Clone, Debug, Default)]

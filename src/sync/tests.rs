@@ -149,7 +149,7 @@ fn ports(states: Vec<SourceState>) -> (Ports, Arc<Mutex<Vec<String>>>) {
             reads.lock().unwrap().push(format!("read {}", request.path_and_query));
             let mut states = states.lock().unwrap();
             let state = if states.len() > 1 { states.pop_front() } else { states.front().cloned() };
-            Box::pin(async move { state.unwrap_or(SourceState::Unreadable) })
+            Box::pin(async move { state.unwrap_or(SourceState::UNANSWERED) })
         }),
         write_source: Box::new(|_| Box::pin(async { SourceWritten::Held })),
         fence: Box::new(move |fenced| {
@@ -598,6 +598,7 @@ async fn resume_ends_waits_for_good() {
     let id = second.inner.journal.readers().read(journal::sqlite::destinations).await.unwrap()[0].id;
     // As if the process had died between the record and the worker.
     second.inner.journal.write(Record::Pause { destination: id, paused: false }).await.unwrap();
+    second.inner.journal.write(Record::Wake { destination: id, after: 0 }).await.unwrap();
     second.stop(DEADLINE).await;
     drop(second);
     let third = engine(data.path(), vec![slow]).await;
@@ -770,7 +771,7 @@ fn present(etag: &str, body: &'static str) -> SourceState {
 async fn i2_an_intent_without_outcome_is_resolved_by_reading() {
     for (states, decided, delivered) in [
         (vec![present("\"1\"", "old")], "aborted", None),
-        (vec![SourceState::Unreadable, present("\"2\"", "new")], "reconciled", Some((Method::PUT, "new"))),
+        (vec![SourceState::UNANSWERED, present("\"2\"", "new")], "reconciled", Some((Method::PUT, "new"))),
         (vec![SourceState::Absent], "reconciled", Some((Method::DELETE, ""))),
     ] {
         let data = tempfile::tempdir().unwrap();
@@ -833,7 +834,7 @@ async fn a_post_in_doubt_waits_for_an_operator() {
 async fn i3_an_operator_ends_a_doubt_that_the_source_never_decides() {
     let data = tempfile::tempdir().unwrap();
     let to = Destination::good().await;
-    let (ports, log) = ports(vec![SourceState::Unreadable]);
+    let (ports, log) = ports(vec![SourceState::UNANSWERED]);
     let set = settings(data.path(), vec![destination("d", &to.url)]);
     let engine = Engine::start(set, Clock::system(), ports).await.unwrap();
     let mut intent = engine.begin(draft(Method::PUT, "/k", &["d"]), etag()).await.unwrap();
@@ -852,6 +853,30 @@ async fn i3_an_operator_ends_a_doubt_that_the_source_never_decides() {
     let order: Vec<_> = got.iter().map(|got| got.field("tidegate-change").to_owned()).collect();
     assert_eq!(order, [id.to_string(), next.to_string()]);
     assert_eq!(log.lock().unwrap().last().map(String::as_str), Some("fence /api/k"));
+    engine.stop(DEADLINE).await;
+}
+
+/// What the source said between an operator's look and word stands, and the operator is told so.
+#[tokio::test]
+async fn an_operators_word_that_comes_too_late_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let engine = engine(data.path(), vec![]).await;
+    for (first, second, taken) in [
+        (Verdict::Aborted, Resolution::Committed, false),
+        (Verdict::Committed { key: None }, Resolution::Aborted, false),
+        (Verdict::Committed { key: None }, Resolution::Committed, true),
+        (Verdict::InDoubt, Resolution::Aborted, true),
+    ] {
+        let intent = engine.begin(draft(Method::POST, "/items", &[]), etag()).await.unwrap();
+        let id = intent.id();
+        let told = format!("{first:?} {second:?}");
+        engine.inner.journal.write(Record::outcome(id, first)).await.unwrap();
+        let decided = engine.decide(id, second).await;
+        match decided {
+            Ok(()) => assert!(taken, "{told}"),
+            Err(error) => assert!(!taken && matches!(error, CommandError::NotInDoubt), "{told}: {error}"),
+        }
+    }
     engine.stop(DEADLINE).await;
 }
 

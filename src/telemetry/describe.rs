@@ -202,6 +202,12 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
     ),
     (names::ATTEMPTS, Kind::Counter, Unit::Count, "Attempts to deliver, by outcome."),
     (
+        names::DELIVERIES_UNREAD,
+        Kind::Counter,
+        Unit::Count,
+        "Reads of sources for format = \"state\" that did not tell what to send.",
+    ),
+    (
         names::ACCEPTED_WAITING,
         Kind::Gauge,
         Unit::Count,

@@ -129,6 +129,8 @@ pub const DESTINATION_DETACHED: &str = "tidegate_destination_detached";
 pub const DROPPED: &str = "tidegate_deliveries_dropped_total";
 /// Attempts by `destination` and `outcome`.
 pub const ATTEMPTS: &str = "tidegate_attempts_total";
+/// Reads of sources for `format = "state"` that did not tell what to send, by destination and source.
+pub const DELIVERIES_UNREAD: &str = "tidegate_deliveries_unread_total";
 /// Accepted changes that their source has not done yet, by `source`.
 pub const ACCEPTED_WAITING: &str = "tidegate_accepted_waiting";
 /// Age of the oldest of them, by `source`; computed when scraped.

@@ -1,6 +1,8 @@
 //! Who is served when: routes in turn, a destination in trouble and its neighbours (I4), new ones, removed
 //! ones, and one that falls too far behind.
 
+mod left;
+
 use crate::support::{
     Delivery, Gate, Gateway, RecordingDestination, Reply, ScriptedSource, Setup, Step, eventually,
     obliging_source,

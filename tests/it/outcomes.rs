@@ -1,5 +1,7 @@
 //! What becomes of a delivery by what its destination answers: the classes, through the real binary.
 
+mod waits;
+
 use crate::support::wait::Record;
 use crate::support::{
     Answer, Ask, Delivery, EVERYTHING, Gate, Gateway, RecordingDestination, Reply, ScriptedSource, Setup,
@@ -70,9 +72,10 @@ async fn what_will_never_be_taken_is_a_dead_letter_at_once() {
     eventually("each is a dead letter", async || letters(&gateway).await.len() == statuses.len()).await;
     for letter in letters(&gateway).await {
         let status = letter["key"].as_str().unwrap().rsplit('/').next().unwrap().parse::<u16>().unwrap();
+        let code = if status == 413 { "too_large" } else { "http_status" };
         assert_eq!(
             (&letter["class"], &letter["code"], &letter["status"], &letter["attempts"]),
-            (&json!("permanent"), &json!("http_status"), &json!(status), &json!(1)),
+            (&json!("permanent"), &json!(code), &json!(status), &json!(1)),
             "{letter}"
         );
         let answer = if status == 304 { String::new() } else { format!("no: {status}") };
@@ -427,6 +430,25 @@ async fn i12_what_is_kept_of_an_answer_holds_no_secret() {
         assert!(!answer.contains("tok") && !answer.contains("Y2Fu"), "{answer}");
     }
     assert!(!gateway.log_text().contains("canary-0123"));
+}
+
+/// I12: nor what stands in its URL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i12_what_is_kept_of_an_answer_holds_nothing_of_the_urls_query() {
+    let (source, destination) = (obliging_source().await, RecordingDestination::start().await);
+    destination.answer(|delivery| {
+        Reply::new(400, format!("no: {}, token canary/1 or canary%2F1", delivery.request.target))
+    });
+    let url = destination.url();
+    let with_query = format!("{url}/in?token=canary%2F1");
+    let table = destination.table("search").replace(&url, &with_query) + "format = \"cloudevents\"\n";
+    let text = format!("{}{table}{EVERYTHING}[route.sync]\ndestinations = [\"search\"]\n", source.table());
+    let gateway = Setup::new(text).start().await;
+    gateway.put("/items/1", "x").await;
+    eventually("it is a dead letter", async || !letters(&gateway).await.is_empty()).await;
+    let letter = letters(&gateway).await.remove(0);
+    assert_eq!(letter["answer"], "no: /in?redacted, token redacted or redacted");
+    assert!(!gateway.log_text().contains("canary"));
 }
 
 /// A destination that keeps connections open in silence holds no place for longer than its `timeout`.

@@ -25,14 +25,23 @@ struct Change {
     method: String,
     target: String,
     recorded_at: Timestamp,
+    at_source: Option<AtSource>,
     deliveries: Vec<Delivery>,
+}
+
+#[derive(Deserialize)]
+struct AtSource {
+    state: String,
+    attempts: u32,
+    next_attempt_at: Option<Timestamp>,
+    last_error: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Delivery {
     destination: String,
     state: String,
-    attempts: u32,
+    attempts: Option<u32>,
     settled_at: Option<Timestamp>,
     next_attempt_at: Option<Timestamp>,
     last_error: Option<String>,
@@ -86,14 +95,22 @@ pub(super) fn change(told: &Value) -> anyhow::Result<String> {
         ("recorded", time(change.recorded_at)),
     ];
     let lines = rows.into_iter().map(|(name, value)| format!("{name:10}{}", harmless(&value)));
-    let head = lines.collect::<Vec<_>>().join("\n");
+    let mut head = lines.collect::<Vec<_>>().join("\n");
+    if let Some(at_source) = change.at_source {
+        let mut table = Table::new(&["AT ITS SOURCE", "ATTEMPTS", "NEXT ATTEMPT", "LAST ERROR"]);
+        let AtSource { state, attempts, next_attempt_at, last_error } = at_source;
+        let next = next_attempt_at.map_or_else(|| "-".to_owned(), time);
+        table.row([state, attempts.to_string(), next, last_error.unwrap_or_default()]);
+        head = format!("{head}\n\n{table}");
+    }
     let mut table =
         Table::new(&["DESTINATION", "STATE", "ATTEMPTS", "SETTLED", "NEXT ATTEMPT", "LAST ERROR"]);
     for one in change.deliveries {
         let moment = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), time);
         let (settled, next) = (moment(one.settled_at), moment(one.next_attempt_at));
         let error = one.last_error.unwrap_or_default();
-        table.row([one.destination, one.state, one.attempts.to_string(), settled, next, error]);
+        let attempts = one.attempts.map_or_else(|| "-".to_owned(), |attempts| attempts.to_string());
+        table.row([one.destination, one.state, attempts, settled, next, error]);
     }
     Ok(format!("{head}\n\n{table}"))
 }
@@ -123,6 +140,20 @@ pub(super) fn time(at: Timestamp) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn an_accepted_change_is_shown_with_its_way_to_its_source() {
+        let change = json!({
+            "id": "01", "key": "/a", "sequence": null, "state": "accepted", "route": "items", "source": "s",
+            "method": "PUT", "target": "/a", "recorded_at": 1000, "deliveries": [],
+            "at_source": {"state": "waiting", "attempts": 4, "next_attempt_at": 3000,
+                          "last_error": "the source answered 503"},
+        });
+        let text = super::change(&change).unwrap();
+        for part in ["AT ITS SOURCE", "waiting  ", "4", "1970-01-01T00:00:03Z", "the source answered 503"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
 
     #[test]
     fn a_change_is_shown_with_its_deliveries() {

@@ -40,6 +40,7 @@ pub(super) fn settings(file: &File, base: &Path, report: &mut Report<'_>) -> Opt
     let gateway = check.gateway(listen);
     // Every check has run: from here on what is missing has its fault.
     let (sources, destinations, routes) = (sources?, destinations?, routes?);
+    let data = journal.data.clone();
     let is_synced = file.route.iter().any(|route| route.sync.is_some());
     let sync = is_synced.then(|| sync::Settings {
         source_timeouts: sources.iter().map(|source| longest_timeout(source, &routes)).collect(),
@@ -49,7 +50,7 @@ pub(super) fn settings(file: &File, base: &Path, report: &mut Report<'_>) -> Opt
     });
     let gateway = gateway::Settings { routes, ..gateway };
     let redacted = serde_json::to_value(file).ok()?;
-    Some(Settings { threads, gateway, admin: admin?, cache, sources, sync, redacted })
+    Some(Settings { threads, gateway, admin: admin?, cache, sources, sync, data, redacted })
 }
 
 /// A source's name, and how long it may act at most on a request of any route.

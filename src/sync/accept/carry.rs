@@ -221,7 +221,7 @@ impl Carrier {
         let last_error = failure.map(summary).unwrap_or_default();
         let step = match next {
             Next::Wait { delay, whole } => {
-                past.waited_millis = past.waited_millis.saturating_add(millis(retry::counted(delay, whole)));
+                past.waited_millis = past.waited_millis.saturating_add(millis(delay));
                 let next_at = now.plus(delay);
                 let rest_until = (whole == Whole::Destination).then_some(next_at);
                 if let Some(until) = rest_until {
@@ -231,6 +231,7 @@ impl Carrier {
                 AtSource::Defer { number, past, next_at, last_error, rest_until }
             }
             Next::Bury { class, code } => {
+                let code = code.as_str();
                 tracing::warn!(%source, change = %id, code, last_error, "an accepted change is a dead letter of its source");
                 let (status, answer) = failure.map(|f| (f.status, f.answer.clone())).unwrap_or_default();
                 let burial = Box::new(Burial { change: id, class, code, status, last_at: now, answer });

@@ -26,7 +26,7 @@ use super::change::{ChangeId, Draft, DraftKey};
 use super::engine::{Engine, new_id};
 use super::error::RecordError;
 use super::journal::at_source::Acceptance;
-use super::journal::record::{Head, NewChange, Record, kept_fields};
+use super::journal::record::{NewChange, Record};
 use super::settings::OnRefusal;
 use super::status::AcceptedStatus;
 use http::HeaderMap;
@@ -42,17 +42,8 @@ impl Engine {
         self.inner.has_room()?;
         let id = ChangeId(new_id(&self.inner.clock));
         let conditions = conditions(&draft.fields);
-        let head = Head {
-            route: draft.route.to_string(),
-            source: draft.source.to_string(),
-            method: draft.method.to_string(),
-            authority: draft.authority,
-            client_path_and_query: draft.client_path_and_query,
-            path_and_query: draft.path_and_query,
-            fields: kept_fields(&draft.fields),
-            // What is known of the source now is no news once it is asked.
-            known_etag: None,
-        };
+        // What is known of the source now is no news once it is asked.
+        let head = draft.head(None);
         let (key, turn) = match draft.key {
             DraftKey::Known(key) => (key.clone(), Some(key)),
             DraftKey::FromLocation { otherwise } => (otherwise, None),

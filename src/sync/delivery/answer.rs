@@ -1,12 +1,14 @@
 //! What is kept of the answer of a destination, or of a source, for operators: bounded, printable, and without the secrets
 //! that Tidegate sent, should the destination repeat them.
 
-use crate::secret::{REDACTED, Secret};
+use super::percent::decoded;
+use crate::secret::{Endpoint, REDACTED, Secret};
 use crate::sync::settings::DestinationSettings;
 use crate::sync::signature::SigningKey;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body;
+use url::Url;
 
 /// What is read of an answer; the connection is not used again when there is more.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -25,19 +27,21 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(super) fn new(settings: &DestinationSettings, authorization: Option<&Secret>) -> Self {
-        let url = settings.url.expose();
-        let password = url.password().map(|text| Secret::new(text.to_owned()));
-        let values = settings.headers.iter().map(|(_, value)| value).chain(authorization).chain(&password);
-        Self::of(values.chain(settings.secrets.iter().map(SigningKey::text)))
+        let values = settings.headers.iter().map(|(_, value)| value).chain(authorization);
+        let values = values.chain(settings.secrets.iter().map(SigningKey::text));
+        Self::of(values, std::iter::once(&settings.url))
     }
 
-    /// One that knows which secrets were sent.
-    pub(crate) fn of<'a>(sent: impl Iterator<Item = &'a Secret>) -> Self {
+    /// One that knows which secrets were sent, and to which URLs: their user info and query may be secrets.
+    pub(crate) fn of<'a>(
+        sent: impl Iterator<Item = &'a Secret>,
+        urls: impl Iterator<Item = &'a Endpoint>,
+    ) -> Self {
         let mut secrets = Vec::new();
-        for value in sent {
-            secrets.push(value.clone());
+        for value in sent.cloned().chain(urls.flat_map(|url| within(url.expose()))) {
             // What follows a scheme (`Bearer ..`) is the secret itself.
             secrets.extend(value.expose().rsplit_once(' ').map(|(_, last)| Secret::new(last.to_owned())));
+            secrets.push(value);
         }
         secrets.retain(|secret| secret.expose().len() >= SECRET_BYTES_MIN);
         // The longest first: of a secret within a secret nothing is left.
@@ -76,6 +80,20 @@ impl Keeper {
     }
 }
 
+/// What in a URL may be secret, as it stands there and as it is meant.
+fn within(url: &Url) -> Vec<Secret> {
+    let user_info = url.password().into_iter();
+    let query = url.query().unwrap_or_default();
+    let values = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+    let raw: Vec<&str> = user_info.chain(std::iter::once(query)).chain(values).collect();
+    let meant = raw.iter().flat_map(|text| {
+        let of_form = text.replace('+', " ");
+        [decoded(text), decoded(&of_form)].map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    });
+    let all = raw.iter().map(|text| (*text).to_owned()).chain(meant);
+    all.map(Secret::new).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +126,22 @@ mod tests {
         let shown = keeper.shown(edge.as_bytes());
         assert!(shown.ends_with("xreda") || shown.ends_with("xxreda"), "{shown}");
         assert!(!shown.contains("cana"));
+    }
+
+    #[test]
+    fn i12_what_was_sent_within_a_url_is_not_kept() {
+        let url = "http://me:pass%2Fword@h/in?token=canary%2F1+x&canary-2&v=1&other=canary-3";
+        let url = Endpoint::new(Url::parse(url).unwrap());
+        let keeper = Keeper::of(std::iter::empty(), std::iter::once(&url));
+        for (answer, shown) in [
+            ("at /in?token=canary%2F1+x&canary-2&v=1&other=canary-3", "at /in?redacted"),
+            ("token canary%2F1+x", "token redacted"),
+            ("token canary/1+x, canary/1 x", "token redacted, redacted"),
+            ("canary-2 and canary-3 of v=1", "redacted and redacted of v=1"),
+            ("pass%2Fword pass/word", "redacted redacted"),
+        ] {
+            assert_eq!(keeper.shown(answer.as_bytes()), shown);
+        }
     }
 
     #[tokio::test]

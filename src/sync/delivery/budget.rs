@@ -49,6 +49,11 @@ impl RetryBudget {
         self.saved = self.saved.saturating_sub(REPETITION);
     }
 
+    /// A repetition that was paid for was not sent.
+    pub(crate) fn give_back(&mut self) {
+        self.saved = self.saved.saturating_add(REPETITION).min(SAVED_MAX);
+    }
+
     /// An attempt succeeded.
     pub(crate) fn success(&mut self) {
         self.saved = self.saved.saturating_add(SUCCESS).min(SAVED_MAX);

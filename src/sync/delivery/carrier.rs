@@ -1,19 +1,19 @@
-//! One attempt from its record to its outcome: reads the change, in `format = "state"` its source too, and
-//! sends it.
+//! One attempt from its record to its outcome: reads the change, and sends it. In `format = "state"` its
+//! source is read before, apart from any attempt.
 
 use super::attempt::Sender;
+use super::covered::Target;
 use super::key_state::Entry;
 use super::outcome::{Before, Code, Failure, Outcome};
 use super::request::Delivery;
-use super::state::States;
+use super::state::{self, Seen, Snapshot};
 use crate::clock::Clock;
 use crate::sync::change::ChangeId;
 use crate::sync::engine::Inner;
 use crate::sync::failpoint;
-use crate::sync::journal::Journal;
-use crate::sync::journal::record::Head;
+use crate::sync::journal::record::{Head, Unwritten};
 use crate::sync::journal::sqlite::Stored;
-use crate::sync::settings::{DestinationSettings, Format};
+use crate::sync::settings::DestinationSettings;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +21,19 @@ use std::time::Duration;
 /// The way of one destination's deliveries.
 #[derive(Debug)]
 pub(super) struct Carrier {
-    journal: Arc<Journal>,
+    inner: Arc<Inner>,
+    destination: i64,
     sender: Sender,
     clock: Clock,
-    /// `None`: it gets what was written.
-    states: Option<States>,
+}
+
+/// What an attempt sends.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// The change as it was recorded.
+    Change,
+    /// What its source has.
+    State(Box<Snapshot>),
 }
 
 /// What an attempt came to.
@@ -34,47 +42,60 @@ pub(super) struct Carried {
     pub(super) change: ChangeId,
     pub(super) outcome: Outcome,
     pub(super) round_trip: Duration,
+    /// What the destination has, if it took it: a target, and as of when.
+    pub(super) state: Option<(Target, u64)>,
+}
+
+/// What a read of a source came to.
+#[derive(Debug)]
+pub(super) enum Read {
+    Seen(Seen),
+    /// The record of the change does not match.
+    Damaged(ChangeId),
 }
 
 impl Carrier {
-    pub(super) fn new(settings: &DestinationSettings, inner: &Arc<Inner>) -> Self {
-        let states = match settings.format {
-            Format::State => Some(States::new(Arc::clone(inner))),
-            Format::Replay | Format::CloudEvents => None,
-        };
+    pub(super) fn new(destination: i64, settings: &DestinationSettings, inner: &Arc<Inner>) -> Self {
         let clock = inner.clock.clone();
         let sender = Sender::new(settings, clock.clone());
-        Self { journal: Arc::clone(&inner.journal), sender, clock, states }
+        Self { inner: Arc::clone(inner), destination, sender, clock }
     }
 
-    /// `None`: the journal, or the source, could not be read; nothing was attempted.
-    pub(super) async fn carry(&self, key: &Arc<str>, entry: &Entry) -> Option<Carried> {
-        let stored = self.journal.load(entry.sequence).await.ok()?;
-        failpoint::reach(failpoint::DELIVERY_BEFORE_ATTEMPT);
-        let mut sent_at = self.clock.now();
-        let (change, outcome) = match stored {
-            Some(Stored::Sound { id, head, body }) => {
-                let outcome = match &self.states {
-                    None => self.send(id, key, entry, &head, body).await,
-                    Some(states) if states.covers(key, entry.sequence) => Outcome::Superseded,
-                    Some(states) => {
-                        let read = states.read(Arc::unwrap_or_clone(head), key).await?;
-                        sent_at = self.clock.now();
-                        let outcome = self.send(id, key, entry, &read.head, read.body).await;
-                        if matches!(outcome, Outcome::Delivered | Outcome::Absent(_)) {
-                            states.delivered(key, entry.sequence, read.as_of);
-                        }
-                        outcome
-                    }
-                };
-                (id, outcome)
+    /// `None`: the journal could not be read; nothing was attempted.
+    pub(super) async fn carry(&self, key: &str, entry: &Entry, content: Content) -> Option<Carried> {
+        let (change, head, body, state) = match content {
+            Content::Change => match self.load(entry).await.ok()? {
+                Stored::Sound { id, head, body } => (id, head, body, None),
+                Stored::Damaged { id: change } => {
+                    let outcome = Outcome::Permanent(Failure::of(Code::Damaged));
+                    return Some(Carried { change, outcome, round_trip: Duration::ZERO, state: None });
+                }
+            },
+            Content::State(snapshot) => {
+                let Snapshot { change, head, body, target, as_of } = *snapshot;
+                (change, Arc::new(head), body, Some((target, as_of)))
             }
-            Some(Stored::Damaged { id }) => (id, Outcome::Permanent(Failure::of(Code::Damaged))),
-            // A change that waits is never deleted: its row is lost.
-            None => (ChangeId(uuid::Uuid::nil()), Outcome::Permanent(Failure::of(Code::Damaged))),
         };
+        failpoint::reach(failpoint::DELIVERY_BEFORE_ATTEMPT);
+        let sent_at = self.clock.now();
+        let outcome = self.send(change, key, entry, &head, body).await;
         failpoint::reach(failpoint::DELIVERY_AFTER_ATTEMPT);
-        Some(Carried { change, outcome, round_trip: self.clock.now().since(sent_at) })
+        Some(Carried { change, outcome, round_trip: self.clock.now().since(sent_at), state })
+    }
+
+    /// Reads what the source of a change has, unless the destination has it. `None`: the journal could not
+    /// be read.
+    pub(super) async fn read(&self, key: &str, entry: &Entry, covered: &[Target]) -> Option<Read> {
+        Some(match self.load(entry).await.ok()? {
+            Stored::Sound { id, head, .. } => {
+                Read::Seen(state::read(&self.inner, id, Arc::unwrap_or_clone(head), key, covered).await)
+            }
+            Stored::Damaged { id } => Read::Damaged(id),
+        })
+    }
+
+    async fn load(&self, entry: &Entry) -> Result<Stored, Unwritten> {
+        self.inner.journal.load(entry.sequence, self.destination).await
     }
 
     async fn send(&self, id: ChangeId, key: &str, entry: &Entry, head: &Head, body: Bytes) -> Outcome {

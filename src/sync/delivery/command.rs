@@ -4,9 +4,12 @@ use super::replay::Ordered;
 use super::worker::{Attachment, Worker};
 use crate::clock::Timestamp;
 use crate::sync::Run;
+use crate::sync::journal::Journal;
 use crate::sync::journal::record::{Record, Step, Unwritten};
 use crate::sync::journal::sqlite::{self, Buried};
+use crate::sync::settings::OnFailure;
 use crate::sync::status::{DeadLetterFilter, DestinationState};
+use futures_util::future::try_join_all;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -74,10 +77,9 @@ impl Worker {
         match command {
             // Whoever asked may have gone.
             Command::Status(reply) => drop(reply.send(self.status())),
-            Command::Pause => self.course.pace.pause(),
+            Command::Pause => self.course.pause(),
             Command::Resume => {
-                self.course.pace.resume();
-                self.course.lanes.wake_all();
+                self.course.resume();
                 if self.attachment == Attachment::Detached {
                     self.attachment = Attachment::Returning;
                 }
@@ -158,6 +160,9 @@ impl Worker {
         let destination = self.known.id;
         let record = match act {
             Act::Redrive => {
+                for key in &keys {
+                    self.course.covered.forget(key);
+                }
                 let rows = self.course.make_way(&keys);
                 self.submit(Step::Spill { rows }).await?;
                 Record::Redrive { destination, sequences, on_failure: self.course.settings.on_failure }
@@ -165,9 +170,30 @@ impl Worker {
             Act::Discard => Record::Discard { destination, sequences },
         };
         let count = self.journal.write(record).await?;
+        let on_failure = self.course.settings.on_failure;
+        let arranged = keys.iter().map(|key| arrange(&self.journal, destination, key, on_failure, 0));
+        // Together, so that their records share groups.
+        try_join_all(arranged).await?;
         for key in &keys {
             self.course.lanes.revive(key);
         }
         Ok(count)
+    }
+}
+
+/// Marks what waits of a key as parked or not, after a sequence, step by step.
+pub(super) async fn arrange(
+    journal: &Journal,
+    destination: i64,
+    key: &Arc<str>,
+    on_failure: OnFailure,
+    mut after: u64,
+) -> Result<(), Unwritten> {
+    loop {
+        let step = Record::Arrange { destination, key: Arc::clone(key), on_failure, after };
+        match journal.write(step).await? {
+            0 => return Ok(()),
+            marked_to => after = marked_to,
+        }
     }
 }

@@ -3,15 +3,18 @@
 
 use super::Act;
 use super::budget::{Repeats, RetryBudget};
+use super::carrier::Content;
+use super::covered::{Covered, Target};
 use super::key_state::{Class, Entry};
 use super::lanes::{Lanes, Turn};
 use super::pace::Pace;
+use super::reads::{Reads, Unsent};
 use super::replay::Replays;
 use super::retry::Standing;
 use crate::clock::Timestamp;
 use crate::sync::journal::record::{Followers, Progress, Step};
 use crate::sync::journal::sqlite::{Buried, Dead, KnownDestination, OpenKey};
-use crate::sync::settings::{DestinationSettings, OnFailure};
+use crate::sync::settings::{DestinationSettings, Format, OnFailure};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -26,16 +29,22 @@ pub(super) struct Course {
     pub(super) in_flight: HashMap<Arc<str>, u64>,
     /// Keys that are being attempted, loaded or settled.
     pub(super) places_taken: usize,
-    /// Changes refused in a hold, with the successes until then.
-    pub(super) refused: HashMap<u64, u64>,
-    pub(super) successes: u64,
+    /// Only in `format = "state"`.
+    pub(super) reads: Reads,
+    pub(super) covered: Covered,
+    /// Changes refused in a hold, and when each was first.
+    pub(super) refused: HashMap<u64, Timestamp>,
+    /// When the newest attempt began that the destination took.
+    pub(super) taken_at: Timestamp,
     pub(super) replays: Replays,
 }
 
 /// What begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Begin {
-    Attempt(Arc<str>, Entry, Standing),
+    Attempt(Arc<str>, Entry, Standing, Content),
+    /// The source is read for this delivery, unless it is one of these targets; it takes no place.
+    Read(Arc<str>, Entry, Vec<Target>),
     Load(Arc<str>, u32),
 }
 
@@ -61,8 +70,10 @@ impl Course {
             budget: RetryBudget::new(now),
             in_flight: HashMap::new(),
             places_taken: 0,
+            reads: Reads::default(),
+            covered: Covered::default(),
             refused: HashMap::new(),
-            successes: 0,
+            taken_at: Timestamp::default(),
             replays: Replays::default(),
             settings,
         }
@@ -76,34 +87,79 @@ impl Course {
         }
     }
 
-    /// What may begin now; it has a place until [`Course::free`].
+    /// What may begin now. But for a read, it has a place until [`Course::free`].
     pub(super) fn begin(&mut self, now: Timestamp) -> Option<Begin> {
         if self.places_taken >= self.pace.concurrency() {
             return None;
         }
+        if let Some(unsent) = self.begin_unsent(now) {
+            return Some(unsent);
+        }
         let repeats = self.repeats(now);
-        let begin = loop {
-            let (key, entry) = match self.lanes.take(now, repeats)? {
-                Turn::Load(key, limit) => break Begin::Load(key, limit),
+        let most = self.pace.concurrency();
+        loop {
+            let may = |route: &str| self.reads.may_begin(route, most, now);
+            let (key, entry) = match self.lanes.take(now, repeats, may)? {
+                Turn::Load(key, limit) => {
+                    self.places_taken += 1;
+                    return Some(Begin::Load(key, limit));
+                }
                 Turn::Attempt(key, entry) => (key, entry),
             };
             if let Some(at) = self.replays.must_wait(&entry.past, now) {
                 self.lanes.wait(&key, at);
                 continue;
             }
+            if self.settings.format == Format::State {
+                return self.begin_read(key, entry, now);
+            }
             let Some(admitted) = self.pace.admit(now) else {
                 self.lanes.give_back(&key);
                 return None;
             };
-            let standing = self.replays.standing(&entry.past, admitted, now);
-            if standing != Standing::Probe && Class::of(&entry.past) == Class::Repeat {
-                self.budget.spend(now);
+            self.replays.begin(&entry.past, now);
+            if admitted != Standing::Probe {
+                self.charge(&entry, now);
             }
-            self.in_flight.insert(Arc::clone(&key), entry.sequence);
-            break Begin::Attempt(key, entry, standing);
-        };
-        self.places_taken += 1;
-        Some(begin)
+            return Some(self.begin_attempt(key, entry, admitted, Content::Change));
+        }
+    }
+
+    /// What was read goes first.
+    fn begin_unsent(&mut self, now: Timestamp) -> Option<Begin> {
+        if !self.reads.has_unsent() {
+            return None;
+        }
+        let admitted = self.pace.admit(now)?;
+        let Unsent { key, entry, snapshot } = self.reads.take_unsent()?;
+        Some(self.begin_attempt(key, entry, admitted, Content::State(snapshot)))
+    }
+
+    /// A source is read only when what it tells could be sent at once.
+    fn begin_read(&mut self, key: Arc<str>, entry: Entry, now: Timestamp) -> Option<Begin> {
+        if !self.pace.is_open(now) {
+            self.lanes.give_back(&key);
+            return None;
+        }
+        self.replays.begin(&entry.past, now);
+        if !self.pace.probes(now) {
+            self.charge(&entry, now);
+        }
+        self.reads.begin(&key, &entry);
+        let covered = self.covered.targets(&key, entry.sequence);
+        Some(Begin::Read(key, entry, covered))
+    }
+
+    fn begin_attempt(&mut self, key: Arc<str>, entry: Entry, admitted: Standing, content: Content) -> Begin {
+        self.take_place(&key, entry.sequence);
+        let standing = Replays::standing(&entry.past, admitted);
+        Begin::Attempt(key, entry, standing, content)
+    }
+
+    fn charge(&mut self, entry: &Entry, now: Timestamp) {
+        if Class::of(&entry.past) == Class::Repeat {
+            self.budget.spend(now);
+        }
     }
 
     /// When to ask [`Course::begin`] again if nothing happens before.
@@ -113,16 +169,50 @@ impl Course {
             return None;
         }
         let repeats = self.repeats(now);
-        let ready = self.lanes.is_ready(now, repeats);
+        let most = self.pace.concurrency();
+        let may = |route: &str| self.reads.may_begin(route, most, now);
+        let ready = self.lanes.is_ready(now, repeats, may) || self.reads.has_unsent();
         let admission = self.pace.next_admission(now).filter(|_| ready);
-        let held_back = repeats == Repeats::Exhausted && self.lanes.is_ready(now, Repeats::Allowed);
+        let held_back = repeats == Repeats::Exhausted && self.lanes.is_ready(now, Repeats::Allowed, may);
         let budget = held_back.then(|| self.budget.next_at());
-        [self.lanes.next_due(), admission, budget].into_iter().flatten().min()
+        [self.lanes.next_due(), admission, budget, self.reads.next_at(now)].into_iter().flatten().min()
     }
 
     /// Probes are not charged: a destination in trouble must be probed by what failed, too.
     fn repeats(&mut self, now: Timestamp) -> Repeats {
         if self.pace.probes(now) { Repeats::Allowed } else { self.budget.repeats(now) }
+    }
+
+    /// Nothing is sent any more, and what was read would be old by then.
+    pub(super) fn pause(&mut self) {
+        self.pace.pause();
+        while let Some(unsent) = self.reads.take_unsent() {
+            self.lanes.give_back(&unsent.key);
+        }
+    }
+
+    /// Ends a pause and every wait.
+    pub(super) fn resume(&mut self) {
+        self.pace.resume();
+        self.reads.resume();
+        self.lanes.wake_all();
+    }
+
+    /// Whether nothing is being done of any key.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.places_taken == 0 && !self.reads.is_reading()
+    }
+
+    /// Of all that waited nothing is left: it goes on behind this change.
+    pub(super) fn begin_anew_at(&mut self, frontier: u64) {
+        self.lanes = Lanes::new(frontier, Vec::new(), self.settings.on_failure);
+        (self.reads, self.covered) = (Reads::default(), Covered::default());
+    }
+
+    /// Takes a place for what has none, until it is durable.
+    pub(super) fn take_place(&mut self, key: &Arc<str>, sequence: u64) {
+        self.places_taken += 1;
+        self.in_flight.insert(Arc::clone(key), sequence);
     }
 
     /// Gives a place back.
@@ -148,8 +238,8 @@ impl Course {
 
     /// Whether a dead letter may be sent again or given up: nothing older goes after something newer (I3).
     pub(super) fn may_raise(&self, act: Act, buried: &Buried) -> bool {
-        let is_newer = |under_way: &u64| *under_way > buried.sequence;
-        let overtaken = buried.overtaken || self.in_flight.get(&buried.key).is_some_and(is_newer);
+        let under_way = self.in_flight.get(&buried.key).copied().or(self.reads.sequence(&buried.key));
+        let overtaken = buried.overtaken || under_way.is_some_and(|sequence| sequence > buried.sequence);
         act == Act::Discard || !overtaken
     }
 

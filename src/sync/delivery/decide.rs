@@ -1,6 +1,8 @@
 //! What a worker makes of an answer: the decision, its record, and what the key does afterwards.
 
+use super::command;
 use super::course::{After, Course};
+use super::covered::Target;
 use super::key_state::Entry;
 use super::outcome::{Blame, Code, Failure, Outcome};
 use super::pace::News;
@@ -44,6 +46,14 @@ impl Counts {
     }
 }
 
+/// An attempt as it was made: as what, and when it began and ended.
+#[derive(Clone, Copy)]
+struct Made {
+    standing: Standing,
+    began_at: Timestamp,
+    now: Timestamp,
+}
+
 /// What an attempt met.
 pub(super) struct Answered {
     pub(super) key: Arc<str>,
@@ -54,6 +64,8 @@ pub(super) struct Answered {
     pub(super) outcome: Outcome,
     /// From the request to the end of the answer.
     pub(super) round_trip: Duration,
+    /// What the destination has where it took what was sent: a target, and as of when.
+    pub(super) state: Option<(Target, u64)>,
 }
 
 /// What follows.
@@ -79,10 +91,14 @@ impl Course {
         now: Timestamp,
         mut random: impl FnMut() -> f64,
     ) -> Decided {
-        let Answered { key, entry, standing, began_at, change, outcome, round_trip } = answered;
+        let Answered { key, entry, standing, began_at, change, outcome, round_trip, state } = answered;
+        if let (Some((target, as_of)), Outcome::Delivered | Outcome::Absent(_)) = (state, &outcome) {
+            self.covered.delivered(&key, entry.sequence, target, as_of);
+        }
         let counts = Counts::of(&outcome, standing);
         let past = past_with(&entry.past, &outcome, counts, now.since(began_at), began_at);
-        let next = self.decide(entry.sequence, &outcome, &past, standing, random());
+        let made = Made { standing, began_at, now };
+        let next = self.decide(entry.sequence, &outcome, &past, made, random());
         self.pace.learn(news(&outcome, &next), standing, now, round_trip, random());
         let ended = Ended { key, sequence: entry.sequence, past, change, counts };
         let (step, after) = self.step(ended, &outcome, &next, now);
@@ -94,14 +110,14 @@ impl Course {
         sequence: u64,
         outcome: &Outcome,
         past: &Past,
-        standing: Standing,
+        Made { standing, began_at, now }: Made,
         random: f64,
     ) -> Next {
         let next =
             retry::next(outcome, past, &self.settings.retry, self.settings.on_failure, standing, random);
         match outcome {
             Outcome::Delivered | Outcome::Absent(_) | Outcome::Superseded => {
-                self.successes += 1;
+                self.taken_at = self.taken_at.max(began_at);
                 self.budget.success();
                 self.refused.remove(&sequence);
                 next
@@ -109,7 +125,7 @@ impl Course {
             // Another change got through since this one was refused: the fault is its own.
             Outcome::Hold(failure) => {
                 let first_refused = self.refused.get(&sequence).copied();
-                let own_fault = is_own_fault(failure, first_refused, self.successes);
+                let own_fault = is_own_fault(failure, first_refused, self.taken_at);
                 match (own_fault, self.settings.on_failure) {
                     // It alone waits; it stays known as the one at fault until it gets through.
                     (true, OnFailure::Block) => {
@@ -117,12 +133,12 @@ impl Course {
                     }
                     (true, OnFailure::ParkKey | OnFailure::Skip) => {
                         self.refused.remove(&sequence);
-                        return Next::Bury { class: "permanent", code: failure.code.as_str() };
+                        return Next::Bury { class: "permanent", code: failure.code };
                     }
                     (false, _) => {}
                 }
                 if self.refused.len() < REFUSED_MAX {
-                    self.refused.entry(sequence).or_insert(self.successes);
+                    self.refused.entry(sequence).or_insert(now);
                 }
                 next
             }
@@ -141,8 +157,7 @@ impl Course {
             Next::Wait { delay, whole } => {
                 let mut ended = ended;
                 if ended.counts == Counts::Yes {
-                    let counted = millis(retry::counted(delay, whole));
-                    ended.past.waited_millis = ended.past.waited_millis.saturating_add(counted);
+                    ended.past.waited_millis = ended.past.waited_millis.saturating_add(millis(delay));
                 }
                 let next_at = now.plus(delay);
                 let whole = (whole == Whole::Destination).then_some(next_at);
@@ -162,6 +177,7 @@ impl Course {
                 };
                 let (status, answer) =
                     outcome.failure().map(|f| (f.status, f.answer.clone())).unwrap_or_default();
+                let code = code.as_str();
                 let burial = Box::new(Burial { change, class, code, status, last_at: now, answer });
                 (Step::Bury { key, sequence, past, burial, followers, on_failure }, after)
             }
@@ -191,17 +207,29 @@ impl Worker {
         let Decided { next, step, after } = self.course.answered(answered, self.clock.now(), fastrand::f64);
         self.note(&key, change, &outcome, &next);
         self.prove(&outcome).await;
+        self.record(key, step, after).await;
+        self.spill_laggards().await;
+    }
+
+    /// Records a step; its key goes on once that is durable.
+    pub(super) async fn record(&mut self, key: Arc<str>, step: Step, after: After) {
+        let (journal, destination) = (Arc::clone(&self.journal), self.known.id);
+        let on_failure = self.course.settings.on_failure;
         match self.submit(step).await {
             Ok(durable) => self.spawn(Event::Durable(Arc::clone(&key), After::StayParked), async move {
                 match durable.await {
-                    Ok(Ok(_)) => Event::Durable(key, after),
+                    Ok(Ok(0)) => Event::Durable(key, after),
+                    Ok(Ok(marked_to)) => {
+                        // Unless the journal is closed, and the process stops.
+                        drop(command::arrange(&journal, destination, &key, on_failure, marked_to).await);
+                        Event::Durable(key, after)
+                    }
                     // The journal is closed: nothing of the key goes on, the process stops.
                     _ => Event::Durable(key, After::StayParked),
                 }
             }),
             Err(Unwritten) => self.course.free(&key),
         }
-        self.spill_laggards().await;
     }
 
     /// Keeps that the destination has taken a delivery: from now on what it does not have to delete is
@@ -232,10 +260,11 @@ impl Worker {
         let Some(failure) = outcome.failure() else { return };
         let summary = failure.summary();
         match next {
-            Next::Bury { code, .. } if *code == Code::Damaged.as_str() => {
+            Next::Bury { code: Code::Damaged, .. } => {
                 tracing::error!(destination = %name, %key, %change, "a change is damaged and is not delivered");
             }
             Next::Bury { code, .. } => {
+                let code = code.as_str();
                 tracing::warn!(destination = %name, %key, %change, code, %summary, "a delivery is a dead letter");
             }
             Next::Hold => {
@@ -249,10 +278,11 @@ impl Worker {
     }
 }
 
-/// Whether a refused change is at fault itself: it has been refused before, and others got through since.
-/// One without an answer was not even looked at.
-fn is_own_fault(failure: &Failure, successes_when_first_refused: Option<u64>, successes: u64) -> bool {
-    failure.status.is_some() && successes_when_first_refused.is_some_and(|until_then| successes > until_then)
+/// Whether a refused change is at fault itself: it has been refused before, and the destination has taken
+/// one since that was sent after that. What was sent before tells what the destination was like before. One
+/// without an answer was not even looked at.
+fn is_own_fault(failure: &Failure, first_refused: Option<Timestamp>, taken_at: Timestamp) -> bool {
+    failure.status.is_some() && first_refused.is_some_and(|refused_at| taken_at > refused_at)
 }
 
 fn news(outcome: &Outcome, next: &Next) -> News {
@@ -295,14 +325,17 @@ mod tests {
     #[test]
     fn i4_what_is_at_fault_in_a_hold() {
         let answered = Failure::answered(http::StatusCode::FORBIDDEN, None, String::new());
-        for (failure, first_refused, successes, own_fault) in [
+        for (failure, first_refused, taken_at, own_fault) in [
             (&answered, None, 9, false),
             (&answered, Some(9), 9, false),
+            (&answered, Some(9), 8, false),
             (&answered, Some(8), 9, true),
             (&Failure::of(Code::Tls(crate::tls::TlsFault::Protocol)), Some(8), 9, false),
             (&Failure::of(Code::AddressDenied), Some(8), 9, false),
         ] {
-            assert_eq!(is_own_fault(failure, first_refused, successes), own_fault, "{failure:?}");
+            let (refused_at, taken_at) =
+                (first_refused.map(Timestamp::from_millis), Timestamp::from_millis(taken_at));
+            assert_eq!(is_own_fault(failure, refused_at, taken_at), own_fault, "{failure:?}");
         }
     }
 

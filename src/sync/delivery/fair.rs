@@ -28,14 +28,15 @@ impl Fair {
         self.turns.push_front(Arc::clone(route));
     }
 
-    /// The next key, which stays.
-    pub(crate) fn peek(&self) -> Option<&Arc<str>> {
-        self.queues.get(self.turns.front()?)?.front()
+    /// The next key of a route that may, which stays.
+    pub(crate) fn peek(&self, may: impl Fn(&str) -> bool) -> Option<&Arc<str>> {
+        self.queues.get(self.turns.iter().find(|route| may(route))?)?.front()
     }
 
-    /// The next key; its route's next turn comes after those of all others.
-    pub(crate) fn pop(&mut self) -> Option<Arc<str>> {
-        let route = self.turns.pop_front()?;
+    /// The next key of a route that may; its route's next turn comes after those of all others.
+    pub(crate) fn pop(&mut self, may: impl Fn(&str) -> bool) -> Option<Arc<str>> {
+        let turn = self.turns.iter().position(|route| may(route))?;
+        let route = self.turns.remove(turn)?;
         let queue = self.queues.get_mut(&route)?;
         let key = queue.pop_front();
         if queue.is_empty() {
@@ -69,8 +70,12 @@ mod tests {
         fair
     }
 
+    fn any(_: &str) -> bool {
+        true
+    }
+
     fn all(fair: &mut Fair) -> String {
-        std::iter::from_fn(|| fair.pop()).map(|key| key.to_string()).collect()
+        std::iter::from_fn(|| fair.pop(any)).map(|key| key.to_string()).collect()
     }
 
     #[test]
@@ -78,15 +83,25 @@ mod tests {
         let mut fair = pushed(&[("x", "1"), ("x", "2"), ("x", "3"), ("y", "a"), ("z", "A"), ("y", "b")]);
         assert_eq!((fair.of_route("x"), fair.of_route("none")), (3, 0));
         assert_eq!(all(&mut fair), "1aA2b3");
-        assert!(fair.peek().is_none() && fair.routes().next().is_none(), "nothing is kept of a route");
+        assert!(fair.peek(any).is_none() && fair.routes().next().is_none(), "nothing is kept of a route");
     }
 
     #[test]
     fn what_is_put_in_front_is_next_and_takes_no_turn_of_others() {
         let mut fair = pushed(&[("x", "1"), ("x", "2"), ("y", "a")]);
-        let first = fair.pop().unwrap();
+        let first = fair.pop(any).unwrap();
         fair.push_front(&"x".into(), first);
-        assert_eq!(fair.peek().map(AsRef::as_ref), Some("1"));
+        assert_eq!(fair.peek(any).map(AsRef::as_ref), Some("1"));
         assert_eq!(all(&mut fair), "1a2");
+    }
+
+    #[test]
+    fn a_route_that_may_not_keeps_its_turn_and_holds_no_other_up() {
+        let mut fair = pushed(&[("x", "1"), ("y", "a"), ("z", "A"), ("y", "b")]);
+        let may = |route: &str| route != "x";
+        assert_eq!(fair.peek(may).map(AsRef::as_ref), Some("a"));
+        let popped: String = std::iter::from_fn(|| fair.pop(may)).map(|key| key.to_string()).collect();
+        assert_eq!(popped, "aAb");
+        assert_eq!(all(&mut fair), "1");
     }
 }

@@ -190,13 +190,18 @@ impl Lanes {
         self.search.ended(newest);
     }
 
-    /// What may be done now; the key is busy until one of the calls below names it.
-    pub(crate) fn take(&mut self, now: Timestamp, repeats: Repeats) -> Option<Turn> {
+    /// What may be done now, of routes that may; the key is busy until one of the calls below names it.
+    pub(crate) fn take(
+        &mut self,
+        now: Timestamp,
+        repeats: Repeats,
+        may: impl Fn(&str) -> bool,
+    ) -> Option<Turn> {
         self.wake(now);
-        let class = self.next_class(repeats)?;
+        let class = self.next_class(repeats, &may)?;
         let key = match class {
-            Class::First => self.first.pop(),
-            Class::Repeat => self.repeat.pop(),
+            Class::First => self.first.pop(may),
+            Class::Repeat => self.repeat.pop(may),
         }?;
         let limit = if self.in_memory < WINDOW_MAX { LOAD } else { 1 };
         let state = self.keys.get_mut(&key)?;
@@ -210,14 +215,14 @@ impl Lanes {
     }
 
     /// Whether anything could be taken now.
-    pub(crate) fn is_ready(&mut self, now: Timestamp, repeats: Repeats) -> bool {
+    pub(crate) fn is_ready(&mut self, now: Timestamp, repeats: Repeats, may: impl Fn(&str) -> bool) -> bool {
         self.wake(now);
-        self.next_class(repeats).is_some()
+        self.next_class(repeats, &may).is_some()
     }
 
-    fn next_class(&self, repeats: Repeats) -> Option<Class> {
+    fn next_class(&self, repeats: Repeats, may: &impl Fn(&str) -> bool) -> Option<Class> {
         let takeable = |fair: &Fair| {
-            let state = fair.peek().and_then(|key| self.keys.get(key));
+            let state = fair.peek(may).and_then(|key| self.keys.get(key));
             state.is_some_and(|state| !self.unwritten_rows || !state.queue.is_empty())
         };
         let repeat = repeats == Repeats::Allowed && takeable(&self.repeat);

@@ -3,7 +3,8 @@
 //! `lanes` says which delivery is next, `pace` and `budget` when, `request` makes what is sent, `attempt`
 //! asks the destination, `outcome` types the answer, `retry` says what follows, `decide` writes it down.
 //! `course` holds what of this is pure, and `worker` plays it for one destination; `replay` puts what it
-//! has had before in front of what it gets next.
+//! has had before in front of what it gets next. In `format = "state"` the source of a change is read before
+//! its attempt (`state`): `reads` says when, `covered` for which changes that is not needed any more.
 
 mod allow;
 mod answer;
@@ -15,6 +16,7 @@ mod command;
 mod concurrency;
 mod connector;
 mod course;
+mod covered;
 mod decide;
 mod fair;
 mod frontier;
@@ -24,10 +26,12 @@ pub(super) mod outcome;
 mod pace;
 mod percent;
 mod rate;
+mod reads;
 mod replay;
 mod request;
 pub(super) mod retry;
 mod search;
+mod seen;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -61,6 +61,10 @@ pub(crate) enum Code {
     Connect,
     Tls(TlsFault),
     Dns,
+    /// It takes no content of this size.
+    TooLarge,
+    /// It was tried for so long, or so often.
+    GivenUp,
     /// Its name resolves to nothing that `allow` lets through.
     AddressDenied,
     /// What it answered is no HTTP.
@@ -70,6 +74,21 @@ pub(crate) enum Code {
 }
 
 impl Code {
+    /// The words of all.
+    pub(crate) const WORDS: [&str; 11] = [
+        Self::HttpStatus.as_str(),
+        Self::Timeout.as_str(),
+        Self::Connect.as_str(),
+        Self::Tls(TlsFault::Protocol).as_str(),
+        Self::Dns.as_str(),
+        Self::TooLarge.as_str(),
+        Self::GivenUp.as_str(),
+        Self::AddressDenied.as_str(),
+        Self::Garbage.as_str(),
+        Self::Damaged.as_str(),
+        Self::Unsendable.as_str(),
+    ];
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::HttpStatus => "http_status",
@@ -77,6 +96,8 @@ impl Code {
             Self::Connect => "connect",
             Self::Tls(_) => "tls",
             Self::Dns => "dns",
+            Self::TooLarge => "too_large",
+            Self::GivenUp => "given_up",
             Self::AddressDenied => "address_denied",
             Self::Garbage => "garbage",
             Self::Damaged => "damaged",
@@ -98,8 +119,8 @@ impl Failure {
 
     /// What an answer is where it is no success.
     pub(crate) fn answered(status: StatusCode, retry_after: Option<Duration>, answer: String) -> Self {
-        let status = Some(status.as_u16());
-        Self { status, retry_after, answer, ..Self::of(Code::HttpStatus) }
+        let code = if status == StatusCode::PAYLOAD_TOO_LARGE { Code::TooLarge } else { Code::HttpStatus };
+        Self { status: Some(status.as_u16()), retry_after, answer, ..Self::of(code) }
     }
 
     /// For logs and the admin API; holds nothing of the request.
@@ -141,9 +162,13 @@ impl Outcome {
             // a probe now and then is all that is sent.
             Code::Tls(_) | Code::AddressDenied => Self::Hold(failure),
             Code::Damaged | Code::Unsendable => Self::Permanent(failure),
-            Code::HttpStatus | Code::Timeout | Code::Connect | Code::Dns | Code::Garbage => {
-                Self::Retry(failure, Blame::Destination)
-            }
+            Code::HttpStatus
+            | Code::Timeout
+            | Code::Connect
+            | Code::Dns
+            | Code::TooLarge
+            | Code::GivenUp
+            | Code::Garbage => Self::Retry(failure, Blame::Destination),
         }
     }
 }

@@ -82,9 +82,18 @@ impl Pace {
         self.hold.is_some() || self.breaker.state(now) != breaker::State::Closed
     }
 
+    /// Whether an attempt would be admitted.
+    pub(super) fn is_open(&self, now: Timestamp) -> bool {
+        let trusted = match &self.hold {
+            Some(hold) => !hold.probing && now >= hold.until,
+            None => self.breaker.would_admit(now),
+        };
+        !self.paused && now >= self.waits_until && now >= self.rate_due() && trusted
+    }
+
     /// Asks to begin one attempt.
     pub(super) fn admit(&mut self, now: Timestamp) -> Option<Standing> {
-        if self.paused || now < self.waits_until || now < self.rate_due() {
+        if !self.is_open(now) {
             return None;
         }
         let standing = self.trusted(now)?;
@@ -101,9 +110,6 @@ impl Pace {
 
     fn trusted(&mut self, now: Timestamp) -> Option<Standing> {
         if let Some(hold) = &mut self.hold {
-            if hold.probing || now < hold.until {
-                return None;
-            }
             hold.probing = true;
             return Some(Standing::Probe);
         }
@@ -145,7 +151,10 @@ impl Pace {
         };
         match news {
             News::Good | News::Answered => {
-                self.hold = None;
+                // What began before it was refused tells nothing of what it does now.
+                if standing == Standing::Probe {
+                    self.hold = self.hold.filter(|hold| !hold.probing);
+                }
                 if decides {
                     self.breaker.success(now);
                 }
@@ -205,10 +214,15 @@ impl Pace {
         self.paused = true;
     }
 
-    /// Ends a pause, and a wait that the destination asked for.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Ends a pause and every wait: what the destination asked for, and the time to the next probe.
     pub(super) fn resume(&mut self) {
         self.paused = false;
         self.waits_until = Timestamp::default();
+        self.breaker.end_wait();
         if let Some(hold) = &mut self.hold {
             hold.until = Timestamp::default();
         }
@@ -302,6 +316,8 @@ mod tests {
             pace.learn(News::Refused, Standing::Probe, at(now), TRIP, 0.0);
         }
         assert_eq!(pace.state(at(now)), DestinationState::Held);
+        now += 60;
+        assert_eq!(pace.admit(at(now)), Some(Standing::Probe));
         pace.learn(News::Good, Standing::Probe, at(now), TRIP, 0.0);
         assert_eq!(
             (pace.state(at(now)), pace.admit(at(now))),
@@ -354,6 +370,25 @@ mod tests {
     }
 
     #[test]
+    fn i4_late_news_ends_no_hold() {
+        for late in [News::Good, News::Answered] {
+            let mut pace = pace();
+            pace.learn(News::Refused, Standing::Open, at(100), TRIP, 0.0);
+            pace.learn(late, Standing::Open, at(100), TRIP, 0.0);
+            assert_eq!(
+                (pace.state(at(100)), pace.admit(at(100))),
+                (DestinationState::Held, None),
+                "{late:?}"
+            );
+            assert_eq!(pace.admit(at(101)), Some(Standing::Probe));
+            pace.learn(late, Standing::Open, at(101), TRIP, 0.0);
+            assert_eq!(pace.admit(at(101)), None, "{late:?}: the probe is still under way");
+            pace.learn(late, Standing::Probe, at(101), TRIP, 0.0);
+            assert_eq!(pace.state(at(101)), DestinationState::Running, "{late:?}");
+        }
+    }
+
+    #[test]
     fn a_rate_spaces_what_is_admitted_and_nothing_else() {
         let second = Duration::from_secs(1);
         let mut pace = paced(Some(RateSettings { requests: NonZeroU32::MIN, per: second * 20 }));
@@ -375,5 +410,20 @@ mod tests {
         assert_eq!((pace.admit(at(100)), pace.next_admission(at(100))), (None, None));
         pace.resume();
         assert_eq!(pace.admit(at(100)), Some(Standing::Open));
+    }
+
+    #[test]
+    fn resume_ends_the_time_to_the_next_probe() {
+        for (news, count) in [(News::Bad, 2), (News::Refused, 1)] {
+            let mut pace = pace();
+            for _ in 0..count {
+                pace.learn(news, Standing::Open, at(100), TRIP, 0.0);
+            }
+            assert_eq!(pace.admit(at(100)), None, "{news:?}");
+            pace.resume();
+            assert_eq!(pace.admit(at(100)), Some(Standing::Probe), "{news:?}");
+            pace.resume();
+            assert_eq!(pace.admit(at(100)), None, "{news:?}: one at a time all the same");
+        }
     }
 }

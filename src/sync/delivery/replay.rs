@@ -54,13 +54,17 @@ impl Replays {
         (past.replay && self.rate.is_some() && now < free_at).then_some(free_at)
     }
 
-    /// What an attempt that begins counts for; one of a replay takes its place in the rate.
-    pub(super) fn standing(&mut self, past: &Past, admitted: Standing, now: Timestamp) -> Standing {
+    /// One of a replay takes its place in the rate.
+    pub(super) fn begin(&mut self, past: &Past, now: Timestamp) {
         if let Some(rate) = self.rate.filter(|_| past.replay) {
             let now_micros = now.as_millis().saturating_mul(1000);
             self.next_micros =
                 self.next_micros.max(now_micros).saturating_add(1_000_000 / u64::from(rate.get()));
         }
+    }
+
+    /// What an attempt that begins counts for.
+    pub(super) fn standing(past: &Past, admitted: Standing) -> Standing {
         if past.redriven && admitted == Standing::Open { Standing::Aside } else { admitted }
     }
 }
@@ -89,6 +93,7 @@ impl Worker {
         if self.course.lanes.is_parked(&key) {
             return Ok(Begun::Parked);
         }
+        self.course.covered.forget(&key);
         let behind = self.course.lanes.make_way(&key).into_iter();
         let rows = behind.map(|sequence| (key.clone(), sequence, Followers::Behind)).collect();
         drop(self.submit(Step::Spill { rows }).await?);
@@ -119,7 +124,7 @@ mod tests {
         {
             let mut replays = Replays { rate, ..Replays::default() };
             assert_eq!(replays.must_wait(&replayed, at(1000)), None, "{rate:?}");
-            assert_eq!(replays.standing(&replayed, Standing::Open, at(1000)), Standing::Open);
+            replays.begin(&replayed, at(1000));
             assert_eq!(replays.must_wait(&replayed, at(1000)), next.map(at), "{rate:?}");
             assert_eq!(replays.must_wait(&live, at(1000)), None);
         }
@@ -127,14 +132,13 @@ mod tests {
 
     #[test]
     fn only_what_is_redriven_stands_aside_and_never_as_a_probe() {
-        let mut replays = Replays::default();
         let redriven = Past { redriven: true, ..Past::default() };
         for (past, admitted, standing) in [
             (&redriven, Standing::Open, Standing::Aside),
             (&redriven, Standing::Probe, Standing::Probe),
-            (&Past::default(), Standing::Open, Standing::Open),
+            (&Past { replay: true, ..Past::default() }, Standing::Open, Standing::Open),
         ] {
-            assert_eq!(replays.standing(past, admitted, Timestamp::default()), standing);
+            assert_eq!(Replays::standing(past, admitted), standing);
         }
     }
 }

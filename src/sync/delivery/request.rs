@@ -74,6 +74,9 @@ impl Requests {
         for (name, value) in &self.fields {
             fields.insert(name, value.clone());
         }
+        if delivery.body.is_empty() && expects_content(&method) {
+            fields.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         for (name, value) in self.own_fields(delivery, wall) {
             fields.insert(HeaderName::from_static(name), HeaderValue::from_str(&value).ok()?);
         }
@@ -106,6 +109,11 @@ impl Requests {
         }
         fields
     }
+}
+
+/// Whether a request of this method without content says so (RFC 9110 8.6).
+fn expects_content(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 /// Of a request's fields those that describe its content, which is an event's data.

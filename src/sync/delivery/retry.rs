@@ -1,6 +1,6 @@
 //! What follows an outcome. Pure: the past, the settings and a random number come in, a step goes out.
 
-use super::outcome::{Blame, Failure, Outcome};
+use super::outcome::{Blame, Code, Failure, Outcome};
 use crate::sync::journal::record::{Past, Settled};
 use crate::sync::settings::{OnFailure, RetrySettings};
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(crate) enum Next {
     /// The destination is held; the delivery goes to the end.
     Hold,
     /// A dead letter.
-    Bury { class: &'static str, code: &'static str },
+    Bury { class: &'static str, code: Code },
 }
 
 /// Whether the destination asked to be left alone.
@@ -67,31 +67,20 @@ pub(crate) fn next(
         Outcome::Hold(_) => Next::Hold,
         Outcome::Permanent(failure) => match on_failure {
             OnFailure::Block => Next::Wait { delay: settings.cap, whole: Whole::Delivery },
-            OnFailure::ParkKey | OnFailure::Skip => {
-                Next::Bury { class: "permanent", code: failure.code.as_str() }
-            }
+            OnFailure::ParkKey | OnFailure::Skip => Next::Bury { class: "permanent", code: failure.code },
         },
         Outcome::Retry(failure, blame) => {
             let (delay, whole) = delay(failure, *blame, past.counted(), settings, random);
-            let spent = Duration::from_millis(past.waited_millis).saturating_add(counted(delay, whole));
+            let spent = Duration::from_millis(past.waited_millis).saturating_add(delay);
             let exhausted =
                 settings.attempts.is_some_and(|most| past.counted() >= most) || spent > settings.give_up;
             let mortal = on_failure != OnFailure::Block && standing != Standing::Probe;
             if exhausted && mortal {
-                Next::Bury { class: "retry", code: "given_up" }
+                Next::Bury { class: "retry", code: Code::GivenUp }
             } else {
                 Next::Wait { delay, whole }
             }
         }
-    }
-}
-
-/// The part of a wait that counts toward `give_up`: nothing dies because a destination asked
-/// everybody to wait.
-pub(crate) const fn counted(delay: Duration, whole: Whole) -> Duration {
-    match whole {
-        Whole::Delivery => delay,
-        Whole::Destination => Duration::ZERO,
     }
 }
 
@@ -142,8 +131,8 @@ mod tests {
     fn steps() {
         use {OnFailure::*, Standing::*};
         let wait = |secs, whole| Next::Wait { delay: Duration::from_secs(secs), whole };
-        let given_up = Next::Bury { class: "retry", code: "given_up" };
-        let permanent = Next::Bury { class: "permanent", code: "http_status" };
+        let given_up = Next::Bury { class: "retry", code: Code::GivenUp };
+        let permanent = Next::Bury { class: "permanent", code: Code::HttpStatus };
         for (outcome, past, on_failure, standing, next_step) in [
             (answered(200, None), after(1, 0), ParkKey, Open, Next::Settle(Settled::Delivered)),
             (answered(500, None), after(1, 0), ParkKey, Open, wait(1, Whole::Delivery)),
@@ -152,8 +141,9 @@ mod tests {
             (answered(500, None), after(5, 0), ParkKey, Probe, wait(16, Whole::Delivery)),
             (answered(500, None), after(5, 0), ParkKey, Aside, given_up.clone()),
             (answered(500, None), after(5, 0), Block, Open, wait(16, Whole::Delivery)),
-            (answered(500, None), after(2, 3599), Skip, Open, given_up),
-            (answered(503, Some(30)), after(1, 3590), ParkKey, Open, wait(30, Whole::Destination)),
+            (answered(500, None), after(2, 3599), Skip, Open, given_up.clone()),
+            (answered(503, Some(30)), after(1, 3590), ParkKey, Open, given_up),
+            (answered(503, Some(30)), after(1, 3590), ParkKey, Probe, wait(30, Whole::Destination)),
             (answered(503, Some(30)), after(1, 0), ParkKey, Open, wait(30, Whole::Destination)),
             (answered(429, Some(600)), after(1, 0), ParkKey, Open, wait(60, Whole::Destination)),
             (answered(503, Some(0)), after(3, 0), ParkKey, Open, wait(4, Whole::Destination)),

@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(search.wanted(100, &ready), None, "nothing is new, and the one left out has no room");
         assert!(search.wanted(101, &ready).is_some());
         for _ in 0..SHARE / 2 {
-            ready.pop();
+            ready.pop(|_| true);
         }
         let wanted = search.wanted(100, &ready).unwrap();
         assert_eq!((wanted.seen, wanted.apart.get("busy")), (100, Some(&(0, SHARE / 2))));

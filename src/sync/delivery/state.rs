@@ -1,95 +1,65 @@
-//! `format = "state"`: in a change's place goes what its source has afterwards. What was read after several
-//! changes of a key stands for all of them.
+//! `format = "state"`: in a change's place goes what its source has afterwards.
 
+use super::covered::Target;
+use super::outcome::retry_after;
+use super::reads::Unread;
+use crate::sync::change::ChangeId;
 use crate::sync::engine::Inner;
 use crate::sync::journal::record::{Head, kept_fields};
-use crate::sync::ports::{ReadSource, SourceState};
+use crate::sync::ports::{ReadSource, SourceState, Unreadable};
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// Keys of which is known up to where the destination has them; beyond that all are forgotten, and what is
-/// forgotten is sent once more (I10).
-const COVERED_MAX: usize = 65_536;
 
 /// What a destination is sent in a change's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Snapshot {
+    pub(super) change: ChangeId,
     pub(super) head: Head,
     pub(super) body: Bytes,
+    pub(super) target: Target,
     /// Every change up to this sequence had happened when the source was read.
     pub(super) as_of: u64,
 }
 
-/// The states that one destination gets.
+/// What came of reading a source for a change.
 #[derive(Debug)]
-pub(super) struct States {
-    inner: Arc<Inner>,
-    /// By key: the destination has what its source had after this sequence.
-    covered: Mutex<HashMap<Arc<str>, u64>>,
+pub(super) enum Seen {
+    /// The destination has a state of its target that was read after it: nothing was read.
+    Covered,
+    State(Box<Snapshot>),
+    /// The source did not tell.
+    Unread(Unread),
 }
 
-impl States {
-    pub(super) fn new(inner: Arc<Inner>) -> Self {
-        Self { inner, covered: Mutex::default() }
+/// Reads what the source of a change has now, unless it is one of these targets.
+pub(super) async fn read(inner: &Inner, change: ChangeId, head: Head, key: &str, covered: &[Target]) -> Seen {
+    let path_and_query = target(&head, key);
+    let target = Target::of(&head.source, &head.authority, &path_and_query);
+    if covered.contains(&target) {
+        return Seen::Covered;
     }
-
-    /// Whether the destination has a state already that was read after this change.
-    pub(super) fn covers(&self, key: &str, sequence: u64) -> bool {
-        let mut covered = self.covered();
-        match covered.get(key) {
-            Some(up_to) if *up_to >= sequence => true,
-            Some(_) => {
-                covered.remove(key);
-                false
-            }
-            None => false,
+    // Taken before the read: what happened by now, the read sees.
+    let as_of = *inner.journal.newest().borrow();
+    let request = ReadSource {
+        source: head.source.clone(),
+        authority: head.authority.clone(),
+        path_and_query: path_and_query.clone(),
+        accept: head.fields().get(header::ACCEPT).cloned(),
+        known_etag: None,
+    };
+    let (method, fields, body) = match (inner.ports.read_source)(request).await {
+        SourceState::Present { fields, body, .. } => (Method::PUT, fields, body),
+        SourceState::Absent => (Method::DELETE, HeaderMap::new(), Bytes::new()),
+        SourceState::Unreadable(Unreadable::Answered { status, fields }) => {
+            let retry_after = retry_after(&fields, inner.clock.wall());
+            return Seen::Unread(Unread { source: head.source, status: Some(status.as_u16()), retry_after });
         }
-    }
-
-    /// The destination has what was read.
-    pub(super) fn delivered(&self, key: &Arc<str>, sequence: u64, as_of: u64) {
-        // Nothing newer had happened anywhere: nothing is covered but the change itself.
-        if as_of <= sequence {
-            return;
+        SourceState::Unchanged | SourceState::Unreadable(Unreadable::Unanswered) => {
+            return Seen::Unread(Unread { source: head.source, status: None, retry_after: None });
         }
-        let mut covered = self.covered();
-        if covered.len() >= COVERED_MAX {
-            covered.clear();
-        }
-        covered.insert(Arc::clone(key), as_of);
-    }
-
-    /// Reads what the source has now; `None` where it does not tell.
-    pub(super) async fn read(&self, head: Head, key: &str) -> Option<Snapshot> {
-        // Taken before the read: what happened by now, the read sees.
-        let as_of = *self.inner.journal.newest().borrow();
-        let path_and_query = target(&head, key);
-        let request = ReadSource {
-            source: head.source.clone(),
-            authority: head.authority.clone(),
-            path_and_query: path_and_query.clone(),
-            accept: head.fields().get(header::ACCEPT).cloned(),
-            known_etag: None,
-        };
-        let state = (self.inner.ports.read_source)(request).await;
-        let (method, fields, body) = match state {
-            SourceState::Present { fields, body, .. } => (Method::PUT, fields, body),
-            SourceState::Absent => (Method::DELETE, HeaderMap::new(), Bytes::new()),
-            SourceState::Unchanged | SourceState::Unreadable => return None,
-        };
-        let fields = kept_fields(&fields);
-        Some(Snapshot {
-            head: Head { method: method.to_string(), path_and_query, fields, ..head },
-            body,
-            as_of,
-        })
-    }
-
-    fn covered(&self) -> MutexGuard<'_, HashMap<Arc<str>, u64>> {
-        self.covered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    };
+    let head = Head { method: method.to_string(), path_and_query, fields: kept_fields(&fields), ..head };
+    Seen::State(Box::new(Snapshot { change, head, body, target, as_of }))
 }
 
 /// What is read and sent: the change's own target; of a POST what it made, where its key tells that.
@@ -99,6 +69,28 @@ fn target(head: &Head, key: &str) -> String {
         return key.to_owned();
     }
     head.path_and_query.clone()
+}
+
+#[cfg(test)]
+impl Snapshot {
+    /// Of the change with this sequence; its target is one of three.
+    pub(super) fn sample(sequence: u64, as_of: u64) -> Self {
+        let text = String::new;
+        let path_and_query = format!("/{}", sequence % 3);
+        let target = Target::of("", "", &path_and_query);
+        let head = Head {
+            route: text(),
+            source: text(),
+            method: "PUT".into(),
+            authority: text(),
+            client_path_and_query: text(),
+            path_and_query,
+            fields: Vec::new(),
+            known_etag: None,
+        };
+        let change = ChangeId(uuid::Uuid::from_u64_pair(0, sequence));
+        Self { change, head, body: Bytes::new(), target, as_of }
+    }
 }
 
 #[cfg(test)]

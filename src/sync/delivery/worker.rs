@@ -4,14 +4,16 @@
 //! `concurrency` deliveries (I2). Records go into the journal's queue in the order in which they
 //! were decided: a frontier that has moved is never durable before what it moved past.
 
-use super::carrier::{Carried, Carrier};
+use super::carrier::{Carried, Carrier, Content};
 use super::command::Command;
 use super::course::{After, Begin, Course};
+use super::covered::Target;
 use super::decide::Answered;
 use super::key_state::Entry;
-use super::lanes::{KEYS_MAX, Lanes, PAGE};
+use super::lanes::{KEYS_MAX, PAGE};
 use super::retry::Standing;
 use super::search::{SHARE, Wanted};
+use super::seen::ReadEnded;
 use crate::clock::{Clock, Timestamp};
 use crate::sync::engine::Inner;
 use crate::sync::journal::Journal;
@@ -81,6 +83,8 @@ pub(super) enum Event {
     RowsWritten,
     Loaded(Arc<str>, Result<Loaded, Unwritten>),
     Answered(Box<Answered>),
+    /// A source was read.
+    Read(Box<ReadEnded>),
     /// The journal could not be read, or the attempt panicked; it is tried again.
     Unattempted(Arc<str>, Standing),
     Durable(Arc<str>, After),
@@ -92,7 +96,7 @@ impl Worker {
         let (journal, clock) = (Arc::clone(&inner.journal), inner.clock.clone());
         let gauge_of = |name: &'static str| gauge!(name, "destination" => settings.name.clone());
         Self {
-            carrier: Arc::new(Carrier::new(&settings, &inner)),
+            carrier: Arc::new(Carrier::new(known.id, &settings, &inner)),
             in_flight_gauge: gauge_of(names::DESTINATION_IN_FLIGHT),
             breaker_gauge: gauge_of(names::DESTINATION_BREAKER),
             detached_gauge: gauge_of(names::DESTINATION_DETACHED),
@@ -146,7 +150,10 @@ impl Worker {
         while let Some(begin) = self.course.begin(now) {
             match begin {
                 Begin::Load(key, limit) => self.load(key, limit),
-                Begin::Attempt(key, entry, standing) => self.attempt(key, entry, standing, now),
+                Begin::Read(key, entry, covered) => self.read(key, entry, covered, now),
+                Begin::Attempt(key, entry, standing, content) => {
+                    self.attempt(key, entry, standing, content, now);
+                }
             }
         }
         [read_at, self.course.wake_at(now)].into_iter().flatten().min()
@@ -160,16 +167,23 @@ impl Worker {
 
     /// Whether anything may begin. One that returns begins at the newest change.
     async fn is_attached(&mut self) -> bool {
-        let is_quiet = self.course.places_taken == 0 && self.read != Read::UnderWay;
+        let is_quiet = self.course.is_quiet() && self.read != Read::UnderWay;
         if self.attachment == Attachment::Returning
             && is_quiet
-            && let Ok(newest) = self.journal.write(Record::Attach { destination: self.known.id }).await
+            && let Ok(newest) = self.attach().await
         {
             self.attachment = Attachment::Attached;
-            self.course.lanes = Lanes::new(newest, Vec::new(), self.course.settings.on_failure);
+            self.course.begin_anew_at(newest);
             tracing::warn!(destination = %self.known.name, "a destination is attached again, from now on");
         }
         self.attachment == Attachment::Attached
+    }
+
+    /// Takes away what waited, step by step; the newest change, from which on it follows.
+    async fn attach(&self) -> Result<u64, Unwritten> {
+        let destination = self.known.id;
+        while self.journal.write(Record::Clear { destination }).await? > 0 {}
+        self.journal.write(Record::Attach { destination }).await
     }
 
     /// Reads on in order where there is room, else for routes that would have to wait for that.
@@ -211,15 +225,33 @@ impl Worker {
         });
     }
 
-    fn attempt(&mut self, key: Arc<str>, entry: Entry, standing: Standing, began_at: Timestamp) {
+    fn read(&mut self, key: Arc<str>, entry: Entry, covered: Vec<Target>, began_at: Timestamp) {
+        let carrier = Arc::clone(&self.carrier);
+        let ended = move |key, entry, read| Event::Read(Box::new(ReadEnded { key, entry, read, began_at }));
+        let otherwise = ended(Arc::clone(&key), entry.clone(), None);
+        self.spawn(otherwise, async move {
+            let read = carrier.read(&key, &entry, &covered).await;
+            ended(key, entry, read)
+        });
+    }
+
+    fn attempt(
+        &mut self,
+        key: Arc<str>,
+        entry: Entry,
+        standing: Standing,
+        content: Content,
+        began_at: Timestamp,
+    ) {
         let carrier = Arc::clone(&self.carrier);
         // A panic must not keep the place, nor the probe that everybody waits for.
         let otherwise = Event::Unattempted(Arc::clone(&key), standing);
         self.spawn(otherwise, async move {
-            let Some(Carried { change, outcome, round_trip }) = carrier.carry(&key, &entry).await else {
+            let came_to = carrier.carry(&key, &entry, content).await;
+            let Some(Carried { change, outcome, round_trip, state }) = came_to else {
                 return Event::Unattempted(key, standing);
             };
-            let answered = Answered { key, entry, standing, began_at, change, outcome, round_trip };
+            let answered = Answered { key, entry, standing, began_at, change, outcome, round_trip, state };
             Event::Answered(Box::new(answered))
         });
     }
@@ -259,6 +291,7 @@ impl Worker {
                 }
             }
             Ok(Event::Answered(answered)) => self.take_answer(*answered).await,
+            Ok(Event::Read(ended)) => self.take_read(*ended).await,
             Ok(Event::Unattempted(key, standing)) => {
                 self.course.unattempted(&key, standing, self.clock.now());
             }

@@ -204,13 +204,17 @@ impl Journal {
         self.write(Record::Retain { delivered_before, after }).await
     }
 
-    /// What is delivered of a change. One whose record does not match is quarantined.
-    pub(crate) async fn load(&self, sequence: u64) -> Result<Option<Stored>, Unwritten> {
+    /// What is delivered of a change that waits for a destination. One whose record does not match is
+    /// quarantined.
+    pub(crate) async fn load(&self, sequence: u64, destination: i64) -> Result<Stored, Unwritten> {
         if let Some(recent) = self.shared.recent.get(sequence) {
-            return Ok(Some(recent));
+            return Ok(recent);
         }
-        let stored = self.readers.read(move |store| sqlite::load(store, sequence)).await?;
-        if !matches!(stored, Some(Stored::Sound { .. })) {
+        let Some(stored) = self.readers.read(move |store| sqlite::load(store, sequence)).await? else {
+            self.readers.read(move |store| sqlite::not_found(store, sequence, destination)).await?;
+            return Err(Unwritten);
+        };
+        if let Stored::Damaged { .. } = stored {
             self.quarantine(vec![Suspect::Sequence(sequence)]).await;
         }
         Ok(stored)
@@ -315,6 +319,12 @@ pub fn examine(folder: &Path) -> Result<AtRestReport, ExamineError> {
         Err(error) => return Err(unreadable(error.into())),
     };
     sqlite::examine(folder).map_err(|error| unreadable(error.into()))
+}
+
+/// Whether a folder holds a journal.
+#[must_use]
+pub fn has_journal(folder: &Path) -> bool {
+    sqlite::file(folder).is_file()
 }
 
 fn unpoisoned<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

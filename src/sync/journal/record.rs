@@ -258,17 +258,23 @@ pub(crate) enum Record {
         destination: i64,
         on_failure: OnFailure,
     },
-    /// Dead letters of a destination wait again, with what is parked behind them; behind an older one
-    /// that parks they are parked.
+    /// Dead letters of a destination wait again; behind an older one that parks they are parked.
     Redrive {
         destination: i64,
         sequences: Vec<u64>,
         on_failure: OnFailure,
     },
-    /// Dead letters are given up; what is parked behind them goes on.
+    /// Dead letters are given up.
     Discard {
         destination: i64,
         sequences: Vec<u64>,
+    },
+    /// What waits of a key is marked as parked or not, after a sequence; one step of it.
+    Arrange {
+        destination: i64,
+        key: Arc<str>,
+        on_failure: OnFailure,
+        after: u64,
     },
     /// What a destination has got of a key, from a change on, waits to be sent again; one step of it.
     Replay {
@@ -276,20 +282,29 @@ pub(crate) enum Record {
         key: Arc<str>,
         from: u64,
     },
-    /// Resuming ends every wait.
+    /// Resuming ends the wait that the destination asked for.
     Pause {
         destination: i64,
         paused: bool,
+    },
+    /// The waits of single deliveries end, after a sequence; one step of it.
+    Wake {
+        destination: i64,
+        after: u64,
     },
     /// Nothing is kept for a destination any more, until it is attached again.
     Detach {
         destination: i64,
     },
-    /// A detached destination starts at the newest change, which is told.
+    /// What waits for a detached destination goes; one step of it.
+    Clear {
+        destination: i64,
+    },
+    /// A detached destination for which nothing is left starts at the newest change, which is told.
     Attach {
         destination: i64,
     },
-    /// A destination that is not in force goes with all that the journal has for it.
+    /// A destination that is not in force goes with all that the journal has for it; one step of it.
     Forget {
         destination: i64,
     },

@@ -4,13 +4,18 @@
 //! `PROPTEST_CASES=10000 cargo test simulation` runs longer.
 
 use super::super::Act;
+use super::super::carrier::{self, Content};
 use super::super::course::{After, Begin, Course};
+use super::super::covered::Target;
 use super::super::decide::{Answered, Decided};
 use super::super::key_state::{Class, Entry};
 use super::super::lanes::{PAGE, WINDOW_MAX};
 use super::super::outcome::{Before, Blame, Code, Failure, Meanings, Outcome};
+use super::super::reads::Unread;
 use super::super::retry::{Next, Standing};
 use super::super::search::{SHARE, Wanted};
+use super::super::seen::{AfterRead, ReadEnded};
+use super::super::state::{Seen, Snapshot};
 use crate::clock::Timestamp;
 use crate::secret::Endpoint;
 use crate::sync::DeadLetterFilter;
@@ -55,6 +60,23 @@ enum Read {
     Page(Vec<Ahead>, u64),
     Found(Vec<Found>, u64),
     Loaded(Arc<str>, Loaded),
+    /// A source, after everything up to the last one had happened.
+    Source {
+        key: Arc<str>,
+        entry: Entry,
+        covered: Vec<Target>,
+        as_of: u64,
+        began_at: Timestamp,
+    },
+}
+
+/// An attempt under way.
+struct Attempt {
+    key: Arc<str>,
+    entry: Entry,
+    standing: Standing,
+    began_at: Timestamp,
+    content: Content,
 }
 
 /// One destination with its course, and what it has seen.
@@ -66,16 +88,19 @@ struct Site {
     weather: Weather,
     is_reading: bool,
     reads: Vec<Read>,
-    attempts: Vec<(Arc<str>, Entry, Standing, Timestamp)>,
+    attempts: Vec<Attempt>,
     /// Records that are not durable, with what follows once they are.
     queued: Vec<(Record, Option<Told>)>,
     /// What was applied, in order: key and sequence.
     applied: Vec<(Arc<str>, u64)>,
+    /// In `format = "state"`: what it was sent, in order: key, target, and as of when it was read.
+    states: Vec<(Arc<str>, Target, u64)>,
     attempted: BTreeMap<Arc<str>, u64>,
     delivered: BTreeMap<Arc<str>, u64>,
     delivered_durably: BTreeMap<Arc<str>, u64>,
     begun_at: Timestamp,
     repeated: u64,
+    succeeded: u64,
     /// It may start with another `on_failure` after a crash.
     switches: bool,
     /// `on_failure` is and was another than `skip`: not even an attempt goes back.
@@ -103,7 +128,7 @@ struct World {
     sites: Vec<Site>,
 }
 
-fn settings(name: &str, on_failure: OnFailure) -> DestinationSettings {
+fn settings(name: &str, on_failure: OnFailure, format: Format) -> DestinationSettings {
     DestinationSettings {
         name: name.into(),
         url: Endpoint::new(url::Url::parse("http://h").unwrap()),
@@ -124,7 +149,7 @@ fn settings(name: &str, on_failure: OnFailure) -> DestinationSettings {
         },
         backlog_bytes: None,
         start: Start::Now,
-        format: Format::Replay,
+        format,
         rate: None,
         secrets: Vec::new(),
         allow: Allow::Any,
@@ -149,20 +174,22 @@ impl Site {
             attempts: Vec::new(),
             queued: Vec::new(),
             applied: Vec::new(),
+            states: Vec::new(),
             attempted: BTreeMap::new(),
             delivered: BTreeMap::new(),
             delivered_durably: BTreeMap::new(),
             begun_at: now,
             repeated: 0,
+            succeeded: 0,
         }
     }
 
     /// The process ended and starts anew: what was not durable is gone.
     fn crash(&mut self, store: &Store, now: Timestamp) {
         // What was under way may have arrived.
-        for (key, entry, ..) in std::mem::take(&mut self.attempts) {
+        for attempt in std::mem::take(&mut self.attempts) {
             if self.weather != Weather::Down && self.rng.bool() {
-                self.applied.push((key, entry.sequence));
+                self.apply(&attempt);
             }
         }
         (self.queued, self.reads, self.is_reading) = (Vec::new(), Vec::new(), false);
@@ -174,7 +201,15 @@ impl Site {
         self.settings.on_failure = on_failure;
         sqlite::apply(store, &Record::Adopt { destination: self.course.id, on_failure }, now).unwrap();
         self.course = course(store, &self.settings, now);
-        (self.begun_at, self.repeated) = (now, 0);
+        (self.begun_at, self.repeated, self.succeeded) = (now, 0, 0);
+    }
+
+    /// An attempt has arrived.
+    fn apply(&mut self, attempt: &Attempt) {
+        self.applied.push((Arc::clone(&attempt.key), attempt.entry.sequence));
+        if let Content::State(snapshot) = &attempt.content {
+            self.states.push((Arc::clone(&attempt.key), snapshot.target, snapshot.as_of));
+        }
     }
 
     fn known(&self, store: &Store) -> sqlite::KnownDestination {
@@ -200,7 +235,7 @@ impl Site {
         }
     }
 
-    fn begin(&mut self, store: &Store, now: Timestamp) {
+    fn begin(&mut self, store: &Store, newest: u64, now: Timestamp) {
         while let Some(begin) = self.course.begin(now) {
             match begin {
                 Begin::Load(key, limit) => {
@@ -208,9 +243,12 @@ impl Site {
                     let loaded = sqlite::load_key(store, id, &key, cursor, dead, limit).unwrap();
                     self.reads.push(Read::Loaded(key, loaded));
                 }
-                Begin::Attempt(key, entry, standing) => {
+                Begin::Read(key, entry, covered) => {
+                    self.reads.push(Read::Source { key, entry, covered, as_of: newest, began_at: now });
+                }
+                Begin::Attempt(key, entry, standing, content) => {
                     self.check_parked(store, &key, entry.sequence);
-                    self.attempt(key, entry, standing, now);
+                    self.attempt(Attempt { key, entry, standing, began_at: now, content });
                 }
             }
         }
@@ -225,26 +263,47 @@ impl Site {
         assert!(!parks || before.is_none(), "{key} {sequence} passes the dead letter {before:?}");
     }
 
-    fn attempt(&mut self, key: Arc<str>, entry: Entry, standing: Standing, now: Timestamp) {
+    fn attempt(&mut self, attempt: Attempt) {
+        let Attempt { key, entry, standing, began_at: now, .. } = &attempt;
         let sequence = entry.sequence;
-        assert!(self.attempts.iter().all(|attempt| attempt.0 != key), "I3: {key} is in flight twice");
-        let newest_delivered = self.delivered.get(&key).copied().unwrap_or_default();
+        assert!(self.attempts.iter().all(|attempt| attempt.key != *key), "I3: {key} is in flight twice");
+        let newest_delivered = self.delivered.get(key).copied().unwrap_or_default();
         assert!(sequence >= newest_delivered, "I3: {key} {sequence} after {newest_delivered} was delivered");
-        let last = self.attempted.insert(Arc::clone(&key), sequence).unwrap_or_default();
+        let last = self.attempted.insert(Arc::clone(key), sequence).unwrap_or_default();
         assert!(!self.has_kept_order || sequence >= last, "I3: {key} {sequence} after {last} was attempted");
-        let is_repetition = standing == Standing::Open && Class::of(&entry.past) == Class::Repeat;
-        self.attempts.push((key, entry, standing, now));
+        let is_repetition = *standing == Standing::Open && Class::of(&entry.past) == Class::Repeat;
+        let now = *now;
+        self.attempts.push(attempt);
         assert!(self.attempts.len() <= CONCURRENCY, "I10: attempts at once");
         if is_repetition {
             self.repeated += 1;
             let seconds = now.since(self.begun_at).as_secs();
-            let allowed = 60 + self.course.successes / 5 + seconds + 1;
+            let allowed = 60 + self.succeeded / 5 + seconds + 1;
             assert!(self.repeated <= allowed, "I10: {} repetitions, {allowed} allowed", self.repeated);
         }
     }
 
-    fn arrive(&mut self, read: Read) {
+    fn arrive(&mut self, read: Read, now: Timestamp) {
         match read {
+            Read::Source { key, entry, covered, as_of, began_at } => {
+                let snapshot = Box::new(Snapshot::sample(entry.sequence, as_of));
+                let roll = self.rng.u8(..);
+                let unread = |status| Unread { source: String::new(), status, retry_after: None };
+                let seen = match roll {
+                    _ if covered.contains(&snapshot.target) => Seen::Covered,
+                    0..8 => Seen::Unread(unread(None)),
+                    8..12 => Seen::Unread(unread(Some(403))),
+                    _ => Seen::State(snapshot),
+                };
+                let read = Some(carrier::Read::Seen(seen));
+                let ended = ReadEnded { key: Arc::clone(&key), entry, read, began_at };
+                let mut rng = self.rng.fork();
+                let (step, after) = match self.course.read(ended, now, || rng.f64()) {
+                    AfterRead::Nothing | AfterRead::Answered(_) => return,
+                    AfterRead::Recorded(step, after) | AfterRead::Unread { step, after, .. } => (step, after),
+                };
+                self.record(key, step, after, None);
+            }
             Read::Loaded(key, loaded) => {
                 self.course.free(&key);
                 self.course.lanes.loaded(&key, loaded);
@@ -265,22 +324,32 @@ impl Site {
     }
 
     fn answer(&mut self, at: usize, now: Timestamp) {
-        let (key, entry, standing, began_at) = self.attempts.swap_remove(at);
-        let sequence = entry.sequence;
-        let (outcome, arrived) = self.outcome(&key, &entry);
+        let attempt = self.attempts.swap_remove(at);
+        let (outcome, arrived) = self.outcome(&attempt.key, &attempt.entry);
         if arrived {
-            self.applied.push((Arc::clone(&key), sequence));
+            self.apply(&attempt);
         }
+        let Attempt { key, entry, standing, began_at, content } = attempt;
+        let sequence = entry.sequence;
+        let state = match content {
+            Content::Change => None,
+            Content::State(snapshot) => Some((snapshot.target, snapshot.as_of)),
+        };
         let round_trip = now.since(began_at);
         let change = ChangeId(uuid::Uuid::from_u64_pair(0, sequence));
         let answered =
-            Answered { key: Arc::clone(&key), entry, standing, began_at, change, outcome, round_trip };
+            Answered { key: Arc::clone(&key), entry, standing, began_at, change, outcome, round_trip, state };
         let mut rng = self.rng.fork();
         let Decided { next, step, after } = self.course.answered(answered, now, || rng.f64());
         let settled = matches!(next, Next::Settle(_)).then_some(sequence);
         if settled.is_some() {
+            self.succeeded += 1;
             self.delivered.insert(Arc::clone(&key), sequence);
         }
+        self.record(key, step, after, settled);
+    }
+
+    fn record(&mut self, key: Arc<str>, step: Step, after: After, settled: Option<u64>) {
         let record = Record::Progress(Box::new(self.course.progress(step)));
         self.queued.push((record, Some(Told::Durable(key, after, settled))));
         let rows = self.course.lanes.laggards();
@@ -343,6 +412,8 @@ impl Site {
         self.queued.push((record, None));
         let told = self.commit(store, now);
         for key in &keys {
+            let step = Record::Arrange { destination, key: Arc::clone(key), on_failure, after: 0 };
+            sqlite::apply(store, &step, now).unwrap();
             self.course.lanes.revive(key);
         }
         told
@@ -388,11 +459,11 @@ impl Site {
 
     fn step(&mut self, store: &Store, newest: u64, now: Timestamp) {
         self.read(store, newest);
-        self.begin(store, now);
+        self.begin(store, newest, now);
         for _ in 0..self.rng.usize(..=self.reads.len()) {
             let at = self.rng.usize(..self.reads.len());
             let read = self.reads.swap_remove(at);
-            self.arrive(read);
+            self.arrive(read, now);
         }
         for _ in 0..self.rng.usize(..=self.attempts.len()) {
             let at = self.rng.usize(..self.attempts.len());
@@ -410,13 +481,13 @@ fn course(store: &Store, settings: &DestinationSettings, now: Timestamp) -> Cour
 }
 
 impl World {
-    fn new(seed: u64, on_failure: OnFailure) -> Self {
+    fn new(seed: u64, on_failure: OnFailure, format: Format) -> Self {
         let store = sqlite::in_memory();
         let now = Timestamp::from_millis(1_700_000_000_000);
         let enlisted: Vec<_> =
             ["a", "b"].map(|name| Enlisted { name: name.into(), start: Start::Now }).into();
         sqlite::register(&store, &enlisted).unwrap();
-        let site = |name, seed| Site::new(&store, settings(name, on_failure), seed, now);
+        let site = |name, seed| Site::new(&store, settings(name, on_failure, format), seed, now);
         let sites = vec![site("a", seed ^ 1), site("b", seed ^ 2)];
         Self { store, now, rng: Rng::with_seed(seed), written: 0, sites }
     }
@@ -489,11 +560,8 @@ impl World {
                     if number > 0 || trouble == Trouble::Any { all[rng.usize(..all.len())] } else { Good };
             }
             match rng.u8(..) {
-                0..2 => site.course.pace.pause(),
-                2..20 => {
-                    site.course.pace.resume();
-                    site.course.lanes.wake_all();
-                }
+                0..2 => site.course.pause(),
+                2..20 => site.course.resume(),
                 20..40 => {
                     let act = if rng.bool() { Act::Redrive } else { Act::Discard };
                     let told = site.operate(&self.store, act, rng.f64(), self.now);
@@ -513,7 +581,7 @@ impl World {
     /// All is well again and operators send what is dead again, until nothing is left.
     fn drain(&mut self) {
         for site in &mut self.sites {
-            site.course.pace.resume();
+            site.course.resume();
             site.weather = Weather::Mended;
         }
         let newest = self.newest();
@@ -552,6 +620,12 @@ impl World {
                 *newest = (*newest).max(*sequence);
             }
             assert_eq!(last, newest, "I3: a key of {} ended with something older", site.name);
+            let mut states = BTreeMap::<_, u64>::new();
+            for (key, target, as_of) in &site.states {
+                let newest = states.entry((key.as_ref(), target)).or_default();
+                assert!(*newest <= *as_of, "I3: a state of {key} at {} went back", site.name);
+                *newest = *as_of;
+            }
             let applied: BTreeSet<u64> = site.applied.iter().map(|(_, sequence)| *sequence).collect();
             let known = site.known(&self.store);
             for view in sqlite::changes(
@@ -563,8 +637,15 @@ impl World {
                 let of_site = view.deliveries.iter().find(|delivery| delivery.destination == known.name);
                 let Some(delivery) = of_site else { continue };
                 let is_applied = applied.contains(&view.sequence.unwrap());
-                let fits =
-                    if delivery.state == "delivered" { is_applied } else { delivery.state == "discarded" };
+                let sequence = view.sequence.unwrap();
+                let target = Snapshot::sample(sequence, 0).target;
+                let has = states.get(&(view.key.as_str(), &target)).copied().unwrap_or_default();
+                let fits = match delivery.state.as_str() {
+                    "delivered" => is_applied,
+                    // The destination has its target as it was after it, or newer.
+                    "superseded" => has >= sequence,
+                    state => state == "discarded",
+                };
                 assert!(fits, "I2: {} {delivery:?} {is_applied}", view.key);
             }
         }
@@ -580,14 +661,19 @@ fn on_failures() -> impl Strategy<Value = OnFailure> {
     prop_oneof![3 => Just(OnFailure::ParkKey), 2 => Just(OnFailure::Skip), 1 => Just(OnFailure::Block)]
 }
 
+fn formats() -> impl Strategy<Value = Format> {
+    prop_oneof![2 => Just(Format::Replay), 1 => Just(Format::State)]
+}
+
 proptest! {
     #![proptest_config(cases())]
 
     #[test]
     fn i3_i10_every_schedule_keeps_the_order_loses_nothing_and_stays_within_bounds(
         seed in any::<u64>().no_shrink(), steps in 1..200_usize, on_failure in on_failures(),
+        format in formats(),
     ) {
-        let mut world = World::new(seed, on_failure);
+        let mut world = World::new(seed, on_failure, format);
         for _ in 0..steps {
             world.step(Trouble::Any);
         }
@@ -598,9 +684,10 @@ proptest! {
     #[test]
     fn i4_the_trouble_of_one_destination_changes_nothing_for_another(
         seed in any::<u64>().no_shrink(), steps in 1..120_usize, on_failure in on_failures(),
+        format in formats(),
     ) {
         let [in_trouble, at_peace] = [Trouble::Any, Trouble::None].map(|trouble| {
-            let mut world = World::new(seed, on_failure);
+            let mut world = World::new(seed, on_failure, format);
             for _ in 0..steps {
                 world.step(trouble);
             }

@@ -1,7 +1,7 @@
 //! Sending again: dead letters, and delivered history.
 
-use super::queue::goes_to;
-use super::{SqlError, Store};
+use super::queue::{goes_to, oldest_dead_letter};
+use super::{STEP_ROWS, SqlError, Store, delivery_state};
 use crate::sync::settings::OnFailure;
 use crate::sync::status::DeadLetterFilter;
 use rusqlite::params;
@@ -47,7 +47,7 @@ pub(crate) fn buried(
 }
 
 /// Dead letters wait again, but for those that are older than what the destination has; how many. Behind an
-/// older one that parks they are parked.
+/// older one that parks they are parked. [`arrange`] says the same of what was parked behind them.
 pub(super) fn redrive(
     store: &Store,
     destination: i64,
@@ -69,12 +69,11 @@ pub(super) fn redrive(
             WHERE destination=?1 AND sequence=?2";
         let parks = on_failure == OnFailure::ParkKey;
         store.prepare_cached(sql)?.execute(params![destination, sequence.cast_signed(), parks])?;
-        unpark(store, destination, *sequence)?;
     }
     Ok(redriven)
 }
 
-/// Dead letters are given up, and what is parked behind them goes on; how many.
+/// Dead letters are given up; how many. [`arrange`] says of what was parked behind them that it goes on.
 pub(super) fn discard(store: &Store, destination: i64, sequences: &[u64]) -> Result<u64, SqlError> {
     let mut discarded = 0;
     for sequence in sequences {
@@ -88,19 +87,41 @@ pub(super) fn discard(store: &Store, destination: i64, sequences: &[u64]) -> Res
         store
             .prepare_cached("UPDATE deliveries SET state=6 WHERE destination=?1 AND sequence=?2")?
             .execute([destination, sequence.cast_signed()])?;
-        unpark(store, destination, *sequence)?;
     }
     Ok(discarded)
 }
 
-/// What was parked behind a dead letter waits as usual, up to the next one that parks.
-fn unpark(store: &Store, destination: i64, sequence: u64) -> Result<(), SqlError> {
-    let sql = "UPDATE deliveries SET state=1 WHERE destination=?1 AND state=2
-               AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2)
-               AND sequence<coalesce((SELECT min(sequence) FROM dead_letters WHERE destination=?1 AND overtaken=0
-                 AND key=(SELECT key FROM deliveries WHERE destination=?1 AND sequence=?2)), 9223372036854775807)";
-    store.prepare_cached(sql)?.execute([destination, sequence.cast_signed()])?;
-    Ok(())
+/// One step of marking what waits of a key, after a sequence: as parked behind the oldest dead letter that
+/// parks, as waiting before it. The last that it looked at; 0: there are no more. What is loaded of a key
+/// heeds its dead letters and not these marks, which are for operators, and for starts.
+pub(super) fn arrange(
+    store: &Store,
+    destination: i64,
+    key: &str,
+    on_failure: OnFailure,
+    after: u64,
+) -> Result<u64, SqlError> {
+    let bar = match on_failure {
+        OnFailure::ParkKey => oldest_dead_letter(store, destination, key)?,
+        OnFailure::Skip | OnFailure::Block => None,
+    };
+    let sql = "SELECT sequence, state FROM deliveries WHERE destination=?1 AND key=?2 AND sequence>?3
+               ORDER BY sequence LIMIT ?4";
+    let mut statement = store.prepare_cached(sql)?;
+    let bounds = params![destination, key, after.cast_signed(), STEP_ROWS];
+    let rows: Vec<(i64, i64)> =
+        statement.query_map(bounds, |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+    let mark = "UPDATE deliveries SET state=?3 WHERE destination=?1 AND sequence=?2";
+    let mut mark = store.prepare_cached(mark)?;
+    for (sequence, state) in &rows {
+        let is_parked = bar.is_some_and(|bar| *sequence > bar);
+        let wanted = if is_parked { delivery_state::PARKED } else { delivery_state::BEHIND };
+        if matches!(*state, delivery_state::BEHIND | delivery_state::PARKED) && *state != wanted {
+            mark.execute([destination, *sequence, wanted])?;
+        }
+    }
+    let is_last = rows.len() < STEP_ROWS as usize;
+    Ok(rows.last().filter(|_| !is_last).map_or(0, |(sequence, _)| sequence.cast_unsigned()))
 }
 
 /// What a replay is asked for: changes to a destination from one sequence to before another.

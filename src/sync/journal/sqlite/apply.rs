@@ -1,10 +1,9 @@
 //! Writes one record within the group's transaction.
 
-use super::again::{discard, redrive, replay};
+use super::again::{arrange, discard, redrive, replay};
 use super::decide::decide;
 use super::sealed::{CHANGES, DELIVERIES, DESTINATIONS};
-use super::verify::is_corrupt;
-use super::{SqlError, Store, accepted, answers, change_state, delivery_state, destination, retain};
+use super::{SqlError, Store, accepted, answers, change_state, delivery_state, destination, retain, settled};
 use crate::clock::Timestamp;
 use crate::sync::journal::record::{
     Followers, NewChange, Past, Progress, Record, Settled, Step, Suspect, checksum,
@@ -29,18 +28,23 @@ pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u6
             decide(store, *change, verdict, answer.as_deref(), now)
         }
         Record::ForgetAnswers(forgetting) => answers::forget(store, *forgetting, now),
-        Record::Progress(progress) => advance(store, progress, now).map(|()| 0),
+        Record::Progress(progress) => advance(store, progress, now),
         Record::Adopt { destination, on_failure } => destination::adopt(store, *destination, *on_failure),
         Record::Redrive { destination, sequences, on_failure } => {
             redrive(store, *destination, sequences, *on_failure)
         }
         Record::Discard { destination, sequences } => discard(store, *destination, sequences),
+        Record::Arrange { destination, key, on_failure, after } => {
+            arrange(store, *destination, key, *on_failure, *after)
+        }
         Record::Replay { destination, key, from } => replay(store, *destination, key, *from),
         Record::Pause { destination, paused: true } => store
             .prepare_cached("UPDATE destinations SET paused=1 WHERE id=?1")?
             .execute([destination])
             .map(|rows| rows as u64),
         Record::Pause { destination, paused: false } => destination::resume(store, *destination),
+        Record::Wake { destination, after } => destination::wake(store, *destination, *after),
+        Record::Clear { destination } => destination::clear(store, *destination),
         Record::Detach { destination } => destination::detach(store, *destination),
         Record::Attach { destination } => destination::attach(store, *destination),
         Record::Forget { destination } => destination::forget(store, *destination),
@@ -110,12 +114,14 @@ fn quarantine(store: &Store, suspects: &[Suspect], now: Timestamp) -> Result<u64
     Ok(listed)
 }
 
-fn advance(store: &Store, progress: &Progress, now: Timestamp) -> Result<(), SqlError> {
+/// Tells of a dead letter up to where what it parks has been marked so; 0: all of it.
+fn advance(store: &Store, progress: &Progress, now: Timestamp) -> Result<u64, SqlError> {
+    let mut marked_to = 0;
     let (destination, frontier) = (progress.destination, progress.frontier.cast_signed());
     match &progress.step {
         Step::Settle { key, sequence, settled, attempts } => {
             settle(store, progress, key, *sequence, *settled)?;
-            note_settled(store, destination, *sequence, *attempts, now)?;
+            settled::note(store, destination, *sequence, *attempts, now)?;
             store
                 .prepare_cached(
                     "UPDATE dead_letters SET overtaken=1 WHERE destination=?1 AND key=?2 AND sequence<?3",
@@ -153,11 +159,7 @@ fn advance(store: &Store, progress: &Progress, now: Timestamp) -> Result<(), Sql
             ])?;
             if *on_failure == OnFailure::ParkKey {
                 put_all(store, destination, key, followers, delivery_state::PARKED)?;
-                store
-                    .prepare_cached(
-                        "UPDATE deliveries SET state=2 WHERE destination=?1 AND key=?2 AND state=1",
-                    )?
-                    .execute(params![destination, key.as_ref()])?;
+                marked_to = arrange(store, destination, key, *on_failure, 0)?;
             }
         }
         Step::Spill { rows } => spill(store, destination, rows)?,
@@ -170,7 +172,7 @@ fn advance(store: &Store, progress: &Progress, now: Timestamp) -> Result<(), Sql
         )?
         .execute([destination, frontier])?;
     store.prepare_cached(&MOVED)?.execute([destination, frontier])?;
-    Ok(())
+    Ok(marked_to)
 }
 
 fn settle(
@@ -193,29 +195,6 @@ fn settle(
     };
     let row = Row { destination: progress.destination, sequence, key, state };
     put(store, &row, &Past::default(), None, None)
-}
-
-/// What operators are told of a settled delivery.
-fn note_settled(
-    store: &Store,
-    destination: i64,
-    sequence: u64,
-    attempts: u32,
-    now: Timestamp,
-) -> Result<(), SqlError> {
-    // Attempts of a change that is sent again after it was settled are added to those before.
-    let sql = "INSERT INTO settled(destination,sequence,at,attempts) VALUES(?1,?2,?3,?4)
-               ON CONFLICT DO UPDATE SET at=?3, attempts=attempts+?4";
-    let bounds = params![destination, sequence.cast_signed(), now.as_millis().cast_signed(), attempts];
-    match store.prepare_cached(sql).and_then(|mut statement| statement.execute(bounds)) {
-        Ok(_) => Ok(()),
-        // It decides nothing: damage of it stops nobody.
-        Err(error) if is_corrupt(&error) => {
-            tracing::error!(%error, destination, sequence, "when a delivery was settled is not noted");
-            Ok(())
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// Rows for changes that were read and have to wait.

@@ -1,10 +1,11 @@
 //! A journal at rest, examined as a whole: nothing is written, not even what `SQLite` keeps beside it.
 
+use super::read::stored;
 use super::sealed::ANSWERS;
 use super::verify::{Depth, Unverified, faults, is_corrupt, walk};
 use super::{
     FILE, LOG, LOG_INDEX, SqlError, Store, Stored, change_state, figures, open_changes, schema, settle_in,
-    wal,
+    settled, wal,
 };
 use crate::sync::journal::record::Suspect;
 use crate::sync::status::{AtRestDamage, AtRestDestination, AtRestReport};
@@ -84,8 +85,13 @@ fn read(folder: &Path, report: &mut AtRestReport) -> Result<(), AtRest> {
     if keys > 0 {
         report.faults.push(format!("{keys} Idempotency-Keys do not match their checksums"));
     }
+    let settled = settled::damaged(&store)?;
+    if settled > 0 {
+        report.faults.push(format!("{settled} rows of settled do not match their checksums"));
+    }
     count(&store, report)?;
     in_doubt(&store, report)?;
+    without_place(&store, report)?;
     records(&store, report)
 }
 
@@ -130,6 +136,22 @@ fn count(store: &Store, report: &mut AtRestReport) -> Result<(), SqlError> {
             dead_letters: found.dead_letters,
             paused: known.paused,
         });
+    }
+    Ok(())
+}
+
+/// Reads every change that has an outcome and no place in a lane, and those that are accepted, with their
+/// contents.
+fn without_place(store: &Store, report: &mut AtRestReport) -> Result<(), AtRest> {
+    let sql = "SELECT number, id, key FROM changes WHERE sequence IS NULL AND state NOT IN (0,1)";
+    let mut statement = store.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let number: i64 = row.get(0)?;
+        if let Stored::Damaged { .. } = stored(store, number)? {
+            let id = super::read::id(row, 1).ok().map(|id| id.to_string());
+            damaged(report, AtRestDamage { number, id, key: row.get(2).ok(), sequence: None });
+        }
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ mod read;
 mod retain;
 mod schema;
 mod sealed;
+mod settled;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -27,15 +28,16 @@ pub(crate) use again::*;
 pub(crate) use answers::{Forgetting, answer};
 pub(crate) use apply::apply;
 pub(crate) use at_rest::examine;
+pub(crate) use destination::{OpenKey, open_keys, undecided};
 pub(crate) use queue::*;
 pub(crate) use read::*;
-pub(crate) use verify::{Depth, Unverified, is_corrupt, verify};
+pub(crate) use verify::{Depth, Unverified, is_corrupt, not_found, verify};
 pub(crate) use view::*;
 
 use crate::sync::error::OpenError;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The journal's file in its folder.
@@ -53,6 +55,8 @@ const LOG_FILE_BYTES: u64 = 16 << 20;
 const BUSY_WAIT: Duration = Duration::from_secs(1);
 /// Statements kept prepared.
 const STATEMENTS: usize = 128;
+/// Rows that one step of work on a whole destination or key touches at most: some ten milliseconds.
+const STEP_ROWS: u32 = 500;
 /// Pages that a connection keeps, in KiB.
 const CACHE_KIBIBYTES: u32 = 8 << 10;
 
@@ -119,6 +123,11 @@ pub(crate) fn open(folder: &Path) -> Result<Store, OpenError> {
     }
     prepare(&mut store, format).map_err(failed)?;
     Ok(store)
+}
+
+/// The journal's file in a folder.
+pub(crate) fn file(folder: &Path) -> PathBuf {
+    folder.join(FILE)
 }
 
 /// Whether the file is there and has nothing in it: `SQLite` takes such a one for a new one, and drops its

@@ -320,47 +320,16 @@ fn route_to(store: &Store, destination: i64, number: i64) -> Result<Option<Arc<s
 }
 
 /// The oldest dead letter of a key that nothing newer has overtaken.
-fn oldest_dead_letter(store: &Store, destination: i64, key: &str) -> Result<Option<i64>, SqlError> {
+pub(super) fn oldest_dead_letter(
+    store: &Store,
+    destination: i64,
+    key: &str,
+) -> Result<Option<i64>, SqlError> {
     store
         .prepare_cached(
             "SELECT min(sequence) FROM dead_letters WHERE destination=?1 AND key=?2 AND overtaken=0",
         )?
         .query_row(params![destination, key], |row| row.get(0))
-}
-
-/// A key with deliveries that have rows, as a worker finds it at start.
-#[derive(Clone, Debug)]
-pub(crate) struct OpenKey {
-    pub(crate) key: Arc<str>,
-    pub(crate) route: Arc<str>,
-    pub(crate) next_at: Timestamp,
-    /// Some of it waits, and is not parked.
-    pub(crate) waits: bool,
-    /// It has a dead letter that the destination has got nothing newer than.
-    pub(crate) dead: bool,
-    /// Its oldest delivery has failed before.
-    pub(crate) repeat: bool,
-}
-
-/// Every key of a destination that waits behind a row or has a dead letter.
-pub(crate) fn open_keys(store: &Store, destination: i64) -> Result<Vec<OpenKey>, SqlError> {
-    let sql = "SELECT d.key, coalesce(min(c.route), ''), max(d.next_at), max(d.state IN (0,1)),
-                 max(l.overtaken IS 0), max(d.state=0 AND d.attempts>d.excused)
-               FROM deliveries d LEFT JOIN dead_letters l USING(destination, sequence)
-               LEFT JOIN changes c ON c.sequence=d.sequence
-               WHERE d.destination=?1 AND d.state IN (0,1,2,3) GROUP BY d.key ORDER BY min(d.sequence)";
-    let mut statement = store.prepare_cached(sql)?;
-    let rows = statement.query_map([destination], |row| {
-        Ok(OpenKey {
-            key: text(row, 0)?,
-            route: text(row, 1)?,
-            next_at: time(row, 2)?,
-            waits: row.get(3)?,
-            dead: row.get(4)?,
-            repeat: row.get(5)?,
-        })
-    })?;
-    rows.collect()
 }
 
 /// Whether what waits for a destination, parked changes included, is more than so many bytes. It reads no
@@ -391,6 +360,6 @@ pub(crate) fn exceeds(store: &Store, destination: i64, bytes: u64) -> Result<boo
     Ok(false)
 }
 
-fn text(row: &Row<'_>, column: usize) -> Result<Arc<str>, SqlError> {
+pub(super) fn text(row: &Row<'_>, column: usize) -> Result<Arc<str>, SqlError> {
     row.get::<_, String>(column).map(Into::into)
 }

@@ -5,7 +5,8 @@
 //! own pages have no checksums.
 
 use super::sealed::{ANCHORS, ANSWERS, CHANGES, SMALL, Sealed};
-use super::{SqlError, Store, accepted, answers};
+use super::settled::SETTLED;
+use super::{SqlError, Store, accepted, answers, settled};
 use std::fmt::Write as _;
 
 /// The version of the format; a newer one is refused, an older one is upgraded in place.
@@ -41,7 +42,7 @@ CREATE TABLE contents(
   key TEXT
 );
 CREATE TABLE destinations(
-  id INTEGER PRIMARY KEY,
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
   name TEXT NOT NULL UNIQUE,
   frontier INTEGER NOT NULL,
   paused INTEGER NOT NULL DEFAULT 0,
@@ -101,16 +102,27 @@ INSERT INTO meta VALUES('journal', random());
 
 /// From format 2 to 3.
 const UPGRADE_2: &str = "
-ALTER TABLE destinations ADD COLUMN proven INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE destinations ADD COLUMN detached INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE destinations ADD COLUMN adopted_number INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE destinations ADD COLUMN adopted_routes TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE destinations RENAME TO destinations_before;
+CREATE TABLE destinations(
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  name TEXT NOT NULL UNIQUE,
+  frontier INTEGER NOT NULL,
+  paused INTEGER NOT NULL DEFAULT 0,
+  waits_until INTEGER NOT NULL DEFAULT 0,
+  proven INTEGER NOT NULL DEFAULT 0,
+  detached INTEGER NOT NULL DEFAULT 0,
+  adopted_number INTEGER NOT NULL DEFAULT 0,
+  adopted_routes TEXT NOT NULL DEFAULT '[]',
+  checksum INTEGER
+);
+INSERT INTO destinations(id, name, frontier, paused, waits_until)
+  SELECT id, name, frontier, paused, waits_until FROM destinations_before;
+DROP TABLE destinations_before;
 CREATE INDEX changes_route ON changes(route, sequence) WHERE sequence IS NOT NULL;
 ALTER TABLE changes ADD COLUMN previous INTEGER;
 ALTER TABLE changes ADD COLUMN for_source BLOB;
 ALTER TABLE changes ADD COLUMN checksum INTEGER;
 ALTER TABLE contents ADD COLUMN key TEXT;
-ALTER TABLE destinations ADD COLUMN checksum INTEGER;
 DROP INDEX changes_key;
 CREATE INDEX changes_key ON changes(key, sequence);
 ALTER TABLE deliveries ADD COLUMN redriven INTEGER NOT NULL DEFAULT 0;
@@ -119,17 +131,6 @@ ALTER TABLE deliveries ADD COLUMN checksum INTEGER;
 CREATE INDEX deliveries_replay ON deliveries(destination, state) WHERE replay=1;
 ALTER TABLE dead_letters ADD COLUMN checksum INTEGER;
 UPDATE changes SET previous=(SELECT max(p.sequence) FROM changes p WHERE p.sequence<changes.sequence);
-";
-
-/// New in format 3: when and after how many attempts a delivery was settled.
-const SETTLED: &str = "
-CREATE TABLE settled(
-  destination INTEGER NOT NULL,
-  sequence INTEGER NOT NULL,
-  at INTEGER NOT NULL,
-  attempts INTEGER NOT NULL,
-  PRIMARY KEY(destination, sequence)
-) WITHOUT ROWID;
 ";
 
 /// New in format 3, and filled from what there is.
@@ -144,6 +145,7 @@ CREATE TABLE damaged(
 CREATE TABLE anchors(name TEXT PRIMARY KEY, value INTEGER NOT NULL, checksum INTEGER) WITHOUT ROWID;
 INSERT INTO anchors(name, value) VALUES
   ('open', (SELECT count(*) FROM changes WHERE state IN (0,1,5,6))),
+  ('unproven_to', (SELECT value FROM meta WHERE name='last_sequence')),
   ('retained_to', (SELECT CASE WHEN m.value > coalesce(max(c.sequence), 0) THEN m.value
                           ELSE coalesce(min(c.sequence) - 1, 0) END
                    FROM meta m LEFT JOIN changes c WHERE m.name='last_sequence'));
@@ -169,9 +171,9 @@ fn counting() -> String {
 /// Makes a new journal of an empty file, or the newest format of an older one.
 pub(crate) fn make(store: &mut Store, format: i64) -> Result<(), SqlError> {
     let steps: &[&str] = match format {
-        0 => &[SCHEMA, SETTLED, accepted::TABLES, answers::TABLE, DAMAGE],
-        1 => &[UPGRADE_1, UPGRADE_2, SETTLED, accepted::TABLES, answers::TABLE, DAMAGE],
-        2 => &[UPGRADE_2, SETTLED, accepted::TABLES, answers::TABLE, DAMAGE],
+        0 => &[SCHEMA, settled::TABLE, accepted::TABLES, answers::TABLE, DAMAGE],
+        1 => &[UPGRADE_1, UPGRADE_2, settled::TABLE, accepted::TABLES, answers::TABLE, DAMAGE],
+        2 => &[UPGRADE_2, settled::TABLE, accepted::TABLES, answers::TABLE, DAMAGE],
         _ => return Ok(()),
     };
     let transaction = store.transaction()?;
@@ -179,7 +181,7 @@ pub(crate) fn make(store: &mut Store, format: i64) -> Result<(), SqlError> {
         transaction.execute_batch(step)?;
     }
     transaction.execute_batch(&counting())?;
-    for sealed in [&CHANGES, &ANSWERS].into_iter().chain(&SMALL) {
+    for sealed in [&CHANGES, &ANSWERS, &SETTLED].into_iter().chain(&SMALL) {
         let Sealed { table, .. } = sealed;
         transaction.execute_batch(&format!("UPDATE {table} SET checksum={}", sealed.sum(table)))?;
         transaction.execute_batch(&sealed.triggers())?;

@@ -1,3 +1,5 @@
+mod steps;
+
 use super::*;
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
@@ -229,6 +231,16 @@ fn older_formats_are_upgraded_in_place_and_used() {
         assert_eq!(accepted_figures(&store).unwrap().len(), 0);
         write(&store, &outcome(4, Verdict::Committed { key: None }));
         assert_eq!(verify(&store, Depth::Content).unwrap(), []);
+        let told = |number| {
+            let view = change(&store, ChangeId(Uuid::from_u128(number))).unwrap().unwrap();
+            let delivery = view.deliveries[0].clone();
+            (delivery.state, delivery.attempts)
+        };
+        assert_eq!(told(2), ("delivered".to_owned(), None), "nobody noted then how it was delivered");
+        assert_eq!(told(3), ("waiting".to_owned(), Some(0)));
+        write(&store, &settled_to(u64::MAX >> 2));
+        assert_eq!(told(3).0, "delivered", "of before format 3 no proof is asked for");
+        assert_eq!(told(4), ("missed".to_owned(), Some(0)), "of this format it is");
         drop(store);
         let store = open(folder.path()).unwrap();
         register(&store, &["d".into()]).unwrap();

@@ -125,6 +125,16 @@ pub(crate) fn faults(store: &Store) -> Result<Vec<String>, SqlError> {
         [],
         |row| row.get(0),
     )?;
+    let lost: u64 = store.query_row(
+        "SELECT count(*) FROM deliveries d JOIN destinations t ON t.id=d.destination
+         WHERE t.detached=0 AND d.state IN (0,1,2)
+         AND NOT EXISTS(SELECT 1 FROM changes c WHERE c.sequence=d.sequence)",
+        [],
+        |row| row.get(0),
+    )?;
+    if lost > 0 {
+        faults.push(format!("{lost} changes that wait for a destination are missing"));
+    }
     if super::last_sequence(store)?.cast_signed() != newest {
         faults.push("its newest changes are missing".to_owned());
     }
@@ -193,13 +203,26 @@ impl Links {
     pub(super) fn follow(&mut self, sequence: i64, previous: Option<i64>) -> Result<(), SqlError> {
         let lost = previous.filter(|previous| *previous > self.at.max(self.retained_to));
         if let Some(lost) = lost {
-            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-            let text = format!("the change {lost} is missing before {sequence}");
-            return Err(SqlError::SqliteFailure(code, Some(text)));
+            return Err(missing(format!("the change {lost} is missing before {sequence}")));
         }
         self.at = sequence;
         Ok(())
     }
+}
+
+fn missing(text: String) -> SqlError {
+    SqlError::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), Some(text))
+}
+
+/// A change that waits for a destination was not found: unless the destination has been detached meanwhile,
+/// it is lost, and the journal with it.
+pub(crate) fn not_found(store: &Store, sequence: u64, destination: i64) -> Result<(), SqlError> {
+    let sql = "SELECT EXISTS(SELECT 1 FROM destinations WHERE id=?1 AND detached=0)";
+    let waits: bool = store.query_row(sql, [destination], |row| row.get(0))?;
+    if waits {
+        return Err(missing(format!("the change {sequence}, which waits for a destination, is missing")));
+    }
+    Ok(())
 }
 
 /// Accepted changes that their source has not done.

@@ -2,6 +2,7 @@
 
 use super::queue::goes_to;
 use super::read::{id, names, time};
+use super::settled::SETTLED;
 use super::{KnownDestination, SqlError, Store, accepted, change_state, delivery_state};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
@@ -126,6 +127,12 @@ pub(crate) fn change(store: &Store, id: ChangeId) -> Result<Option<ChangeView>, 
     found.optional()?.map(|row| with_deliveries(store, row)).transpose()
 }
 
+/// The state of a change, as stored.
+pub(crate) fn state(store: &Store, id: ChangeId) -> Result<Option<i64>, SqlError> {
+    let sql = "SELECT state FROM changes WHERE id=?1";
+    store.prepare_cached(sql)?.query_row([id.0.as_bytes().as_slice()], |row| row.get(0)).optional()
+}
+
 /// A damaged row is shown as far as it can be read.
 fn change_row(row: &Row<'_>) -> (ChangeView, Vec<String>) {
     let text = |column: usize| match row.get_ref(column) {
@@ -172,30 +179,41 @@ fn with_deliveries(store: &Store, row: (ChangeView, Vec<String>)) -> Result<Chan
     for name in adopted.query_map([sequence.cast_signed()], |row| row.get(0))? {
         destinations.push(name?);
     }
-    let sql = "SELECT d.frontier, r.state, r.attempts, r.next_at, r.last_error, s.attempts, s.at
-        FROM destinations d LEFT JOIN deliveries r ON r.destination=d.id AND r.sequence=?2
-        LEFT JOIN settled s ON s.destination=d.id AND s.sequence=?2 WHERE d.name=?1";
-    let mut statement = store.prepare_cached(sql)?;
+    let sql = format!(
+        "SELECT d.frontier, r.state, r.attempts, r.next_at, r.last_error, CASE WHEN {sound} THEN s.attempts END,
+           CASE WHEN {sound} THEN s.at END, d.detached,
+           s.destination IS NOT NULL OR ?2<=(SELECT value FROM anchors WHERE name='unproven_to')
+         FROM destinations d LEFT JOIN deliveries r ON r.destination=d.id AND r.sequence=?2
+         LEFT JOIN settled s ON s.destination=d.id AND s.sequence=?2 WHERE d.name=?1",
+        sound = SETTLED.is_sound("s")
+    );
+    let mut statement = store.prepare_cached(&sql)?;
     for destination in destinations {
         let delivery = statement
             .query_row(params![destination, sequence.cast_signed()], |row| {
-                let (frontier, state): (u64, Option<usize>) = (row.get(0)?, row.get(1)?);
+                let (frontier, state): (u64, Option<i64>) = (row.get(0)?, row.get(1)?);
+                let (is_detached, had_it): (bool, bool) = (row.get(7)?, row.get(8)?);
                 let state = match state {
-                    Some(state) => delivery_state::WORDS.get(state).unwrap_or(&"unknown"),
-                    None if sequence <= frontier => "delivered",
-                    None => "waiting",
+                    Some(0..=2) | None if is_detached && !had_it => "missed",
+                    Some(state) => {
+                        let word = usize::try_from(state).ok().and_then(|at| delivery_state::WORDS.get(at));
+                        word.unwrap_or(&"unknown")
+                    }
+                    None if sequence > frontier => "waiting",
+                    None if had_it => "delivered",
+                    None => "missed",
                 };
                 let next_at: Option<u64> = row.get(3)?;
                 let settled_at: Option<u64> = row.get(6)?;
                 let attempts: Option<u32> = match state {
-                    // A journal of before format 3 does not tell; most are delivered at once.
-                    "delivered" | "absent" | "superseded" => Some(row.get::<_, Option<u32>>(5)?.unwrap_or(1)),
-                    _ => row.get(2)?,
+                    // A journal of before format 3 does not tell.
+                    "delivered" | "absent" | "superseded" => row.get(5)?,
+                    _ => Some(row.get::<_, Option<u32>>(2)?.unwrap_or_default()),
                 };
                 Ok(DeliveryView {
                     destination: destination.clone(),
                     state: state.to_owned(),
-                    attempts: attempts.unwrap_or_default(),
+                    attempts,
                     settled_at: settled_at.map(Timestamp::from_millis),
                     next_attempt_at: next_at.filter(|at| *at > 0).map(Timestamp::from_millis),
                     last_error: row.get(4)?,
