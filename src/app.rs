@@ -94,10 +94,8 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let clock = Clock::system();
     let (listeners, public) = listen_to_clients(&settings.gateway.listen).await?;
     let (admin_listener, admin_address) = listen(settings.admin.listen).await?;
-    let redis = match &settings.cache.shared {
-        Some(shared) => Some(Redis::open(&shared.redis, clock.clone())?),
-        None => None,
-    };
+    let open = |shared: &crate::cache::SharedSettings| Redis::open(&shared.redis, clock.clone());
+    let redis = settings.cache.shared.as_ref().map(open).transpose()?;
     let keyed_hash = settings.cache.keyed_hash();
     let shared_quotas = shared_quotas(&settings, redis.as_ref(), &keyed_hash);
     let cache = Cache::new(&settings.cache, clock.clone(), redis.clone());
