@@ -33,6 +33,11 @@ async fn overfull(body: &Arc<Growing>) -> tokio::task::JoinHandle<Pushed> {
     for _ in 0..4 {
         assert_eq!(body.push(quarter()).await, Pushed::Done(Kept::Window));
     }
+    overfull_by_one(body).await
+}
+
+/// Begins to push a quarter.
+async fn overfull_by_one(body: &Arc<Growing>) -> tokio::task::JoinHandle<Pushed> {
     let body = Arc::clone(body);
     let writer = tokio::spawn(async move { body.push(quarter()).await });
     tokio::task::yield_now().await;
@@ -391,4 +396,58 @@ async fn how_much_there_is_becomes_known_as_it_comes() {
     let reader = broken.reader().unwrap();
     broken.abort();
     assert_eq!(reader.extent(1).await, Extent::Broken);
+}
+
+/// The first that reads on wakes the writer, whoever else waits for a part that is still to come or has all
+/// that it wants; then the last of those that come on does, whoever stands still.
+#[tokio::test(start_paused = true)]
+async fn i10_the_writer_is_woken_by_the_first_that_reads_and_the_last_that_comes_on() {
+    const FAR: u64 = 100 * WINDOW_BYTES;
+    for part in [0..10, FAR..FAR + 10] {
+        let body = body(0);
+        let (mut fast, mut slow) = (body.reader().unwrap(), body.reader().unwrap());
+        let mut part = body.reader().unwrap().only(&part);
+        for _ in 0..4 {
+            body.push(quarter()).await;
+        }
+        while let Some(Some(_)) = next(&mut part).now_or_never() {}
+        let writer = overfull_by_one(&body).await;
+        let before = Instant::now();
+        read(&mut fast, WINDOW_BYTES / 4).await;
+        tokio::task::yield_now().await;
+        assert!(matches!(body.lock().awaited, Awaited::Last { unread: 1, .. }), "the slow one is waited for");
+        read(&mut slow, WINDOW_BYTES / 4).await;
+        assert_eq!(writer.await.unwrap(), Pushed::Done(Kept::Window));
+        assert_eq!(before.elapsed(), Duration::ZERO, "the writer is woken, it does not look by itself");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn i10_one_that_stands_still_keeps_nobody_from_waking_the_writer() {
+    let body = body(0);
+    let (mut fast, mut slower) = (body.reader().unwrap(), body.reader().unwrap());
+    let stalled = body.reader().unwrap();
+    for _ in 0..4 {
+        body.push(quarter()).await;
+    }
+    let standing = |body: &Growing| {
+        let inner = body.lock();
+        inner.readers.iter().flatten().filter(|reader| reader.gait == room::Gait::StandsStill).count()
+    };
+    // Those that are behind are judged; the slower one comes on, but not as far as is needed.
+    let writer = overfull_by_one(&body).await;
+    read(&mut fast, WINDOW_BYTES / 2).await;
+    let mut seen = 0;
+    while standing(&body) == 0 {
+        tokio::time::sleep(HOLD_MIN / 10).await;
+        read(&mut slower, 2 * PART_BYTES as u64).await;
+        seen += 2 * PART_BYTES as u64;
+    }
+    assert!(!writer.is_finished());
+    let before = Instant::now();
+    read(&mut slower, WINDOW_BYTES / 4 - seen).await;
+    tokio::task::yield_now().await;
+    assert!(writer.is_finished(), "the last of those who come on wakes the writer");
+    assert_eq!(before.elapsed(), Duration::ZERO);
+    drop(stalled);
 }
