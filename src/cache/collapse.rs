@@ -178,6 +178,14 @@ impl<L: Clone> Flights<L> {
         Some((Lead::new(self, flight, Turn::Extra, fence), admitted))
     }
 
+    /// Takes no more newcomers into the flight of a follower: what it landed is not for them any more. Those
+    /// who have joined keep it.
+    pub fn close(&self, follower: &Follower<L>) {
+        if let Some(flight) = follower.flight.upgrade() {
+            self.remove(&flight);
+        }
+    }
+
     fn follow(&self, flight: &Arc<Flight<L>>) -> Role<L> {
         let is_full = flight.landing.receiver_count() >= FOLLOWERS_MAX;
         if is_full && flight.landing.borrow().is_none() {

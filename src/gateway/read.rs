@@ -37,8 +37,8 @@ use judged::judge;
 use ranged::Parted;
 use std::sync::Arc;
 
-/// How often a read looks again after a flight brought another variant than it needs; then it
-/// forwards for itself.
+/// How often a read looks for what answers it: again after a flight that brought another variant, or for
+/// which it came too late. Then it forwards for itself.
 const ROUNDS_MAX: usize = 3;
 
 /// Answers a GET or HEAD.
@@ -99,14 +99,13 @@ pub(crate) async fn answer_by(
             Way::HeadAlone => return Box::pin(wanted.forwarded_head(None)).await,
             Way::Head => return Box::pin(wanted.head()).await,
             Way::Alone => break,
-            Way::Part => {
-                return match Box::pin(wanted.part()).await? {
-                    Parted::Answered(answer) => Ok(*answer),
-                    Parted::Alone(reason) => {
-                        Box::pin(part::fetch(gateway, route, key, request, reason, now)).await
-                    }
-                };
-            }
+            Way::Part => match Box::pin(wanted.part()).await? {
+                Parted::Answered(answer) => return Ok(*answer),
+                Parted::TooLate => continue,
+                Parted::Alone(reason) => {
+                    return Box::pin(part::fetch(gateway, route, key, request, reason, now)).await;
+                }
+            },
             Way::Fill => {}
         }
         if gateway.cache.is_marked(key, now) {
@@ -115,7 +114,7 @@ pub(crate) async fn answer_by(
         match Box::pin(wanted.collapsed(lane)).await? {
             Outcome::Answered(answer) => return Ok(*answer),
             Outcome::OtherVariant(own) => lane = own,
-            Outcome::Gone => {}
+            Outcome::TooLate => {}
             Outcome::Alone => return Box::pin(wanted.forwarded_alone(Because::Released)).await,
         }
     }

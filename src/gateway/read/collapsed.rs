@@ -23,8 +23,9 @@ pub(super) enum Outcome {
     Answered(Box<Answer>),
     /// It brought a variant that this request does not select; the lane of the one that it does.
     OtherVariant(Lane),
-    /// Its body has gone on without this request, or broken off.
-    Gone,
+    /// This request came too late for it: it is not fresh any more, or its body has gone on without this
+    /// request, or has broken off. It takes no newcomers any more, so the next one is looked for.
+    TooLate,
     /// It may not be shared: this request forwards for itself.
     Alone,
 }

@@ -48,7 +48,7 @@ impl Wanted<'_> {
         };
         match outcome {
             Outcome::Answered(answer) => Ok(*answer),
-            Outcome::OtherVariant(_) | Outcome::Gone | Outcome::Alone => self.forwarded_head(None).await,
+            Outcome::OtherVariant(_) | Outcome::TooLate | Outcome::Alone => self.forwarded_head(None).await,
         }
     }
 
