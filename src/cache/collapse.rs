@@ -27,6 +27,7 @@ use metrics::{Gauge, gauge};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -71,6 +72,8 @@ struct Flight<L> {
     undecided: watch::Sender<()>,
     fence: Fence,
     began: Instant,
+    /// Where its forwards have gone, so that a second one goes elsewhere; what a bit means is their affair.
+    visited: Arc<AtomicU64>,
     course: Mutex<Course>,
     /// Told when the landing is there; the leaders are no followers, by whose number a flight is abandoned.
     told: Notify,
@@ -230,6 +233,7 @@ impl<L> Flight<L> {
             undecided: watch::Sender::new(()),
             fence,
             began: Instant::now(),
+            visited: Arc::default(),
             course: Mutex::new(Course::begun()),
             told: Notify::new(),
         })

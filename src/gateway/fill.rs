@@ -29,7 +29,7 @@ use crate::cache::collapse::{Lead, Turn};
 use crate::cache::rules::validation::{self, Asked};
 use crate::cache::rules::{Exchange, ForwardReason};
 use crate::cache::{CacheKey, StoredResponse};
-use crate::source::{SourceBody, SourceError};
+use crate::source::{SourceBody, SourceError, Visited};
 use http::header::VIA;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
 use std::sync::Arc;
@@ -166,6 +166,7 @@ impl Fill {
 
     async fn forward(&self, lead: &Lead<Landing>, asked: &Asked, which: Try) -> Forwarded {
         let mut head = self.head.clone();
+        head.visited = Some(Visited(lead.visited()));
         if self.wants == Wants::Whole {
             validation::add_conditions(asked, &mut head.fields);
         }

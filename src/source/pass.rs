@@ -91,10 +91,12 @@ async fn tried(
     upload: Option<&Upload>,
     patience: Patience,
 ) -> Result<(Response<Incoming>, Load), SourceError> {
-    let mut tries = Tries { addresses: Set::default(), retries: 0, line: draft.line(), spending: None };
+    let visited = draft.visited();
+    let mut tries = Tries { addresses: visited.addresses(), retries: 0, line: draft.line(), spending: None };
+    let silent_after = source.overdue_after().min(patience.timeout / 2);
     let mut last = None;
     loop {
-        let visit = match source.addresses.visit(draft.risk(), tries.addresses) {
+        let visit = match source.addresses.visit(draft.risk(), tries.addresses, (silent_after, upload)) {
             Ok(visit) => visit.ok_or(SourceError::Unsayable)?,
             // What was tried says more than that the breaker has opened over it.
             Err(outage) => return Err(last.unwrap_or_else(|| source.refused(outage))),
@@ -102,6 +104,7 @@ async fn tried(
         let request = draft.request(&visit.address, &source.settings.host);
         let request = request.ok_or(SourceError::Unsayable)?;
         tries.addresses = tries.addresses.with(visit.number);
+        visited.add(visit.number);
         let client = match line(source, draft, &tries, &visit) {
             Line::Shared => &source.client,
             Line::Own => &source.unpooled,

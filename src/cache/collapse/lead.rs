@@ -3,6 +3,7 @@
 use super::{Flight, Flights, Follower, Landed, Turn};
 use crate::cache::Fence;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use tokio::time::Instant;
 
 /// The right and the duty to land a flight. Dropped, it closes the flight; dropped before landing, it
@@ -33,6 +34,12 @@ impl<L: Clone> Lead<L> {
     #[must_use]
     pub const fn turn(&self) -> Turn {
         self.turn
+    }
+
+    /// Where the flight's forwards have gone, a bit each.
+    #[must_use]
+    pub fn visited(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.flight.visited)
     }
 
     /// The leader's own client follows its flight like everyone else.
