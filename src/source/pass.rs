@@ -5,6 +5,7 @@ use super::Source;
 use super::address::Load;
 use super::addresses::Visit;
 use super::body::{self, RequestBody, SourceBody, Upload};
+use super::connector::Uses;
 use super::draft::{Draft, Line};
 use super::ejection::{Report, Set, Then};
 use super::error::SourceError;
@@ -63,12 +64,13 @@ impl<'a> Pass<'a> {
         {
             source.places.learn(Sample { sent_at, in_flight, heard }, now);
         }
-        let (response, load) = outcome?;
+        let (mut response, load) = outcome?;
+        let uses = response.extensions_mut().remove::<Uses>().unwrap_or_default();
         source.counted.head_seconds.record(now - sent_at);
         source.usual.observe(now - sent_at);
         let idle = body::idle_of(response.headers(), source.settings.body_idle);
         let early_ends = Arc::clone(&source.counted.early_ends);
-        Ok(response.map(|incoming| SourceBody::new(incoming, idle, early_ends, (place, load))))
+        Ok(response.map(|incoming| SourceBody::new(incoming, idle, (early_ends, uses), (place, load))))
     }
 }
 
