@@ -75,6 +75,8 @@ struct Flight<L> {
     /// Where its forwards have gone, so that a second one goes elsewhere; what a bit means is their affair.
     visited: Arc<AtomicU64>,
     course: Mutex<Course>,
+    /// When a follower left last, in milliseconds after it began.
+    left: AtomicU64,
     /// Told when the landing is there; the leaders are no followers, by whose number a flight is abandoned.
     told: Notify,
 }
@@ -234,6 +236,7 @@ impl<L> Flight<L> {
             fence,
             began: Instant::now(),
             visited: Arc::default(),
+            left: AtomicU64::new(0),
             course: Mutex::new(Course::begun()),
             told: Notify::new(),
         })
