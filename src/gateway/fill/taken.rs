@@ -176,7 +176,7 @@ impl Fill {
         let announced = trailers::announced(&parts.headers);
         let age = parts.headers.get_all(AGE).iter().cloned().collect();
         let range = match &self.wants {
-            Wants::Whole => None,
+            Wants::Whole | Wants::Head => None,
             Wants::Part(range) => Some(range.clone()),
         };
         let shared = Shared { head, body: Arc::clone(&growing), length, stored, age, range, announced };
