@@ -232,28 +232,29 @@ impl Growing {
         self.lock().trailers = Some(trailers);
     }
 
-    /// Ends it well. Where all of it was kept, the whole goes to `store` before any reader sees the end.
-    pub fn complete(&self, store: impl FnOnce(Bytes)) {
+    /// Ends it well. Where all of it was kept, the whole goes to `store` before any reader sees the end: from
+    /// then on readers read what that gives back, which the store bounds. What it does not have counts on,
+    /// until the last of them has left.
+    pub fn complete(&self, store: impl FnOnce(Bytes) -> Option<Bytes>) {
         self.complete_with(Bytes::new(), store);
     }
 
-    /// Ends it well with a last chunk, which no reader sees before the whole has gone to `store`. From then
-    /// on readers read what was stored.
-    pub fn complete_with(&self, last: Bytes, store: impl FnOnce(Bytes)) {
+    /// Ends it well with a last chunk, which no reader sees before the whole has gone to `store`.
+    pub fn complete_with(&self, last: Bytes, store: impl FnOnce(Bytes) -> Option<Bytes>) {
         let parts = self.lock().parts_with(&last, self.whole_bytes_max);
         // Joined without the lock: nobody waits for the copy, and there is no other writer.
         let whole = parts.map(joined);
-        if let Some(whole) = &whole {
-            store(whole.clone());
-        }
+        let stored = whole.as_ref().and_then(|whole| store(whole.clone()));
         let wakers = {
             let mut inner = self.lock();
             inner.share.add(last.len() as u64);
             inner.append(last);
-            if let Some(whole) = whole {
+            if stored.is_some() {
                 // From here on these are bytes of the store.
                 inner.share.give_all_back();
-                inner.chunks = VecDeque::from([Chunk { start: 0, bytes: whole }]);
+            }
+            if let Some(bytes) = stored.or(whole) {
+                inner.chunks = VecDeque::from([Chunk { start: 0, bytes }]);
             }
             inner.end = End::Complete;
             inner.take_wakers()

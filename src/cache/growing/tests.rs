@@ -57,7 +57,7 @@ async fn readers_read_what_is_there_while_it_grows() {
     let mut late = body.reader().unwrap();
     assert_eq!(next(&mut late).await, Some(Ok(Bytes::from_static(b"ab"))));
     let mut stored = None;
-    body.complete_with(Bytes::from_static(b"e"), |whole| stored = Some(whole));
+    body.complete_with(Bytes::from_static(b"e"), |whole| stored.insert(whole).clone().into());
     assert_eq!(stored, Some(Bytes::from_static(b"abcde")));
     assert_eq!(next(&mut late).await, Some(Ok(Bytes::from_static(b"cde"))), "the rest of what was stored");
     assert_eq!(next(&mut late).await, None);
@@ -68,8 +68,8 @@ async fn a_slow_reader_of_what_is_stored_reads_the_stored_bytes() {
     let body = body(100);
     let mut slow = body.reader().unwrap();
     body.push(Bytes::from_static(b"ab")).await;
-    let mut stored = Bytes::new();
-    body.complete_with(Bytes::from_static(b"cd"), |whole| stored = whole);
+    let stored = Bytes::from_static(b"as stored");
+    body.complete_with(Bytes::from_static(b"cd"), |_| Some(stored.clone()));
     let read = next(&mut slow).await.unwrap().unwrap();
     assert_eq!(read.as_ptr(), stored.as_ptr(), "there is one copy");
 }
@@ -275,11 +275,25 @@ async fn small_bodies_are_stored_at_the_bound_and_hold_nothing_then() {
     assert_eq!(body.push(Bytes::from_static(b"ab")).await, Pushed::Done(Kept::Whole));
     assert_eq!(in_flight.bytes(), WINDOW_BYTES + 2);
     let mut stored = None;
-    body.complete(|whole| stored = Some(whole));
+    body.complete(|whole| stored.insert(whole).clone().into());
     assert_eq!(stored, Some(Bytes::from_static(b"ab")));
     assert_eq!(in_flight.bytes(), WINDOW_BYTES, "from here on they are bytes of the store");
     read(&mut reader, 2).await;
     assert_eq!(next(&mut reader).await, None);
+}
+
+/// What no tier has is held by those who read it.
+#[tokio::test]
+async fn i10_what_is_not_stored_counts_until_its_last_reader_has_left() {
+    let in_flight = InFlight::new(WINDOW_BYTES);
+    let body = Growing::new(WINDOW_BYTES, in_flight.share(Work::Copy));
+    let reader = body.reader().unwrap();
+    body.push(large()).await;
+    body.complete_with(Bytes::from_static(b"last"), |_| None);
+    drop(body);
+    assert_eq!(in_flight.bytes(), FORWARD_BYTES + 1 + 4);
+    drop(reader);
+    assert_eq!(in_flight.bytes(), 0);
 }
 
 #[tokio::test]
@@ -315,7 +329,7 @@ async fn a_writer_that_has_ended_its_body_breaks_nothing_when_it_goes() {
     let body = body(100);
     let mut reader = body.reader().unwrap();
     let unfinished = body.unfinished();
-    body.complete_with(Bytes::from_static(b"ab"), drop);
+    body.complete_with(Bytes::from_static(b"ab"), |_| None);
     drop(unfinished);
     read(&mut reader, 2).await;
     assert_eq!(next(&mut reader).await, None);
@@ -338,7 +352,7 @@ async fn a_reader_of_a_part_sees_only_that() {
     drop(late);
     assert_eq!(next(&mut newcomer).await, Some(Ok(Bytes::from_static(b"ab"))), "it has a place of its own");
     body.trail(HeaderMap::new());
-    body.complete_with(Bytes::from_static(b"ef"), drop);
+    body.complete_with(Bytes::from_static(b"ef"), |_| None);
     assert_eq!(next(&mut early).await, Some(Ok(Bytes::from_static(b"e"))));
     assert_eq!(next(&mut early).await, None);
     assert!(early.trailers().is_none());
@@ -390,7 +404,7 @@ async fn how_much_there_is_becomes_known_as_it_comes() {
     assert_eq!((reader.extent(5).await, reader.extent(6).await), (Extent::Reached, Extent::Passing));
     let whole = self::body(4);
     let reader = whole.reader().unwrap();
-    whole.complete_with(Bytes::from_static(b"abc"), drop);
+    whole.complete_with(Bytes::from_static(b"abc"), |_| None);
     assert_eq!(reader.extent(6).await, Extent::Complete(3));
     let broken = self::body(4);
     let reader = broken.reader().unwrap();

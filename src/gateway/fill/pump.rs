@@ -30,7 +30,7 @@ pub(super) async fn pump(
     body: SourceBody,
     (growing, start): (&Growing, Option<Reader>),
     began_by: BeganBy,
-    store: impl FnOnce(Bytes),
+    store: impl FnOnce(Bytes) -> Option<Bytes>,
 ) {
     let all_read = async {
         lead.decided().await;
@@ -48,7 +48,7 @@ async fn pumped(
     mut body: SourceBody,
     growing: &Growing,
     began_by: BeganBy,
-    store: impl FnOnce(Bytes),
+    store: impl FnOnce(Bytes) -> Option<Bytes>,
 ) {
     let mut received = 0u64;
     let mut kept = growing.kept();

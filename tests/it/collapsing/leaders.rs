@@ -236,6 +236,7 @@ async fn a_follower_that_leaves_frees_its_place_at_once() {
     source.always("/a", Reply::ok("whole").cache_control("max-age=60").after(Step::Wait(gate.clone())));
     let gateway = gateway_for(&source, "").await;
     let clients: Vec<_> = (0..50).map(|_| tokio::spawn(Ask::get("/a").send(gateway.public))).collect();
+    source.wait_for("/a", 1).await;
     followers(&gateway, 50).await;
     clients.iter().skip(10).for_each(tokio::task::JoinHandle::abort);
     followers(&gateway, 10).await;
