@@ -191,9 +191,15 @@ async fn a_follower_whose_quota_is_used_up_does_not_use_up_the_extra_leaders_tur
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_place_that_frees_later_lets_a_follower_step_in() {
     let (source, never, other) = (ScriptedSource::start().await, Gate::closed(), Gate::closed());
-    in_turn(&source, "/a", &[never], numbered);
+    in_turn(&source, "/a", std::slice::from_ref(&never), numbered);
     source.always("/other", Reply::ok("other").after(Step::Wait(other.clone())));
-    let text = format!("{}timeout = \"50s\"\nconcurrency = 2\n{EVERYTHING}", source.table());
+    let roomy = ScriptedSource::start().await;
+    in_turn(&roomy, "/roomy", &[never], numbered);
+    let text = format!(
+        "{}timeout = \"50s\"\nconcurrency = 2\n{}[[route]]\nname = \"r\"\npath = \"/roomy\"\nsource = \"roomy\"\n{EVERYTHING}",
+        source.table(),
+        roomy.table().replace("inventory", "roomy"),
+    );
     let gateway = Setup::new(text).start().await;
     let busy = tokio::spawn(Ask::get("/other").send(gateway.public));
     source.wait_for("/other", 1).await;
@@ -201,8 +207,9 @@ async fn a_place_that_frees_later_lets_a_follower_step_in() {
     source.wait_for("/a", 1).await;
     let late = tokio::spawn(Ask::get("/a").send(gateway.public));
     followers(&gateway, 3).await;
-    // By then the head of the first is overdue, and both places are taken.
-    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    // What began later is overdue by now: so is the head of the first, and both places are taken.
+    let asked_later = join_all((0..2).map(|_| gateway.get("/roomy")));
+    assert!(asked_later.await.iter().all(|answer| answer.text() == "answer 1"));
     assert_eq!(source.count("/a"), 1);
     other.open();
     for one in [waiting, late] {
