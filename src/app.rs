@@ -98,10 +98,10 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let redis = settings.cache.shared.as_ref().map(open).transpose()?;
     let keyed_hash = settings.cache.keyed_hash();
     let shared_quotas = shared_quotas(&settings, redis.as_ref(), &keyed_hash);
-    let cache = Cache::new(&settings.cache, clock.clone(), redis.clone());
+    let in_flight = InFlight::new(settings.gateway.limits.in_flight_bytes);
+    let cache = Cache::new(&settings.cache, clock.clone(), redis.clone(), &in_flight);
     let sources: Vec<Arc<Source>> =
         settings.sources.into_iter().map(|source| Source::new(source, clock.clone())).collect();
-    let in_flight = InFlight::new(settings.gateway.limits.in_flight_bytes);
     let fenced_by = settings.gateway.routes.as_slice().into();
     let engine = match settings.sync {
         Some(settings) => Some(

@@ -6,7 +6,8 @@
 //! from 90 %    no copy of a large body is kept for others: it streams through
 //! at 100 %     nothing is forwarded (503)
 //! ```
-//! Hits hold bytes of the store and ask nobody here. Nobody waits for bytes: who gets none does without,
+//! Hits hold bytes of the store and ask nobody here; what the store lets go while they are read is counted here
+//! from then on (`cache/tiers/large.rs`). Nobody waits for bytes: who gets none does without,
 //! so that nothing can wait for what it holds itself.
 
 use crate::telemetry::metrics as names;
@@ -134,7 +135,8 @@ impl InFlight {
     }
 
     /// Whether there is room for so many bytes, and below the bound at all.
-    fn has_room(&self, work: Work, bytes: u64) -> bool {
+    #[must_use]
+    pub fn has_room(&self, work: Work, bytes: u64) -> bool {
         self.bytes().saturating_add(bytes.max(1)) <= work.bytes_max(self.bytes_max)
     }
 

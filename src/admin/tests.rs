@@ -29,7 +29,12 @@ fn cache_settings() -> crate::cache::Settings {
 
 fn parts(readiness: Arc<Readiness>) -> Parts {
     Parts {
-        cache: Cache::new(&cache_settings(), crate::clock::Clock::system(), None),
+        cache: Cache::new(
+            &cache_settings(),
+            crate::clock::Clock::system(),
+            None,
+            &crate::in_flight::InFlight::new(u64::MAX),
+        ),
         engine: None,
         metrics: crate::telemetry::metrics::install(),
         readiness,

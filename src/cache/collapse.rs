@@ -27,6 +27,7 @@ use metrics::{Gauge, gauge};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -71,7 +72,11 @@ struct Flight<L> {
     undecided: watch::Sender<()>,
     fence: Fence,
     began: Instant,
+    /// Where its forwards have gone, so that a second one goes elsewhere; what a bit means is their affair.
+    visited: Arc<AtomicU64>,
     course: Mutex<Course>,
+    /// When a follower left last, in milliseconds after it began.
+    left: AtomicU64,
     /// Told when the landing is there; the leaders are no followers, by whose number a flight is abandoned.
     told: Notify,
 }
@@ -178,6 +183,14 @@ impl<L: Clone> Flights<L> {
         Some((Lead::new(self, flight, Turn::Extra, fence), admitted))
     }
 
+    /// Takes no more newcomers into the flight of a follower: what it landed is not for them any more. Those
+    /// who have joined keep it.
+    pub fn close(&self, follower: &Follower<L>) {
+        if let Some(flight) = follower.flight.upgrade() {
+            self.remove(&flight);
+        }
+    }
+
     fn follow(&self, flight: &Arc<Flight<L>>) -> Role<L> {
         let is_full = flight.landing.receiver_count() >= FOLLOWERS_MAX;
         if is_full && flight.landing.borrow().is_none() {
@@ -222,6 +235,8 @@ impl<L> Flight<L> {
             undecided: watch::Sender::new(()),
             fence,
             began: Instant::now(),
+            visited: Arc::default(),
+            left: AtomicU64::new(0),
             course: Mutex::new(Course::begun()),
             told: Notify::new(),
         })

@@ -16,7 +16,7 @@ pub use reader::{Extent, Reader};
 use crate::in_flight::Share;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use room::{Awaited, Gait, Hold, Room, Window};
+use room::{Awaited, HOLD_MAX, Hold, ReaderState, Room, Window};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -80,7 +80,7 @@ struct Inner {
     /// The wait for slow readers.
     hold: Hold,
     /// Whom the writer waits for.
-    awaited: Option<Awaited>,
+    awaited: Awaited,
     end: End,
     /// What came behind the content; it is not stored (RFC 9111 3.1).
     trailers: Option<HeaderMap>,
@@ -108,17 +108,6 @@ enum End {
     Aborted,
 }
 
-#[derive(Debug)]
-struct ReaderState {
-    next: u64,
-    /// Where it ends, if not with the body.
-    end: u64,
-    /// Where it was when others began to wait.
-    mark: Option<u64>,
-    gait: Gait,
-    waker: Option<Waker>,
-}
-
 impl Growing {
     /// An empty body, kept whole up to so many bytes; 0: it is known that it will not be stored. What
     /// it holds is counted in `share`.
@@ -131,7 +120,7 @@ impl Growing {
             received: 0,
             kept: if whole_bytes_max == 0 { Kept::Window } else { Kept::Whole },
             hold: Hold::new(Instant::now()),
-            awaited: None,
+            awaited: Awaited::Nobody,
             end: End::Open,
             trailers: None,
             readers: Vec::new(),
@@ -168,7 +157,7 @@ impl Growing {
         }
         let slot = inner.take_slot();
         // Whoever waits for somebody to read need not give up.
-        let is_first = inner.awaited.as_ref().is_some_and(|awaited| awaited.all == 0);
+        let is_first = inner.awaited == Awaited::Newcomer;
         drop(inner);
         if is_first {
             self.moved.notify_waiters();
@@ -206,11 +195,10 @@ impl Growing {
             let (room, left) = {
                 let mut inner = self.lock();
                 let room = inner.make_room(window);
+                inner.await_readers(room, Instant::now());
                 if room == Room::Made {
-                    inner.awaited = None;
                     return Pushed::Done(inner.kept);
                 }
-                inner.await_readers(Instant::now());
                 (room, inner.patience_left())
             };
             match room {
@@ -223,7 +211,8 @@ impl Growing {
                     drop(tokio::time::timeout(left, moved).await);
                     self.lock().has_waited(since.elapsed());
                 }
-                Room::Full | Room::Made => moved.await,
+                // However they were counted, it is looked at again.
+                Room::Full | Room::Made => drop(tokio::time::timeout(HOLD_MAX, moved).await),
             }
         }
     }
@@ -243,28 +232,29 @@ impl Growing {
         self.lock().trailers = Some(trailers);
     }
 
-    /// Ends it well. Where all of it was kept, the whole goes to `store` before any reader sees the end.
-    pub fn complete(&self, store: impl FnOnce(Bytes)) {
+    /// Ends it well. Where all of it was kept, the whole goes to `store` before any reader sees the end: from
+    /// then on readers read what that gives back, which the store bounds. What it does not have counts on,
+    /// until the last of them has left.
+    pub fn complete(&self, store: impl FnOnce(Bytes) -> Option<Bytes>) {
         self.complete_with(Bytes::new(), store);
     }
 
-    /// Ends it well with a last chunk, which no reader sees before the whole has gone to `store`. From then
-    /// on readers read what was stored.
-    pub fn complete_with(&self, last: Bytes, store: impl FnOnce(Bytes)) {
+    /// Ends it well with a last chunk, which no reader sees before the whole has gone to `store`.
+    pub fn complete_with(&self, last: Bytes, store: impl FnOnce(Bytes) -> Option<Bytes>) {
         let parts = self.lock().parts_with(&last, self.whole_bytes_max);
         // Joined without the lock: nobody waits for the copy, and there is no other writer.
         let whole = parts.map(joined);
-        if let Some(whole) = &whole {
-            store(whole.clone());
-        }
+        let stored = whole.as_ref().and_then(|whole| store(whole.clone()));
         let wakers = {
             let mut inner = self.lock();
             inner.share.add(last.len() as u64);
             inner.append(last);
-            if let Some(whole) = whole {
+            if stored.is_some() {
                 // From here on these are bytes of the store.
                 inner.share.give_all_back();
-                inner.chunks = VecDeque::from([Chunk { start: 0, bytes: whole }]);
+            }
+            if let Some(bytes) = stored.or(whole) {
+                inner.chunks = VecDeque::from([Chunk { start: 0, bytes }]);
             }
             inner.end = End::Complete;
             inner.take_wakers()
@@ -336,8 +326,7 @@ impl Inner {
 
     /// A place for a new reader.
     fn take_slot(&mut self) -> usize {
-        let state =
-            Some(ReaderState { next: 0, end: u64::MAX, mark: None, gait: Gait::ComesOn, waker: None });
+        let state = Some(ReaderState::new());
         let slot = self.free.pop().unwrap_or(self.readers.len());
         match self.readers.get_mut(slot) {
             Some(free) => *free = state,

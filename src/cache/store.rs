@@ -3,6 +3,7 @@
 //! Whatever a tier has is judged against the purges since its fence at each lookup (I5); so a store
 //! or a promotion that loses a race against a purge is harmless.
 
+mod bodies;
 mod counters;
 mod held;
 mod markers;
@@ -20,12 +21,14 @@ use super::rules::ForwardReason;
 use super::rules::reuse::{Verdict, assess};
 use super::rules::vary;
 use super::stored::Reuse;
+use super::tiers::large::LargeBodies;
 use super::tiers::memory::{Memory, Variants};
 use super::tiers::shared::{Shared, SharedFound};
 use super::version::Signing;
 use super::{Applied, CacheKey, Fence, Found, Lookup, Purge, PurgeMode, PurgeScope, Settings};
 use super::{Standing, StoredResponse, Tier};
 use crate::clock::{Clock, Timestamp};
+use crate::in_flight::InFlight;
 use crate::redis::Redis;
 use crate::target::{Authority, Scheme, Target};
 use crate::telemetry::metrics;
@@ -39,6 +42,7 @@ use std::sync::atomic::AtomicBool;
 #[derive(Debug)]
 pub struct Cache {
     memory: Memory,
+    large: Arc<LargeBodies>,
     purged: Arc<Tables>,
     shared: Option<SharedTier>,
     clock: Clock,
@@ -65,7 +69,13 @@ impl Cache {
     /// An empty cache. With a shared tier it needs a running Tokio, but no running Redis; `redis` is
     /// the handle to `settings.shared`'s Redis, and left out where there is none.
     #[must_use]
-    pub fn new(settings: &Settings, clock: Clock, redis: Option<Arc<Redis>>) -> Arc<Self> {
+    pub fn new(
+        settings: &Settings,
+        clock: Clock,
+        redis: Option<Arc<Redis>>,
+        in_flight: &Arc<InFlight>,
+    ) -> Arc<Self> {
+        let large = LargeBodies::new(Arc::clone(in_flight));
         let purged = Arc::new(Tables::new());
         let shared = settings.shared.as_ref().zip(redis).map(|(settings, redis)| {
             let log = Log::start(settings, Arc::clone(&redis), Arc::clone(&purged), clock.clone());
@@ -76,7 +86,8 @@ impl Cache {
         let run = shared.as_ref().map_or_else(|| fastrand::u64(..), |shared| shared.log.gateway());
         let secret = settings.shared.as_ref().and_then(|shared| shared.secret.clone());
         Arc::new(Self {
-            memory: Memory::new(settings.memory_bytes, settings.memory_object_bytes),
+            memory: Memory::new(settings.memory_bytes, settings.memory_object_bytes, Arc::clone(&large)),
+            large,
             purged,
             shared,
             clock,
@@ -135,6 +146,7 @@ impl Cache {
 
     /// What the shared tier's answer is good for; memory keeps it too. `None`: it has no answer.
     fn promoted(&self, key: &CacheKey, found: SharedFound, now: Timestamp) -> Option<Lookup> {
+        let found = self.taken_in(found);
         let had_one = matches!(found, SharedFound::Response(_));
         let Some((far, stored)) = self.of_shared(key, found, now) else {
             self.counters.shared_unavailable.increment(1);
@@ -271,7 +283,7 @@ impl Cache {
             ::metrics::counter!(metrics::STORES_FENCED).increment(1);
             return Err(Box::new(stored));
         }
-        let stored = Arc::new(stored);
+        let stored = Arc::new(self.noticed(stored));
         self.memory.insert(key, &stored, self.clock.now());
         self.forget_parts(key);
         self.markers.remove(key);

@@ -39,7 +39,7 @@ const REST: Duration = Duration::from_secs(1);
 const RESTING_MAX: u64 = 10_000;
 
 /// How often a validation waits for somebody else's forward of its key; then a later hit tries again.
-const ROUNDS_MAX: usize = 3;
+const WAITS_MAX: usize = 3;
 
 /// Per cent of a source's `concurrency` in use beyond which nothing is validated early.
 const EARLY_LOAD_PERCENT_MAX: usize = 80;
@@ -205,7 +205,7 @@ async fn run(cause: Cause, fill: Fill, stored: Arc<StoredResponse>, claim: Claim
 async fn outcome(fill: Fill, stored: &StoredResponse) -> Outcome {
     let gateway = Arc::clone(&fill.gateway);
     let (cache, key) = (&gateway.cache, fill.key.clone());
-    for _ in 0..ROUNDS_MAX {
+    for _ in 0..WAITS_MAX {
         if cache.has_newer(&key, &fill.request_fields, stored).await {
             return Outcome::Found;
         }

@@ -240,9 +240,15 @@ impl Transport {
             match looked {
                 Some(Ok(Passage::Bytes(bytes))) => self.passed = bytes,
                 Some(Ok(Passage::Done)) if !self.arrived.is_empty() => {
-                    // The next message waits; whoever ends this one wakes us.
+                    // The next message waits; whoever ends this one wakes us. Read on, as far as a head may go,
+                    // to notice a client that leaves meanwhile.
                     self.activity.wake_when_answered(context.waker());
-                    return Poll::Pending;
+                    if self.arrived.len() as u64 >= self.limits.head_bytes {
+                        return Poll::Pending;
+                    }
+                    if ready!(self.poll_arrivals(context))? == 0 {
+                        return Poll::Ready(Ok(()));
+                    }
                 }
                 Some(Ok(Passage::More | Passage::Done)) | None => {
                     self.activity.wake_when_answered(context.waker());

@@ -14,6 +14,7 @@
 //!      -> head may not         close; the leader gets the answer for itself, stored where it may be
 //! ```
 
+mod heads;
 mod pump;
 mod taken;
 
@@ -22,14 +23,14 @@ use super::cache_status::Stored;
 use super::forward::{self, Head};
 use super::forwarded;
 use super::freshening::Freshening;
-use super::landing::{Audience, Landing};
+use super::landing::Landing;
 use super::problem::SourceFailure;
 use super::route::Route;
 use crate::cache::collapse::{Lead, Turn};
 use crate::cache::rules::validation::{self, Asked};
 use crate::cache::rules::{Exchange, ForwardReason};
 use crate::cache::{CacheKey, StoredResponse};
-use crate::source::{SourceBody, SourceError};
+use crate::source::{SourceBody, SourceError, Visited};
 use http::header::VIA;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
 use std::sync::Arc;
@@ -60,6 +61,8 @@ pub(crate) enum Wants {
     Whole,
     /// What this Range names, for all who send the same.
     Part(HeaderValue),
+    /// The head alone (HEAD).
+    Head,
 }
 
 /// Who began a fill.
@@ -136,7 +139,10 @@ impl Fill {
             forwarded::append(&mut arrived.parts.headers, &VIA, "1.1 tidegate");
             let about = std::mem::take(&mut asked);
             if arrived.parts.status != StatusCode::NOT_MODIFIED || (about == Asked::Nothing && misfits == 0) {
-                return self.take(lead, arrived, private).await;
+                return match self.wants {
+                    Wants::Head => self.take_head(lead, arrived, private),
+                    Wants::Whole | Wants::Part(_) => self.take(lead, arrived, private).await,
+                };
             }
             if let Some(freshened) = self.freshen(&about, &arrived) {
                 lead.close();
@@ -166,6 +172,7 @@ impl Fill {
 
     async fn forward(&self, lead: &Lead<Landing>, asked: &Asked, which: Try) -> Forwarded {
         let mut head = self.head.clone();
+        head.visited = Some(Visited(lead.visited()));
         if self.wants == Wants::Whole {
             validation::add_conditions(asked, &mut head.fields);
         }
@@ -179,11 +186,13 @@ impl Fill {
         let outcome = loop {
             tokio::select! {
                 outcome = &mut sending => break outcome,
-                landing = lead.outrun(), if !outrun => match landing.audience() {
-                    Audience::All => return Forwarded::NotNeeded,
+                landing = lead.outrun(), if !outrun => {
+                    if landing.spares(&self.request_fields) {
+                        return Forwarded::NotNeeded;
+                    }
                     // What the other one brought is not for this one's client: this is.
-                    Audience::Leader => outrun = true,
-                },
+                    outrun = true;
+                }
                 () = lead.deserted(), if self.began_by == BeganBy::Request => return Forwarded::NotNeeded,
                 () = &mut too_late => return Forwarded::Failed(SourceFailure::Timeout),
             }

@@ -13,6 +13,7 @@ use crate::cache::rules::{ForwardReason, tags, validation};
 use crate::in_flight::Full;
 use crate::source::{
     Asks, Held, HostSent, OnInterim, Protocol, RequestBody, Source, SourceBody, SourceError, Upload, Urgency,
+    Visited,
 };
 use bytes::Bytes;
 use http::header::{
@@ -59,6 +60,8 @@ pub(crate) struct Head {
     pub upgrade: Option<Protocol>,
     /// Whether somebody waits for the answer.
     pub urgency: Urgency,
+    /// Where others go for the same.
+    pub visited: Option<Visited>,
 }
 
 /// Builds the head that a source gets for a client's request.
@@ -110,6 +113,7 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
         held: request.content.held(),
         upgrade: None,
         urgency: Urgency::Awaited,
+        visited: None,
     }
 }
 
@@ -188,6 +192,9 @@ pub(crate) async fn send(
     if head.trailers == Welcome::Yes {
         request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
         request.headers_mut().append(CONNECTION, HeaderValue::from_static("te"));
+    }
+    if let Some(visited) = head.visited {
+        request.extensions_mut().insert(visited);
     }
     if let Some(protocol) = head.upgrade {
         request.headers_mut().append(CONNECTION, HeaderValue::from_static("upgrade"));

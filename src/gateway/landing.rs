@@ -4,8 +4,8 @@ use super::cache_status::Stored;
 use super::problem::SourceFailure;
 use crate::cache::StoredResponse;
 use crate::cache::growing::Growing;
-use crate::cache::rules::NoStoreReason;
-use http::HeaderValue;
+use crate::cache::rules::{NoStoreReason, vary};
+use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
 
 /// What a fill lands. Cheap to clone: every follower gets one.
@@ -35,11 +35,14 @@ pub(crate) enum Audience {
 }
 
 impl Landing {
-    /// Whom it answers.
-    pub(crate) const fn audience(&self) -> Audience {
+    /// Whether it answers a request with these fields whose own forward was slower: not where it is for
+    /// another alone, or another variant.
+    pub(crate) fn spares(&self, request: &HeaderMap) -> bool {
         match self {
-            Self::Shared(_) | Self::Validated(_) | Self::Failed(_) => Audience::All,
-            Self::SharedOnce(_) | Self::ValidatedOnce(..) | Self::Alone => Audience::Leader,
+            Self::Failed(_) => true,
+            Self::Shared(shared) => vary::matches(&shared.head.selecting_fields, request),
+            Self::Validated(stored) => vary::matches(&stored.selecting_fields, request),
+            Self::SharedOnce(_) | Self::ValidatedOnce(..) | Self::Alone => false,
         }
     }
 }

@@ -40,6 +40,7 @@ pub mod route;
 mod settings;
 mod state;
 mod strict;
+mod told;
 mod trailers;
 mod tunnel;
 mod upgrade;

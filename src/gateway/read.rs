@@ -37,7 +37,7 @@ use judged::judge;
 use ranged::Parted;
 use std::sync::Arc;
 
-/// How often a read looks again after a flight brought another variant than it needs; then it
+/// How often a read looks for what answers it: again after a flight that brought nothing to it. Then it
 /// forwards for itself.
 const ROUNDS_MAX: usize = 3;
 
@@ -96,17 +96,19 @@ pub(crate) async fn answer_by(
         let asked = asked.unwrap_or_default();
         let wanted = Wanted { gateway, route, key, request: &request, asked, stale, reason, floor, now };
         match way {
-            Way::HeadAlone => return Box::pin(wanted.forwarded_head(None)).await,
+            Way::HeadAlone => return Box::pin(wanted.forwarded_head(Because::Asked)).await,
+            Way::Head if is_marked_for_heads(&gateway.cache, key, now) => {
+                return Box::pin(wanted.forwarded_head(Because::Marked)).await;
+            }
             Way::Head => return Box::pin(wanted.head()).await,
             Way::Alone => break,
-            Way::Part => {
-                return match Box::pin(wanted.part()).await? {
-                    Parted::Answered(answer) => Ok(*answer),
-                    Parted::Alone(reason) => {
-                        Box::pin(part::fetch(gateway, route, key, request, reason, now)).await
-                    }
-                };
-            }
+            Way::Part => match Box::pin(wanted.part()).await? {
+                Parted::Answered(answer) => return Ok(*answer),
+                Parted::Again => continue,
+                Parted::Alone(reason) => {
+                    return Box::pin(part::fetch(gateway, route, key, request, reason, now)).await;
+                }
+            },
             Way::Fill => {}
         }
         if gateway.cache.is_marked(key, now) {
@@ -115,11 +117,16 @@ pub(crate) async fn answer_by(
         match Box::pin(wanted.collapsed(lane)).await? {
             Outcome::Answered(answer) => return Ok(*answer),
             Outcome::OtherVariant(own) => lane = own,
-            Outcome::Gone => {}
+            Outcome::TooLate | Outcome::Released => {}
             Outcome::Alone => return Box::pin(wanted.forwarded_alone(Because::Released)).await,
         }
     }
     Box::pin(relay::alone(route, request, reason, now)).await
+}
+
+/// Whether nobody waits for another's HEAD: of what may not be stored for GET, or for HEAD.
+fn is_marked_for_heads(cache: &Cache, key: &CacheKey, now: Timestamp) -> bool {
+    cache.is_marked(key, now) || cache.is_marked(&key.of_head(), now)
 }
 
 /// What is found, in memory only where the request's quotas have waited for Redis as long as it may.
@@ -146,7 +153,7 @@ async fn for_the_source(
         // Nothing that is stored answers it.
         let (stale, floor) = (None, Floor::None);
         let wanted = Wanted { gateway, route, key, request: &request, asked, stale, reason, floor, now };
-        return wanted.forwarded_head(None).await;
+        return wanted.forwarded_head(Because::Asked).await;
     }
     relay::alone(route, request, reason, now).await
 }

@@ -31,6 +31,8 @@ pub(super) struct Address {
     in_flight: AtomicUsize,
     /// Until when, in milliseconds, pooled connections are thought to be closed.
     worn_until: AtomicU64,
+    /// How many heads have come.
+    heads: AtomicU64,
     failures: Counter,
     ejected: Gauge,
 }
@@ -50,6 +52,7 @@ impl Address {
             base,
             in_flight: AtomicUsize::new(0),
             worn_until: AtomicU64::new(0),
+            heads: AtomicU64::new(0),
             failures: counter!(names::SOURCE_FAILURES, &labels),
             ejected,
             shown,
@@ -88,6 +91,16 @@ impl Address {
     /// Whether pooled connections may be closed without anybody having seen it.
     pub(super) fn is_worn(&self, now: Timestamp) -> bool {
         now.as_millis() < self.worn_until.load(Ordering::Relaxed)
+    }
+
+    /// A head has come.
+    pub(super) fn has_answered(&self) {
+        self.heads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many heads have come.
+    pub(super) fn heads(&self) -> u64 {
+        self.heads.load(Ordering::Relaxed)
     }
 
     /// Counts an exchange that failed.

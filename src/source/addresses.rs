@@ -1,6 +1,7 @@
 //! The addresses of a source: each request is sent to the less busy of two, of those that are in.
 
 use super::address::{Address, Load, Standing};
+use super::body::Upload;
 use super::ejection::{Change, Outage, Probing, Report, Risk, Roster, Set, Then, Way};
 use crate::breaker::State;
 use crate::clock::Clock;
@@ -8,7 +9,25 @@ use crate::explanation::SourceAddress;
 use crate::secret::Endpoint;
 use crate::telemetry::metrics as names;
 use metrics::{Gauge, gauge};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Which addresses requests for one thing have gone to, a bit each, as an extension of each of them: another
+/// one goes elsewhere where there is an elsewhere.
+#[derive(Clone, Debug, Default)]
+pub struct Visited(pub Arc<AtomicU64>);
+
+impl Visited {
+    pub(super) fn addresses(&self) -> Set {
+        Set::of_bits(self.0.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn add(&self, number: usize) {
+        self.0.fetch_or(Set::default().with(number).bits(), Ordering::Relaxed);
+    }
+}
 
 /// All addresses of a source. The one owner of what is known of them; its lock is held for a moment,
 /// never across an await.
@@ -64,11 +83,17 @@ impl Addresses {
         self.roster().inside(self.clock.now()).without(tried).len()
     }
 
-    /// Chooses an address, not one of `tried` where there is another.
+    /// Chooses an address, not one of `tried` where there is another. One that brings no head for so long that
+    /// it is `silent_after` is silent, also where nobody waits to the end.
     ///
     /// # Errors
     /// How the source failed, where its breaker is open.
-    pub(super) fn visit(&self, risk: Risk, tried: Set) -> Result<Option<Visit<'_>>, Outage> {
+    pub(super) fn visit(
+        &self,
+        risk: Risk,
+        tried: Set,
+        (silent_after, upload): (Duration, Option<&Upload>),
+    ) -> Result<Option<Visit<'_>>, Outage> {
         let now = self.clock.now();
         let way = {
             let mut roster = self.roster();
@@ -85,8 +110,14 @@ impl Addresses {
             }
         };
         Ok(number.and_then(|number| {
-            let duty = Duty { addresses: self, number, probing, report: Report::Nothing, then: Then::Over };
             let address = Arc::clone(self.list.get(number)?);
+            let awaited = Awaited {
+                since: Instant::now(),
+                silent_after,
+                upload: upload.cloned(),
+                heads_before: address.heads(),
+            };
+            let duty = Duty { addresses: self, number, probing, awaited, report: None, then: Then::Over };
             Some(Visit { load: Load::new(&address), address, number, duty })
         }))
     }
@@ -119,12 +150,18 @@ impl Addresses {
     }
 
     fn report(&self, duty: &Duty<'_>) {
+        let Some(address) = self.list.get(duty.number) else { return };
+        let report = duty.report.unwrap_or_else(|| duty.awaited.given_up(address.heads()));
+        match report {
+            Report::Unwell | Report::Missing(_) => address.failed(),
+            Report::Well | Report::Nothing => {}
+        }
         let now = self.clock.now();
         let mut roster = self.roster();
         let change = match duty.probing {
-            Probing::None => roster.told(duty.number, duty.report, duty.then, now, fastrand::f64()),
-            Probing::Address => roster.probed(duty.number, duty.report, now, fastrand::f64()),
-            Probing::Source => roster.source_probed(duty.number, duty.report, now, fastrand::f64()),
+            Probing::None => roster.told(duty.number, report, duty.then, now, fastrand::f64()),
+            Probing::Address => roster.probed(duty.number, report, now, fastrand::f64()),
+            Probing::Source => roster.source_probed(duty.number, report, now, fastrand::f64()),
         };
         if change.is_some() || duty.probing != Probing::None {
             self.show(&roster, duty.number, change);
@@ -187,10 +224,10 @@ impl Visit<'_> {
     pub(super) fn ended(self, report: Report, then: Then) -> Load {
         let Self { address, load, mut duty, .. } = self;
         duty.then = then;
-        if let Report::Unwell | Report::Missing(_) = report {
-            address.failed();
+        if let Report::Well | Report::Unwell = report {
+            address.has_answered();
         }
-        duty.report = report;
+        duty.report = Some(report);
         load
     }
 }
@@ -201,8 +238,35 @@ struct Duty<'a> {
     addresses: &'a Addresses,
     number: usize,
     probing: Probing,
-    report: Report,
+    awaited: Awaited,
+    /// `None`: nobody waits for its end any more.
+    report: Option<Report>,
     then: Then,
+}
+
+/// How long a head has been waited for.
+#[derive(Debug)]
+struct Awaited {
+    since: Instant,
+    silent_after: Duration,
+    upload: Option<Upload>,
+    /// How many heads the address had brought when the wait began.
+    heads_before: u64,
+}
+
+impl Awaited {
+    /// What it tells that nobody waits any more: nothing, where the head could still have come, or where
+    /// others have had answers meanwhile.
+    fn given_up(&self, heads: u64) -> Report {
+        // A request that is still being sent has not begun to wait.
+        let moved_at = self.upload.as_ref().and_then(Upload::moved_at);
+        let since = moved_at.map_or(self.since, |at| at.max(self.since));
+        if since.elapsed() >= self.silent_after && heads == self.heads_before {
+            Report::Missing(Outage::Silent)
+        } else {
+            Report::Nothing
+        }
+    }
 }
 
 impl Drop for Duty<'_> {

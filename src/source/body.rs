@@ -2,6 +2,7 @@
 //! place and is cut when it stands still.
 
 use super::address::Load;
+use super::connector::Uses;
 use super::places::Place;
 use crate::in_flight::Share;
 use crate::telemetry::metrics as names;
@@ -40,6 +41,9 @@ pub enum BodyError {
     /// The source's connection broke, or its framing is wrong.
     #[error("the source's answer broke off")]
     Broken(#[source] hyper::Error),
+    /// More came than it said.
+    #[error("the source sent more than its answer has")]
+    Beyond,
     /// Nothing came for `body_idle`.
     #[error("the source's answer stood still")]
     Idle,
@@ -61,7 +65,7 @@ impl Broken {
 
     fn count(&self, error: &BodyError) {
         match error {
-            BodyError::Broken(_) => self.broken.increment(1),
+            BodyError::Broken(_) | BodyError::Beyond => self.broken.increment(1),
             BodyError::Idle => self.idle.increment(1),
         }
     }
@@ -89,6 +93,7 @@ pub struct SourceBody {
     incoming: Incoming,
     idle: Duration,
     early_ends: Arc<Broken>,
+    uses: Uses,
     /// Set while a part is waited for.
     deadline: Option<Pin<Box<Sleep>>>,
     /// Until it has ended, the request is under way, and counts toward what may be in flight.
@@ -99,10 +104,10 @@ impl SourceBody {
     pub(super) fn new(
         incoming: Incoming,
         idle: Duration,
-        early_ends: Arc<Broken>,
+        (early_ends, uses): (Arc<Broken>, Uses),
         (place, load): (Place, Load),
     ) -> Self {
-        Self { incoming, idle, early_ends, deadline: None, place: (place, load, None) }
+        Self { incoming, idle, early_ends, uses, deadline: None, place: (place, load, None) }
     }
 
     /// What a connection holds on whose 101 this is the body: how long it may stand still, and its place.
@@ -130,7 +135,14 @@ impl Body for SourceBody {
         let polled = match Pin::new(&mut this.incoming).poll_frame(context) {
             Poll::Ready(frame) => {
                 this.deadline = None;
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)))
+                let is_foul = this.uses.is_foul();
+                if is_foul {
+                    this.uses.condemn();
+                }
+                Poll::Ready(frame.map(|frame| match frame {
+                    Ok(_) if is_foul => Err(BodyError::Beyond),
+                    frame => frame.map_err(BodyError::Broken),
+                }))
             }
             Poll::Pending => {
                 let idle = this.idle;

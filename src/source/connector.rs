@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,6 +19,9 @@ use tokio::net::TcpStream;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Inner = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
+
+/// It is not known how many more bytes an answer has.
+const UNKNOWN: u64 = u64::MAX;
 
 /// What a connection has carried.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +31,8 @@ pub(super) struct Uses(Arc<Carried>);
 struct Carried {
     answered: AtomicBool,
     heard: AtomicBool,
+    /// How many more bytes the answer has, where that is known.
+    left: AtomicU64,
     foul: AtomicBool,
     condemned: AtomicBool,
 }
@@ -48,15 +53,30 @@ impl Uses {
         self.0.heard.load(Ordering::Relaxed)
     }
 
-    /// Whether the first bytes of the answer show that its body is framed wrongly.
+    /// Whether what has come shows that the body is framed wrongly: its first chunks are, or more has come
+    /// than it has.
     pub(super) fn is_foul(&self) -> bool {
         self.0.foul.load(Ordering::Relaxed)
     }
 
-    /// These bytes came.
+    /// These bytes came. Only the connection's own task is here, so nothing comes between.
     fn hears(&self, bytes: &[u8]) {
-        if !bytes.is_empty() && !self.0.heard.swap(true, Ordering::Relaxed) {
-            self.0.foul.store(first_bytes::are_foul(bytes), Ordering::Relaxed);
+        if bytes.is_empty() {
+            return;
+        }
+        let Carried { heard, left, foul, .. } = &*self.0;
+        if !heard.swap(true, Ordering::Relaxed) {
+            let is_head = bytes.starts_with(b"HTTP/");
+            let all = if is_head { first_bytes::all(bytes) } else { None };
+            left.store(all.unwrap_or(UNKNOWN), Ordering::Relaxed);
+            foul.store(is_head && first_bytes::are_foul(bytes), Ordering::Relaxed);
+        }
+        match left.load(Ordering::Relaxed) {
+            UNKNOWN => {}
+            most => match most.checked_sub(bytes.len() as u64) {
+                Some(rest) => left.store(rest, Ordering::Relaxed),
+                None => foul.store(true, Ordering::Relaxed),
+            },
         }
     }
 

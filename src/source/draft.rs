@@ -1,6 +1,7 @@
 //! A request that may have to be sent more than once: to another address, or on another connection.
 
 use super::address::Address;
+use super::addresses::Visited;
 use super::body::{RequestBody, empty, full};
 use super::ejection::Risk;
 use super::retry::Kind;
@@ -74,6 +75,11 @@ impl Draft {
             Content::Streams(slot) if is_there(slot) => Kind::Untouched,
             Content::Streams(_) => Kind::Spent,
         }
+    }
+
+    /// Where others of its kind have gone.
+    pub(super) fn visited(&self) -> Visited {
+        self.extensions.get::<Visited>().cloned().unwrap_or_default()
     }
 
     pub(super) fn line(&self) -> Line {

@@ -1,12 +1,13 @@
 //! Which addresses of a source are asked: a pure state machine, `now` passed in.
 //!
 //! ```text
-//!      5 failures in a row, or 3 failed checks; never the last address
-//! IN --------------------------------------------------------------------> OUT for 30 s
-//!  ^                                                                        |  ^
-//!  +-- a probe is answered, or a check is good -- one request probes <------+  |
-//!                                                      | it fails: twice as long
-//!                                                      +-----------------------+
+//!      5 failures in a row; never the last address
+//! IN ----------------------------------------------> OUT for 30 s
+//!  ^                                                  |  ^
+//!  +-- a probe is answered -- one request probes <----+  |
+//!                                 | it fails: twice as long
+//!                                 +----------------------+
+//! IN -- 3 failed checks; never the last address --> OUT -- a good check --> IN, unless requests took it out
 //! ```
 //!
 //! Of the last address that is in, requests that end without an answer count for the source's breaker
@@ -85,6 +86,14 @@ pub(super) struct Set(u64);
 impl Set {
     pub(super) const fn with(self, number: usize) -> Self {
         Self(self.0 | 1 << (number % ADDRESSES_MAX))
+    }
+
+    pub(super) const fn of_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    pub(super) const fn bits(self) -> u64 {
+        self.0
     }
 
     pub(super) const fn without(self, other: Self) -> Self {
@@ -327,23 +336,13 @@ impl Roster {
         (self.breaker.state(now) == State::Closed).then_some(Change::Closed)
     }
 
-    /// Takes in an active check that was good: whatever was held against the address is over.
+    /// Takes in an active check that was good: failed ones are forgotten. What requests have found holds, for
+    /// they ask for more than a check does: its time and its probe end it.
     pub(super) fn passed(&mut self, number: usize, now: Timestamp) -> Option<Change> {
         let address = self.addresses.get_mut(number)?;
         let was_in = address.is_in(now);
-        let was_closed = self.breaker.state(now) == State::Closed;
         address.failed_checks = 0;
-        if !was_in {
-            address.ejection = Breaker::new(EJECTION);
-        }
-        if !was_closed {
-            self.breaker = Breaker::new(BREAKER);
-        }
-        match (was_in, was_closed) {
-            (true, true) => None,
-            (_, false) => Some(Change::Closed),
-            (false, true) => Some(Change::Restored),
-        }
+        (!was_in && address.is_in(now)).then_some(Change::Restored)
     }
 
     /// Takes in an active check that failed.

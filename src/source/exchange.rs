@@ -7,8 +7,7 @@ use super::error::SourceError;
 use super::retry::Progress;
 use super::strictness;
 use super::switch::Asks;
-use http::{HeaderMap, Request, Response, StatusCode};
-use http_body::Body as _;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::Connected;
@@ -142,6 +141,7 @@ pub(super) async fn exchange(
 ) -> Result<Response<Incoming>, Failed> {
     let flood = bound_interim(&mut request);
     let asks = request.extensions_mut().remove::<Asks>();
+    let is_head = request.method() == Method::HEAD;
     let answer = client.request(request);
     tokio::pin!(answer);
     let mut deadline = patience.deadline;
@@ -155,10 +155,14 @@ pub(super) async fn exchange(
             Ok(Ok(mut response)) => {
                 let uses = response.extensions_mut().remove::<Uses>().unwrap_or_default();
                 uses.count();
-                let has_body = !response.body().is_end_stream();
+                let has_none = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+                let has_body = !is_head && !has_none;
                 let sound = strictness::check(&response, asks.as_ref());
                 return match sound {
-                    Ok(()) if !(has_body && uses.is_foul()) => Ok(response),
+                    Ok(()) if !(has_body && uses.is_foul()) => {
+                        response.extensions_mut().insert(uses);
+                        Ok(response)
+                    }
                     // Nothing of the answer has gone out: what is known to break is no answer.
                     Ok(()) => {
                         uses.condemn();

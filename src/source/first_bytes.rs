@@ -13,8 +13,25 @@ pub(super) fn are_foul(bytes: &[u8]) -> bool {
     body(bytes).is_some_and(|body| chunks_are_foul(body).is_some())
 }
 
+/// How many bytes an answer that begins in these has in all, interim responses included, where its head is
+/// complete and says the length of its body.
+pub(super) fn all(bytes: &[u8]) -> Option<u64> {
+    let (head, behind) = final_head(bytes)?;
+    let length = value(head, b"content-length")?;
+    let length: u64 = std::str::from_utf8(length).ok()?.parse().ok()?;
+    length.checked_add((bytes.len() - behind.len()) as u64)
+}
+
 /// What stands behind the final head, where its body is in chunks.
 fn body(bytes: &[u8]) -> Option<&[u8]> {
+    let (head, behind) = final_head(bytes)?;
+    let is_in_chunks =
+        value(head, b"transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+    is_in_chunks.then_some(behind)
+}
+
+/// The final head, and what stands behind it.
+fn final_head(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut rest = bytes;
     loop {
         let end = rest.windows(HEAD_END.len()).position(|window| window == HEAD_END)?;
@@ -22,17 +39,17 @@ fn body(bytes: &[u8]) -> Option<&[u8]> {
         rest = behind.get(HEAD_END.len()..)?;
         // `HTTP/1.1 103`: another head follows.
         if head.get(9) != Some(&b'1') {
-            return is_in_chunks(head).then_some(rest);
+            return Some((head, rest));
         }
     }
 }
 
-fn is_in_chunks(head: &[u8]) -> bool {
-    head.split(|byte| *byte == b'\n').any(|line| {
-        let mut parts = line.splitn(2, |byte| *byte == b':');
-        let name = parts.next().unwrap_or_default();
-        let value = parts.next().unwrap_or_default();
-        name.eq_ignore_ascii_case(b"transfer-encoding") && value.trim_ascii().eq_ignore_ascii_case(b"chunked")
+/// The first value of a field.
+fn value<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    head.split(|byte| *byte == b'\n').find_map(|line| {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let (own, rest) = line.split_at_checked(colon)?;
+        own.eq_ignore_ascii_case(name).then(|| rest.get(1..).unwrap_or_default().trim_ascii())
     })
 }
 
@@ -105,6 +122,12 @@ mod tests {
             // What is framed otherwise has no chunks.
             let head = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n";
             assert!(!are_foul(format!("{head}{chunks}").as_bytes()), "{chunks:?} by length");
+        }
+        assert_eq!(all(b"HTTP/1.1 200 OK\r\nContent-length: 5 \r\n\r\nhel"), Some(44));
+        let after_another = b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(all(after_another), Some(after_another.len() as u64));
+        for bytes in ["", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", "HTTP/1.1 200 OK\r\nA: b\r\n\r\n"] {
+            assert_eq!(all(bytes.as_bytes()), None, "{bytes:?}");
         }
         assert!(!are_foul(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"), "no head yet");
         assert!(!are_foul(b"\r\n\r\n") && !are_foul(b""));

@@ -28,6 +28,7 @@ mod strictness;
 mod switch;
 mod usual;
 
+pub use addresses::Visited;
 pub use body::{BodyError, RequestBody, SourceBody, Upload, empty, full};
 pub use draft::Held;
 pub use ejection::{ADDRESSES_MAX, Outage};

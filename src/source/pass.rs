@@ -5,6 +5,7 @@ use super::Source;
 use super::address::Load;
 use super::addresses::Visit;
 use super::body::{self, RequestBody, SourceBody, Upload};
+use super::connector::Uses;
 use super::draft::{Draft, Line};
 use super::ejection::{Report, Set, Then};
 use super::error::SourceError;
@@ -63,12 +64,13 @@ impl<'a> Pass<'a> {
         {
             source.places.learn(Sample { sent_at, in_flight, heard }, now);
         }
-        let (response, load) = outcome?;
+        let (mut response, load) = outcome?;
+        let uses = response.extensions_mut().remove::<Uses>().unwrap_or_default();
         source.counted.head_seconds.record(now - sent_at);
         source.usual.observe(now - sent_at);
         let idle = body::idle_of(response.headers(), source.settings.body_idle);
         let early_ends = Arc::clone(&source.counted.early_ends);
-        Ok(response.map(|incoming| SourceBody::new(incoming, idle, early_ends, (place, load))))
+        Ok(response.map(|incoming| SourceBody::new(incoming, idle, (early_ends, uses), (place, load))))
     }
 }
 
@@ -91,10 +93,12 @@ async fn tried(
     upload: Option<&Upload>,
     patience: Patience,
 ) -> Result<(Response<Incoming>, Load), SourceError> {
-    let mut tries = Tries { addresses: Set::default(), retries: 0, line: draft.line(), spending: None };
+    let visited = draft.visited();
+    let mut tries = Tries { addresses: visited.addresses(), retries: 0, line: draft.line(), spending: None };
+    let silent_after = source.overdue_after().min(patience.timeout / 2);
     let mut last = None;
     loop {
-        let visit = match source.addresses.visit(draft.risk(), tries.addresses) {
+        let visit = match source.addresses.visit(draft.risk(), tries.addresses, (silent_after, upload)) {
             Ok(visit) => visit.ok_or(SourceError::Unsayable)?,
             // What was tried says more than that the breaker has opened over it.
             Err(outage) => return Err(last.unwrap_or_else(|| source.refused(outage))),
@@ -102,6 +106,7 @@ async fn tried(
         let request = draft.request(&visit.address, &source.settings.host);
         let request = request.ok_or(SourceError::Unsayable)?;
         tries.addresses = tries.addresses.with(visit.number);
+        visited.add(visit.number);
         let client = match line(source, draft, &tries, &visit) {
             Line::Shared => &source.client,
             Line::Own => &source.unpooled,

@@ -62,6 +62,28 @@ async fn a_request_that_is_given_up_leaves_nothing() {
     }
 }
 
+/// Whether anybody waits to the end is no matter: a source is silent when it is overdue, unless others have
+/// had answers meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_source_that_nobody_waits_for_to_the_end_is_silent_all_the_same() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    for (waits, answers, refused) in
+        [(1001, 0, true), (999, 0, false), (1001, 1, false), (5001, 0, true), (5001, 1, false)]
+    {
+        let source = source(&format!("http://{}", silent.local_addr().unwrap()));
+        for _ in 0..5 {
+            let request = request(&source, "/a");
+            let sent = source.send(request, None);
+            tokio::pin!(sent);
+            assert!(futures_util::poll!(&mut sent).is_pending());
+            (0..answers).for_each(|_| source.addresses.list()[0].has_answered());
+            assert!(tokio::time::timeout(Duration::from_millis(waits), sent).await.is_err());
+        }
+        let refusal = source.addresses.refusal();
+        assert_eq!(refusal, refused.then_some(Outage::Silent), "{waits} ms, {answers} answers");
+    }
+}
+
 #[test]
 fn what_the_source_names_is_without_the_base_path_that_fits_best() {
     let settings = Settings {

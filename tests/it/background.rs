@@ -136,6 +136,29 @@ async fn rfc9111_4_3_3_what_the_source_has_instead_does() {
     }
 }
 
+/// However often it is purged: the windows run from the first time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_soft_purge_begins_no_window_anew() {
+    let source = ScriptedSource::start().await;
+    let gateway = gateway_for(&source, "").await;
+    let url = format!("http://{}/url", gateway.public);
+    for (path, purge) in [("/url", json!({ "urls": [url] })), ("/prefix", json!({ "prefix": "/prefix" }))] {
+        let stored = Reply::ok("stored").cache_control("max-age=600, stale-if-error=2");
+        source.sequence(path, vec![stored, Reply::new(503, "busy")]);
+        assert_eq!(gateway.get(path).await.text(), "stored");
+        let mut soft = purge;
+        soft["mode"] = json!("soft");
+        let mut statuses = Vec::new();
+        eventually("the window ends", async || {
+            assert_eq!(gateway.admin_post("/v1/purge", &soft).await.status, 202);
+            statuses.push(gateway.get(path).await.status);
+            statuses.last() == Some(&503)
+        })
+        .await;
+        assert_eq!(statuses.first(), Some(&200), "{path}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn windows_run_from_the_soft_purge() {
     let source = ScriptedSource::start().await;

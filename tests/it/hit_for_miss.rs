@@ -52,6 +52,27 @@ async fn a_key_that_is_never_storable_does_not_serialise_its_clients() {
     }
 }
 
+/// HEADs leave a marker for HEADs, and obey that of the key too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_of_a_key_that_is_never_storable_do_not_wait_for_each_other() {
+    for first in ["HEAD", "GET"] {
+        let (source, gate) = (ScriptedSource::start().await, Gate::closed());
+        held_after_the_first(&source, &gate, "private, max-age=60");
+        let gateway = gateway_for(&source, "").await;
+        assert!(gateway.send(Ask::new(first, "/own")).await.says("detail=private"), "{first}");
+        let asked = (0..CLIENTS).map(|_| gateway.send(Ask::new("HEAD", "/own")));
+        let (answers, ()) = tokio::join!(join_all(asked), async {
+            source.wait_for("/own", 1 + CLIENTS).await;
+            gate.open();
+        });
+        assert!(answers.iter().all(|answer| answer.says("detail=hit-for-miss")), "{first}");
+        assert!(gateway.get("/own").await.says("detail=private") == (first == "HEAD"), "{first}");
+        source.always("/own", Reply::ok("for all").cache_control("max-age=60"));
+        gateway.get("/own").await;
+        assert!(gateway.send(Ask::new("HEAD", "/own")).await.is_hit(), "{first}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_marked_request_goes_with_its_own_conditions_and_ranges() {
     let source = ScriptedSource::start().await;

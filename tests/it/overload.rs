@@ -6,6 +6,8 @@ use crate::support::{
     Step, eventually, within,
 };
 use futures_util::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 const KIB: usize = 1024;
@@ -74,6 +76,49 @@ fn assert_refused(answer: &Answer) {
     assert_eq!(answer.json()["type"], problem);
     assert_eq!(answer.field("Retry-After"), "1");
     assert_eq!(answer.field("Proxy-Status"), "tidegate; error=proxy_internal_response");
+}
+
+/// A client that asks for a target, and reads no more when an answer begins.
+async fn stalled(gateway: &Gateway, target: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut stream = socket.connect(gateway.public).await.expect("the gateway listens");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("a request");
+    within("an answer", stream.read_exact(&mut [0; 12])).await.expect("an answer");
+    stream
+}
+
+/// What those hold who read slowly what was stored counts when memory has let it go: at the bound no more is
+/// collected, then nothing forwarded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i10_what_slow_readers_hold_of_stored_bodies_is_bounded() {
+    const OBJECT: usize = 8 * 1024 * KIB;
+    const READERS: usize = 20;
+    let source = ScriptedSource::start().await;
+    source.on("*", |_| Reply::ok(vec![b'x'; OBJECT]).cache_control("max-age=600"));
+    let limits = "[server.limits]\nin_flight = \"16MiB\"\n";
+    let cache = "[cache]\nmemory = \"17MiB\"\nmemory_object = \"8MiB\"\n";
+    let text = format!("{}{EVERYTHING}{limits}{cache}", source.table());
+    let gateway = Setup::new(text).start().await;
+    let resident = async || metric(&gateway, "process_resident_memory_bytes").await;
+    let before = resident().await;
+    let mut readers = Vec::new();
+    for number in 0..READERS {
+        readers.push(stalled(&gateway, &format!("/{number}")).await);
+        let is_stored = async || metric(&gateway, "tidegate_fills").await == 0;
+        eventually("stored, or no more is", async || is_stored().await || shed(&gateway, "copy").await > 0)
+            .await;
+    }
+    assert!(in_flight(&gateway).await >= OBJECT, "what memory has let go counts");
+    assert!(shed(&gateway, "copy").await > 0, "no more is collected");
+    let held = in_flight(&gateway).await;
+    assert!(held <= 2 * OBJECT + READERS * 3 * FORWARD, "{held} bytes in flight");
+    let grown = resident().await.saturating_sub(before);
+    assert!(grown < READERS * OBJECT / 2, "{grown} bytes more are resident");
+    drop(readers);
+    holds(&gateway, 0).await;
+    assert_eq!(gateway.get("/more").await.body.len(), OBJECT);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,6 +2,7 @@
 
 use super::{Flight, Landed};
 use metrics::Gauge;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -67,6 +68,10 @@ impl<L: Clone> Follower<L> {
 
 impl<L> Drop for Follower<L> {
     fn drop(&mut self) {
+        if let Some(flight) = self.flight.upgrade() {
+            let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            flight.left.fetch_max(millis, Ordering::Relaxed);
+        }
         self.followers.decrement(1.0);
     }
 }

@@ -3,6 +3,8 @@
 use super::{Flight, Flights, Follower, Landed, Turn};
 use crate::cache::Fence;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// The right and the duty to land a flight. Dropped, it closes the flight; dropped before landing, it
@@ -33,6 +35,12 @@ impl<L: Clone> Lead<L> {
     #[must_use]
     pub const fn turn(&self) -> Turn {
         self.turn
+    }
+
+    /// Where the flight's forwards have gone, a bit each.
+    #[must_use]
+    pub fn visited(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.flight.visited)
     }
 
     /// The leader's own client follows its flight like everyone else.
@@ -84,6 +92,12 @@ impl<L: Clone> Lead<L> {
     #[must_use]
     pub fn landing(&self) -> Option<L> {
         self.flight.landing.borrow().as_ref().map(|landed| landed.landing.clone())
+    }
+
+    /// When a follower left last; when it began, where none has.
+    #[must_use]
+    pub fn left_at(&self) -> Instant {
+        self.flight.began + Duration::from_millis(self.flight.left.load(Ordering::Relaxed))
     }
 
     /// Resolves when nobody follows.

@@ -57,6 +57,22 @@ async fn one_leads_and_the_others_get_what_it_lands() {
 }
 
 #[tokio::test]
+async fn one_who_came_too_late_closes_that_flight_and_no_other() {
+    let flights = Flights::<u32>::new();
+    let old = lead(join(&flights, 1));
+    old.land(7);
+    let (late, later) = (follower(join(&flights, 1)), follower(join(&flights, 1)));
+    flights.close(&late);
+    let next = lead(join(&flights, 1));
+    flights.close(&later);
+    drop(follower(join(&flights, 1)));
+    assert_eq!(flights.len(), 1, "the next flight takes newcomers");
+    drop((old, next));
+    flights.close(&later);
+    assert!(flights.is_empty());
+}
+
+#[tokio::test]
 async fn a_leader_that_dies_releases_everyone() {
     let flights = Flights::<u32>::new();
     let leader = lead(join(&flights, 1));

@@ -1,6 +1,6 @@
 //! A reader of a growing body, or of a part of it, at its own pace.
 
-use super::room::Gait;
+use super::room::{Gait, Position};
 use super::{Cut, End, Growing, Kept};
 use bytes::Bytes;
 use http::HeaderMap;
@@ -47,7 +47,7 @@ impl Reader {
         let mut guard = self.body.lock();
         let inner = &mut *guard;
         let state = inner.readers.get(self.slot).and_then(Option::as_ref);
-        let Some(next) = state.filter(|reader| reader.next < reader.end).map(|reader| reader.next) else {
+        let Some(Position::At(next)) = state.map(|reader| reader.position) else {
             return Poll::Ready(None);
         };
         if next < inner.start {
@@ -58,16 +58,14 @@ impl Reader {
         match (found, inner.end) {
             (Some(mut bytes), _) => {
                 bytes.truncate(usize::try_from(reader.end.saturating_sub(next)).unwrap_or(usize::MAX));
-                reader.next += bytes.len() as u64;
-                if reader.next == inner.received {
+                let (to, gait) = (next + bytes.len() as u64, reader.gait);
+                if to == inner.received {
                     reader.gait = Gait::ComesOn;
                 }
-                let (to, is_over) = (reader.next, reader.next >= reader.end);
-                if is_over {
-                    // Nobody is held up by one that has all it wants. Its place stays its own.
-                    reader.next = u64::MAX;
-                }
-                let wakes = inner.has_moved(next, to) || is_over;
+                reader.go_on_from(to);
+                // Nobody is held up by one that has all it wants.
+                let is_over = reader.position == Position::Over;
+                let wakes = inner.has_moved(next, to, gait) || is_over;
                 drop(guard);
                 if wakes {
                     self.body.moved.notify_waiters();
@@ -89,7 +87,8 @@ impl Reader {
     pub fn only(mut self, range: &Range<u64>) -> Self {
         self.trailers = Trailers::Read;
         if let Some(Some(reader)) = self.body.lock().readers.get_mut(self.slot) {
-            (reader.next, reader.end) = (range.start, range.end);
+            reader.end = range.end;
+            reader.go_on_from(range.start);
         }
         self.body.moved.notify_waiters();
         self

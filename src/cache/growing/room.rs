@@ -5,8 +5,13 @@
 //! window, from [`HOLD_MIN`] to [`HOLD_MAX`]: many equal readers on one full line take turns, and a socket
 //! swallows much before it shows that anything is read. All that stand still are found in one such time, and
 //! nobody waits for them again.
+//!
+//! Who wakes the writer (I10): where nobody has read what has to go, the first who does; where some have, the
+//! last of those that come on; where nobody reads, who comes. Counted are those only who read what is there:
+//! not who waits for a part that is still to come, nor who has all that it wants, nor who stands still.
 
-use super::{Chunk, Inner, Kept, ReaderState, WINDOW_BYTES};
+use super::{Chunk, Inner, Kept, WINDOW_BYTES};
+use std::task::Waker;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -57,13 +62,51 @@ pub(super) enum Gait {
     StandsStill,
 }
 
-/// The end of the chunk that has to go before the next comes, and how many have not read so far: only the
-/// first and the last of those who do wake the writer.
+/// Where a reader goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Position {
+    At(u64),
+    /// It has all that it wants. Its place stays its own.
+    Over,
+}
+
+/// A reader, as the body knows it.
 #[derive(Debug)]
-pub(super) struct Awaited {
-    first_end: u64,
-    pub(super) all: usize,
-    unread: usize,
+pub(super) struct ReaderState {
+    pub(super) position: Position,
+    /// Where it ends, if not with the body.
+    pub(super) end: u64,
+    /// Where it was when others began to wait.
+    mark: Option<u64>,
+    pub(super) gait: Gait,
+    pub(super) waker: Option<Waker>,
+}
+
+impl ReaderState {
+    pub(super) const fn new() -> Self {
+        Self { position: Position::At(0), end: u64::MAX, mark: None, gait: Gait::ComesOn, waker: None }
+    }
+
+    pub(super) const fn go_on_from(&mut self, next: u64) {
+        self.position = if next < self.end { Position::At(next) } else { Position::Over };
+    }
+}
+
+/// Whom the writer waits for; `first_end` is the end of the chunk that has to go before the next comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    Nobody,
+    /// Whoever reads.
+    Newcomer,
+    /// The first to have read so far.
+    First {
+        first_end: u64,
+    },
+    /// The last of so many that come on and have not read so far.
+    Last {
+        first_end: u64,
+        unread: usize,
+    },
 }
 
 /// The wait for slow readers.
@@ -100,30 +143,35 @@ fn patience(bytes: u64, time: Duration) -> Patience {
 }
 
 impl Inner {
-    /// Those readers that are still in the window.
-    fn reading(&self) -> impl Iterator<Item = &ReaderState> {
-        self.readers.iter().flatten().filter(|reader| reader.next >= self.start)
+    /// Where those are who want more of it, and are not cut yet.
+    fn positions(&self) -> impl Iterator<Item = (u64, Gait)> {
+        let wanting = self.readers.iter().flatten().filter_map(|reader| match reader.position {
+            Position::At(next) => Some((next, reader.gait)),
+            Position::Over => None,
+        });
+        wanting.filter(|(next, _)| *next >= self.start)
     }
 
-    fn positions(&self) -> impl Iterator<Item = u64> {
-        self.reading().map(|reader| reader.next)
+    /// Where those are of them who read what is there.
+    fn reading(&self) -> impl Iterator<Item = (u64, Gait)> {
+        self.positions().filter(|(next, _)| *next <= self.received)
     }
 
-    /// Where the slowest of those is who come on.
-    fn slowest(&self) -> Option<u64> {
-        self.reading().filter(|reader| reader.gait == Gait::ComesOn).map(|reader| reader.next).min()
+    /// Where those are of them who come on.
+    fn coming_on(&self) -> impl Iterator<Item = u64> {
+        self.reading().filter(|(_, gait)| *gait == Gait::ComesOn).map(|(next, _)| next)
     }
 
     /// Where the fastest is. Who waits for a part that has not come yet reads nothing and is not fast; where
     /// there are only such, nobody misses what is there.
     fn fastest(&self) -> Option<u64> {
-        let reading = self.positions().filter(|next| *next <= self.received).max();
+        let reading = self.reading().map(|(next, _)| next).max();
         reading.or_else(|| self.positions().next().map(|_| self.received))
     }
 
     fn patience(&self, now: Instant) -> Patience {
-        let reading = self.positions().filter(|next| *next <= self.received);
-        let (readers, bytes) = reading.fold((0, 0_u64), |(n, sum), next| (n + 1, sum.saturating_add(next)));
+        let sum = |(n, sum): (u64, u64), (next, _)| (n + 1, sum.saturating_add(next));
+        let (readers, bytes) = self.reading().fold((0, 0), sum);
         patience(bytes / readers.max(1), now.saturating_duration_since(self.hold.began))
     }
 
@@ -144,36 +192,53 @@ impl Inner {
         let enough = self.hold.patience.bytes;
         let received = self.received;
         for reader in self.readers.iter_mut().flatten() {
-            let has_come_on = |from: u64| reader.next >= from.saturating_add(enough);
-            if reader.next < received && reader.mark.is_some_and(|from| !has_come_on(from)) {
+            let Position::At(next) = reader.position else { continue };
+            let has_come_on = |from: u64| next >= from.saturating_add(enough);
+            if next < received && reader.mark.is_some_and(|from| !has_come_on(from)) {
                 reader.gait = Gait::StandsStill;
             }
-            reader.mark = Some(reader.next);
         }
+        self.mark();
         self.hold.now = Duration::ZERO;
     }
 
-    /// Notes whom the writer waits for, and from where.
-    pub(super) fn await_readers(&mut self, now: Instant) {
-        if self.hold.now.is_zero() {
-            self.hold.patience = self.patience(now);
-            self.readers.iter_mut().flatten().for_each(|reader| reader.mark = Some(reader.next));
+    /// Notes where everybody is.
+    fn mark(&mut self) {
+        for reader in self.readers.iter_mut().flatten() {
+            reader.mark = match reader.position {
+                Position::At(next) => Some(next),
+                Position::Over => None,
+            };
         }
-        let first_end = self.chunks.front().map_or(0, Chunk::end);
-        let all = self.positions().count();
-        let unread = self.positions().filter(|next| *next < first_end).count();
-        self.awaited = Some(Awaited { first_end, all, unread });
     }
 
-    /// A reader has moved; whether the writer has to look again.
-    pub(super) fn has_moved(&mut self, from: u64, to: u64) -> bool {
-        let Some(awaited) = &mut self.awaited else { return false };
-        if from >= awaited.first_end || to < awaited.first_end {
-            return false;
+    /// Notes whom the writer waits for, and from where.
+    pub(super) fn await_readers(&mut self, room: Room, now: Instant) {
+        let first_end = self.chunks.front().map_or(0, Chunk::end);
+        self.awaited = match room {
+            Room::Made => return self.awaited = Awaited::Nobody,
+            Room::Full => Awaited::First { first_end },
+            Room::Behind => {
+                Awaited::Last { first_end, unread: self.coming_on().filter(|next| *next < first_end).count() }
+            }
+            Room::Abandoned => Awaited::Newcomer,
+        };
+        if self.hold.now.is_zero() {
+            self.hold.patience = self.patience(now);
+            self.mark();
         }
-        let is_first = awaited.unread == awaited.all;
-        awaited.unread = awaited.unread.saturating_sub(1);
-        is_first || awaited.unread == 0
+    }
+
+    /// A reader that behaved so has moved; whether the writer has to look again.
+    pub(super) fn has_moved(&mut self, from: u64, to: u64, gait: Gait) -> bool {
+        match &mut self.awaited {
+            Awaited::First { first_end } => to >= *first_end,
+            Awaited::Last { first_end, unread } if from < *first_end && to >= *first_end => {
+                *unread = unread.saturating_sub(usize::from(gait == Gait::ComesOn));
+                *unread == 0
+            }
+            Awaited::Nobody | Awaited::Newcomer | Awaited::Last { .. } => false,
+        }
     }
 
     /// Whether there is room; what everybody has read is dropped for it.
@@ -181,7 +246,7 @@ impl Inner {
         if self.kept == Kept::Whole {
             return Room::Made;
         }
-        let (slowest, fastest) = (self.slowest(), self.fastest());
+        let (slowest, fastest) = (self.coming_on().min(), self.fastest());
         while let Some(first_end) = self.chunks.front().map(Chunk::end) {
             let is_over = self.held_bytes() > window.bytes();
             if !is_over && window == Window::Open {

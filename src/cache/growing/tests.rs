@@ -33,6 +33,11 @@ async fn overfull(body: &Arc<Growing>) -> tokio::task::JoinHandle<Pushed> {
     for _ in 0..4 {
         assert_eq!(body.push(quarter()).await, Pushed::Done(Kept::Window));
     }
+    overfull_by_one(body).await
+}
+
+/// Begins to push a quarter.
+async fn overfull_by_one(body: &Arc<Growing>) -> tokio::task::JoinHandle<Pushed> {
     let body = Arc::clone(body);
     let writer = tokio::spawn(async move { body.push(quarter()).await });
     tokio::task::yield_now().await;
@@ -52,7 +57,7 @@ async fn readers_read_what_is_there_while_it_grows() {
     let mut late = body.reader().unwrap();
     assert_eq!(next(&mut late).await, Some(Ok(Bytes::from_static(b"ab"))));
     let mut stored = None;
-    body.complete_with(Bytes::from_static(b"e"), |whole| stored = Some(whole));
+    body.complete_with(Bytes::from_static(b"e"), |whole| stored.insert(whole).clone().into());
     assert_eq!(stored, Some(Bytes::from_static(b"abcde")));
     assert_eq!(next(&mut late).await, Some(Ok(Bytes::from_static(b"cde"))), "the rest of what was stored");
     assert_eq!(next(&mut late).await, None);
@@ -63,8 +68,8 @@ async fn a_slow_reader_of_what_is_stored_reads_the_stored_bytes() {
     let body = body(100);
     let mut slow = body.reader().unwrap();
     body.push(Bytes::from_static(b"ab")).await;
-    let mut stored = Bytes::new();
-    body.complete_with(Bytes::from_static(b"cd"), |whole| stored = whole);
+    let stored = Bytes::from_static(b"as stored");
+    body.complete_with(Bytes::from_static(b"cd"), |_| Some(stored.clone()));
     let read = next(&mut slow).await.unwrap().unwrap();
     assert_eq!(read.as_ptr(), stored.as_ptr(), "there is one copy");
 }
@@ -270,11 +275,25 @@ async fn small_bodies_are_stored_at_the_bound_and_hold_nothing_then() {
     assert_eq!(body.push(Bytes::from_static(b"ab")).await, Pushed::Done(Kept::Whole));
     assert_eq!(in_flight.bytes(), WINDOW_BYTES + 2);
     let mut stored = None;
-    body.complete(|whole| stored = Some(whole));
+    body.complete(|whole| stored.insert(whole).clone().into());
     assert_eq!(stored, Some(Bytes::from_static(b"ab")));
     assert_eq!(in_flight.bytes(), WINDOW_BYTES, "from here on they are bytes of the store");
     read(&mut reader, 2).await;
     assert_eq!(next(&mut reader).await, None);
+}
+
+/// What no tier has is held by those who read it.
+#[tokio::test]
+async fn i10_what_is_not_stored_counts_until_its_last_reader_has_left() {
+    let in_flight = InFlight::new(WINDOW_BYTES);
+    let body = Growing::new(WINDOW_BYTES, in_flight.share(Work::Copy));
+    let reader = body.reader().unwrap();
+    body.push(large()).await;
+    body.complete_with(Bytes::from_static(b"last"), |_| None);
+    drop(body);
+    assert_eq!(in_flight.bytes(), FORWARD_BYTES + 1 + 4);
+    drop(reader);
+    assert_eq!(in_flight.bytes(), 0);
 }
 
 #[tokio::test]
@@ -310,7 +329,7 @@ async fn a_writer_that_has_ended_its_body_breaks_nothing_when_it_goes() {
     let body = body(100);
     let mut reader = body.reader().unwrap();
     let unfinished = body.unfinished();
-    body.complete_with(Bytes::from_static(b"ab"), drop);
+    body.complete_with(Bytes::from_static(b"ab"), |_| None);
     drop(unfinished);
     read(&mut reader, 2).await;
     assert_eq!(next(&mut reader).await, None);
@@ -333,7 +352,7 @@ async fn a_reader_of_a_part_sees_only_that() {
     drop(late);
     assert_eq!(next(&mut newcomer).await, Some(Ok(Bytes::from_static(b"ab"))), "it has a place of its own");
     body.trail(HeaderMap::new());
-    body.complete_with(Bytes::from_static(b"ef"), drop);
+    body.complete_with(Bytes::from_static(b"ef"), |_| None);
     assert_eq!(next(&mut early).await, Some(Ok(Bytes::from_static(b"e"))));
     assert_eq!(next(&mut early).await, None);
     assert!(early.trailers().is_none());
@@ -385,10 +404,64 @@ async fn how_much_there_is_becomes_known_as_it_comes() {
     assert_eq!((reader.extent(5).await, reader.extent(6).await), (Extent::Reached, Extent::Passing));
     let whole = self::body(4);
     let reader = whole.reader().unwrap();
-    whole.complete_with(Bytes::from_static(b"abc"), drop);
+    whole.complete_with(Bytes::from_static(b"abc"), |_| None);
     assert_eq!(reader.extent(6).await, Extent::Complete(3));
     let broken = self::body(4);
     let reader = broken.reader().unwrap();
     broken.abort();
     assert_eq!(reader.extent(1).await, Extent::Broken);
+}
+
+/// The first that reads on wakes the writer, whoever else waits for a part that is still to come or has all
+/// that it wants; then the last of those that come on does, whoever stands still.
+#[tokio::test(start_paused = true)]
+async fn i10_the_writer_is_woken_by_the_first_that_reads_and_the_last_that_comes_on() {
+    const FAR: u64 = 100 * WINDOW_BYTES;
+    for part in [0..10, FAR..FAR + 10] {
+        let body = body(0);
+        let (mut fast, mut slow) = (body.reader().unwrap(), body.reader().unwrap());
+        let mut part = body.reader().unwrap().only(&part);
+        for _ in 0..4 {
+            body.push(quarter()).await;
+        }
+        while let Some(Some(_)) = next(&mut part).now_or_never() {}
+        let writer = overfull_by_one(&body).await;
+        let before = Instant::now();
+        read(&mut fast, WINDOW_BYTES / 4).await;
+        tokio::task::yield_now().await;
+        assert!(matches!(body.lock().awaited, Awaited::Last { unread: 1, .. }), "the slow one is waited for");
+        read(&mut slow, WINDOW_BYTES / 4).await;
+        assert_eq!(writer.await.unwrap(), Pushed::Done(Kept::Window));
+        assert_eq!(before.elapsed(), Duration::ZERO, "the writer is woken, it does not look by itself");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn i10_one_that_stands_still_keeps_nobody_from_waking_the_writer() {
+    let body = body(0);
+    let (mut fast, mut slower) = (body.reader().unwrap(), body.reader().unwrap());
+    let stalled = body.reader().unwrap();
+    for _ in 0..4 {
+        body.push(quarter()).await;
+    }
+    let standing = |body: &Growing| {
+        let inner = body.lock();
+        inner.readers.iter().flatten().filter(|reader| reader.gait == room::Gait::StandsStill).count()
+    };
+    // Those that are behind are judged; the slower one comes on, but not as far as is needed.
+    let writer = overfull_by_one(&body).await;
+    read(&mut fast, WINDOW_BYTES / 2).await;
+    let mut seen = 0;
+    while standing(&body) == 0 {
+        tokio::time::sleep(HOLD_MIN / 10).await;
+        read(&mut slower, 2 * PART_BYTES as u64).await;
+        seen += 2 * PART_BYTES as u64;
+    }
+    assert!(!writer.is_finished());
+    let before = Instant::now();
+    read(&mut slower, WINDOW_BYTES / 4 - seen).await;
+    tokio::task::yield_now().await;
+    assert!(writer.is_finished(), "the last of those who come on wakes the writer");
+    assert_eq!(before.elapsed(), Duration::ZERO);
+    drop(stalled);
 }

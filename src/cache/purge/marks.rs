@@ -11,37 +11,76 @@ use std::sync::{PoisonError, RwLock};
 
 /// Shards, so that purges and lookups of different names do not meet.
 const SHARDS: usize = 64;
-/// Names kept in each shard; 100,000 in all, of 40 bytes.
+/// Names kept in each shard; 100,000 in all, of about 80 bytes.
 const SHARD_NAMES: usize = 1600;
 
-/// The newest purges of one name.
+/// Soft purges kept of one name: when those older than each became stale.
+const SOFT_MAX: usize = 4;
+
+/// The newest purges of one name. What was stored before several soft ones is stale since the first of them,
+/// or the windows of stale use would begin anew with each.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Mark {
     hard: u64,
-    soft: u64,
-    soft_at: Timestamp,
+    /// In their order, the last `SOFT_MAX - n` places free.
+    soft: [Soft; SOFT_MAX],
+}
+
+/// A soft purge; number 0: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Soft {
+    number: u64,
+    at: Timestamp,
 }
 
 impl Mark {
     pub(super) fn raise(&mut self, number: u64, mode: PurgeMode, now: Timestamp) {
         match mode {
-            PurgeMode::Hard => self.hard = number,
-            PurgeMode::Soft => (self.soft, self.soft_at) = (number, now),
+            // Whatever the soft ones made stale is gone now.
+            PurgeMode::Hard => *self = Self { hard: number, ..Self::default() },
+            PurgeMode::Soft => self.raise_soft(Soft { number, at: now }),
+        }
+    }
+
+    fn raise_soft(&mut self, new: Soft) {
+        if self.soft.iter().all(|soft| soft.number > 0) {
+            self.join_nearest();
+        }
+        if let Some(free) = self.soft.iter_mut().find(|soft| soft.number == 0) {
+            *free = new;
+        }
+    }
+
+    /// Makes one of the two that were nearest in time, at the earlier of both: what was stored between them
+    /// counts as stale from its beginning, never as stale later than it is.
+    fn join_nearest(&mut self) {
+        let gaps = self.soft.windows(2).enumerate().filter_map(|(index, pair)| match pair {
+            [one, next] => Some((next.at.since(one.at), index)),
+            _ => None,
+        });
+        let Some((_, first)) = gaps.min() else { return };
+        let next = self.soft.get(first + 1).map_or(0, |soft| soft.number);
+        if let Some(joined) = self.soft.get_mut(first) {
+            joined.number = next;
+        }
+        if let Some(later) = self.soft.get_mut(first + 1..) {
+            later.rotate_left(1);
+        }
+        if let Some(free) = self.soft.last_mut() {
+            *free = Soft::default();
         }
     }
 
     pub(super) fn judge(&self, fence: u64) -> Standing {
         if self.hard > fence {
-            Standing::Gone
-        } else if self.soft > fence {
-            Standing::StaleSince(self.soft_at)
-        } else {
-            Standing::Valid
+            return Standing::Gone;
         }
+        let first = self.soft.iter().find(|soft| soft.number > fence);
+        first.map_or(Standing::Valid, |soft| Standing::StaleSince(soft.at))
     }
 
-    pub(super) const fn newest(&self) -> u64 {
-        if self.hard > self.soft { self.hard } else { self.soft }
+    pub(super) fn newest(&self) -> u64 {
+        self.soft.iter().map(|soft| soft.number).fold(self.hard, u64::max)
     }
 }
 
@@ -78,10 +117,10 @@ impl Marks {
     }
 
     pub(super) fn judge(&self, name: u64, fence: u64) -> Standing {
-        let mark = self
-            .shard(name)
-            .and_then(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).get(&name).copied());
-        let standing = mark.map_or(Standing::Valid, |mark| mark.judge(fence));
+        let standing = self.shard(name).map_or(Standing::Valid, |shard| {
+            let marks = shard.read().unwrap_or_else(PoisonError::into_inner);
+            marks.get(&name).map_or(Standing::Valid, |mark| mark.judge(fence))
+        });
         // After the mark was looked for: a mark dropped meanwhile has raised the floor before.
         if self.floor.load(Ordering::Acquire) > fence { standing.and(Standing::Unverified) } else { standing }
     }
@@ -121,6 +160,32 @@ mod tests {
         for shard in &marks.shards {
             assert!(shard.read().unwrap().len() <= SHARD_NAMES);
         }
+    }
+
+    #[test]
+    fn what_was_stored_before_several_soft_purges_is_stale_since_the_first() {
+        let at = |seconds: u64| Timestamp::from_millis(seconds * 1000);
+        let mut mark = Mark::default();
+        for (number, seconds) in [(1, 10), (3, 20), (5, 30), (7, 50)] {
+            mark.raise(number, PurgeMode::Soft, at(seconds));
+        }
+        for (fence, since) in [(0, 10), (1, 20), (2, 20), (4, 30), (5, 50), (6, 50)] {
+            assert_eq!(mark.judge(fence), Standing::StaleSince(at(since)), "{fence}");
+        }
+        assert_eq!(mark.judge(7), Standing::Valid);
+        // One too many: never later than it is.
+        mark.raise(9, PurgeMode::Soft, at(100));
+        for (fence, since) in [(0, 10), (1, 10), (2, 10), (3, 30), (5, 50), (7, 100), (8, 100)] {
+            assert_eq!(mark.judge(fence), Standing::StaleSince(at(since)), "{fence}");
+        }
+        for number in 10..1000 {
+            mark.raise(number, PurgeMode::Soft, at(number * 10));
+            assert_eq!(mark.judge(0), Standing::StaleSince(at(10)), "the first stays");
+            assert_eq!(mark.judge(number - 1), Standing::StaleSince(at(number * 10)), "and the last");
+        }
+        mark.raise(1000, PurgeMode::Hard, at(1));
+        mark.raise(1001, PurgeMode::Soft, at(2));
+        assert_eq!((mark.judge(999), mark.judge(1000)), (Standing::Gone, Standing::StaleSince(at(2))));
     }
 
     #[test]

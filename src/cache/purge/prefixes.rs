@@ -1,5 +1,6 @@
 //! Purged prefixes: a bounded list in the order of their numbers.
 
+use super::marks::Mark;
 use super::{PurgeMode, Standing};
 use crate::clock::Timestamp;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,9 +13,9 @@ const PREFIXES_MAX: usize = 1000;
 struct Purged {
     authority: Option<Box<str>>,
     path: Box<str>,
+    mark: Mark,
+    /// That of its newest purge.
     number: u64,
-    mode: PurgeMode,
-    at: Timestamp,
 }
 
 impl Purged {
@@ -22,16 +23,14 @@ impl Purged {
         self.authority.as_deref().is_none_or(|own| own == authority) && path.starts_with(&*self.path)
     }
 
-    /// Whether every response that `older` made stale or gone is so by this one too.
-    fn replaces(&self, older: &Self) -> bool {
-        let wider = match (&self.authority, &older.authority) {
-            (None, _) => true,
-            (Some(own), Some(other)) => own == other,
-            (Some(_), None) => false,
-        };
-        // A hard purge replaces both; a soft one only a soft one of the same beginning.
-        let stricter = self.mode == PurgeMode::Hard || older.mode == PurgeMode::Soft;
-        wider && stricter && older.path.starts_with(&*self.path)
+    fn is(&self, (authority, path): (Option<&str>, &str)) -> bool {
+        self.authority.as_deref() == authority && &*self.path == path
+    }
+
+    /// Whether a hard purge of a prefix makes everything gone that this one made stale or gone.
+    fn is_within(&self, (authority, path): (Option<&str>, &str)) -> bool {
+        let wider = authority.is_none() || self.authority.as_deref() == authority;
+        wider && self.path.starts_with(path)
     }
 }
 
@@ -49,21 +48,20 @@ impl Prefixes {
     }
 
     /// Numbers must come in order.
-    pub(super) fn raise(
-        &self,
-        (authority, path): (Option<&str>, &str),
-        number: u64,
-        mode: PurgeMode,
-        now: Timestamp,
-    ) {
-        let purged = Purged { authority: authority.map(Box::from), path: path.into(), number, mode, at: now };
+    pub(super) fn raise(&self, prefix: (Option<&str>, &str), number: u64, mode: PurgeMode, now: Timestamp) {
         let mut list = self.list.write().unwrap_or_else(PoisonError::into_inner);
-        list.retain(|older| !purged.replaces(older));
+        let own = list.iter().position(|purged| purged.is(prefix)).map(|at| list.remove(at).mark);
+        let mut mark = own.unwrap_or_default();
+        mark.raise(number, mode, now);
+        if mode == PurgeMode::Hard {
+            list.retain(|older| !older.is_within(prefix));
+        }
         if list.len() >= PREFIXES_MAX {
             let dropped = list.drain(..PREFIXES_MAX / 2).map(|purged| purged.number).max();
             self.floor.fetch_max(dropped.unwrap_or_default(), Ordering::AcqRel);
         }
-        list.push(purged);
+        let (authority, path) = (prefix.0.map(Box::from), prefix.1.into());
+        list.push(Purged { authority, path, mark, number });
         self.newest.fetch_max(number, Ordering::AcqRel);
     }
 
@@ -72,10 +70,7 @@ impl Prefixes {
         let mut standing = Standing::Valid;
         for purged in list.iter().rev().take_while(|purged| purged.number > fence) {
             if purged.covers(authority, path) {
-                standing = standing.and(match purged.mode {
-                    PurgeMode::Hard => Standing::Gone,
-                    PurgeMode::Soft => Standing::StaleSince(purged.at),
-                });
+                standing = standing.and(purged.mark.judge(fence));
             }
         }
         if self.floor.load(Ordering::Acquire) > fence { standing.and(Standing::Unverified) } else { standing }
@@ -118,6 +113,21 @@ mod tests {
         assert_eq!(prefixes.judge("h", "/other", 0), Standing::Unverified);
         assert_eq!(prefixes.judge("h", "/6000", 0), Standing::Gone);
         assert_eq!(prefixes.judge("h", "/6000", 6000), Standing::Valid);
+    }
+
+    #[test]
+    fn a_later_soft_purge_makes_nothing_less_stale() {
+        let later = Timestamp::from_millis(8);
+        let prefixes = Prefixes::default();
+        prefixes.raise((None, "/a"), 1, PurgeMode::Soft, NOW);
+        for wider in ["/a", "/", ""] {
+            prefixes.raise((None, wider), 2, PurgeMode::Soft, later);
+            assert_eq!(prefixes.judge("h", "/a", 0), Standing::StaleSince(NOW), "{wider:?}");
+            assert_eq!(prefixes.judge("h", "/a", 1), Standing::StaleSince(later), "{wider:?}");
+        }
+        assert_eq!(prefixes.list.read().unwrap().len(), 3);
+        prefixes.raise((None, ""), 3, PurgeMode::Hard, later);
+        assert_eq!(prefixes.list.read().unwrap().len(), 1, "nothing else is needed");
     }
 
     #[test]

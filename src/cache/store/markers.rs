@@ -115,11 +115,12 @@ mod tests {
     use crate::cache::tiers::testing::{key, response};
     use crate::cache::{Purge, PurgeMode, Settings};
     use crate::clock::Clock;
+    use crate::in_flight::InFlight;
 
     fn cache() -> (Arc<Cache>, Clock) {
         let clock = Clock::manual(Timestamp::from_millis(1_000_000));
         let settings = Settings { memory_bytes: 1 << 20, memory_object_bytes: 1 << 10, shared: None };
-        (Cache::new(&settings, clock.clone(), None), clock)
+        (Cache::new(&settings, clock.clone(), None, &InFlight::new(u64::MAX)), clock)
     }
 
     fn mark(cache: &Cache, key: &CacheKey, reason: NoStoreReason, status: u16) {

@@ -47,7 +47,7 @@ impl Cache {
             Combined::Part(part) if self.may_store(key, &part) => {
                 self.has_parts.store(true, Ordering::Relaxed);
                 self.markers.remove(key);
-                self.memory.insert(&key.of_parts(), &Arc::new(part), now);
+                self.memory.insert(&key.of_parts(), &Arc::new(self.noticed(part)), now);
                 ::metrics::counter!(metrics::STORED, "tier" => "memory").increment(1);
             }
             Combined::Part(_) => ::metrics::counter!(metrics::STORES_FENCED).increment(1),
@@ -70,11 +70,12 @@ mod tests {
     use crate::cache::tiers::testing::{key, response};
     use crate::cache::{Fence, Policy, Purge, PurgeMode, Settings};
     use crate::clock::Clock;
+    use crate::in_flight::InFlight;
     use http::{HeaderName, HeaderValue, Method, StatusCode};
 
     fn cache() -> Arc<Cache> {
         let settings = Settings { memory_bytes: 1 << 20, memory_object_bytes: 8, shared: None };
-        Cache::new(&settings, Clock::system(), None)
+        Cache::new(&settings, Clock::system(), None, &InFlight::new(u64::MAX))
     }
 
     /// Stores `text` as the bytes from `first` on of twenty, forwarded at `fence`.

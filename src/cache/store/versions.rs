@@ -39,11 +39,12 @@ mod tests {
     use super::*;
     use crate::cache::{Purge, PurgeMode, Settings};
     use crate::clock::Clock;
+    use crate::in_flight::InFlight;
     use std::sync::Arc;
 
     fn cache() -> Arc<Cache> {
         let settings = Settings { memory_bytes: 1 << 20, memory_object_bytes: 1 << 10, shared: None };
-        Cache::new(&settings, Clock::system(), None)
+        Cache::new(&settings, Clock::system(), None, &InFlight::new(u64::MAX))
     }
 
     async fn floor(cache: &Cache, token: &str) -> Floor {

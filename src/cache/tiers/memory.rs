@@ -1,5 +1,6 @@
 //! The first tier: what is ready to be sent, bounded by its bytes.
 
+use super::large::{Kept, LargeBodies};
 use crate::cache::rules::date::{self, whole_seconds};
 use crate::cache::rules::reuse::retention;
 use crate::cache::{CacheKey, StoredResponse};
@@ -43,6 +44,8 @@ struct Variant {
     dated: Timestamp,
     /// The second of its last use: written at most once a second, so that hits share the line.
     used: AtomicU64,
+    /// That this place keeps its body, where that is large; behind the response, which holds it too.
+    kept: Option<Arc<Kept>>,
 }
 
 impl Variants {
@@ -76,6 +79,7 @@ impl Variants {
                 stored: Arc::clone(&variant.stored),
                 dated: variant.dated,
                 used: AtomicU64::new(variant.used.load(Ordering::Relaxed)),
+                kept: variant.kept.clone(),
             })
             .collect()
     }
@@ -86,6 +90,7 @@ impl Variants {
 pub(crate) struct Memory {
     responses: moka::sync::Cache<CacheKey, Arc<Variants>, RandomState>,
     object_bytes: u64,
+    large: Arc<LargeBodies>,
 }
 
 struct KeptFor;
@@ -112,13 +117,13 @@ impl Expiry<CacheKey, Arc<Variants>> for KeptFor {
 }
 
 impl Memory {
-    pub(crate) fn new(bytes: u64, object_bytes: u64) -> Self {
+    pub(crate) fn new(bytes: u64, object_bytes: u64, large: Arc<LargeBodies>) -> Self {
         let responses = moka::sync::Cache::builder()
             .max_capacity(bytes)
             .weigher(|_: &CacheKey, variants: &Arc<Variants>| variants.bytes)
             .expire_after(KeptFor)
             .build_with_hasher(RandomState::new());
-        Self { responses, object_bytes: object_bytes.min(bytes) }
+        Self { responses, object_bytes: object_bytes.min(bytes), large }
     }
 
     /// The largest body that is kept.
@@ -157,7 +162,8 @@ impl Memory {
             let used = AtomicU64::new(now.as_millis() / 1000);
             let dated =
                 date::of_field(&stored.fields, &DATE, stored.received_at).unwrap_or(stored.received_at);
-            list.insert(0, Variant { stored: Arc::clone(stored), dated, used });
+            let kept = self.large.keep(&stored.body).map(Arc::new);
+            list.insert(0, Variant { stored: Arc::clone(stored), dated, used, kept });
             // Stable: what came last is first among those of one second.
             list.sort_by_key(|variant| {
                 (variant.stored.selecting_fields.is_empty(), Reverse(whole_seconds(variant.dated)))
@@ -257,8 +263,46 @@ fn cost(key: &CacheKey, stored: &StoredResponse) -> usize {
 mod tests {
     use super::*;
     use crate::cache::tiers::testing::{key, response, varying};
+    use crate::in_flight::{FORWARD_BYTES, InFlight};
+    use bytes::Bytes;
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn memory(bytes: u64, object_bytes: u64) -> Memory {
+        Memory::new(bytes, object_bytes, LargeBodies::new(InFlight::new(u64::MAX)))
+    }
+
+    /// Memory bounds what it keeps; what it lets go counts elsewhere while somebody reads it.
+    #[test]
+    fn i10_a_large_body_that_makes_room_for_others_counts_while_it_is_read() {
+        const BYTES: u64 = 2 * FORWARD_BYTES;
+        let in_flight = InFlight::new(u64::MAX);
+        let large = LargeBodies::new(Arc::clone(&in_flight));
+        let memory = Memory::new(3 * BYTES, BYTES, Arc::clone(&large));
+        let mut readers = Vec::new();
+        for number in 0..20 {
+            let body = large.noticed(Bytes::from(vec![b'x'; usize::try_from(BYTES).unwrap()]));
+            readers.push(body.clone());
+            let stored = StoredResponse { body, ..response("", NOW) };
+            memory.insert(&key(&format!("http://h/{number}")), &Arc::new(stored), NOW);
+            memory.observe();
+        }
+        let kept = memory.responses.entry_count();
+        assert!((1..=3).contains(&kept), "{kept}");
+        // What it has let go it gives up in its own time.
+        let settled = (0..10_000).any(|_| {
+            memory.observe();
+            drop(memory.get(&key("http://h/0")));
+            in_flight.bytes() == (20 - kept) * BYTES
+        });
+        assert!(settled, "{} bytes", in_flight.bytes());
+        drop(readers);
+        let settled = (0..10_000).any(|_| {
+            memory.observe();
+            in_flight.bytes() == 0
+        });
+        assert!(settled, "{} bytes", in_flight.bytes());
+    }
 
     fn bodies(memory: &Memory, key: &CacheKey) -> Vec<String> {
         let variants = memory.get(key).map(|variants| variants.iter().cloned().collect::<Vec<_>>());
@@ -268,7 +312,7 @@ mod tests {
 
     #[test]
     fn the_same_selecting_fields_replace_and_others_are_added() {
-        let memory = Memory::new(1 << 20, 1 << 20);
+        let memory = memory(1 << 20, 1 << 20);
         let key = key("http://h/a");
         for (language, body) in [("de", "eins"), ("en", "one"), ("de", "zwei")] {
             memory.insert(&key, &Arc::new(varying(language, body, NOW)), NOW);
@@ -312,7 +356,7 @@ mod tests {
 
     #[test]
     fn rfc9111_4_1_those_that_vary_then_the_most_recent_by_date() {
-        let memory = Memory::new(1 << 20, 1 << 20);
+        let memory = memory(1 << 20, 1 << 20);
         let key = key("http://h/a");
         let dated = |stored: StoredResponse, seconds: u64| {
             let mut stored = stored;
@@ -334,7 +378,7 @@ mod tests {
 
     #[test]
     fn i10_at_most_32_variants_and_the_least_used_goes() {
-        let memory = Memory::new(1 << 20, 1 << 20);
+        let memory = memory(1 << 20, 1 << 20);
         let key = key("http://h/a");
         for number in 0..32 {
             memory.insert(&key, &Arc::new(varying(&number.to_string(), &number.to_string(), NOW)), NOW);
@@ -353,7 +397,7 @@ mod tests {
 
     #[test]
     fn i10_bounded_by_bytes_and_by_object() {
-        let memory = Memory::new(100_000, 10_000);
+        let memory = memory(100_000, 10_000);
         for number in 0..100 {
             let stored = response(&"x".repeat(5_000), NOW);
             memory.insert(&key(&format!("http://h/{number}")), &Arc::new(stored), NOW);

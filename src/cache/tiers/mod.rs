@@ -2,6 +2,7 @@
 
 pub(super) mod codec;
 mod keys;
+pub(super) mod large;
 pub(super) mod memory;
 pub(super) mod packing;
 mod reads;

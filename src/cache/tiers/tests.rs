@@ -7,6 +7,7 @@ use crate::cache::rules::reuse::{Failure, may_use_on_failure, retention};
 use crate::cache::{Cache, CacheKey, Fence, Lookup, Purge, PurgeMode, PurgeScope, Settings, SharedSettings};
 use crate::cache::{StoredResponse, Tier};
 use crate::clock::{Clock, Timestamp};
+use crate::in_flight::InFlight;
 use crate::redis::Redis;
 use crate::redis::testing::{RedisServer, eventually};
 use http::HeaderMap;
@@ -24,7 +25,11 @@ struct Gateway {
 impl Gateway {
     fn memory_only(clock: &Clock) -> Self {
         let settings = Settings { memory_bytes: 1 << 20, memory_object_bytes: 1 << 16, shared: None };
-        Self { cache: Cache::new(&settings, clock.clone(), None), redis: None, clock: clock.clone() }
+        Self {
+            cache: Cache::new(&settings, clock.clone(), None, &InFlight::new(u64::MAX)),
+            redis: None,
+            clock: clock.clone(),
+        }
     }
 
     fn with_max_unverified(server: &RedisServer, max_unverified: Duration) -> Self {
@@ -35,7 +40,7 @@ impl Gateway {
         let shared = SharedSettings { redis: server.endpoint(), max_unverified, ..settings() };
         let settings = Settings { memory_bytes: 1 << 24, memory_object_bytes: 1 << 16, shared: Some(shared) };
         let redis = Redis::open(&server.endpoint(), clock.clone()).unwrap();
-        let cache = Cache::new(&settings, clock.clone(), Some(Arc::clone(&redis)));
+        let cache = Cache::new(&settings, clock.clone(), Some(Arc::clone(&redis)), &InFlight::new(u64::MAX));
         Self { cache, redis: Some(redis), clock }
     }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A fill without readers goes on if at most so many bytes are missing (or half is done).
 const MISSING_BYTES_MAX: u64 = 1024 * 1024;
@@ -29,7 +30,7 @@ pub(super) async fn pump(
     body: SourceBody,
     (growing, start): (&Growing, Option<Reader>),
     began_by: BeganBy,
-    store: impl FnOnce(Bytes),
+    store: impl FnOnce(Bytes) -> Option<Bytes>,
 ) {
     let all_read = async {
         lead.decided().await;
@@ -47,7 +48,7 @@ async fn pumped(
     mut body: SourceBody,
     growing: &Growing,
     began_by: BeganBy,
-    store: impl FnOnce(Bytes),
+    store: impl FnOnce(Bytes) -> Option<Bytes>,
 ) {
     let mut received = 0u64;
     let mut kept = growing.kept();
@@ -106,10 +107,13 @@ async fn pumped(
 
 /// Resolves when nobody follows, and nobody did `most` ago; then the flight is closed.
 async fn lonely(lead: &Lead<Landing>, most: Duration) {
+    let began = Instant::now();
     loop {
         lead.abandoned().await;
-        tokio::time::sleep(most).await;
-        if lead.leave_if_abandoned() {
+        // Somebody may come and go meanwhile.
+        let until = lead.left_at().max(began) + most;
+        tokio::time::sleep_until(until).await;
+        if lead.left_at() + most <= until && lead.leave_if_abandoned() {
             return;
         }
     }
@@ -139,6 +143,9 @@ const fn worth_finishing(began_by: BeganBy, received: u64, length: Option<u64>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::collapse::{Flights, Lane, Role};
+    use crate::cache::{CacheKey, Fence};
+    use crate::target::Target;
 
     #[test]
     fn fills_without_readers_are_finished_when_little_is_missing_or_half_is_done() {
@@ -160,6 +167,26 @@ mod tests {
             let stored = finished || kept == Kept::Whole;
             assert_eq!(finishes(BeganBy::Hit), stored, "for a hit: {received} of {length:?}, {kept:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_who_came_and_went_meanwhile_counts() {
+        let key = CacheKey::new(&Target::parse_absolute("http://h/").unwrap(), None);
+        let flights = Flights::<Landing>::new();
+        let Role::Lead(lead) = flights.join(&key, Lane::Any, Fence(0), |_| true) else {
+            panic!("nobody leads")
+        };
+        let began = Instant::now();
+        let readers = async {
+            let first = lead.follow();
+            tokio::time::sleep(LONELY_MAX).await;
+            drop(first);
+            tokio::time::sleep(LONELY_MAX / 2).await;
+            drop(lead.follow());
+        };
+        tokio::join!(lonely(&lead, LONELY_MAX), readers);
+        assert_eq!(began.elapsed(), LONELY_MAX * 5 / 2);
+        assert!(flights.is_empty());
     }
 
     #[test]

@@ -176,7 +176,7 @@ impl Fill {
         let announced = trailers::announced(&parts.headers);
         let age = parts.headers.get_all(AGE).iter().cloned().collect();
         let range = match &self.wants {
-            Wants::Whole => None,
+            Wants::Whole | Wants::Head => None,
             Wants::Part(range) => Some(range.clone()),
         };
         let shared = Shared { head, body: Arc::clone(&growing), length, stored, age, range, announced };
@@ -186,18 +186,23 @@ impl Fill {
             Audience::Leader => Landing::SharedOnce(shared),
         });
         let store = |content: Bytes| {
-            match to_store {
+            let stored = match to_store {
                 Ok(ToStore::Whole(admitted)) => self.store(admitted.into_stored(content)),
-                Ok(ToStore::Part(piece)) => self.store_part(*piece, content, &exchange),
-                Err(_) => {}
-            }
+                Ok(ToStore::Part(piece)) => {
+                    self.store_part(*piece, content, &exchange);
+                    None
+                }
+                Err(_) => None,
+            };
             // Before anybody sees the end: who then asks for another variant must not meet this flight.
             lead.close();
+            stored
         };
         pump::pump(lead, body, (&growing, start), self.began_by, store).await;
     }
 
-    fn store(&self, whole: StoredResponse) {
+    /// Stores a whole; its body as the store has it.
+    fn store(&self, whole: StoredResponse) -> Option<Bytes> {
         let cache = &self.gateway.cache;
         // A full answer says that what it was asked about is not suitable any more (RFC 9111 4.3.3). Selected
         // by other fields, that would not be replaced, but chosen and asked about again and again.
@@ -210,7 +215,7 @@ impl Fill {
             None => whole,
         };
         // Purged meanwhile: those who waited have it, nobody else will.
-        drop(cache.store(&self.key, whole));
+        cache.store(&self.key, whole).ok().map(|stored| stored.body.clone())
     }
 
     /// Stores the content of a part, if it is as long as Content-Range says.

@@ -23,6 +23,8 @@ use std::sync::Arc;
 /// Why a read goes alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Because {
+    /// The request says so.
+    Asked,
     /// Its key is marked.
     Marked,
     /// What it waited for is nobody else's.
@@ -37,7 +39,7 @@ impl Wanted<'_> {
     /// [`GatewayError`]
     pub(super) async fn forwarded_alone(&self, because: Because) -> Result<Answer, GatewayError> {
         let quota = self.route.admitted(self.request, self.now).await?;
-        let (response, exchange) = match self.asked_alone().await {
+        let (response, exchange) = match self.asked_alone(Purpose::Alone).await {
             Ok(answered) => answered,
             Err(failure) => return self.instead_of(failure),
         };
@@ -71,10 +73,13 @@ impl Wanted<'_> {
         Ok(Answer { response: Response::from_parts(parts, body), status, quota: Some(quota) })
     }
 
-    async fn asked_alone(&self) -> Result<(Response<SourceBody>, Exchange), SourceFailure> {
+    pub(super) async fn asked_alone(
+        &self,
+        purpose: Purpose,
+    ) -> Result<(Response<SourceBody>, Exchange), SourceFailure> {
         // Before the forward begins, so that a purge meanwhile counts (I5).
         let fence = self.gateway.cache.fence();
-        let head = forward::head(self.route, self.request, Purpose::Alone);
+        let head = forward::head(self.route, self.request, purpose);
         let content = crate::source::full(head.held.clone().unwrap_or_default());
         let requested_at = self.gateway.clock.now();
         let sending = forward::send(self.route, head, content, None, self.reason);

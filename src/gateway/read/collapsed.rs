@@ -9,7 +9,7 @@ use crate::cache::{Lookup, StoredResponse};
 use crate::gateway::cache_status::{CacheStatus, Stored, Trouble, Unwaited};
 use crate::gateway::fill::{Private, Wants};
 use crate::gateway::forward::{self, Purpose};
-use crate::gateway::landing::{Audience, Landing};
+use crate::gateway::landing::Landing;
 use crate::gateway::problem::{GatewayError, SourceFailure};
 use crate::gateway::reply::{self, Answer};
 use crate::rate_limit::{Fields, Stage};
@@ -23,8 +23,11 @@ pub(super) enum Outcome {
     Answered(Box<Answer>),
     /// It brought a variant that this request does not select; the lane of the one that it does.
     OtherVariant(Lane),
-    /// Its body has gone on without this request, or broken off.
-    Gone,
+    /// This request came too late for it: it is not fresh any more, or its body has gone on without this
+    /// request, or has broken off. It takes no newcomers any more, so the next one is looked for.
+    TooLate,
+    /// It has ended without a word, for a reason that is its leader's own: the next one is looked for.
+    Released,
     /// It may not be shared: this request forwards for itself.
     Alone,
 }
@@ -71,20 +74,18 @@ impl Wanted<'_> {
                     lead.land(Landing::Validated(Arc::clone(&found.stored)));
                     return Ok(Outcome::Answered(Box::new(hit(&found, self.request, self.now))));
                 }
-                if matches!(lane, Lane::Part(_))
-                    && let Ok(answer) = self.stored_part()
-                {
-                    // Those who follow find it too.
-                    lead.close();
-                    lead.land(Landing::Alone);
+                let just_known = match lane {
+                    Lane::Part(_) => self.stored_part().ok(),
+                    Lane::Head => self.just_known_by_head(),
+                    Lane::Any | Lane::Variant(_) => None,
+                };
+                if let Some(answer) = just_known {
+                    // Those who follow look again, and find it too.
                     return Ok(Outcome::Answered(Box::new(answer)));
                 }
                 let follower = lead.follow();
-                let quota = self.route.admitted(self.request, self.now).await.inspect_err(|_| {
-                    // A denied leader does not deny its followers: each is judged by its own quota.
-                    lead.close();
-                    lead.land(Landing::Alone);
-                })?;
+                // A denied leader does not deny its followers: they look again, and another one leads.
+                let quota = self.route.admitted(self.request, self.now).await?;
                 let leader = self.begin(lead, quota, lane);
                 self.awaited(follower, Part::Leader(leader), lane).await
             }
@@ -131,8 +132,8 @@ impl Wanted<'_> {
         match (landed, part) {
             (None, Part::Leader(_)) => self.failed(SourceFailure::Timeout),
             (None, Part::Follower) => self.unwaited(Unwaited::Timeout),
-            // Every leader is gone without a word: nobody else is hurt by that.
-            (Some(None), _) => Ok(Outcome::Alone),
+            // Every leader is gone: nobody else is hurt by that.
+            (Some(None), _) => Ok(Outcome::Released),
             (Some(Some(landed)), part) => self.landed(landed, part, follower).await,
         }
     }
@@ -144,11 +145,12 @@ impl Wanted<'_> {
         follower: Follower<Landing>,
     ) -> Result<Outcome, GatewayError> {
         let landing = match (landed.landing, part) {
-            // What the other leader brought is for its own client alone: this one's is on its way.
+            // What the other leader brought is not for this one: its own is on its way.
             (landing, Part::Leader(leader)) if leader.turn != landed.by => {
-                return match landing.audience() {
-                    Audience::All => self.for_all(landing, &Part::Follower, follower).await,
-                    Audience::Leader => Ok(self.private(leader, &follower).await),
+                return if landing.spares(&self.request.fields) {
+                    self.for_all(landing, &Part::Follower, follower).await
+                } else {
+                    Ok(self.private(leader, &follower).await)
                 };
             }
             (Landing::Alone, Part::Leader(leader)) => return Ok(self.private(leader, &follower).await),
@@ -187,11 +189,18 @@ impl Wanted<'_> {
     fn begin(&self, lead: Lead<Landing>, quota: Fields, lane: Lane) -> Leader {
         let mut fill =
             fill(self.gateway, self.route, self.key, self.request, self.stale.clone(), self.reason);
-        if let Lane::Part(_) = lane
-            && let Some(range) = partial::sole_range(&self.request.fields)
-        {
-            fill.wants = Wants::Part(range.clone());
-            fill.head = forward::head(self.route, self.request, Purpose::Part);
+        match lane {
+            Lane::Part(_) => {
+                if let Some(range) = partial::sole_range(&self.request.fields) {
+                    fill.wants = Wants::Part(range.clone());
+                    fill.head = forward::head(self.route, self.request, Purpose::Part);
+                }
+            }
+            Lane::Head => {
+                fill.wants = Wants::Head;
+                fill.head = forward::head(self.route, self.request, Purpose::Head);
+            }
+            Lane::Any | Lane::Variant(_) => {}
         }
         let (private, receiver) = oneshot::channel();
         let turn = lead.turn();
@@ -202,8 +211,9 @@ impl Wanted<'_> {
     /// Forwards for everybody once more, where nobody has yet, the source has a place at once, and the
     /// quotas admit it; else goes on waiting.
     fn step_in(&self, follower: &Follower<Landing>, lane: Lane) -> Option<Leader> {
-        // A HEAD asks for less than the others wait for.
-        if self.request.method == Method::HEAD || !self.route.source.has_place() {
+        // A HEAD asks for less than those wait for who want the content.
+        let asks_for_less = self.request.method == Method::HEAD && lane != Lane::Head;
+        if asks_for_less || !self.route.source.has_place() {
             return None;
         }
         // Before the forward begins, so that a purge meanwhile counts (I5).

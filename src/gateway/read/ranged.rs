@@ -13,6 +13,8 @@ use crate::gateway::reply::Answer;
 /// What became of a read of a part.
 pub(super) enum Parted {
     Answered(Box<Answer>),
+    /// Another's forward brought nothing to it: the next one is looked for.
+    Again,
     /// It is forwarded for itself.
     Alone(ForwardReason),
 }
@@ -46,7 +48,7 @@ impl Wanted<'_> {
             match self.awaited(follower, Part::Follower, Lane::Any).await? {
                 Outcome::Answered(answer) => return Ok(Parted::Answered(answer)),
                 Outcome::Alone => return Ok(Parted::Alone(self.reason)),
-                Outcome::OtherVariant(_) | Outcome::Gone => {}
+                Outcome::OtherVariant(_) | Outcome::TooLate | Outcome::Released => {}
             }
         }
         let is_marked = cache.is_marked(key, self.now) || cache.is_marked(&key.of_parts(), self.now);
@@ -55,7 +57,8 @@ impl Wanted<'_> {
         };
         Ok(match self.collapsed(flights.part(range)).await? {
             Outcome::Answered(answer) => Parted::Answered(answer),
-            Outcome::OtherVariant(_) | Outcome::Gone | Outcome::Alone => Parted::Alone(self.reason),
+            Outcome::TooLate | Outcome::Released => Parted::Again,
+            Outcome::OtherVariant(_) | Outcome::Alone => Parted::Alone(self.reason),
         })
     }
 }

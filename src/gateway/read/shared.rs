@@ -47,7 +47,9 @@ impl Wanted<'_> {
         }
         let now = self.gateway.clock.now();
         if interest.joined() == Joined::AfterLanding && assess(&shared.head, now) != Verdict::Fresh {
-            return Outcome::Alone;
+            // Whoever comes now leads another, for all who come then.
+            self.gateway.flights.close(&interest);
+            return Outcome::TooLate;
         }
         // What answers a Range answers nobody who sent another; of the whole everybody gets their own part.
         let is_of_another =
@@ -64,13 +66,13 @@ impl Wanted<'_> {
         // Who waited for it is told that it broke off; who came late, or too late for the beginning, finds
         // another flight.
         if interest.joined() == Joined::AfterLanding && shared.body.is_aborted() {
-            return Outcome::Gone;
+            return Outcome::TooLate;
         }
         if self.request.method == Method::HEAD {
             let answer = reply::growing(shared, self.request, Body::Empty, now, status);
             return Outcome::Answered(Box::new(part.told(answer)));
         }
-        let Some(reader) = shared.body.reader() else { return Outcome::Gone };
+        let Some(reader) = shared.body.reader() else { return Outcome::TooLate };
         // The beginning is kept for the reader itself from here on.
         interest.decide();
         let answer = match self.selected(shared, &reader, part).await {

@@ -183,16 +183,27 @@ fn three_failed_checks_take_an_address_out_and_a_good_one_takes_it_back() {
 }
 
 #[test]
-fn a_good_check_ends_an_ejection_and_closes_the_breaker() {
+fn a_good_check_ends_nothing_that_requests_have_found() {
     let mut roster = Roster::new(2);
     told(&mut roster, 0, Missing(Silent), 5, 0);
-    assert_eq!(roster.passed(0, at(1)), Some(Change::Restored));
-    told(&mut roster, 0, Missing(Silent), 5, 2);
-    told(&mut roster, 1, Missing(Silent), 5, 2);
-    assert_eq!(roster.breaker(at(2)), State::Open);
-    assert_eq!(roster.passed(0, at(3)), Some(Change::Closed));
-    assert_eq!(roster.inside(at(3)), set(&[0, 1]));
-    assert_eq!(roster.admit(at(3), Risk::Taken), Way::Among(set(&[0, 1])));
+    assert_eq!(roster.passed(0, at(1)), None);
+    assert_eq!(roster.inside(at(1)), set(&[1]), "its time is not over");
+    let probe = Way::Probe(0, Probing::Address);
+    assert_eq!(roster.admit(at(30_000), Risk::Taken), probe);
+    assert_eq!(roster.probed(0, Unwell, at(30_000), 0.0), None);
+    assert_eq!(roster.passed(0, at(30_001)), None);
+    assert_eq!(roster.admit(at(89_999), Risk::Taken), Way::Among(set(&[1])), "twice as long");
+    told(&mut roster, 1, Missing(Silent), 5, 89_999);
+    assert_eq!(roster.passed(1, at(90_000)), None);
+    assert_eq!(roster.admit(at(90_000), Risk::Taken), Way::Refused(Silent), "the breaker is open");
+    // Out by both: the good check ends its own half.
+    let mut roster = Roster::new(2);
+    told(&mut roster, 0, Unwell, 5, 0);
+    (0..3).for_each(|_| _ = roster.missed(0, at(0)));
+    assert_eq!(roster.admit(at(30_000), Risk::Taken), Way::Among(set(&[1])), "no request probes it");
+    assert_eq!(roster.passed(0, at(30_000)), None);
+    assert_eq!(roster.admit(at(30_000), Risk::Taken), probe);
+    assert_eq!(roster.probed(0, Well, at(30_000), 0.0), Some(Change::Restored));
 }
 
 fn settle(roster: &mut Roster, number: usize, probing: Probing, report: Report, now: u64) {

@@ -44,6 +44,43 @@ async fn where_no_head_comes_for_long_one_follower_leads_too_and_serves_everybod
     nothing_is_left(&gateway).await;
 }
 
+/// As for GET; the first leader's own client is answered by the second's head too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_no_head_comes_for_a_head_one_follower_leads_too() {
+    let (source, never) = (ScriptedSource::start().await, Gate::closed());
+    in_turn(&source, "/a", &[never], numbered);
+    let text = format!("{}timeout = \"50s\"\n{EVERYTHING}", source.table());
+    let gateway = Setup::new(text).start().await;
+    let answers = join_all((0..20).map(|_| gateway.send(Ask::new("HEAD", "/a")))).await;
+    assert!(answers.iter().all(|answer| (answer.status, answer.field("Content-Length")) == (200, "8")));
+    let methods: Vec<String> = source.received("/a").into_iter().map(|received| received.method).collect();
+    assert_eq!(methods, ["HEAD", "HEAD"]);
+    assert!(gateway.send(Ask::new("HEAD", "/a")).await.is_hit());
+    nothing_is_left(&gateway).await;
+}
+
+/// What the second forward brings is another variant than the first one's client wants: the first goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_extra_leader_of_another_variant_ends_nobodys_forward() {
+    let (source, first) = (ScriptedSource::start().await, Gate::closed());
+    let (held, number) = (first.clone(), AtomicUsize::new(0));
+    source.on("/a", move |request| {
+        let language = request.fields.get("Accept-Language").unwrap_or_default().to_owned();
+        let reply = Reply::ok(language).field("Vary", "Accept-Language").cache_control("max-age=60");
+        let is_first = number.fetch_add(1, Ordering::SeqCst) == 0;
+        if is_first { reply.after(Step::Wait(held.clone())) } else { reply }
+    });
+    let gateway = gateway_for(&source, "").await;
+    let by = |language: &str| Ask::get("/a").field("Accept-Language", language);
+    let slow = tokio::spawn(by("de").send(gateway.public));
+    source.wait_for("/a", 1).await;
+    assert_eq!(within("the extra leader's answer", gateway.send(by("fr"))).await.text(), "fr");
+    first.open();
+    assert_eq!(slow.await.expect("a task").expect("an answer").text(), "de");
+    assert_eq!(source.count("/a"), 2, "its own forward answered it");
+    nothing_is_left(&gateway).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn there_are_never_more_than_two_leaders_and_the_first_may_still_be_faster() {
     let (source, first, extra) = (ScriptedSource::start().await, Gate::closed(), Gate::closed());
@@ -154,9 +191,15 @@ async fn a_follower_whose_quota_is_used_up_does_not_use_up_the_extra_leaders_tur
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_place_that_frees_later_lets_a_follower_step_in() {
     let (source, never, other) = (ScriptedSource::start().await, Gate::closed(), Gate::closed());
-    in_turn(&source, "/a", &[never], numbered);
+    in_turn(&source, "/a", std::slice::from_ref(&never), numbered);
     source.always("/other", Reply::ok("other").after(Step::Wait(other.clone())));
-    let text = format!("{}timeout = \"50s\"\nconcurrency = 2\n{EVERYTHING}", source.table());
+    let roomy = ScriptedSource::start().await;
+    in_turn(&roomy, "/roomy", &[never], numbered);
+    let text = format!(
+        "{}timeout = \"50s\"\nconcurrency = 2\n{}[[route]]\nname = \"r\"\npath = \"/roomy\"\nsource = \"roomy\"\n{EVERYTHING}",
+        source.table(),
+        roomy.table().replace("inventory", "roomy"),
+    );
     let gateway = Setup::new(text).start().await;
     let busy = tokio::spawn(Ask::get("/other").send(gateway.public));
     source.wait_for("/other", 1).await;
@@ -164,8 +207,9 @@ async fn a_place_that_frees_later_lets_a_follower_step_in() {
     source.wait_for("/a", 1).await;
     let late = tokio::spawn(Ask::get("/a").send(gateway.public));
     followers(&gateway, 3).await;
-    // By then the head of the first is overdue, and both places are taken.
-    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    // What began later is overdue by now: so is the head of the first, and both places are taken.
+    let asked_later = join_all((0..2).map(|_| gateway.get("/roomy")));
+    assert!(asked_later.await.iter().all(|answer| answer.text() == "answer 1"));
     assert_eq!(source.count("/a"), 1);
     other.open();
     for one in [waiting, late] {
@@ -199,6 +243,7 @@ async fn a_follower_that_leaves_frees_its_place_at_once() {
     source.always("/a", Reply::ok("whole").cache_control("max-age=60").after(Step::Wait(gate.clone())));
     let gateway = gateway_for(&source, "").await;
     let clients: Vec<_> = (0..50).map(|_| tokio::spawn(Ask::get("/a").send(gateway.public))).collect();
+    source.wait_for("/a", 1).await;
     followers(&gateway, 50).await;
     clients.iter().skip(10).for_each(tokio::task::JoinHandle::abort);
     followers(&gateway, 10).await;
@@ -281,7 +326,7 @@ async fn a_head_is_answered_by_a_get_under_way_and_heads_by_one_head() {
 
     let heads = (0..50).map(|_| gateway.send(Ask::new("HEAD", "/head")));
     let (answers, ()) = tokio::join!(join_all(heads), async {
-        followers(&gateway, 49).await;
+        followers(&gateway, 50).await;
         assert_eq!(gateway.get("/head").await.text(), "content", "a GET waits for no HEAD");
         asked.open();
     });

@@ -25,6 +25,27 @@ async fn visit(gateway: std::net::SocketAddr, request: &str, sent: usize, taken:
     stream.set_zero_linger().expect("an open socket has the option");
 }
 
+/// Also where another request of its own waits behind the first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_pipelined_and_leaves_is_noticed_at_once() {
+    let (source, never) = (ScriptedSource::start().await, Gate::closed());
+    source.always("/a", Reply::ok("late").after(Step::Wait(never)));
+    let text = format!("{}timeout = \"50s\"\n{EVERYTHING}", source.table());
+    let gateway = Setup::new(text).start().await;
+    for (turn, resets) in [(1, true), (2, false)] {
+        let mut stream = TcpStream::connect(gateway.public).await.expect("the gateway listens");
+        let requests = "GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n";
+        stream.write_all(requests.as_bytes()).await.expect("they are taken");
+        source.wait_for("/a", turn).await;
+        if resets {
+            stream.set_zero_linger().expect("an open socket has the option");
+        }
+        drop(stream);
+        nothing_is_left(&gateway).await;
+    }
+    assert_eq!(source.count("/b"), 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_at_any_byte_leaves_nothing() {
     const BODY: usize = 2 * MIB;

@@ -1,12 +1,14 @@
 //! Bodies that many read while they come: large ones, slow readers, variants, what is read as it goes on.
 
-use super::{first_bytes, gated, nothing_is_left, open};
+use super::{first_bytes, followers, gated, nothing_is_left, open};
 use crate::support::{
-    Ask, EVERYTHING, Gate, Gateway, Opened, Reply, ScriptedSource, Setup, Step, gateway_for, within,
+    Ask, EVERYTHING, Gate, Gateway, Opened, Reply, ScriptedSource, Setup, Step, eventually, gateway_for,
+    within,
 };
 use futures_util::future::join_all;
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpStream;
 
 /// A gateway whose tiers take 16 KiB.
@@ -61,6 +63,40 @@ async fn i10_a_reader_that_stalls_is_cut_and_holds_nobody_up() {
     assert!(rest.is_err(), "it must not look complete: {:?}", rest.map(|bytes| bytes.len()));
     assert_eq!(source.count("/a"), 1);
     nothing_is_left(&gateway).await;
+}
+
+/// A body that is not fresh any more while it still comes is for those who read it; newcomers share the next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_come_when_it_is_not_fresh_any_more_make_one_forward() {
+    let (source, old, next) = (ScriptedSource::start().await, Gate::closed(), Gate::closed());
+    let (held, awaited, number) = (old.clone(), next.clone(), AtomicUsize::new(0));
+    source.on("/a", move |_| match number.fetch_add(1, Ordering::SeqCst) {
+        0 => {
+            let steps = [Step::Bytes(b"first".to_vec()), Step::Wait(held.clone())];
+            Reply::chunks(steps).cache_control("max-age=1")
+        }
+        _ => Reply::ok("next").cache_control("max-age=60").after(Step::Wait(awaited.clone())),
+    });
+    let gateway = gateway_for(&source, "").await;
+    let mut reader = open(&gateway, "/a").await;
+    first_bytes(&mut reader).await;
+    let mut newcomers = Vec::new();
+    eventually("one of those who come is too late", async || {
+        newcomers.push(tokio::spawn(Ask::get("/a").open(gateway.public)));
+        source.count("/a") == 2
+    })
+    .await;
+    let asked = join_all((0..40).map(|_| gateway.get("/a")));
+    let (answers, ()) = tokio::join!(asked, async {
+        // All of them, but those who read the old one, wait for the next.
+        followers(&gateway, newcomers.len() + 1 + 40).await;
+        next.open();
+    });
+    assert!(answers.iter().all(|answer| answer.text() == "next"));
+    assert_eq!(source.count("/a"), 2, "one forward for all who came too late");
+    old.open();
+    assert_eq!(within("the old one's rest", reader.rest()).await.expect("the rest"), b"");
+    drop(newcomers);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -520,7 +520,8 @@ async fn rfc9111_4_what_a_head_was_told_answers_the_next() {
             known("chunked", Reply::chunks([Step::Bytes(b"body".to_vec())]).cache_control(FRESH))
                 .then(head().reused().lacks("Content-Length")),
             known("stale", told().cache_control("max-age=0")).then(head().forwarded()),
-            known("private", told().cache_control("private")).then(head().forwarded().says("detail=private")),
+            known("private", told().cache_control("private"))
+                .then(head().forwarded().says("detail=hit-for-miss")),
             known("another variant", told().field("Vary", "X")).then(head().field("X", "1").forwarded()),
             known("invalidated", told()).then(ask("PUT").body("x").forwarded()).then(head().forwarded()),
         ],

@@ -2,6 +2,7 @@
 
 use super::{NOBODY, asked, becomes, gateway_of, metric, nothing_is_left};
 use crate::support::{Ask, Gate, Reply, ScriptedSource, Step};
+use futures_util::future::join_all;
 
 async fn obliging() -> ScriptedSource {
     let source = ScriptedSource::start().await;
@@ -73,6 +74,30 @@ async fn a_dead_address_costs_nobody_an_answer_and_is_ejected() {
     becomes(&gateway, "tidegate_source_failures_total", &[&dead], 5.0).await;
     becomes(&gateway, "tidegate_source_ejected", &[], 1.0).await;
     becomes(&gateway, "tidegate_source_breaker_state", &[], 0.0).await;
+    nothing_is_left(&gateway).await;
+}
+
+/// The head of each that it got is overdue after a second, long before its time is over: a second forward goes
+/// to the other one, and in place of the failure there is a request that nobody waits for any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_is_silent_is_ejected_though_others_answer_in_its_place() {
+    let (silent, good) = (ScriptedSource::start().await, ScriptedSource::start().await);
+    silent.always("*", Reply::none(Step::Wait(Gate::closed())));
+    good.on("*", |_| Reply::ok("good").cache_control("max-age=60"));
+    let gateway = gateway_of(&[&silent.url(), &good.url()], "timeout = \"50s\"", "").await;
+    let asks = (0..80).map(|turn| Ask::get(&format!("/{}", turn / 2)));
+    let answers = join_all(asks.map(|ask| gateway.send(ask))).await;
+    assert!(answers.iter().all(|answer| answer.text() == "good"));
+    let silents = asked(&[&silent])[0];
+    assert!(silents >= 5, "{silents} of 40 were sent to the silent one");
+    let second = asked(&[&good])[0] + silents - 40;
+    assert_eq!(second, silents, "each of those once more, to the other one");
+    let address = format!("address=\"{}\"", silent.url());
+    becomes(&gateway, "tidegate_source_ejected", &[&address], 1.0).await;
+    for number in 100..120 {
+        assert_eq!(gateway.get(&format!("/{number}")).await.text(), "good");
+    }
+    assert_eq!(asked(&[&silent])[0], silents, "nobody asks what is out");
     nothing_is_left(&gateway).await;
 }
 

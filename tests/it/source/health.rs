@@ -62,6 +62,26 @@ async fn failing_checks_eject_an_address_and_a_good_one_takes_it_back() {
     nothing_is_left(&gateway).await;
 }
 
+/// A check that is good says nothing of requests that fail.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn good_checks_take_nothing_back_that_fails_requests() {
+    let (bad, good) = (Checked::start(200).await, Checked::start(200).await);
+    bad.source.on("*", |_| Reply::none(Step::Reset));
+    let keys = CHECKED.replace("concurrency = 1", "");
+    let gateway = gateway_of(&[&bad.source.url(), &good.source.url()], &keys, "").await;
+    for number in 0..60 {
+        assert_eq!(gateway.get(&format!("/{number}")).await.status, 200);
+    }
+    bad.is_ejected(&gateway, 1.0).await;
+    let (asked, checks) = (bad.asked(), bad.source.count("/healthz"));
+    bad.source.wait_for("/healthz", checks + 5).await;
+    for number in 100..140 {
+        assert_eq!(gateway.get(&format!("/{number}")).await.status, 200);
+    }
+    assert_eq!(bad.asked(), asked, "its time is not over");
+    nothing_is_left(&gateway).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failing_checks_never_eject_the_last_address() {
     let only = Checked::start(500).await;
