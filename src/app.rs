@@ -123,11 +123,11 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         in_flight,
         shared_quotas,
         keyed_hash,
-        clock,
+        clock: clock.clone(),
     };
     let gateway = Gateway::new(settings.gateway, parts);
     let readiness = Arc::new(Readiness::default());
-    let router = admin::router(
+    let (router, looks) = admin::router(
         &settings.admin,
         admin_address,
         admin::Parts {
@@ -136,10 +136,12 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
             engine: engine.clone(),
             metrics: metrics.clone(),
             readiness: Arc::clone(&readiness),
+            clock: clock.clone(),
             explain: explain(&gateway),
             config: settings.redacted,
         },
     );
+    checks.spawn(looks);
     let (stop_public, stop_admin) = (CancellationToken::new(), CancellationToken::new());
     let serving_public = tokio::spawn(gateway.serve(listeners, stop_public.clone()));
     let serving_admin = tokio::spawn(admin::serve(admin_listener, router, stop_admin.clone()));
@@ -158,6 +160,14 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         upkeep: tokio::spawn(metrics.upkeep()),
         checks,
     })
+}
+
+/// Says where it listens.
+fn announce(public: &[SocketAddr], admin: SocketAddr) {
+    for address in public {
+        tracing::info!(listener = "public", %address, "listening");
+    }
+    tracing::info!(listener = "admin", address = %admin, "listening");
 }
 
 /// How the admin listener asks the gateway, which lies on its own floor.
