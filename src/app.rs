@@ -162,14 +162,6 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     })
 }
 
-/// Says where it listens.
-fn announce(public: &[SocketAddr], admin: SocketAddr) {
-    for address in public {
-        tracing::info!(listener = "public", %address, "listening");
-    }
-    tracing::info!(listener = "admin", address = %admin, "listening");
-}
-
 /// How the admin listener asks the gateway, which lies on its own floor.
 fn explain(gateway: &Arc<Gateway>) -> admin::Explain {
     let gateway = Arc::clone(gateway);

@@ -34,7 +34,7 @@ pub(crate) async fn answer(
         Ok(request) => request,
         Err(refusal) => {
             metrics::counter!(names::REFUSED, "reason" => refusal.as_str()).increment(1);
-            return finished(Err(GatewayError::Refused(refusal)), &Fields::default()).0;
+            return finished(Err(GatewayError::Refused(refusal)), None, &Fields::default()).0;
         }
     };
     let seen = Seen::of(&gateway, &request, now);
@@ -132,7 +132,7 @@ impl<'a> Seen<'a> {
         route: Option<&Route>,
         quota: &Fields,
     ) -> Response<Body> {
-        let (mut response, status) = finished(outcome, quota);
+        let (mut response, status) = finished(outcome, route, quota);
         if let Some(route) = route {
             route.metrics.answered(status, self.since.elapsed());
         }
@@ -173,7 +173,11 @@ fn without_content(response: &mut Response<Body>) {
 }
 
 /// Adds what every answer carries.
-fn finished(outcome: Result<Answer, GatewayError>, quota: &Fields) -> (Response<Body>, CacheStatus) {
+fn finished(
+    outcome: Result<Answer, GatewayError>,
+    route: Option<&Route>,
+    quota: &Fields,
+) -> (Response<Body>, CacheStatus) {
     let (mut response, status, last) = match outcome {
         Ok(Answer { mut response, status, quota }) => {
             if let Some(route) = route {

@@ -3,20 +3,30 @@ use super::*;
 #[test]
 fn every_file_that_the_page_names_is_there_and_none_is_of_another_host() {
     let known: Vec<String> = FILES.iter().map(|file| format!("/page/{}", file.name)).collect();
+    let mut named = 0;
     let own = FILES.iter().filter(|file| !file.name.starts_with("uplot"));
     for File { name, content, .. } in own.chain([&INDEX]) {
-        for quoted in content.split(['"', '\'', '(', ')']) {
+        for quoted in content.split('"') {
             if quoted.starts_with("/page/") {
                 assert!(known.iter().any(|known| known == quoted), "{name}: {quoted}");
+                named += 1;
             }
             if let Some(module) = quoted.strip_prefix("./") {
                 assert!(FILES.iter().any(|file| file.name == module), "{name}: {module}");
+                named += 1;
             }
-            let foreign = quoted.starts_with("//") || quoted.starts_with("https:");
-            let namespace = quoted == "http://www.w3.org/2000/svg";
-            assert!(!foreign && (namespace || !quoted.starts_with("http:")), "{name}: {quoted}");
+        }
+        for before in ["src=\"", "href=\"", "from \"", "import \"", "import(", "fetch(\"", "url(", "@import"]
+        {
+            for behind in content.split(before).skip(1) {
+                assert!(
+                    !behind.starts_with("http") && !behind.starts_with("//"),
+                    "{name}: {before}{behind:.20}"
+                );
+            }
         }
     }
+    assert!(named > FILES.len(), "they are found: {named}");
 }
 
 #[test]
