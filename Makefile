@@ -1,6 +1,6 @@
 # Each recipe is a line that can also be typed by hand; `make` alone lists them.
 .DEFAULT_GOAL := list
-.PHONY: list check lint redis test torture run demo schema load-hits load-writes load-lag load-collapse load-brownout
+.PHONY: list check lint redis test test-page torture run demo schema load-hits load-writes load-lag load-collapse load-brownout
 
 list: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -15,6 +15,9 @@ redis:
 
 test: redis ## every test, or those whose name contains name=.. : make test name=purge
 	cargo test --jobs 2 $(if $(name),-- $(name))
+
+test-page: ## the admin page in headless Chromium, with screenshots in target/page
+	tests/page/run
 
 torture: redis ## the long forms of the proofs: a thousand deaths, many more random cases, for hours
 	TIDEGATE_TORTURE=1 PROPTEST_CASES=20000 cargo test --jobs 2 $(if $(name),-- $(name))

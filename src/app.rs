@@ -121,11 +121,11 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         in_flight,
         shared_quotas,
         keyed_hash,
-        clock,
+        clock: clock.clone(),
     };
     let gateway = Gateway::new(settings.gateway, parts);
     let readiness = Arc::new(Readiness::default());
-    let router = admin::router(
+    let (router, looks) = admin::router(
         &settings.admin,
         admin_address,
         admin::Parts {
@@ -134,10 +134,12 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
             engine: engine.clone(),
             metrics: metrics.clone(),
             readiness: Arc::clone(&readiness),
+            clock: clock.clone(),
             explain: explain(&gateway),
             config: settings.redacted,
         },
     );
+    checks.spawn(looks);
     let (stop_public, stop_admin) = (CancellationToken::new(), CancellationToken::new());
     let serving_public = tokio::spawn(gateway.serve(listeners, stop_public.clone()));
     let serving_admin = tokio::spawn(admin::serve(admin_listener, router, stop_admin.clone()));

@@ -1,4 +1,4 @@
-//! The operators' listener: health, metrics, purges, explanations, changes, dead letters, configuration.
+//! The operators' listener: health, metrics, the page, purges, explanations, changes, dead letters, configuration.
 //!
 //! Everything under `/v1` passes the guard (`guard.rs`); every refusal is a problem (RFC 9457). GET changes
 //! nothing, and every call that changes something leaves a line in the log (`tidegate::audit`).
@@ -7,11 +7,13 @@ mod changes;
 mod config;
 mod dead_letters;
 mod destinations;
+mod events;
 mod explain;
 mod guard;
 mod input;
 mod openapi;
 mod operations;
+mod page;
 mod probes;
 mod problem;
 mod purge;
@@ -20,6 +22,7 @@ mod replay;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use explain::Explain;
 pub use readiness::{Phase, Readiness};
@@ -27,6 +30,7 @@ pub use serve::serve;
 
 use crate::breaker;
 use crate::cache::Cache;
+use crate::clock::Clock;
 use crate::secret::Secret;
 use crate::sync::Engine;
 use crate::telemetry::metrics::Metrics;
@@ -36,6 +40,7 @@ use guard::Guard;
 use problem::Problem;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use watch::Watch;
 
 /// What the admin listener is built from (`[admin]`).
 #[derive(Clone, Debug)]
@@ -60,16 +65,31 @@ pub struct Parts {
     pub readiness: Arc<Readiness>,
     /// The breaker toward the shared tier; `None` where there is none.
     pub shared_tier: Option<Box<dyn Fn() -> breaker::State + Send + Sync>>,
+    /// What time it is.
+    pub clock: Clock,
     /// Tells how a request would be answered.
     pub explain: Explain,
     /// The configuration in force, secrets redacted.
     pub config: serde_json::Value,
 }
 
-/// The admin API of a listener that is bound to `listening_on`.
-pub fn router(settings: &Settings, listening_on: SocketAddr, parts: Parts) -> Router {
+/// The admin API of a listener that is bound to `listening_on`, and what looks at the figures for the page:
+/// it runs until dropped.
+pub fn router(
+    settings: &Settings,
+    listening_on: SocketAddr,
+    parts: Parts,
+) -> (Router, impl Future<Output = ()> + Send + 'static) {
     let guard = Arc::new(Guard::new(settings, listening_on));
-    Router::new()
+    let parts = Arc::new(parts);
+    let watch = Watch::new(Arc::clone(&parts));
+    let watched = Router::new()
+        .route("/v1/status", get(events::show))
+        .route("/v1/events", get(events::events))
+        .with_state(Arc::clone(&watch));
+    let router = Router::new()
+        .route("/", get(page::show))
+        .route("/page/{file}", get(page::file))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
         .route("/metrics", get(probes::metrics))
@@ -89,8 +109,10 @@ pub fn router(settings: &Settings, listening_on: SocketAddr, parts: Parts) -> Ro
         .route("/v1/operations", get(operations::list))
         .route("/v1/operations/{id}/stop", post(operations::stop))
         .route("/v1/config", get(config::show))
+        .with_state(parts)
+        .merge(watched)
         .fallback(|| async { Problem::NOT_FOUND })
         .method_not_allowed_fallback(|| async { Problem::METHOD_NOT_ALLOWED })
-        .layer(axum::middleware::from_fn_with_state(guard, guard::guard))
-        .with_state(Arc::new(parts))
+        .layer(axum::middleware::from_fn_with_state(guard, guard::guard));
+    (router, watch.run())
 }

@@ -1,7 +1,10 @@
 //! `/openapi.json`: the description of this API (`OpenAPI` 3.1), made of the handlers' own.
 
 use super::input::{Nothing, Parameters};
-use super::{changes, config, dead_letters, destinations, explain, input, operations, probes, purge, replay};
+use super::{
+    changes, config, dead_letters, destinations, events, explain, input, operations, page, probes, purge,
+    replay,
+};
 use axum::Json;
 use serde::Serialize;
 use serde_json::json;
@@ -58,6 +61,10 @@ pub(super) struct ProblemBody {
         operations::list,
         operations::stop,
         config::show,
+        events::show,
+        events::events,
+        page::show,
+        page::file,
     ),
     components(schemas(ProblemBody, input::Moment)),
     modifiers(&Refusals),
@@ -101,6 +108,8 @@ enum Of {
     Named,
     /// Those that ask for the token.
     V1,
+    /// Those that only so many may have at once.
+    Streams,
     /// Those that look something up.
     Lookups,
     /// Those whose input may be read and not be meant.
@@ -126,6 +135,7 @@ const REFUSALS: &[(u16, Of)] = &[
     (422, Of::Meaning),
     (429, Of::Once),
     (503, Of::Journal),
+    (503, Of::Streams),
     (507, Of::Once),
 ];
 
@@ -134,7 +144,8 @@ impl Of {
         let below = |parts: &[&str]| parts.iter().any(|part| path.contains(part));
         match self {
             Self::Any => true,
-            Self::Named => below(&["/v1/", "/openapi"]),
+            Self::Named => below(&["/v1/", "/openapi", "/page"]) || path == "/",
+            Self::Streams => path == "/v1/events",
             Self::V1 => below(&["/v1/"]),
             Self::Lookups => below(&["{", "/changes", "/dead-letters", "/replay"]),
             Self::Meaning => {

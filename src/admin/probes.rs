@@ -46,7 +46,7 @@ pub(super) enum PartState {
 }
 
 /// Whether requests can be served, and the state of each part.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Readiness)]
 pub(super) struct Report {
     status: &'static str,
@@ -54,7 +54,7 @@ pub(super) struct Report {
 }
 
 /// The state of each part.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(super) struct PartStates {
     gateway: PartState,
     journal: PartState,
@@ -75,6 +75,12 @@ pub(super) struct PartStates {
     ),
 )]
 pub(super) async fn readyz(State(parts): State<Arc<Parts>>, _: Parameters<Nothing>) -> impl IntoResponse {
+    let (code, report) = report(&parts);
+    (code, Json(report))
+}
+
+/// Whether requests can be served now.
+pub(super) fn report(parts: &Parts) -> (StatusCode, Report) {
     let phase = parts.readiness.phase();
     let report = PartStates {
         gateway: match phase {
@@ -105,7 +111,7 @@ pub(super) async fn readyz(State(parts): State<Arc<Parts>>, _: Parameters<Nothin
         (Phase::Ready, _) => (StatusCode::OK, phase.as_str()),
         (Phase::Starting | Phase::Draining, _) => (StatusCode::SERVICE_UNAVAILABLE, phase.as_str()),
     };
-    (code, Json(Report { status, parts: report }))
+    (code, Report { status, parts: report })
 }
 
 /// Everything measured; gauges of what waits are computed now.
@@ -141,7 +147,8 @@ fn observe_destination(destination: &DestinationStatus) {
     set(names::PARKED_KEYS, destination.parked_keys as f64);
 }
 
-async fn observe_sources(engine: &Engine) {
+/// Sets the gauges of accepted changes.
+pub(super) async fn observe_sources(engine: &Engine) {
     if let Ok(Ok(sources)) = tokio::time::timeout(DESTINATIONS_TIMEOUT, engine.accepted()).await {
         sources.iter().for_each(observe_source);
     } else {

@@ -44,6 +44,11 @@ impl Problem {
         Self { status: StatusCode::BAD_REQUEST, detail: detail.into() }
     }
 
+    /// 503: as many as may have it already.
+    pub(super) fn busy(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, detail: detail.into() }
+    }
+
     /// 422: it can be read and cannot be done.
     pub(super) fn refused(detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status: StatusCode::UNPROCESSABLE_ENTITY, detail: detail.into() }

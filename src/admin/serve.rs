@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -31,6 +32,24 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// Who is connected; stands in the extensions of each request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
+
+/// How long the connection of a request lasts; stands in its extensions. What streams ends before it is cut.
+#[derive(Clone, Debug)]
+pub(super) struct Life {
+    stop: CancellationToken,
+    until: Instant,
+}
+
+impl Life {
+    /// Waits until it is time to end.
+    pub(super) async fn over(&self) {
+        let Self { stop, until } = self;
+        tokio::select! {
+            () = stop.cancelled() => (),
+            () = tokio::time::sleep_until(*until) => (),
+        }
+    }
+}
 
 /// Answers on `listener` until `stop`, then lets the requests under way finish.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
@@ -62,8 +81,11 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
 }
 
 async fn connection(stream: TcpStream, peer: Peer, router: Router, stop: CancellationToken) {
+    let until = Instant::now() + CONNECTION_LIFE;
+    let life = Life { stop: stop.clone(), until };
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(life.clone());
         router.clone().oneshot(request)
     });
     let connection = http1::Builder::new()
@@ -78,7 +100,7 @@ async fn connection(stream: TcpStream, peer: Peer, router: Router, stop: Cancell
             connection.as_mut().graceful_shutdown();
             finish(connection.as_mut()).await
         }
-        () = tokio::time::sleep(CONNECTION_LIFE) => {
+        () = tokio::time::sleep_until(until) => {
             connection.as_mut().graceful_shutdown();
             finish(connection.as_mut()).await
         }

@@ -39,6 +39,7 @@ fn parts(readiness: Arc<Readiness>) -> Parts {
         metrics: crate::telemetry::metrics::install(),
         readiness,
         shared_tier: None,
+        clock: crate::clock::Clock::system(),
         explain: Box::new(|question| Box::pin(std::future::ready(explanation(&question)))),
         config: json!({ "admin": { "token": "redacted" } }),
     }
@@ -56,7 +57,7 @@ fn explanation(question: &crate::explanation::Question) -> crate::explanation::E
 }
 
 fn admin(token: Option<&str>) -> Router {
-    router(&settings(token), ADDRESS.parse().unwrap(), parts(Arc::default()))
+    router(&settings(token), ADDRESS.parse().unwrap(), parts(Arc::default())).0
 }
 
 /// A request with the listener's own Host and fields as given; a field given replaces it.
@@ -141,7 +142,7 @@ async fn only_own_names_are_answered() {
     refused(admin(None), without, 403).await;
     refused(admin(None), request("GET", "http://evil.example/v1/config", &[], ""), 403).await;
 
-    let everywhere = router(&settings(None), "0.0.0.0:9090".parse().unwrap(), parts(Arc::default()));
+    let everywhere = router(&settings(None), "0.0.0.0:9090".parse().unwrap(), parts(Arc::default())).0;
     for (host, status) in [("10.1.2.3:9090", 200), ("[2001:db8::1]:9090", 200), ("evil.example:9090", 403)] {
         let (code, ..) = answer(everywhere.clone(), request("GET", "/v1/config", &[(HOST, host)], "")).await;
         assert_eq!(code.as_u16(), status, "{host}");
@@ -169,7 +170,18 @@ async fn foreign_pages_and_forms_change_nothing() {
 #[tokio::test]
 async fn paths_methods_and_contents_that_do_not_exist() {
     let json = [(CONTENT_TYPE, "application/json")];
-    for path in ["/", "/v1", "/v1/purge/", "/v1/changes/x/y", "/v1/changes/7", "/v2/config", "//v1/config"] {
+    for path in [
+        "/v1",
+        "/page",
+        "/page/",
+        "/page/none",
+        "/page/mod.rs",
+        "/v1/purge/",
+        "/v1/changes/x/y",
+        "/v1/changes/7",
+        "/v2/config",
+        "//v1/config",
+    ] {
         refused(admin(None), request("GET", path, &[], ""), 404).await;
     }
     refused(admin(None), request("POST", "/v1/destinations/none/pause", &[], ""), 404).await;
@@ -260,7 +272,7 @@ async fn every_route_is_described_and_what_is_described_is_a_route() {
     });
     assert_eq!(described.collect::<std::collections::BTreeSet<_>>(), routes);
     for (path, method) in routes {
-        let path = path.replace("{id}", "1").replace("{name}", "search");
+        let path = path.replace("{id}", "1").replace("{name}", "search").replace("{file}", "page.js");
         let (allow, others) = match method.as_str() {
             "get" => ("GET,HEAD", ["POST", "PUT", "DELETE"]),
             _ => ("POST", ["GET", "PUT", "DELETE"]),
@@ -331,7 +343,7 @@ async fn readiness_names_its_parts_and_redis_never_counts() {
     let readiness = Arc::new(Readiness::default());
     let mut all = parts(Arc::clone(&readiness));
     all.shared_tier = Some(Box::new(|| breaker::State::Open));
-    let gate = router(&settings(Some(TOKEN)), ADDRESS.parse().unwrap(), all);
+    let gate = router(&settings(Some(TOKEN)), ADDRESS.parse().unwrap(), all).0;
     let probe = async || answer(gate.clone(), request("GET", "/readyz", &[(HOST, "10.0.0.1")], "")).await;
     let (status, _, body) = probe().await;
     assert_eq!((status, &body["status"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("starting")));
@@ -349,7 +361,7 @@ async fn requests_under_way_finish_and_idle_connections_close_when_it_stops() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let gate = router(&settings(None), address, parts(Arc::default()));
+    let gate = router(&settings(None), address, parts(Arc::default())).0;
     let served = tokio::spawn(serve(listener, gate, stop.clone()));
     let mut busy = TcpStream::connect(address).await.unwrap();
     let head = format!(

@@ -4,7 +4,8 @@ use super::cache_status::{CacheStatus, LABELS, Unwaited};
 use super::tunnel::End;
 use crate::cache::rules::ForwardReason;
 use crate::telemetry::metrics as names;
-use metrics::{Counter, Gauge, counter, gauge};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use std::time::Duration;
 
 /// Every reason to forward, in the order of the enum.
 const REASONS: [ForwardReason; 8] = [
@@ -18,9 +19,44 @@ const REASONS: [ForwardReason; 8] = [
     ForwardReason::Partial,
 ];
 
+/// Who had the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Served {
+    /// The cache.
+    Hit,
+    /// The source, asked by this request or by one that it followed.
+    Forward,
+    /// Tidegate itself.
+    Own,
+}
+
+impl Served {
+    const ALL: [Self; 3] = [Self::Hit, Self::Forward, Self::Own];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Forward => "forward",
+            Self::Own => "own",
+        }
+    }
+
+    const fn of(status: CacheStatus) -> Self {
+        match status {
+            CacheStatus::Hit { .. } | CacheStatus::HitStale { .. } => Self::Hit,
+            CacheStatus::Forwarded { .. }
+            | CacheStatus::Collapsed { .. }
+            | CacheStatus::StaleIfError { .. }
+            | CacheStatus::Failed { .. } => Self::Forward,
+            CacheStatus::Unwaited(_) | CacheStatus::Own => Self::Own,
+        }
+    }
+}
+
 /// The handles of one route.
 pub(crate) struct RouteMetrics {
     answered: [Counter; LABELS.len()],
+    head_seconds: [Histogram; Served::ALL.len()],
     forwarded: [Counter; REASONS.len()],
     collapsed: Counter,
     timed_out: Counter,
@@ -37,6 +73,9 @@ impl RouteMetrics {
             answered: LABELS.map(
                 |label| counter!(names::REQUESTS, "route" => route.clone(), "cache_status" => label),
             ),
+            head_seconds: Served::ALL.map(|served| {
+                histogram!(names::REQUEST_SECONDS, "route" => route.clone(), "served" => served.as_str())
+            }),
             forwarded: REASONS.map(|reason| {
                 counter!(names::SOURCE_REQUESTS, "source" => source.clone(), "reason" => reason.as_str())
             }),
@@ -50,8 +89,11 @@ impl RouteMetrics {
         }
     }
 
-    /// A request was answered.
-    pub(crate) fn answered(&self, status: CacheStatus) {
+    /// A request was answered; its head `took` so long.
+    pub(crate) fn answered(&self, status: CacheStatus, took: Duration) {
+        if let Some(histogram) = self.head_seconds.get(Served::of(status) as usize) {
+            histogram.record(took.as_secs_f64());
+        }
         if let Some(counter) = self.answered.get(status.index()) {
             counter.increment(1);
         }

@@ -20,6 +20,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// Answers one request, whatever happens: an error becomes a problem, a panic a 500.
 pub(crate) async fn answer(
@@ -33,7 +34,7 @@ pub(crate) async fn answer(
         Ok(request) => request,
         Err(refusal) => {
             metrics::counter!(names::REFUSED, "reason" => refusal.as_str()).increment(1);
-            return finished(Err(GatewayError::Refused(refusal)), None, &Fields::default());
+            return finished(Err(GatewayError::Refused(refusal)), None, &Fields::default()).0;
         }
     };
     let seen = Seen::of(&gateway, &request, now);
@@ -93,6 +94,8 @@ struct Seen<'a> {
     began: Timestamp,
     id: RequestId,
     method: Method,
+    /// When the head was read; finer than `began`.
+    since: Instant,
     trailers: Welcome,
     line: Option<Line>,
 }
@@ -117,6 +120,7 @@ impl<'a> Seen<'a> {
             began,
             id: request.id.clone(),
             method: request.method.clone(),
+            since: Instant::now(),
             trailers: Welcome::of(request.version, &request.fields),
             line,
         }
@@ -128,7 +132,10 @@ impl<'a> Seen<'a> {
         route: Option<&Route>,
         quota: &Fields,
     ) -> Response<Body> {
-        let mut response = finished(outcome, route, quota);
+        let (mut response, status) = finished(outcome, route, quota);
+        if let Some(route) = route {
+            route.metrics.answered(status, self.since.elapsed());
+        }
         if self.method == Method::HEAD {
             without_content(&mut response);
         }
@@ -165,8 +172,12 @@ fn without_content(response: &mut Response<Body>) {
     *response.body_mut() = Body::Empty;
 }
 
-/// Adds what every answer carries, and counts it.
-fn finished(outcome: Result<Answer, GatewayError>, route: Option<&Route>, quota: &Fields) -> Response<Body> {
+/// Adds what every answer carries.
+fn finished(
+    outcome: Result<Answer, GatewayError>,
+    route: Option<&Route>,
+    quota: &Fields,
+) -> (Response<Body>, CacheStatus) {
     let (mut response, status, last) = match outcome {
         Ok(Answer { mut response, status, quota }) => {
             if let Some(route) = route {
@@ -187,8 +198,5 @@ fn finished(outcome: Result<Answer, GatewayError>, route: Option<&Route>, quota:
     status.append_to(response.headers_mut());
     proxy_status::forwarded(status, response.headers_mut());
     last.as_ref().unwrap_or(quota).apply(response.headers_mut());
-    if let Some(route) = route {
-        route.metrics.answered(status);
-    }
-    response
+    (response, status)
 }

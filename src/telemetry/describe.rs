@@ -32,6 +32,12 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
     (names::BUILD_INFO, Kind::Gauge, Unit::Count, "Always 1; the version of this build."),
     (names::REQUESTS, Kind::Counter, Unit::Count, "Requests answered."),
     (
+        names::REQUEST_SECONDS,
+        Kind::Histogram,
+        Unit::Seconds,
+        "Time until the head of an answer: of what is stored (hit), of a forward, or Tidegate's own.",
+    ),
+    (
         names::SOURCE_REQUESTS,
         Kind::Counter,
         Unit::Count,

@@ -8,6 +8,8 @@ pub const BUILD_INFO: &str = "tidegate_build_info";
 
 /// Requests by `route` and `cache_status`.
 pub const REQUESTS: &str = "tidegate_requests_total";
+/// Seconds until the head of an answer, by `route` and `served` (hit, forward, own).
+pub const REQUEST_SECONDS: &str = "tidegate_request_head_seconds";
 /// Requests to a source by `source` and `reason` (RFC 9211 `fwd`, or an own cause).
 pub const SOURCE_REQUESTS: &str = "tidegate_source_requests_total";
 /// Requests to a source under way, by `source`.

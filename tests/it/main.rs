@@ -40,6 +40,7 @@ mod operators;
 mod outcomes;
 mod overload;
 mod pacing;
+mod page;
 mod quotas;
 mod reads;
 mod rfc;
