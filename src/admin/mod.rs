@@ -9,6 +9,7 @@ mod dead_letters;
 mod destinations;
 mod explain;
 mod guard;
+mod in_force;
 mod input;
 mod openapi;
 mod operations;
@@ -16,23 +17,24 @@ mod probes;
 mod problem;
 mod purge;
 mod readiness;
+mod reload;
 mod replay;
 mod serve;
 #[cfg(test)]
 mod tests;
 
 pub use explain::Explain;
+pub use in_force::{Configuration, InForce, Journal, LastReload, Told};
 pub use readiness::{Phase, Readiness};
+pub use reload::{Refused, Reload, Reloaded};
 pub use serve::serve;
 
 use crate::breaker;
 use crate::cache::Cache;
 use crate::secret::Secret;
-use crate::sync::Engine;
 use crate::telemetry::metrics::Metrics;
 use axum::Router;
 use axum::routing::{get, post};
-use guard::Guard;
 use problem::Problem;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -52,8 +54,10 @@ pub struct Settings {
 pub struct Parts {
     /// The stored responses.
     pub cache: Arc<Cache>,
-    /// The changes; `None` where no route syncs.
-    pub engine: Option<Arc<Engine>>,
+    /// The changes, the configuration and who may call: what a reload replaces.
+    pub in_force: Arc<InForce>,
+    /// Reads the configuration's file again.
+    pub reload: Reload,
     /// What is measured.
     pub metrics: Metrics,
     /// Whether requests can be served.
@@ -62,13 +66,11 @@ pub struct Parts {
     pub shared_tier: Option<Box<dyn Fn() -> breaker::State + Send + Sync>>,
     /// Tells how a request would be answered.
     pub explain: Explain,
-    /// The configuration in force, secrets redacted.
-    pub config: serde_json::Value,
 }
 
-/// The admin API of a listener that is bound to `listening_on`.
-pub fn router(settings: &Settings, listening_on: SocketAddr, parts: Parts) -> Router {
-    let guard = Arc::new(Guard::new(settings, listening_on));
+/// The admin API.
+pub fn router(parts: Parts) -> Router {
+    let parts = Arc::new(parts);
     Router::new()
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
@@ -89,8 +91,9 @@ pub fn router(settings: &Settings, listening_on: SocketAddr, parts: Parts) -> Ro
         .route("/v1/operations", get(operations::list))
         .route("/v1/operations/{id}/stop", post(operations::stop))
         .route("/v1/config", get(config::show))
+        .route("/v1/reload", post(reload::reload))
         .fallback(|| async { Problem::NOT_FOUND })
         .method_not_allowed_fallback(|| async { Problem::METHOD_NOT_ALLOWED })
-        .layer(axum::middleware::from_fn_with_state(guard, guard::guard))
-        .with_state(Arc::new(parts))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&parts), guard::guard))
+        .with_state(parts)
 }

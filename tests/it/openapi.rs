@@ -79,6 +79,8 @@ fn calls(url: &str, change: &str) -> Vec<Call> {
         ("/metrics", 200, get("/metrics")),
         ("/openapi.json", 200, get("/openapi.json")),
         ("/v1/config", 200, get("/v1/config")),
+        ("/v1/reload", 200, post("/v1/reload", json!({}))),
+        ("/v1/reload", 400, post("/v1/reload", json!({"x": 1}))),
         ("/v1/explain", 200, get(&explain)),
         ("/v1/explain", 200, get(&format!("{explain}&method=PUT"))),
         ("/v1/explain", 200, get("/v1/explain?url=http://h/a/../b")),

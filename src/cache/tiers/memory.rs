@@ -85,7 +85,7 @@ impl Variants {
 #[derive(Debug)]
 pub(crate) struct Memory {
     responses: moka::sync::Cache<CacheKey, Arc<Variants>, RandomState>,
-    object_bytes: u64,
+    object_bytes: AtomicU64,
 }
 
 struct KeptFor;
@@ -118,12 +118,18 @@ impl Memory {
             .weigher(|_: &CacheKey, variants: &Arc<Variants>| variants.bytes)
             .expire_after(KeptFor)
             .build_with_hasher(RandomState::new());
-        Self { responses, object_bytes: object_bytes.min(bytes) }
+        Self { responses, object_bytes: AtomicU64::new(object_bytes.min(bytes)) }
     }
 
     /// The largest body that is kept.
-    pub(crate) const fn object_bytes(&self) -> u64 {
-        self.object_bytes
+    pub(crate) fn object_bytes(&self) -> u64 {
+        self.object_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Another bound for what is stored from now on.
+    pub(crate) fn set_object_bytes(&self, object_bytes: u64) {
+        let room = self.responses.policy().max_capacity().unwrap_or(u64::MAX);
+        self.object_bytes.store(object_bytes.min(room), Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self, key: &CacheKey) -> Option<Arc<Variants>> {
@@ -138,7 +144,7 @@ impl Memory {
     /// Keeps a response in the place of the variant with the same selecting fields, unless that one
     /// is newer. What is too large takes that place away.
     pub(crate) fn insert(&self, key: &CacheKey, stored: &Arc<StoredResponse>, now: Timestamp) {
-        if body_bytes(stored) > self.object_bytes {
+        if body_bytes(stored) > self.object_bytes() {
             self.remove_variant(key, stored, now);
             return;
         }

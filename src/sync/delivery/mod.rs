@@ -24,6 +24,7 @@ pub(super) mod outcome;
 mod pace;
 mod percent;
 mod rate;
+mod renew;
 mod replay;
 mod request;
 pub(super) mod retry;
