@@ -82,8 +82,9 @@ impl Keys {
 
     /// Where a dotted key of a section stands; one that is not there, at the table that it would be in.
     pub(super) fn place(&self, key: &str) -> Place {
-        let ancestors = std::iter::successors(Some(key), |key| key.rsplit_once('.').map(|(table, _)| table));
-        ancestors.filter_map(|key| self.places.get(key)).next().copied().unwrap_or((1, 1))
+        let mut ancestors =
+            std::iter::successors(Some(key), |key| key.rsplit_once('.').map(|(table, _)| table));
+        ancestors.find_map(|key| self.places.get(key)).copied().unwrap_or((1, 1))
     }
 
     /// A table of a list, by its name.

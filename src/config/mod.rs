@@ -80,7 +80,7 @@ pub fn load(path: &Path) -> Result<Settings, Faults> {
 /// The text of a file, not understood yet. It may hold secrets, and is never printed.
 pub struct Text {
     path: PathBuf,
-    text: String,
+    content: String,
     digest: String,
 }
 
@@ -100,7 +100,7 @@ impl Text {
         file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         let text = String::from_utf8(bytes)
             .map_err(|_| Faults::whole_file(&name, "is not UTF-8".to_owned(), "save it as UTF-8"))?;
-        Ok(Self { path: path.to_owned(), digest: digest(&text), text })
+        Ok(Self { path: path.to_owned(), digest: digest(&text), content: text })
     }
 
     /// Reads a file that was read before. What is no file is not waited for.
@@ -129,7 +129,7 @@ impl Text {
     pub fn settings(&self) -> Result<Settings, Faults> {
         let base = self.path.parent().unwrap_or(Path::new(""));
         let name = self.path.display().to_string();
-        parse(&self.text, &name, base, &|variable| std::env::var(variable).ok())
+        parse(&self.content, &name, base, &|variable| std::env::var(variable).ok())
     }
 }
 

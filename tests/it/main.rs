@@ -40,6 +40,7 @@ mod overload;
 mod pacing;
 mod quotas;
 mod reads;
+mod reload;
 mod rfc;
 mod shared;
 mod source;

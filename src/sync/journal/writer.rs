@@ -176,7 +176,9 @@ impl Writer {
         reach(group, [fail::INTENT_BEFORE_COMMIT, fail::OUTCOME_BEFORE_COMMIT, fail::SETTLE_BEFORE_COMMIT]);
         transaction.commit()?;
         reach(group, [fail::INTENT_AFTER_COMMIT, fail::OUTCOME_AFTER_COMMIT, fail::SETTLE_AFTER_COMMIT]);
-        group.iter().for_each(|job| self.take_over(&job.record));
+        for job in group {
+            self.take_over(&job.record);
+        }
         self.measure(store)?;
         let records = group.iter().filter(|job| !matches!(job.record, Record::Flush)).count();
         if records > 0 {
@@ -309,7 +311,7 @@ fn sort_out(jobs: Vec<Job>, kept: &mut Vec<Job>, refused: &mut Vec<ChangeId>) {
                 job.done.send(Err(Unwritten)).unwrap_or_default();
             }
             Record::Flush | Record::Retain { .. } | Record::InForce { .. } => {
-                job.done.send(Err(Unwritten)).unwrap_or_default()
+                job.done.send(Err(Unwritten)).unwrap_or_default();
             }
             _ => kept.push(job),
         }
