@@ -1,20 +1,22 @@
-//! Builds every part from [`Settings`], starts listeners and workers, and stops them in order.
+//! Builds every part from [`Settings`], starts listeners and workers, replaces what is in force (`app/reload.rs`),
+//! and stops everything in order.
+
+mod parts;
+mod reload;
+mod watch;
 
 use crate::admin::{self, Readiness};
-use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::gateway::{self, Gateway, RouteSettings, SourceWriter};
-use crate::in_flight::InFlight;
-use crate::rate_limit::{Scope, SharedQuotas};
+use crate::gateway::InForce;
 use crate::redis::Redis;
-use crate::secret::KeyedHash;
-use crate::source::Source;
-use crate::sync::{self, Engine, Ports, ReadSource, SourceState};
+use crate::sync;
 use crate::telemetry;
+use parts::Parts;
+use reload::Reloader;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -40,40 +42,56 @@ pub enum StartError {
     Redis(#[from] crate::redis::OpenError),
 }
 
+/// Where settings come from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A file, which is watched and read again.
+    File(Arc<Path>),
+    /// They stay as they are.
+    Fixed,
+}
+
 /// A running gateway.
-#[derive(Debug)]
 pub struct Running {
     /// Where clients are listened to; real ports where 0 was asked for.
     pub public: Vec<SocketAddr>,
     /// Where operators are listened to.
     pub admin: SocketAddr,
-    grace: Duration,
     readiness: Arc<Readiness>,
-    engine: Option<Arc<Engine>>,
+    gateway: Arc<InForce>,
+    reloader: Arc<Reloader>,
     stop_public: CancellationToken,
     stop_admin: CancellationToken,
     serving_public: JoinHandle<()>,
     serving_admin: JoinHandle<()>,
-    upkeep: JoinHandle<()>,
-    checks: JoinSet<()>,
+    beside: JoinSet<()>,
 }
 
 impl Running {
+    /// Reads the configuration's file again, soon. What comes of it is told by log, metrics and `/readyz`.
+    pub fn reload(&self) {
+        self.reloader.hangup.notify_one();
+    }
+
     /// Says "not ready", stops accepting, lets requests finish within `server.shutdown_grace`, stops
     /// deliveries, checkpoints the journal, and last of all closes the operators' listener.
     pub async fn stop(mut self) {
-        let deadline = Instant::now() + self.grace;
+        let deadline = Instant::now() + self.gateway.gateway().settings().shutdown_grace;
         self.readiness.draining();
         tracing::info!("stopping");
         self.stop_public.cancel();
+        // A reload that is under way ends first.
+        let parts = tokio::time::timeout_at(deadline, self.reloader.close()).await;
         finished(self.serving_public).await;
-        if let Some(engine) = self.engine {
-            engine.stop(deadline.saturating_duration_since(Instant::now())).await;
+        if let Ok(Some(mut parts)) = parts {
+            if let Some(engine) = &parts.engine {
+                engine.stop(deadline.saturating_duration_since(Instant::now())).await;
+            }
+            parts.stop_checks().await;
         }
-        self.checks.shutdown().await;
         self.stop_admin.cancel();
         finished(self.serving_admin).await;
-        self.upkeep.abort();
+        self.beside.shutdown().await;
         tracing::info!("stopped");
     }
 }
@@ -88,97 +106,57 @@ async fn finished(task: JoinHandle<()>) {
 ///
 /// # Errors
 /// [`StartError`]: nothing is left running.
-pub async fn start(settings: Settings) -> Result<Running, StartError> {
+pub async fn start(settings: Settings, origin: Origin) -> Result<Running, StartError> {
     name_unused_journal(&settings);
     let metrics = telemetry::metrics::install();
     let clock = Clock::system();
     let (listeners, public) = listen_to_clients(&settings.gateway.listen).await?;
-    let (admin_listener, admin_address) = listen(settings.admin.listen).await?;
+    let (admin_listener, admin) = listen(settings.admin.listen).await?;
     let open = |shared: &crate::cache::SharedSettings| Redis::open(&shared.redis, clock.clone());
     let redis = settings.cache.shared.as_ref().map(open).transpose()?;
-    let keyed_hash = settings.cache.keyed_hash();
-    let shared_quotas = shared_quotas(&settings, redis.as_ref(), &keyed_hash);
-    let in_flight = InFlight::new(settings.gateway.limits.in_flight_bytes);
-    let cache = Cache::new(&settings.cache, clock.clone(), redis.clone(), &in_flight);
-    let sources: Vec<Arc<Source>> =
-        settings.sources.into_iter().map(|source| Source::new(source, clock.clone())).collect();
-    let fenced_by = settings.gateway.routes.as_slice().into();
-    let engine = match settings.sync {
-        Some(settings) => Some(
-            Engine::start(settings, clock.clone(), ports(&sources, &cache, &in_flight, fenced_by)).await?,
-        ),
-        None => None,
-    };
-    let mut checks = JoinSet::new();
-    for check in sources.iter().flat_map(Source::checks) {
-        checks.spawn(check);
-    }
-    let grace = settings.gateway.shutdown_grace;
-    let parts = gateway::Parts {
-        cache: Arc::clone(&cache),
-        engine: engine.clone(),
-        sources,
-        in_flight,
-        shared_quotas,
-        keyed_hash,
-        clock: clock.clone(),
-    };
-    let gateway = Gateway::new(settings.gateway, parts);
-    let readiness = Arc::new(Readiness::default());
-    let (router, looks) = admin::router(
-        &settings.admin,
-        admin_address,
-        admin::Parts {
-            shared_tier: redis.map(|redis| Box::new(move || redis.state()) as Box<_>),
-            cache,
-            engine: engine.clone(),
-            metrics: metrics.clone(),
-            readiness: Arc::clone(&readiness),
-            clock: clock.clone(),
-            explain: explain(&gateway),
-            config: settings.redacted,
-        },
-    );
-    checks.spawn(looks);
+    let parts = Parts::start(&settings, redis.clone(), clock.clone(), admin).await?;
+    let gateway = Arc::clone(&parts.gateway);
+    let told = Arc::new(admin::InForce::new(parts.told(&settings, clock.now()), metrics.clone()));
+    let (cache, readiness) = (Arc::clone(&parts.cache), Arc::new(Readiness::default()));
+    let reloader = Reloader::new(origin.clone(), parts, &settings, Arc::clone(&told), clock.clone());
+    let (router, looks) = admin::router(admin::Parts {
+        shared_tier: redis.map(|redis| Box::new(move || redis.state()) as Box<_>),
+        cache,
+        in_force: told,
+        reload: reloads(&reloader),
+        explain: explain(&gateway),
+        metrics: metrics.clone(),
+        readiness: Arc::clone(&readiness),
+        clock,
+    });
     let (stop_public, stop_admin) = (CancellationToken::new(), CancellationToken::new());
-    let serving_public = tokio::spawn(gateway.serve(listeners, stop_public.clone()));
+    let serving_public = tokio::spawn(Arc::clone(&gateway).serve(listeners, stop_public.clone()));
     let serving_admin = tokio::spawn(admin::serve(admin_listener, router, stop_admin.clone()));
     readiness.ready();
-    announce(&public, admin_address);
+    announce(&public, admin);
+    let mut beside = beside(&origin, &reloader, metrics);
+    beside.spawn(looks);
     Ok(Running {
         public,
-        admin: admin_address,
-        grace,
+        admin,
         readiness,
-        engine,
+        gateway,
+        reloader,
         stop_public,
         stop_admin,
         serving_public,
         serving_admin,
-        upkeep: tokio::spawn(metrics.upkeep()),
-        checks,
+        beside,
     })
 }
 
-/// How the admin listener asks the gateway, which lies on its own floor.
-fn explain(gateway: &Arc<Gateway>) -> admin::Explain {
-    let gateway = Arc::clone(gateway);
+/// How the admin listener asks the gateway in force, which lies on its own floor.
+fn explain(gateway: &Arc<InForce>) -> admin::Explain {
+    let in_force = Arc::clone(gateway);
     Box::new(move |question| {
-        let gateway = Arc::clone(&gateway);
+        let gateway = in_force.gateway();
         Box::pin(async move { gateway.explain(question).await })
     })
-}
-
-/// The quotas of the namespace, where a route has any.
-fn shared_quotas(
-    settings: &Settings,
-    redis: Option<&Arc<Redis>>,
-    keyed_hash: &KeyedHash,
-) -> Option<Arc<SharedQuotas>> {
-    let mut limits = settings.gateway.routes.iter().flat_map(|route| &route.limits);
-    let (redis, tier) = redis.zip(settings.cache.shared.as_ref())?;
-    let is_any = limits.any(|limit| limit.scope == Scope::Shared);
-    is_any.then(|| SharedQuotas::start(Arc::clone(redis), &tier.namespace, keyed_hash.clone()))
 }
 
 /// The log lines that others wait for.
@@ -187,6 +165,31 @@ fn announce(public: &[SocketAddr], admin: SocketAddr) {
         tracing::info!(listener = "public", %address, "listening");
     }
     tracing::info!(listener = "admin", address = %admin, "listening");
+}
+
+/// What `POST /v1/reload` does.
+fn reloads(reloader: &Arc<Reloader>) -> admin::Reload {
+    let reloader = Arc::clone(reloader);
+    Box::new(move || Box::pin(Arc::clone(&reloader).reload_called()))
+}
+
+/// What runs beside the listeners: upkeep, SIGHUPs, and the watch of a file that can be watched.
+fn beside(origin: &Origin, reloader: &Arc<Reloader>, metrics: telemetry::metrics::Metrics) -> JoinSet<()> {
+    let mut beside = JoinSet::new();
+    beside.spawn(metrics.upkeep());
+    let signalled = Arc::clone(reloader);
+    beside.spawn(async move {
+        loop {
+            signalled.hangup.notified().await;
+            signalled.reload_signalled().await;
+        }
+    });
+    if let Origin::File(path) = origin
+        && path.is_file()
+    {
+        beside.spawn(watch::watch(Arc::clone(path), Arc::clone(reloader)));
+    }
+    beside
 }
 
 async fn listen_to_clients(
@@ -203,9 +206,9 @@ async fn listen_to_clients(
 
 /// What is left of synced routes is not lost sight of.
 fn name_unused_journal(settings: &Settings) {
-    if settings.sync.is_none() && sync::has_journal(&settings.data) {
+    if !settings.syncs() && sync::has_journal(&settings.sync.data) {
         tracing::warn!(
-            folder = ?settings.data,
+            folder = ?settings.sync.data,
             "no route is synced, and sync.data holds a journal: what waits in it is kept and not delivered; \
              see `tidegate journal check`, and configure its routes or move it away"
         );
@@ -217,42 +220,4 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartE
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
-}
-
-/// How the sync engine reaches sources and stored responses, which lie on its own floor.
-fn ports(
-    sources: &[Arc<Source>],
-    cache: &Arc<Cache>,
-    in_flight: &Arc<InFlight>,
-    routes: Arc<[RouteSettings]>,
-) -> Ports {
-    let (sources, in_flight) = (sources.to_vec(), Arc::clone(in_flight));
-    let cache = Arc::clone(cache);
-    let writer = Arc::new(SourceWriter {
-        sources: sources.clone(),
-        cache: Arc::clone(&cache),
-        routes: Arc::clone(&routes),
-        in_flight: Arc::clone(&in_flight),
-    });
-    Ports {
-        read_source: Box::new(move |read: ReadSource| {
-            let source = sources.iter().find(|source| source.settings().name == read.source).cloned();
-            let in_flight = Arc::clone(&in_flight);
-            Box::pin(async move {
-                match source {
-                    Some(source) => gateway::read_state(&source, &in_flight, read).await,
-                    // A source that was taken out of the configuration cannot be read any more.
-                    None => SourceState::UNANSWERED,
-                }
-            })
-        }),
-        write_source: Box::new(move |write| {
-            let writer = Arc::clone(&writer);
-            Box::pin(async move { gateway::write_source(&writer, write).await })
-        }),
-        fence: Box::new(move |fenced| {
-            let (cache, routes) = (Arc::clone(&cache), Arc::clone(&routes));
-            Box::pin(async move { gateway::fence(&cache, &routes, fenced).await })
-        }),
-    }
 }

@@ -107,6 +107,15 @@ impl Breaker {
         }
     }
 
+    /// Other settings, from now on; where it stands it stays.
+    pub fn set(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.open_for = match self.phase {
+            Phase::Closed => settings.open,
+            Phase::Open { .. } | Phase::Probing => self.open_for.min(settings.open_cap),
+        };
+    }
+
     /// Where it stands at `now`.
     #[must_use]
     pub fn state(&self, now: Timestamp) -> State {

@@ -68,7 +68,7 @@ pub struct Full;
 
 /// The count and its bound. One owner: whatever holds bytes of bodies has a [`Share`] of it.
 pub struct InFlight {
-    bytes_max: u64,
+    bytes_max: AtomicU64,
     bytes: AtomicU64,
     gauge: Gauge,
     shed: [Counter; 3],
@@ -82,13 +82,22 @@ impl InFlight {
             .map(|work| counter!(names::SHED, "work" => work.as_str()));
         let gauge = gauge!(names::IN_FLIGHT_BYTES);
         gauge.set(0.0);
-        Arc::new(Self { bytes_max, bytes: AtomicU64::new(0), gauge, shed })
+        Arc::new(Self { bytes_max: AtomicU64::new(bytes_max), bytes: AtomicU64::new(0), gauge, shed })
     }
 
     /// How many bytes are held.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Another bound, from now on: what is held stays.
+    pub fn resize(&self, bytes_max: u64) {
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+
+    fn bytes_max(&self) -> u64 {
+        self.bytes_max.load(Ordering::Relaxed)
     }
 
     /// A share without bytes.
@@ -137,11 +146,11 @@ impl InFlight {
     /// Whether there is room for so many bytes, and below the bound at all.
     #[must_use]
     pub fn has_room(&self, work: Work, bytes: u64) -> bool {
-        self.bytes().saturating_add(bytes.max(1)) <= work.bytes_max(self.bytes_max)
+        self.bytes().saturating_add(bytes.max(1)) <= work.bytes_max(self.bytes_max())
     }
 
     fn try_add(&self, work: Work, bytes: u64) -> Result<(), Full> {
-        let bytes_max = work.bytes_max(self.bytes_max);
+        let bytes_max = work.bytes_max(self.bytes_max());
         let added = |held: u64| held.checked_add(bytes).filter(|held| *held <= bytes_max);
         self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, added).map_err(|_| Full)?;
         self.gauge.increment(bytes_of(bytes));
@@ -163,7 +172,7 @@ impl std::fmt::Debug for InFlight {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("InFlight")
             .field("bytes", &self.bytes())
-            .field("bytes_max", &self.bytes_max)
+            .field("bytes_max", &self.bytes_max())
             .finish_non_exhaustive()
     }
 }

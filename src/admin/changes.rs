@@ -71,7 +71,7 @@ pub(super) async fn list(
         limit: Some(limit),
         after: after.transpose()?,
     };
-    let changes = match &parts.engine {
+    let changes = match &parts.in_force.engine() {
         Some(engine) => engine.changes(filter).await?,
         None if filter.destination.is_some() => return Err(CommandError::UnknownDestination.into()),
         None => Vec::new(),
@@ -101,7 +101,7 @@ pub(super) async fn show(
     _: Parameters<Nothing>,
 ) -> Result<Json<ChangeView>, Problem> {
     let id = named(id)?;
-    let engine = parts.engine.as_ref().ok_or(CommandError::UnknownChange)?;
+    let engine = parts.in_force.engine().ok_or(CommandError::UnknownChange)?;
     Ok(engine.change(id).await?.map(Json).ok_or(CommandError::UnknownChange)?)
 }
 
@@ -142,7 +142,7 @@ pub(super) async fn resolve(
     Content(found): Content<Found>,
 ) -> Result<(Extension<Done>, Json<Resolved>), Problem> {
     let id = named(id)?;
-    let engine = parts.engine.as_ref().ok_or(CommandError::UnknownChange)?;
+    let engine = parts.in_force.engine().ok_or(CommandError::UnknownChange)?;
     let (resolution, word) = match found.r#as {
         Word::Committed => (Resolution::Committed, "committed"),
         Word::Aborted => (Resolution::Aborted, "aborted"),

@@ -12,5 +12,5 @@ use std::sync::Arc;
     responses((status = 200, body = Object, example = json!({ "admin": { "listen": "127.0.0.1:9090" } }))),
 )]
 pub(super) async fn show(State(parts): State<Arc<Parts>>, _: Parameters<Nothing>) -> Json<serde_json::Value> {
-    Json(parts.config.clone())
+    Json(parts.in_force.told().configuration.config.clone())
 }

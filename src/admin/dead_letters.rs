@@ -97,7 +97,7 @@ pub(super) async fn list(
     Parameters(asked): Parameters<Asked>,
 ) -> Result<Json<DeadLetters>, Problem> {
     let filter = asked.filter()?;
-    match &parts.engine {
+    match &parts.in_force.engine() {
         Some(engine) => Ok(Json(engine.dead_letters(filter).await?)),
         None => unsynced(&filter).map(|()| Json(DeadLetters::default())),
     }
@@ -157,7 +157,7 @@ pub(super) async fn redrive(
 ) -> Result<Counted, Problem> {
     let (filter, run, pacing) = order.read()?;
     let noted = format!("redrive {run:?} {filter:?}");
-    let told = match &parts.engine {
+    let told = match &parts.in_force.engine() {
         Some(engine) => engine.redrive(filter, run, pacing).await?,
         None => unsynced(&filter).map(|()| Told::default())?,
     };
@@ -176,7 +176,7 @@ pub(super) async fn discard(
 ) -> Result<Counted, Problem> {
     let (filter, run, pacing) = order.read()?;
     let noted = format!("discard {run:?} {filter:?}");
-    let told = match &parts.engine {
+    let told = match &parts.in_force.engine() {
         Some(engine) => engine.discard(filter, run, pacing).await?,
         None => unsynced(&filter).map(|()| Told::default())?,
     };

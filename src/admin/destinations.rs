@@ -29,7 +29,7 @@ pub(super) async fn list(
     State(parts): State<Arc<Parts>>,
     _: Parameters<Nothing>,
 ) -> Result<Json<Destinations>, Problem> {
-    let destinations = match &parts.engine {
+    let destinations = match &parts.in_force.engine() {
         Some(engine) => engine.destinations().await?,
         None => Vec::new(),
     };
@@ -57,7 +57,7 @@ pub(super) async fn pause(
     _: NoContent,
 ) -> Answer {
     let Path(name) = name.map_err(|_| CommandError::UnknownDestination)?;
-    let engine = parts.engine.as_ref().ok_or(CommandError::UnknownDestination)?;
+    let engine = parts.in_force.engine().ok_or(CommandError::UnknownDestination)?;
     engine.pause(&name).await?;
     Ok((Extension(Done(format!("paused {name:?}"))), Json(Held { name, paused: true })))
 }
@@ -74,7 +74,7 @@ pub(super) async fn resume(
     _: NoContent,
 ) -> Answer {
     let Path(name) = name.map_err(|_| CommandError::UnknownDestination)?;
-    let engine = parts.engine.as_ref().ok_or(CommandError::UnknownDestination)?;
+    let engine = parts.in_force.engine().ok_or(CommandError::UnknownDestination)?;
     engine.resume(&name).await?;
     Ok((Extension(Done(format!("resumed {name:?}"))), Json(Held { name, paused: false })))
 }

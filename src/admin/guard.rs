@@ -3,9 +3,9 @@
 //! Host and Origin keep pages in an operator's browser out, also where they point a name of their
 //! own at this address (DNS rebinding); the token keeps everybody else out.
 
-use super::Settings;
 use super::problem::Problem;
 use super::serve::Peer;
+use super::{Parts, Settings};
 use crate::target::{Authority, Scheme};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -36,11 +36,11 @@ pub(super) struct Guard {
 pub(super) struct Done(pub(super) String);
 
 /// Lets a request pass, or answers it with a problem; notes what changed.
-pub(super) async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(parts): State<Arc<Parts>>, request: Request, next: Next) -> Response {
     let changing = !matches!(*request.method(), Method::GET | Method::HEAD);
     let call = changing.then(|| format!("{} {}", request.method(), request.uri().path()));
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-    let mut response = match guard.check(&request) {
+    let mut response = match parts.in_force.told().guard.check(&request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };

@@ -10,6 +10,7 @@ mod destinations;
 mod events;
 mod explain;
 mod guard;
+mod in_force;
 mod input;
 mod openapi;
 mod operations;
@@ -18,6 +19,7 @@ mod probes;
 mod problem;
 mod purge;
 mod readiness;
+mod reload;
 mod replay;
 mod serve;
 #[cfg(test)]
@@ -25,18 +27,18 @@ mod tests;
 mod watch;
 
 pub use explain::Explain;
+pub use in_force::{Configuration, InForce, Journal, LastReload, Told};
 pub use readiness::{Phase, Readiness};
+pub use reload::{Refused, Reload, Reloaded};
 pub use serve::serve;
 
 use crate::breaker;
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::secret::Secret;
-use crate::sync::Engine;
 use crate::telemetry::metrics::Metrics;
 use axum::Router;
 use axum::routing::{get, post};
-use guard::Guard;
 use problem::Problem;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,8 +59,10 @@ pub struct Settings {
 pub struct Parts {
     /// The stored responses.
     pub cache: Arc<Cache>,
-    /// The changes; `None` where no route syncs.
-    pub engine: Option<Arc<Engine>>,
+    /// The changes, the configuration and who may call: what a reload replaces.
+    pub in_force: Arc<InForce>,
+    /// Reads the configuration's file again.
+    pub reload: Reload,
     /// What is measured.
     pub metrics: Metrics,
     /// Whether requests can be served.
@@ -69,18 +73,10 @@ pub struct Parts {
     pub clock: Clock,
     /// Tells how a request would be answered.
     pub explain: Explain,
-    /// The configuration in force, secrets redacted.
-    pub config: serde_json::Value,
 }
 
-/// The admin API of a listener that is bound to `listening_on`, and what looks at the figures for the page:
-/// it runs until dropped.
-pub fn router(
-    settings: &Settings,
-    listening_on: SocketAddr,
-    parts: Parts,
-) -> (Router, impl Future<Output = ()> + Send + 'static) {
-    let guard = Arc::new(Guard::new(settings, listening_on));
+/// The admin API, and what looks at the figures for the page: it runs until dropped.
+pub fn router(parts: Parts) -> (Router, impl Future<Output = ()> + Send + 'static) {
     let parts = Arc::new(parts);
     let watch = Watch::new(Arc::clone(&parts));
     let watched = Router::new()
@@ -109,10 +105,11 @@ pub fn router(
         .route("/v1/operations", get(operations::list))
         .route("/v1/operations/{id}/stop", post(operations::stop))
         .route("/v1/config", get(config::show))
-        .with_state(parts)
+        .route("/v1/reload", post(reload::reload))
+        .with_state(Arc::clone(&parts))
         .merge(watched)
         .fallback(|| async { Problem::NOT_FOUND })
         .method_not_allowed_fallback(|| async { Problem::METHOD_NOT_ALLOWED })
-        .layer(axum::middleware::from_fn_with_state(guard, guard::guard));
+        .layer(axum::middleware::from_fn_with_state(parts, guard::guard));
     (router, watch.run())
 }

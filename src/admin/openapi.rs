@@ -3,7 +3,7 @@
 use super::input::{Nothing, Parameters};
 use super::{
     changes, config, dead_letters, destinations, events, explain, input, operations, page, probes, purge,
-    replay,
+    reload, replay,
 };
 use axum::Json;
 use serde::Serialize;
@@ -36,6 +36,27 @@ pub(super) struct ProblemBody {
     status: u16,
     /// What is wrong, and what to do.
     detail: String,
+    /// Every fault of a configuration's file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    faults: Option<Vec<FaultBody>>,
+}
+
+/// What is wrong with a configuration's file, as `tidegate check --json` tells it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Fault)]
+pub(super) struct FaultBody {
+    /// The file as it was named.
+    file: String,
+    /// Its line, from 1.
+    line: u64,
+    /// Its column in characters, from 1.
+    column: u64,
+    /// The dotted key.
+    key: String,
+    /// What is wrong.
+    message: String,
+    /// What to do about it.
+    remedy: String,
 }
 
 #[derive(utoipa::OpenApi)]
@@ -65,6 +86,7 @@ pub(super) struct ProblemBody {
         events::events,
         page::show,
         page::file,
+        reload::reload,
     ),
     components(schemas(ProblemBody, input::Moment)),
     modifiers(&Refusals),
@@ -149,10 +171,10 @@ impl Of {
             Self::V1 => below(&["/v1/"]),
             Self::Lookups => below(&["{", "/changes", "/dead-letters", "/replay"]),
             Self::Meaning => {
-                below(&["/purge", "/explain", "/dead-letters", "/replay"]) || path == "/v1/changes"
+                below(&["/purge", "/explain", "/dead-letters", "/replay", "/reload"]) || path == "/v1/changes"
             }
             Self::Bodies => *method == HttpMethod::Post,
-            Self::Journal => below(&["/destinations", "/changes", "/dead-letters", "/replay"]),
+            Self::Journal => below(&["/destinations", "/changes", "/dead-letters", "/replay", "/reload"]),
             Self::Once => below(&["/resolve", "/redrive", "/discard", "/replay"]),
         }
     }

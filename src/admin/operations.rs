@@ -29,7 +29,7 @@ pub(super) async fn list(
     State(parts): State<Arc<Parts>>,
     _: Parameters<Nothing>,
 ) -> Result<Json<Operations>, Problem> {
-    let operations = parts.engine.as_ref().map(|engine| engine.operations()).unwrap_or_default();
+    let operations = parts.in_force.engine().map(|engine| engine.operations()).unwrap_or_default();
     Ok(Json(Operations { operations }))
 }
 
@@ -49,7 +49,7 @@ pub(super) async fn stop(
 ) -> Result<(Extension<Done>, Json<OperationView>), Problem> {
     // What is no number is the number of no operation.
     let Path(id) = id.map_err(|_| CommandError::UnknownOperation)?;
-    let engine = parts.engine.as_ref().ok_or(CommandError::UnknownOperation)?;
+    let engine = parts.in_force.engine().ok_or(CommandError::UnknownOperation)?;
     let operation = engine.stop_operation(id)?;
     Ok((Extension(Done(format!("stopped operation {id}"))), Json(operation)))
 }

@@ -1,8 +1,9 @@
 //! `/livez`, `/readyz`, `/metrics`: for machines that watch; no token, any Host.
 
 use super::input::{Nothing, Parameters};
-use super::{Parts, Phase};
+use super::{Journal, LastReload, Parts, Phase};
 use crate::breaker;
+use crate::clock::Timestamp;
 use crate::sync::{AcceptedStatus, DestinationStatus, Engine, JournalState};
 use crate::telemetry::metrics as names;
 use ::metrics::gauge;
@@ -51,6 +52,15 @@ pub(super) enum PartState {
 pub(super) struct Report {
     status: &'static str,
     parts: PartStates,
+    config: ConfigState,
+}
+
+/// Which configuration is in force, and what came of the last attempt to put another one there.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct ConfigState {
+    digest: String,
+    loaded_at: Timestamp,
+    last_reload: Option<LastReload>,
 }
 
 /// The state of each part.
@@ -67,10 +77,19 @@ pub(super) struct PartStates {
     get, path = "/readyz", tag = "probes", operation_id = "readyz",
     responses(
         (status = 200, body = Report, example = json!({
-            "status": "ready", "parts": { "gateway": "ready", "journal": "ready", "shared_tier": "not-configured" }
+            "status": "ready", "parts": { "gateway": "ready", "journal": "ready", "shared_tier": "not-configured" },
+            "config": {
+                "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                "loaded_at": 1_790_000_000_000_u64,
+                "last_reload": { "at": 1_790_000_000_000_u64, "result": "applied" }
+            }
         })),
         (status = 503, body = Report, example = json!({
-            "status": "draining", "parts": { "gateway": "draining", "journal": "ready", "shared_tier": "ready" }
+            "status": "draining", "parts": { "gateway": "draining", "journal": "ready", "shared_tier": "ready" },
+            "config": {
+                "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                "loaded_at": 1_790_000_000_000_u64, "last_reload": null
+            }
         })),
     ),
 )]
@@ -81,14 +100,14 @@ pub(super) async fn readyz(State(parts): State<Arc<Parts>>, _: Parameters<Nothin
 
 /// Whether requests can be served now.
 pub(super) fn report(parts: &Parts) -> (StatusCode, Report) {
-    let phase = parts.readiness.phase();
+    let (phase, told) = (parts.readiness.phase(), parts.in_force.told());
     let report = PartStates {
         gateway: match phase {
             Phase::Starting => PartState::Starting,
             Phase::Ready => PartState::Ready,
             Phase::Draining => PartState::Draining,
         },
-        journal: match &parts.engine {
+        journal: match &told.engine {
             None => PartState::NotConfigured,
             Some(engine) => match engine.journal_state() {
                 JournalState::Accepts => PartState::Ready,
@@ -105,13 +124,20 @@ pub(super) fn report(parts: &Parts) -> (StatusCode, Report) {
         },
     };
     let (code, status) = match (phase, report.journal) {
-        (Phase::Ready, PartState::Unavailable | PartState::Full | PartState::Damaged) => {
+        (Phase::Ready, PartState::Unavailable | PartState::Full | PartState::Damaged)
+            if told.journal == Journal::Needed =>
+        {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
         }
         (Phase::Ready, _) => (StatusCode::OK, phase.as_str()),
         (Phase::Starting | Phase::Draining, _) => (StatusCode::SERVICE_UNAVAILABLE, phase.as_str()),
     };
-    (code, Report { status, parts: report })
+    let config = ConfigState {
+        digest: told.configuration.digest.clone(),
+        loaded_at: told.configuration.loaded_at,
+        last_reload: told.last_reload,
+    };
+    (code, Report { status, parts: report, config })
 }
 
 /// Everything measured; gauges of what waits are computed now.
@@ -121,7 +147,7 @@ pub(super) fn report(parts: &Parts) -> (StatusCode, Report) {
 )]
 pub(super) async fn metrics(State(parts): State<Arc<Parts>>, _: Parameters<Nothing>) -> impl IntoResponse {
     parts.cache.observe();
-    if let Some(engine) = &parts.engine {
+    if let Some(engine) = &parts.in_force.engine() {
         observe_destinations(engine).await;
         observe_sources(engine).await;
     }

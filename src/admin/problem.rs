@@ -13,6 +13,8 @@ use std::borrow::Cow;
 pub(super) struct Problem {
     status: StatusCode,
     detail: Cow<'static, str>,
+    /// The extension member `faults`; null: there is none.
+    faults: serde_json::Value,
 }
 
 impl Problem {
@@ -36,22 +38,36 @@ impl Problem {
         Self::fixed(StatusCode::REQUEST_TIMEOUT, "the body did not arrive within 10 s");
 
     const fn fixed(status: StatusCode, detail: &'static str) -> Self {
-        Self { status, detail: Cow::Borrowed(detail) }
+        Self { status, detail: Cow::Borrowed(detail), faults: serde_json::Value::Null }
+    }
+
+    fn of(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, detail: detail.into(), faults: serde_json::Value::Null }
+    }
+
+    /// With every fault of what was sent, or read.
+    pub(super) fn with_faults(self, faults: serde_json::Value) -> Self {
+        Self { faults, ..self }
+    }
+
+    /// 503: not now.
+    pub(super) fn unavailable(detail: &'static str) -> Self {
+        Self::of(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
     /// 400: it cannot be read.
     pub(super) fn unreadable(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, detail: detail.into() }
+        Self::of(StatusCode::BAD_REQUEST, detail)
     }
 
     /// 503: as many as may have it already.
     pub(super) fn busy(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, detail: detail.into() }
+        Self::of(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
     /// 422: it can be read and cannot be done.
     pub(super) fn refused(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status: StatusCode::UNPROCESSABLE_ENTITY, detail: detail.into() }
+        Self::of(StatusCode::UNPROCESSABLE_ENTITY, detail)
     }
 }
 
@@ -68,18 +84,21 @@ impl From<CommandError> for Problem {
             CommandError::Full => StatusCode::INSUFFICIENT_STORAGE,
             CommandError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self { status, detail: error.to_string().into() }
+        Self::of(status, error.to_string())
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = json!({
+        let mut body = json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or_default(),
             "status": self.status.as_u16(),
             "detail": self.detail,
         });
+        if let Some(members) = body.as_object_mut().filter(|_| !self.faults.is_null()) {
+            members.insert("faults".to_owned(), self.faults);
+        }
         let mut response = (self.status, body.to_string()).into_response();
         let fields = response.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

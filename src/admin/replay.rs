@@ -60,7 +60,7 @@ pub(super) async fn replay(
 ) -> Result<Counted, Problem> {
     let order = order.read()?;
     let noted = format!("replay {order:?}");
-    let engine = parts.engine.as_ref().ok_or(CommandError::UnknownDestination)?;
+    let engine = parts.in_force.engine().ok_or(CommandError::UnknownDestination)?;
     let told = engine.replay(order).await?;
     Ok(counted(&noted, told))
 }

@@ -27,7 +27,18 @@ fn cache_settings() -> crate::cache::Settings {
     crate::cache::Settings { memory_bytes: 1 << 20, memory_object_bytes: 1 << 16, shared: None }
 }
 
-fn parts(readiness: Arc<Readiness>) -> Parts {
+fn guarded(token: Option<&str>, readiness: Arc<Readiness>) -> Parts {
+    bound_to(ADDRESS.parse().unwrap(), token, readiness)
+}
+
+fn bound_to(address: SocketAddr, token: Option<&str>, readiness: Arc<Readiness>) -> Parts {
+    let configuration = Configuration {
+        config: json!({ "admin": { "token": "redacted" } }),
+        digest: "abc".to_owned(),
+        loaded_at: crate::clock::Timestamp::from_millis(7),
+    };
+    let told = Told::new(&settings(token), address, None, Journal::Needed, configuration);
+    let metrics = crate::telemetry::metrics::install();
     Parts {
         cache: Cache::new(
             &cache_settings(),
@@ -35,13 +46,13 @@ fn parts(readiness: Arc<Readiness>) -> Parts {
             None,
             &crate::in_flight::InFlight::new(u64::MAX),
         ),
-        engine: None,
-        metrics: crate::telemetry::metrics::install(),
+        in_force: Arc::new(InForce::new(told, metrics.clone())),
+        reload: Box::new(|| Box::pin(async { Err(Refused::NoFile) })),
+        metrics,
         readiness,
         shared_tier: None,
         clock: crate::clock::Clock::system(),
         explain: Box::new(|question| Box::pin(std::future::ready(explanation(&question)))),
-        config: json!({ "admin": { "token": "redacted" } }),
     }
 }
 
@@ -57,7 +68,7 @@ fn explanation(question: &crate::explanation::Question) -> crate::explanation::E
 }
 
 fn admin(token: Option<&str>) -> Router {
-    router(&settings(token), ADDRESS.parse().unwrap(), parts(Arc::default())).0
+    router(guarded(token, Arc::default())).0
 }
 
 /// A request with the listener's own Host and fields as given; a field given replaces it.
@@ -142,7 +153,7 @@ async fn only_own_names_are_answered() {
     refused(admin(None), without, 403).await;
     refused(admin(None), request("GET", "http://evil.example/v1/config", &[], ""), 403).await;
 
-    let everywhere = router(&settings(None), "0.0.0.0:9090".parse().unwrap(), parts(Arc::default())).0;
+    let everywhere = router(bound_to("0.0.0.0:9090".parse().unwrap(), None, Arc::default())).0;
     for (host, status) in [("10.1.2.3:9090", 200), ("[2001:db8::1]:9090", 200), ("evil.example:9090", 403)] {
         let (code, ..) = answer(everywhere.clone(), request("GET", "/v1/config", &[(HOST, host)], "")).await;
         assert_eq!(code.as_u16(), status, "{host}");
@@ -341,16 +352,18 @@ async fn without_synced_routes_the_lists_are_empty() {
 #[tokio::test]
 async fn readiness_names_its_parts_and_redis_never_counts() {
     let readiness = Arc::new(Readiness::default());
-    let mut all = parts(Arc::clone(&readiness));
+    let mut all = guarded(Some(TOKEN), Arc::clone(&readiness));
     all.shared_tier = Some(Box::new(|| breaker::State::Open));
-    let gate = router(&settings(Some(TOKEN)), ADDRESS.parse().unwrap(), all).0;
+    let gate = router(all).0;
     let probe = async || answer(gate.clone(), request("GET", "/readyz", &[(HOST, "10.0.0.1")], "")).await;
     let (status, _, body) = probe().await;
     assert_eq!((status, &body["status"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("starting")));
     readiness.ready();
     let (status, _, body) = probe().await;
     let parts = json!({ "gateway": "ready", "journal": "not-configured", "shared_tier": "unavailable" });
-    assert_eq!((status, body), (StatusCode::OK, json!({ "status": "ready", "parts": parts })), "I9");
+    let config = json!({ "digest": "abc", "loaded_at": 7, "last_reload": null });
+    let expected = json!({ "status": "ready", "parts": parts, "config": config });
+    assert_eq!((status, body), (StatusCode::OK, expected), "I9");
     readiness.draining();
     let (status, _, body) = probe().await;
     assert_eq!((status, &body["status"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("draining")));
@@ -361,7 +374,7 @@ async fn requests_under_way_finish_and_idle_connections_close_when_it_stops() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let gate = router(&settings(None), address, parts(Arc::default())).0;
+    let gate = router(bound_to(address, None, Arc::default())).0;
     let served = tokio::spawn(serve(listener, gate, stop.clone()));
     let mut busy = TcpStream::connect(address).await.unwrap();
     let head = format!(

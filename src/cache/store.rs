@@ -100,6 +100,11 @@ impl Cache {
         })
     }
 
+    /// Takes what of other settings can be in force without a restart: the largest body kept in memory.
+    pub fn reload(&self, settings: &Settings) {
+        self.memory.set_object_bytes(settings.memory_object_bytes);
+    }
+
     /// The largest body that any tier takes; a fill collects no more.
     #[must_use]
     pub fn object_bytes_max(&self) -> u64 {

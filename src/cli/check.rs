@@ -32,7 +32,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
                 let file = arguments.config.display();
                 print(format_args!("{file}: OK, {routes} route(s), {sources} source(s)"));
                 // Nothing shows several gateways but the tier that they share.
-                if settings.sync.is_some() && settings.cache.shared.is_some() {
+                if settings.syncs() && settings.cache.shared.is_some() {
                     print(ORDER_NOTE);
                 }
             }

@@ -20,7 +20,7 @@ pub struct Arguments {
     log_format: LogFormat,
 }
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT; SIGHUP reads the file again.
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
     let settings = match config::load(&arguments.config) {
@@ -41,7 +41,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(serve(settings));
+    let code = runtime.block_on(serve(settings, app::Origin::File(arguments.config.as_path().into())));
     // A second signal quits at once: nothing that still runs is waited for.
     runtime.shutdown_background();
     code
@@ -55,7 +55,7 @@ fn raise_descriptors() {
     }
 }
 
-async fn serve(settings: config::Settings) -> ExitCode {
+async fn serve(settings: config::Settings, origin: app::Origin) -> ExitCode {
     // Before anything listens, so that no signal kills a gateway that has begun.
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
@@ -65,24 +65,32 @@ async fn serve(settings: config::Settings) -> ExitCode {
         }
     };
     let running = tokio::select! {
-        started = app::start(settings) => match started {
+        started = app::start(settings, origin) => match started {
             Ok(running) => running,
             Err(cause) => {
                 tell(format_args!("tidegate: {cause}"));
                 return ExitCode::FAILURE;
             }
         },
-        () = signals.next() => return ExitCode::SUCCESS,
+        () = signals.stop() => return ExitCode::SUCCESS,
     };
-    signals.next().await;
+    while signals.next().await == Word::Reload {
+        running.reload();
+    }
     tokio::select! {
         () = running.stop() => ExitCode::SUCCESS,
-        () = signals.next() => ExitCode::FAILURE,
+        () = signals.stop() => ExitCode::FAILURE,
     }
 }
 
-/// SIGTERM and SIGINT, which mean the same. SIGHUP would end a process that does not wait for it; a
-/// changed configuration needs a restart, and the log says so.
+/// What a signal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Stop,
+    Reload,
+}
+
+/// SIGTERM and SIGINT, which mean the same, and SIGHUP, which would end a process that does not wait for it.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -101,15 +109,16 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => {
-                    tracing::warn!("SIGHUP: reload is not supported yet; restart to use a changed configuration");
-                }
-            }
+    async fn next(&mut self) -> Word {
+        tokio::select! {
+            _ = self.terminate.recv() => Word::Stop,
+            _ = self.interrupt.recv() => Word::Stop,
+            _ = self.hangup.recv() => Word::Reload,
         }
+    }
+
+    /// Whatever else is said while the gateway starts or stops: the watch sees a file that changes meanwhile.
+    async fn stop(&mut self) {
+        while self.next().await != Word::Stop {}
     }
 }

@@ -3,6 +3,7 @@
 //! A message never quotes a value, because any value may hold a secret (I12): the place shows it to
 //! those who may read the file. Names that a fault is about are quoted.
 
+use super::Keys;
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -48,6 +49,20 @@ impl Faults {
     pub(super) fn whole_file(file: &str, message: String, remedy: &str) -> Self {
         let (key, remedy) = (WHOLE_FILE.to_owned(), remedy.to_owned());
         Self(vec![Fault { file: file.to_owned(), line: 1, column: 1, key, message, remedy }])
+    }
+
+    /// These faults; `None` where there is none.
+    pub(super) fn of(mut faults: Vec<Fault>) -> Option<Self> {
+        faults.sort();
+        (!faults.is_empty()).then_some(Self(faults))
+    }
+
+    /// A fault of one key of a configuration that was read.
+    #[must_use]
+    pub fn at(keys: &Keys, key: &str, message: String, remedy: &str) -> Self {
+        let (line, column) = keys.place(key);
+        let (file, key, remedy) = (keys.file.clone(), key.to_owned(), remedy.to_owned());
+        Self(vec![Fault { file, line, column, key, message, remedy }])
     }
 
     /// The faults.
@@ -191,6 +206,12 @@ impl<'t> Report<'t> {
             self.faults.push(Fault { file, line, column, key, message, remedy });
         }
         Faults(self.faults)
+    }
+
+    /// Line and column of a value; of one that is not in the file, those of its table.
+    pub(super) fn place_of(&self, span: &Range<usize>) -> (usize, usize) {
+        let node = self.nodes.get(&(span.start, span.end));
+        self.place(node.map_or(span.start, |node| node.offset))
     }
 
     fn place(&self, offset: usize) -> (usize, usize) {

@@ -7,25 +7,30 @@
 //!
 //! Every step notes its faults in one report and goes on, so that one run finds all of them.
 
+mod changes;
 mod check;
 mod environment;
 mod fault;
 mod file;
 mod given;
+mod keys;
 mod quantity;
 mod reference;
 mod schema;
 mod structure;
 mod suggestion;
 
+pub use changes::{Change, Changes, Verb};
 pub use fault::{Fault, Faults};
+pub use keys::{Keys, Subject};
 pub use schema::document as schema;
 
 use crate::{admin, cache, gateway, source, sync};
 use fault::{Report, WHOLE_FILE};
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use structure::Walk;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -46,12 +51,22 @@ pub struct Settings {
     pub cache: cache::Settings,
     /// Who has the data.
     pub sources: Vec<source::Settings>,
-    /// Changes; `None` where no route has `[route.sync]`.
-    pub sync: Option<sync::Settings>,
-    /// The journal's folder, also where nothing is synced.
-    pub data: std::path::PathBuf,
-    /// The configuration in force, secrets redacted, for `GET /v1/config`.
+    /// Changes; used once a route has `[route.sync]`.
+    pub sync: sync::Settings,
+    /// The configuration, secrets redacted, for `GET /v1/config`.
     pub redacted: serde_json::Value,
+    /// What it is compared with another one by.
+    pub keys: Keys,
+    /// The SHA-256 of the text that it was read from, in hexadecimal digits.
+    pub digest: String,
+}
+
+impl Settings {
+    /// Whether any route records changes.
+    #[must_use]
+    pub fn syncs(&self) -> bool {
+        self.gateway.routes.iter().any(|route| route.sync.is_some())
+    }
 }
 
 /// Reads a file with the environment of this process.
@@ -59,18 +74,63 @@ pub struct Settings {
 /// # Errors
 /// Every fault of the file at once, an unreadable file included.
 pub fn load(path: &Path) -> Result<Settings, Faults> {
-    let name = path.display().to_string();
-    let unreadable = |cause: std::io::Error| {
-        Faults::whole_file(&name, format!("cannot be read: {cause}"), "name a file that can be read")
-    };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    // One byte more tells a file that is too large from one that just fits.
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Faults::whole_file(&name, "is not UTF-8".to_owned(), "save it as UTF-8"))?;
-    let base = path.parent().unwrap_or(Path::new(""));
-    parse(&text, &name, base, &|variable| std::env::var(variable).ok())
+    Text::read(path)?.settings()
+}
+
+/// The text of a file, not understood yet. It may hold secrets, and is never printed.
+pub struct Text {
+    path: PathBuf,
+    content: String,
+    digest: String,
+}
+
+impl Text {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// One fault: it cannot be read, or is no text.
+    pub fn read(path: &Path) -> Result<Self, Faults> {
+        let name = path.display().to_string();
+        let unreadable = |cause: std::io::Error| {
+            Faults::whole_file(&name, format!("cannot be read: {cause}"), "name a file that can be read")
+        };
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path).map_err(unreadable)?;
+        // One byte more tells a file that is too large from one that just fits.
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Faults::whole_file(&name, "is not UTF-8".to_owned(), "save it as UTF-8"))?;
+        Ok(Self { path: path.to_owned(), digest: digest(&text), content: text })
+    }
+
+    /// Reads a file that was read before. What is no file is not waited for.
+    ///
+    /// # Errors
+    /// As [`Text::read`].
+    pub fn read_again(path: &Path) -> Result<Self, Faults> {
+        if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            let name = path.display().to_string();
+            let message = "cannot be read again: it is not a regular file".to_owned();
+            return Err(Faults::whole_file(&name, message, "start with a file that can be read again"));
+        }
+        Self::read(path)
+    }
+
+    /// Its SHA-256 in hexadecimal digits.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// What it says, with the environment of this process.
+    ///
+    /// # Errors
+    /// Every fault of it at once.
+    pub fn settings(&self) -> Result<Settings, Faults> {
+        let base = self.path.parent().unwrap_or(Path::new(""));
+        let name = self.path.display().to_string();
+        parse(&self.content, &name, base, &|variable| std::env::var(variable).ok())
+    }
 }
 
 /// Reads the text of a file. Faults call it `name`; relative paths start at `base`.
@@ -103,9 +163,14 @@ pub fn parse(
     }
     let defaults = DeValue::Table(reference::table().clone());
     Walk { report: &mut report, environment }.table(&mut tree, "", schema::document(), Some(&defaults));
+    let keys = Keys::of(name, tree.get_ref(), &report);
     let tree = Spanned::new(tree.span(), DeValue::Table(tree.into_inner()));
     let settings = match file::File::deserialize(ValueDeserializer::from(tree)) {
-        Ok(file) => check::settings(&file, base, &mut report),
+        Ok(file) => check::settings(&file, base, &mut report).map(|settings| Settings {
+            keys,
+            digest: digest(text),
+            ..settings
+        }),
         // The walk lets nothing pass that does not fit the shapes; should it, this says where.
         Err(error) => {
             let span = error.span().unwrap_or_default();
@@ -114,6 +179,15 @@ pub fn parse(
         }
     };
     settings.filter(|_| report.is_empty()).ok_or_else(|| report.into_faults())
+}
+
+fn digest(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut digits = String::with_capacity(2 * Sha256::output_size());
+    for byte in Sha256::digest(text) {
+        write!(digits, "{byte:02x}").unwrap_or_default();
+    }
+    digits
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ fn the_shortest_file_has_every_default() {
     assert_eq!(settings.admin.listen, "127.0.0.1:9090".parse().unwrap());
     assert!(settings.admin.token.is_none());
     assert_eq!(settings.cache.memory_bytes, 256 << 20);
-    assert!(settings.cache.shared.is_none() && settings.sync.is_none());
+    assert!(settings.cache.shared.is_none() && !settings.syncs());
     assert_eq!(settings.sources[0].timeout, Duration::from_secs(15));
     assert_eq!(settings.sources[0].host, source::HostSent::Client);
     assert_eq!(settings.sources[0].concurrency_mode, source::ConcurrencyMode::Fixed);
@@ -148,7 +148,7 @@ name = "e"
 url = "http://h"
 allow = "public"
 "#;
-    let destinations = read(&text).unwrap().sync.unwrap().destinations;
+    let destinations = read(&text).unwrap().sync.destinations;
     let [d, e] = destinations.as_slice() else { panic!("{destinations:?}") };
     assert_eq!((d.format, e.format), (Format::CloudEvents, Format::Replay));
     assert_eq!((&d.allow, &e.allow), (&networks(&["10.0.0.0/8", "fd00::1/128"]), &Allow::Public));

@@ -4,44 +4,30 @@
 use super::forwarded;
 use super::problem::SourceFailure;
 use super::written::Written;
-use super::{RouteSettings, fence, made_old};
+use super::{Gateway, RouteSettings, fence, made_old};
+use crate::cache::PurgeMode;
 use crate::cache::rules::ResponseHead;
 use crate::cache::rules::hop_by_hop::CDN_LOOP;
-use crate::cache::{Cache, PurgeMode};
-use crate::in_flight::{InFlight, Share, Work};
+use crate::in_flight::{Share, Work};
 use crate::source::{HostSent, RequestBody, Source, SourceBody, SourceError, Urgency};
 use crate::sync::{Fenced, Keeper, Lost, SourceWritten, Unreached, WriteSource};
 use crate::telemetry::metrics as names;
 use bytes::BytesMut;
 use http::header::{CONTENT_LENGTH, HOST, LOCATION, VIA};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use std::sync::Arc;
 use std::time::Duration;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// How long an answer's content may take once its head has come: the head decides.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
-/// What accepted writes are sent with.
-#[derive(Debug)]
-pub struct SourceWriter {
-    /// Who has the data.
-    pub sources: Vec<Arc<Source>>,
-    /// Where what they made old is.
-    pub cache: Arc<Cache>,
-    /// What else a write of a route makes old.
-    pub routes: Arc<[RouteSettings]>,
-    /// What bodies may hold.
-    pub in_flight: Arc<InFlight>,
-}
-
 /// Sends a write to its source. Fences are moved before this returns (I5).
-pub async fn write_source(writer: &SourceWriter, write: WriteSource) -> SourceWritten {
+pub async fn write_source(gateway: &Gateway, write: WriteSource) -> SourceWritten {
     // A source that was taken out of the configuration has no worker either.
-    let Some(source) = writer.sources.iter().find(|source| source.settings().name == write.source) else {
+    let Some(source) = gateway.source(&write.source) else {
         return SourceWritten::Held;
     };
-    let mut share = writer.in_flight.share(Work::Background);
+    let mut share = gateway.in_flight.share(Work::Background);
     if share.grow(write.body.len() as u64).is_err() {
         share.count_shed();
         return SourceWritten::Held;
@@ -51,21 +37,21 @@ pub async fn write_source(writer: &SourceWriter, write: WriteSource) -> SourceWr
         HostSent::Source => source.authority(),
         HostSent::Name(name) => name.clone(),
     };
-    let settings = writer.routes.iter().find(|route| route.name == write.route);
+    let settings = gateway.settings.routes.iter().find(|route| route.name == write.route);
     let Some(request) = request(source, settings, &write, &host) else { return SourceWritten::Unsayable };
-    let written = Written::accepted(&writer.cache, source, &write, &host);
+    let written = Written::accepted(&gateway.cache, source, &write, &host);
     match sent(source, settings.and_then(|settings| settings.timeout), request).await {
         Ok(response) => {
             let located = response.headers().get(LOCATION);
             let located = located.zip(written.as_ref()).and_then(|(value, written)| written.located(value));
             let location = located.map(|located| source.without_base(located).path().to_owned());
-            make_old(writer, source, settings, &write, written.as_ref(), &response).await;
+            make_old(gateway, source, settings, &write, written.as_ref(), &response).await;
             answered(source, response, location, share).await
         }
         Err(error) => {
             let ended = unanswered(&error);
             if matches!(ended, SourceWritten::Lost(_)) {
-                soften(writer, &write).await;
+                soften(gateway, &write).await;
             }
             ended
         }
@@ -116,7 +102,7 @@ fn request(
 /// What an answered write made old goes; where an error hides whether anything was done, it is
 /// validated first.
 async fn make_old(
-    writer: &SourceWriter,
+    gateway: &Gateway,
     source: &Source,
     settings: Option<&RouteSettings>,
     write: &WriteSource,
@@ -124,7 +110,7 @@ async fn make_old(
     response: &Response<SourceBody>,
 ) {
     if response.status().is_server_error() || response.status() == StatusCode::REQUEST_TIMEOUT {
-        return soften(writer, write).await;
+        return soften(gateway, write).await;
     }
     let head = ResponseHead { status: response.status(), fields: response.headers() };
     let purges = if let (Some(written), Some(settings)) = (written, settings) {
@@ -135,17 +121,17 @@ async fn make_old(
         made_old(&[], &write.authority, path)
     };
     if !purges.is_empty() {
-        writer.cache.purge(purges, PurgeMode::Hard).await;
+        gateway.cache.purge(purges, PurgeMode::Hard).await;
     }
 }
 
-async fn soften(writer: &SourceWriter, write: &WriteSource) {
+async fn soften(gateway: &Gateway, write: &WriteSource) {
     let fenced = Fenced {
         route: write.route.clone(),
         authority: write.authority.clone(),
         path_and_query: write.client_path_and_query.clone(),
     };
-    drop(fence(&writer.cache, &writer.routes, fenced).await);
+    drop(fence(gateway, fenced).await);
 }
 
 /// Reads an answer to its end, within bounds, so that its connection can be used again; keeps its

@@ -45,7 +45,7 @@ const WAITS_MAX: usize = 3;
 const EARLY_LOAD_PERCENT_MAX: usize = 80;
 
 /// What is validated, or was a moment ago.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Background {
     claims: Arc<Claims>,
 }

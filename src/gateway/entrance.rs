@@ -5,7 +5,7 @@ use super::forwarded;
 use super::request::Trust;
 use super::strict::Refusal;
 use crate::telemetry::metrics as names;
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::Ipv6Net;
 use metrics::{Gauge, gauge};
 use rustix::process::{Resource, getrlimit};
 use std::collections::HashMap;
@@ -13,8 +13,8 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Of the descriptors that the process may have, one in so many is kept from clients: for the journal, the
 /// operators, Redis, sources and destinations.
@@ -25,11 +25,9 @@ const IPV6_CLIENT_BITS: u8 = 64;
 
 /// The entrance of all public listeners.
 pub(crate) struct Entrance {
-    places: Arc<Semaphore>,
-    open: Gauge,
-    of_address_max: Option<usize>,
-    by_address: Arc<ByAddress>,
-    trusted_proxies: Vec<IpNet>,
+    open: AtomicUsize,
+    open_now: Gauge,
+    by_address: ByAddress,
 }
 
 /// Connections by address; an address without any is not there, so it is bounded by all connections.
@@ -38,43 +36,47 @@ struct ByAddress(Mutex<HashMap<IpAddr, usize>>);
 
 /// A place of one connection, until it is dropped.
 pub(crate) struct Place {
-    open: Gauge,
-    of_address: Option<(Arc<ByAddress>, IpAddr)>,
-    _permit: OwnedSemaphorePermit,
+    entrance: Arc<Entrance>,
+    of_address: Option<IpAddr>,
 }
 
 impl Entrance {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            places: Arc::new(Semaphore::new(settings.limits.connections)),
-            open: gauge!(names::CONNECTIONS),
-            of_address_max: settings.limits.connections_per_address,
-            by_address: Arc::default(),
-            trusted_proxies: settings.trusted_proxies.clone(),
+            open: AtomicUsize::new(0),
+            open_now: gauge!(names::CONNECTIONS),
+            by_address: ByAddress::default(),
         }
     }
 
-    /// A place for a connection that was just accepted.
+    /// A place for a connection that was just accepted, by the bounds of `settings`.
     ///
     /// # Errors
     /// The bound that is reached.
-    pub(crate) fn enter(&self, stream: &impl AsRawFd, peer: IpAddr) -> Result<Place, Refusal> {
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        settings: &Settings,
+        stream: &impl AsRawFd,
+        peer: IpAddr,
+    ) -> Result<Place, Refusal> {
         // The lowest free number is given: so many are in use at least.
         let descriptors = u64::try_from(stream.as_raw_fd()).unwrap_or_default();
         if descriptors >= descriptors_for_clients(getrlimit(Resource::Nofile).current) {
             return Err(Refusal::Descriptors);
         }
-        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refusal::Connections)?;
-        let of_address = match self.of_address_max {
-            Some(most) if forwarded::trust(peer, &self.trusted_proxies) == Trust::Nobody => {
-                let address = client(peer);
-                self.by_address.enter(address, most)?;
-                Some((Arc::clone(&self.by_address), address))
-            }
-            Some(_) | None => None,
-        };
-        self.open.increment(1.0);
-        Ok(Place { open: self.open.clone(), of_address, _permit: permit })
+        let entered = |open: usize| (open < settings.limits.connections).then_some(open + 1);
+        let entered = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, entered);
+        entered.map_err(|_| Refusal::Connections)?;
+        self.open_now.increment(1.0);
+        let mut place = Place { entrance: Arc::clone(self), of_address: None };
+        if let Some(most) = settings.limits.connections_per_address
+            && forwarded::trust(peer, &settings.trusted_proxies) == Trust::Nobody
+        {
+            let address = client(peer);
+            self.by_address.enter(address, most)?;
+            place.of_address = Some(address);
+        }
+        Ok(place)
     }
 }
 
@@ -105,9 +107,10 @@ impl ByAddress {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.open.decrement(1.0);
-        if let Some((by_address, address)) = &self.of_address {
-            by_address.leave(*address);
+        self.entrance.open.fetch_sub(1, Ordering::Relaxed);
+        self.entrance.open_now.decrement(1.0);
+        if let Some(address) = self.of_address {
+            self.entrance.by_address.leave(address);
         }
     }
 }

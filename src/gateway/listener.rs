@@ -12,7 +12,7 @@ use super::request::Peer;
 use super::strict::Refusal;
 use super::tunnel::{Follows, Opened};
 use super::wire::Wire;
-use super::{Gateway, Limits};
+use super::{Gateway, InForce, Limits};
 use crate::telemetry::metrics as names;
 use crate::tls::{self, Acceptor, Handshake};
 use bytes::BytesMut;
@@ -81,7 +81,7 @@ pub(crate) struct Stops {
 
 /// Accepts until told to stop; connections live on in `connections`.
 pub(crate) async fn serve(
-    gateway: Arc<Gateway>,
+    in_force: Arc<InForce>,
     listener: TcpListener,
     connections: TaskTracker,
     stops: Stops,
@@ -94,13 +94,13 @@ pub(crate) async fn serve(
             () = stops.stop.cancelled() => return,
         };
         match accepted {
-            Ok((stream, address)) => match gateway.entrance.enter(&stream, address.ip()) {
+            Ok((stream, address)) => match in_force.gateway().enter(&stream, address.ip()) {
                 Ok(place) => {
                     let peer = Peer { address, local, tls: None };
-                    let (gateway, stops) = (Arc::clone(&gateway), stops.clone());
+                    let (in_force, stops) = (Arc::clone(&in_force), stops.clone());
                     connections.spawn(async move {
                         let ended = tokio::select! {
-                            ended = connection(gateway, stream, peer, stops.stop) => ended,
+                            ended = connection(in_force, stream, peer, stops.stop) => ended,
                             () = stops.cut.cancelled() => Err("cut".into()),
                         };
                         if let Err(error) = ended {
@@ -109,7 +109,7 @@ pub(crate) async fn serve(
                         drop(place);
                     });
                 }
-                Err(refusal) => refuse(&gateway, &stream, address, refusal),
+                Err(refusal) => refuse(&in_force.gateway(), &stream, address, refusal),
             },
             Err(error) => {
                 if told_at.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
@@ -133,16 +133,20 @@ fn refuse(gateway: &Gateway, stream: &TcpStream, address: SocketAddr, refusal: R
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn connection(
-    gateway: Arc<Gateway>,
+    in_force: Arc<InForce>,
     stream: TcpStream,
     mut peer: Peer,
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
     let accepted_at = Instant::now();
     stream.set_nodelay(true)?;
-    let limits = gateway.settings.limits;
+    // A connection keeps the bounds that it began with, and the certificate that it was shown.
+    let (limits, tls) = {
+        let gateway = in_force.gateway();
+        (gateway.settings.limits, gateway.tls.clone())
+    };
     let begun = tokio::select! {
-        begun = Box::pin(begin(gateway.tls.as_deref(), stream, &mut peer, &limits, accepted_at)) => begun?,
+        begun = Box::pin(begin(tls.as_deref(), stream, &mut peer, &limits, accepted_at)) => begun?,
         () = async { stop.cancelled().await; tokio::time::sleep(LAST_REQUEST).await } => return Ok(()),
     };
     let Some((stream, protocol, read_ahead)) = begun else { return Ok(()) };
@@ -157,7 +161,7 @@ async fn connection(
             let under_way = activity.begin();
             let client = hyper::upgrade::on(&mut request);
             let interim = (protocol == Protocol::Http1).then(|| interims.begin(activity.begun()));
-            let answer = pipeline::answer(Arc::clone(&gateway), peer.clone(), request, interim.clone());
+            let answer = pipeline::answer(in_force.gateway(), peer.clone(), request, interim.clone());
             let (activity, stopping, follows) = (Arc::clone(&activity), stopping.clone(), follows.clone());
             async move {
                 let mut answer = answer.await;

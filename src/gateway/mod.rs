@@ -18,6 +18,7 @@ mod forwarded;
 mod freshening;
 mod gate;
 mod idempotency;
+mod in_force;
 mod interim;
 mod kept;
 mod landing;
@@ -48,8 +49,9 @@ mod wire;
 mod write;
 mod written;
 
-pub use accepted::{SourceWriter, write_source};
+pub use accepted::write_source;
 pub use field_changes::FieldChanges;
+pub use in_force::InForce;
 pub use settings::{Invalidates, Limits, RouteSettings, Settings};
 pub use state::read_state;
 
@@ -63,20 +65,25 @@ use crate::source::Source;
 use crate::sync::{Engine, Fenced, Hold};
 use crate::tls::Acceptor;
 use background::Background;
-use entrance::Entrance;
+use entrance::{Entrance, Place};
 use landing::Landing;
 use metrics::RouteMetrics;
 use route::{Route, Routes};
+use std::net::IpAddr;
 use std::sync::Arc;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use strict::Refusal;
+use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
-/// The public side: the parts that every request shares.
+/// The public side as one configuration says: what a request is answered by from its beginning to its end.
+/// What is stored, counted and under way is shared with the one before and the next ([`InForce`]).
 #[derive(Debug)]
 pub struct Gateway {
     settings: Settings,
     routes: Routes,
+    sources: Vec<Arc<Source>>,
+    shared_quotas: Option<Arc<SharedQuotas>>,
+    keyed_hash: KeyedHash,
     cache: Arc<Cache>,
     engine: Option<Arc<Engine>>,
     clock: Clock,
@@ -85,7 +92,7 @@ pub struct Gateway {
     in_flight: Arc<InFlight>,
     /// Fills and writes: work that no client owns.
     tasks: TaskTracker,
-    entrance: Entrance,
+    entrance: Arc<Entrance>,
     tls: Option<Arc<Acceptor>>,
 }
 
@@ -108,29 +115,30 @@ pub struct Parts {
     pub clock: Clock,
 }
 
+/// What a gateway does not share with the one before it.
+#[derive(Debug)]
+pub struct Others {
+    /// Who has the data.
+    pub sources: Vec<Arc<Source>>,
+    /// Changes; `None` where no route has recorded any.
+    pub engine: Option<Arc<Engine>>,
+    /// Quotas of several gateways; `None`: no route has any.
+    pub shared_quotas: Option<Arc<SharedQuotas>>,
+}
+
 impl Gateway {
     /// Builds the public side; listens to nobody yet. Routes whose source is missing are left out:
     /// the configuration's check has refused them.
     #[must_use]
     pub fn new(settings: Settings, parts: Parts) -> Arc<Self> {
-        let routes = settings.routes.iter().filter_map(|route| {
-            let source = parts.sources.iter().find(|source| source.settings().name == route.source)?;
-            Some(Arc::new(Route {
-                name: route.name.as_str().into(),
-                source: Arc::clone(source),
-                quotas: Quotas::new(&route.name, &route.limits).with_shared(parts.shared_quotas.clone()),
-                metrics: RouteMetrics::new(&route.name, &route.source),
-                in_flight: Arc::clone(&parts.in_flight),
-                keyed_hash: parts.keyed_hash.clone(),
-                content_bounds: content::Bounds {
-                    bytes_max: route.body_bytes.or(settings.limits.body_bytes),
-                    rate_bytes: settings.limits.body_rate_bytes,
-                },
-                settings: route.clone(),
-            }))
-        });
-        Arc::new(Self {
-            routes: Routes(routes.collect()),
+        let quotas = |route: &RouteSettings| {
+            Quotas::new(&route.name, &route.limits).with_shared(parts.shared_quotas.clone())
+        };
+        let mut gateway = Self {
+            routes: Routes(Vec::new()),
+            sources: parts.sources,
+            shared_quotas: parts.shared_quotas.clone(),
+            keyed_hash: parts.keyed_hash,
             cache: parts.cache,
             engine: parts.engine,
             clock: parts.clock,
@@ -138,51 +146,123 @@ impl Gateway {
             background: Background::new(),
             in_flight: parts.in_flight,
             tasks: TaskTracker::new(),
-            entrance: Entrance::new(&settings),
+            entrance: Arc::new(Entrance::new()),
             tls: settings.tls.clone().map(|tls| Arc::new(Acceptor::new(tls))),
             settings,
-        })
+        };
+        gateway.routes = gateway.at_work(quotas);
+        Arc::new(gateway)
     }
 
-    /// Serves clients on `listeners` until told to stop, then lets requests finish within
-    /// `shutdown_grace`.
-    pub async fn serve(self: Arc<Self>, listeners: Vec<TcpListener>, stop: CancellationToken) {
-        let connections = TaskTracker::new();
-        let accepting = TaskTracker::new();
-        let stops = listener::Stops { stop, cut: CancellationToken::new() };
-        for listener in listeners {
-            accepting.spawn(listener::serve(Arc::clone(&self), listener, connections.clone(), stops.clone()));
-        }
-        if let Some(tls) = &self.tls {
-            let (tls, stop) = (Arc::clone(tls), stops.stop.clone());
-            accepting.spawn(async move { stop.run_until_cancelled(tls.follow()).await });
-        }
-        accepting.close();
-        accepting.wait().await;
-        connections.close();
-        self.tasks.close();
-        let finished = async {
-            connections.wait().await;
-            self.tasks.wait().await;
+    /// The public side by other settings. Requests that are under way end with the one that they began with;
+    /// both share what is stored, what is collapsed and what quotas have counted.
+    #[must_use]
+    pub fn succeed(&self, settings: Settings, others: Others) -> Arc<Self> {
+        let Others { sources, engine, shared_quotas } = others;
+        self.in_flight.resize(settings.limits.in_flight_bytes);
+        let now = self.clock.now();
+        let quotas = |route: &RouteSettings| match self.routes.named(&route.name) {
+            Some(old) => {
+                old.quotas.succeed(&route.name, &route.limits, now).with_shared(shared_quotas.clone())
+            }
+            None => Quotas::new(&route.name, &route.limits).with_shared(shared_quotas.clone()),
         };
-        if tokio::time::timeout(self.settings.shutdown_grace, finished).await.is_err() {
-            tracing::warn!(
-                connections = connections.len(),
-                exchanges = self.tasks.len(),
-                "cut at the end of server.shutdown_grace"
-            );
-            stops.cut.cancel();
-            connections.wait().await;
+        let mut gateway = Self {
+            routes: Routes(Vec::new()),
+            sources,
+            shared_quotas: shared_quotas.clone(),
+            keyed_hash: self.keyed_hash.clone(),
+            cache: Arc::clone(&self.cache),
+            engine,
+            clock: self.clock.clone(),
+            flights: Arc::clone(&self.flights),
+            background: self.background.clone(),
+            in_flight: Arc::clone(&self.in_flight),
+            tasks: self.tasks.clone(),
+            entrance: Arc::clone(&self.entrance),
+            tls: self.acceptor(&settings),
+            settings,
+        };
+        gateway.routes = gateway.at_work(quotas);
+        Arc::new(gateway)
+    }
+
+    /// What makes handshakes by other settings: the same one where they name the same files, which it follows.
+    fn acceptor(&self, settings: &Settings) -> Option<Arc<Acceptor>> {
+        let new = settings.tls.as_ref()?;
+        match (&self.tls, &self.settings.tls) {
+            (Some(acceptor), Some(old)) if old.has_files_of(new) => Some(Arc::clone(acceptor)),
+            _ => Some(Arc::new(Acceptor::new(new.clone()))),
         }
+    }
+
+    /// A place for a connection that was just accepted.
+    fn enter(&self, stream: &TcpStream, peer: IpAddr) -> Result<Place, Refusal> {
+        self.entrance.enter(&self.settings, stream, peer)
+    }
+
+    fn at_work(&self, quotas: impl Fn(&RouteSettings) -> Quotas) -> Routes {
+        let routes = self.settings.routes.iter().filter_map(|route| {
+            Some(Arc::new(Route {
+                name: route.name.as_str().into(),
+                source: Arc::clone(self.source(&route.source)?),
+                quotas: quotas(route),
+                metrics: RouteMetrics::new(&route.name, &route.source),
+                in_flight: Arc::clone(&self.in_flight),
+                keyed_hash: self.keyed_hash.clone(),
+                content_bounds: content::Bounds {
+                    bytes_max: route.body_bytes.or(self.settings.limits.body_bytes),
+                    rate_bytes: self.settings.limits.body_rate_bytes,
+                },
+                settings: route.clone(),
+            }))
+        });
+        Routes(routes.collect())
+    }
+
+    /// The source of a name; `None` where it is not configured any more.
+    #[must_use]
+    pub fn source(&self, name: &str) -> Option<&Arc<Source>> {
+        self.sources.iter().find(|source| source.settings().name == name)
+    }
+
+    /// All sources.
+    #[must_use]
+    pub fn sources(&self) -> &[Arc<Source>] {
+        &self.sources
+    }
+
+    /// The quotas of several gateways, where a route has any.
+    #[must_use]
+    pub const fn shared_quotas(&self) -> Option<&Arc<SharedQuotas>> {
+        self.shared_quotas.as_ref()
+    }
+
+    /// What stands for clients in keys.
+    #[must_use]
+    pub const fn keyed_hash(&self) -> &KeyedHash {
+        &self.keyed_hash
+    }
+
+    /// How it is configured.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What bodies may hold.
+    #[must_use]
+    pub const fn in_flight(&self) -> &Arc<InFlight> {
+        &self.in_flight
     }
 }
 
 /// Marks stale what a change in doubt may have made old; nothing of it is stored until what is returned is
 /// dropped.
-pub async fn fence(cache: &Cache, routes: &[RouteSettings], fenced: Fenced) -> Hold {
-    let path = fenced.path_and_query.split('?').next().unwrap_or_default();
+pub async fn fence(gateway: &Gateway, fenced: Fenced) -> Hold {
+    let (cache, path) = (&gateway.cache, fenced.path_and_query.split('?').next().unwrap_or_default());
     // A route that was taken out of the configuration has no further word on it.
-    let route = routes.iter().find(|route| route.name == fenced.route);
+    let route = gateway.settings.routes.iter().find(|route| route.name == fenced.route);
     let invalidates = route.map(|route| route.invalidates.as_slice()).unwrap_or_default();
     let made_old = made_old(invalidates, &fenced.authority, path);
     // Held first: what is stored between is behind neither.

@@ -87,6 +87,24 @@ impl Buckets {
         }
     }
 
+    /// The same partitions, each with its bucket in the scale of another rate.
+    pub(super) fn converted(&self, from: &Rate, to: &Rate, now: Timestamp) -> Self {
+        let convert = |full_at: FullAt| to.converted(full_at, from, now);
+        let shards = self.shards.each_ref().map(|shard| {
+            let shard = lock(shard);
+            let buckets = shard.buckets.iter().map(|(of, full_at)| (*of, convert(*full_at))).collect();
+            Mutex::new(Shard { buckets, swept_at: shard.swept_at })
+        });
+        let keys = shards.iter().map(|shard| lock(shard).buckets.len()).sum();
+        Self {
+            shards,
+            common: Mutex::new(convert(*lock(&self.common))),
+            keys: AtomicUsize::new(keys),
+            keys_max: self.keys_max,
+            hasher: self.hasher.clone(),
+        }
+    }
+
     /// The bucket of a partition, or the common one.
     pub(super) fn lock(&self, partition: Option<Partition>, rate: &Rate, now: Timestamp) -> Bucket<'_> {
         let Some((shard, partition)) = partition.and_then(|of| Some((self.shard(&of)?, of))) else {

@@ -195,7 +195,7 @@ struct Quota {
     key: QuotaKey,
     mode: Mode,
     stage: Stage,
-    buckets: Buckets,
+    buckets: Arc<Buckets>,
     denied: Counter,
 }
 
@@ -210,13 +210,26 @@ impl Quotas {
     /// The quotas of `route`, all full. The metrics recorder must be installed before.
     #[must_use]
     pub fn new(route: &str, settings: &[QuotaSettings]) -> Self {
-        Self::with_keys_max(route, settings, KEYS_MAX)
+        Self::of(route, settings, |settings| Quota::new(route, settings, KEYS_MAX))
     }
 
-    fn with_keys_max(route: &str, settings: &[QuotaSettings], keys_max: usize) -> Self {
+    /// The quotas of `route` by other settings. One of the same name that counts the same things apart goes on
+    /// with what was consumed, by its new figures.
+    #[must_use]
+    pub fn succeed(&self, route: &str, settings: &[QuotaSettings], now: Timestamp) -> Self {
+        Self::of(route, settings, |settings| {
+            let new = Quota::new(route, settings, KEYS_MAX);
+            let old = self.quotas.iter().find(|old| *old.name == settings.name && old.key == settings.key);
+            match old {
+                Some(old) => Quota { buckets: old.counted_by(&new.rate, now), ..new },
+                None => new,
+            }
+        })
+    }
+
+    fn of(route: &str, settings: &[QuotaSettings], quota: impl FnMut(&QuotaSettings) -> Quota) -> Self {
         let mut policy = String::new();
-        let quotas: Vec<Quota> =
-            settings.iter().map(|settings| Quota::new(route, settings, keys_max)).collect();
+        let quotas: Vec<Quota> = settings.iter().map(quota).collect();
         for (quota, settings) in quotas.iter().zip(settings) {
             if quota.mode == Mode::Enforce {
                 fields::push_policy(&mut policy, &quota.quoted, settings.requests.get(), settings.per);
@@ -333,7 +346,7 @@ impl Quota {
             key: settings.key.clone(),
             mode: settings.mode,
             stage: settings.stage,
-            buckets: Buckets::new(keys_max),
+            buckets: Arc::new(Buckets::new(keys_max)),
             denied: metrics::counter!(QUOTA_DENIED, &labels),
         }
     }
@@ -341,5 +354,14 @@ impl Quota {
     /// The caller's bucket, locked.
     fn bucket(&self, caller: &Caller<'_>, now: Timestamp) -> Bucket<'_> {
         self.buckets.lock(partition::partition(&self.key, caller), &self.rate, now)
+    }
+
+    /// What was consumed, as another rate counts it. By the same one it is the same: what is charged here by
+    /// requests that are under way counts there.
+    fn counted_by(&self, rate: &Rate, now: Timestamp) -> Arc<Buckets> {
+        if self.rate == *rate {
+            return Arc::clone(&self.buckets);
+        }
+        Arc::new(self.buckets.converted(&self.rate, rate, now))
     }
 }

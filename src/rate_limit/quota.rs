@@ -99,6 +99,15 @@ impl Rate {
         Self { interval, capacity: self.capacity.max(interval), ..*self }
     }
 
+    /// A bucket of another rate in this one's scale: so many requests are consumed here as there.
+    pub(super) fn converted(&self, bucket: FullAt, from: &Self, now: Timestamp) -> FullAt {
+        let used = bucket.0.saturating_sub(from.scaled(now));
+        // Divided first: the product of the whole could exceed the number's range.
+        let (whole, part) = (used / from.interval, used % from.interval);
+        let used = whole.saturating_mul(self.interval).saturating_add(scaled_part(part, from, self));
+        if used == 0 { FullAt::default() } else { FullAt(self.scaled(now).saturating_add(used)) }
+    }
+
     fn scaled(&self, now: Timestamp) -> u128 {
         Duration::from_millis(now.as_millis()).as_nanos().saturating_mul(self.scale)
     }
@@ -107,6 +116,11 @@ impl Rate {
     fn duration(&self, scaled: u128) -> Duration {
         Duration::from_nanos(u64::try_from(scaled.div_ceil(self.scale)).unwrap_or(u64::MAX))
     }
+}
+
+/// A part of a request from one interval to another, rounded up: nobody gains by a reload.
+fn scaled_part(part: u128, from: &Rate, to: &Rate) -> u128 {
+    part.checked_mul(to.interval).map_or(to.interval, |product| product.div_ceil(from.interval))
 }
 
 /// Whole seconds, rounded up.
@@ -252,6 +266,29 @@ mod tests {
         assert_eq!(used, 29_700_000);
         assert!(rate.full_at(used, at(100)) <= bucket);
         assert_eq!(rate.used(rate.before(bucket), at(0)), 29_000_000);
+    }
+
+    #[test]
+    fn what_was_consumed_is_kept_by_other_figures() {
+        let second = Duration::from_secs(1);
+        for (old, new, consumed, left) in [
+            (rate(10, second, 10), rate(10, second, 10), 4, 6),
+            (rate(10, second, 10), rate(20, second, 20), 4, 16),
+            (rate(10, second, 10), rate(5, second, 5), 4, 1),
+            (rate(10, second, 10), rate(3, second, 3), 4, 0),
+            (rate(10, second, 10), rate(10, second * 3600, 10), 10, 0),
+            (rate(7, second, 7), rate(u32::MAX, second, u32::MAX), 7, u64::from(u32::MAX) - 7),
+        ] {
+            let mut bucket = FullAt::default();
+            for _ in 0..consumed {
+                let Test::Fits(after) = old.test(bucket, at(0)) else { panic!("within the burst") };
+                bucket = after;
+            }
+            let converted = new.converted(bucket, &old, at(0));
+            assert_eq!(new.remaining(converted, at(0)).0, left, "{consumed} of {old:?} in {new:?}");
+        }
+        let full = rate(10, second, 10);
+        assert_eq!(rate(5, second, 5).converted(FullAt::default(), &full, at(0)), FullAt::default());
     }
 
     #[test]

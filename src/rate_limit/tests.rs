@@ -154,7 +154,8 @@ fn clients_are_networks_and_fields_are_values() {
 
 #[test]
 fn i10_beyond_the_bound_newcomers_share_one_quota() {
-    let quotas = Quotas::with_keys_max("items", &[quota("per-client", 1, QuotaKey::Client)], 10);
+    let quotas =
+        Quotas::of("items", &[quota("per-client", 1, QuotaKey::Client)], |one| Quota::new("items", one, 10));
     let passed = (0..100u32)
         .filter(|number| {
             let address = Ipv4Addr::from_bits(*number);
@@ -162,6 +163,29 @@ fn i10_beyond_the_bound_newcomers_share_one_quota() {
         })
         .count();
     assert_eq!(passed, 11, "ten of their own and one for all others");
+}
+
+#[test]
+fn what_was_consumed_is_kept_by_those_that_succeed() {
+    let (client, route) = (QuotaKey::Client, QuotaKey::Route);
+    for (what, settings, left) in [
+        ("the same", quota("q", 4, client.clone()), 1),
+        ("more", quota("q", 6, client.clone()), 3),
+        ("fewer", quota("q", 3, client.clone()), 0),
+        ("another name", quota("r", 4, client.clone()), 3),
+        ("another key", quota("q", 4, route), 3),
+    ] {
+        let first = Quotas::new("items", &[quota("q", 4, client.clone())]);
+        for _ in 0..2 {
+            assert!(matches!(ask(&first, Stage::Edge, CLIENT, at(0)), Verdict::Admit(_)));
+        }
+        let second = first.succeed("items", std::slice::from_ref(&settings), at(0));
+        let verdict = ask(&second, Stage::Edge, CLIENT, at(0));
+        assert!(limit_of(&verdict).contains(&format!(";r={left};")), "{what}: {verdict:?}");
+        let later = ask(&first, Stage::Edge, CLIENT, at(0));
+        let shared = limit_of(&later).contains(";r=0;");
+        assert_eq!(shared, what == "the same", "{what}: one that is under way charges both: {later:?}");
+    }
 }
 
 #[test]

@@ -53,6 +53,44 @@ impl Addresses {
         }
     }
 
+    /// The addresses of other URLs: those that stay keep what is known of them, and so does the source's
+    /// breaker. The same URLs are the same addresses.
+    pub(super) fn succeed(self: &Arc<Self>, urls: &[Endpoint]) -> Arc<Self> {
+        let made: Vec<Address> = urls.iter().map(|url| Address::new(&self.source, url)).collect();
+        let number = |new: &Address| self.list.iter().position(|old| old.shown() == new.shown());
+        let kept: Vec<Option<usize>> = made.iter().map(number).collect();
+        if kept.iter().copied().eq((0..self.list.len()).map(Some)) {
+            self.show(&self.roster(), 0, None);
+            return Arc::clone(self);
+        }
+        let gone = self.list.iter().filter(|old| made.iter().all(|new| old.shown() != new.shown()));
+        gone.for_each(|old| old.show(Standing::In));
+        let taken = |(new, number): (Address, &Option<usize>)| {
+            let old = number.and_then(|number| self.list.get(number)).cloned();
+            old.unwrap_or_else(|| Arc::new(new))
+        };
+        let list = made.into_iter().zip(&kept).map(taken).collect();
+        let roster = self.roster().succeed(&kept, self.clock.now());
+        let (breaker, clock) = (self.breaker.clone(), self.clock.clone());
+        let succeeding =
+            Self { source: self.source.clone(), list, roster: Mutex::new(roster), breaker, clock };
+        succeeding.show(&succeeding.roster(), 0, None);
+        Arc::new(succeeding)
+    }
+
+    /// Nobody checks any more: what checks held against an address is over.
+    pub(super) fn forget_checks(&self) {
+        let mut roster = self.roster();
+        roster.forget_checks();
+        self.show(&roster, 0, None);
+    }
+
+    /// Its gauges say nothing any more.
+    pub(super) fn retire(&self) {
+        self.breaker.set(State::Closed.as_gauge());
+        self.list.iter().for_each(|address| address.show(Standing::In));
+    }
+
     pub(super) fn list(&self) -> &[Arc<Address>] {
         &self.list
     }

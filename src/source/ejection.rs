@@ -162,7 +162,7 @@ pub(super) enum Change {
     Closed,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Address {
     ejection: Breaker,
     failed_checks: u32,
@@ -198,6 +198,31 @@ impl Roster {
             turn: 0,
             probed_at: Timestamp::default(),
         }
+    }
+
+    /// What is known where the addresses change: each is the one of that number so far, or new. Nobody who is
+    /// under way reports here, so a probe may go at once.
+    pub(super) fn succeed(&self, kept: &[Option<usize>], now: Timestamp) -> Self {
+        let address = |number: &Option<usize>| {
+            let known = number.and_then(|number| self.addresses.get(number)).cloned();
+            let mut address = known.unwrap_or_else(Address::new);
+            address.ejection.undecided(now);
+            address
+        };
+        let mut breaker = self.breaker.clone();
+        breaker.undecided(now);
+        let addresses = kept.iter().map(address).collect();
+        let mut roster = Self { addresses, breaker, turn: 0, ..Self::new(0) };
+        roster.outage = self.outage;
+        if roster.inside(now).is_empty() {
+            roster.addresses.iter_mut().for_each(|address| *address = Address::new());
+        }
+        roster
+    }
+
+    /// What failed checks hold against addresses is over.
+    pub(super) fn forget_checks(&mut self) {
+        self.addresses.iter_mut().for_each(|address| address.failed_checks = 0);
     }
 
     /// Where the source's breaker stands.

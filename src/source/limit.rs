@@ -114,6 +114,17 @@ impl Limit {
         }
     }
 
+    /// The same below another ceiling.
+    pub(super) fn below(mut self, ceiling: usize) -> Self {
+        self.ceiling = ceiling;
+        self.in_force = self.in_force.min(ceiling);
+        self.highest = self.highest.min(ceiling);
+        if let Phase::Probing(back_to) = &mut self.phase {
+            *back_to = (*back_to).min(ceiling);
+        }
+        self
+    }
+
     pub(super) const fn in_force(&self) -> usize {
         self.in_force
     }

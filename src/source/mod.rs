@@ -63,15 +63,15 @@ use usual::Usual;
 #[derive(Debug)]
 pub struct Source {
     settings: Settings,
-    addresses: Addresses,
+    addresses: Arc<Addresses>,
     client: Client<Connector, RequestBody>,
     /// Connects anew for each request, and keeps no connection: for other protocols, for probes, and where a
     /// pooled connection cannot be trusted.
     unpooled: Client<Connector, RequestBody>,
-    places: Places,
-    budget: Budget,
-    counted: Counted,
-    usual: Usual,
+    places: Arc<Places>,
+    budget: Arc<Budget>,
+    counted: Arc<Counted>,
+    usual: Arc<Usual>,
     clock: Clock,
 }
 
@@ -106,28 +106,52 @@ impl Source {
     /// Prepares a source; connects to nothing yet.
     #[must_use]
     pub fn new(settings: Settings, clock: Clock) -> Arc<Self> {
-        let client = |idle_connections_max: usize| {
-            Client::builder(TokioExecutor::new())
-                .pool_idle_timeout(settings.idle_timeout)
-                .pool_max_idle_per_host(idle_connections_max)
-                .pool_timer(TokioTimer::new())
-                .timer(TokioTimer::new())
-                .http1_max_buf_size(strictness::HEAD_BYTES_MAX)
-                .http1_max_headers(strictness::FIELDS_MAX)
-                .set_host(false)
-                .build(Connector::new(settings.connect_timeout, &settings.tls))
-        };
         Arc::new(Self {
-            addresses: Addresses::new(&settings.name, &settings.urls, clock.clone()),
-            client: client(settings.concurrency),
-            unpooled: client(0),
-            places: Places::new(&settings.name, settings.concurrency, settings.concurrency_mode),
-            budget: Budget::default(),
-            counted: Counted::new(&settings.name),
-            usual: Usual::default(),
+            addresses: Arc::new(Addresses::new(&settings.name, &settings.urls, clock.clone())),
+            client: client(&settings, settings.concurrency),
+            unpooled: client(&settings, 0),
+            places: Arc::new(Places::new(&settings.name, settings.concurrency, settings.concurrency_mode)),
+            budget: Arc::default(),
+            counted: Arc::new(Counted::new(&settings.name)),
+            usual: Arc::default(),
             settings,
             clock,
         })
+    }
+
+    /// The same source with other settings. Breaker, ejections, places, what was learned of it and, where it
+    /// is reached as before, its connections go on. Places are of one number for both: the new one, at once.
+    #[must_use]
+    pub fn succeed(&self, settings: Settings) -> Arc<Self> {
+        let old = &self.settings;
+        let is_reached_alike = (old.connect_timeout, old.idle_timeout, old.concurrency)
+            == (settings.connect_timeout, settings.idle_timeout, settings.concurrency)
+            && old.tls == settings.tls;
+        let clients = || (client(&settings, settings.concurrency), client(&settings, 0));
+        let (client, unpooled) =
+            if is_reached_alike { (self.client.clone(), self.unpooled.clone()) } else { clients() };
+        self.places.resize(settings.concurrency, settings.concurrency_mode);
+        let addresses = self.addresses.succeed(&settings.urls);
+        if settings.health.is_none() {
+            addresses.forget_checks();
+        }
+        Arc::new(Self {
+            addresses,
+            client,
+            unpooled,
+            places: Arc::clone(&self.places),
+            budget: Arc::clone(&self.budget),
+            counted: Arc::clone(&self.counted),
+            usual: Arc::clone(&self.usual),
+            settings,
+            clock: self.clock.clone(),
+        })
+    }
+
+    /// It is not configured any more: its gauges tell nothing of it from now on.
+    pub fn retire(&self) {
+        self.addresses.retire();
+        self.places.retire();
     }
 
     /// How it is configured.
@@ -257,6 +281,19 @@ impl Source {
         self.counted.open.increment(1);
         SourceError::Open(outage)
     }
+}
+
+/// A client that keeps so many idle connections of each address.
+fn client(settings: &Settings, idle_connections_max: usize) -> Client<Connector, RequestBody> {
+    Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(settings.idle_timeout)
+        .pool_max_idle_per_host(idle_connections_max)
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .http1_max_buf_size(strictness::HEAD_BYTES_MAX)
+        .http1_max_headers(strictness::FIELDS_MAX)
+        .set_host(false)
+        .build(Connector::new(settings.connect_timeout, &settings.tls))
 }
 
 /// Adds the fields of Tidegate's own requests.

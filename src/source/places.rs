@@ -29,7 +29,7 @@ pub(super) struct Places {
     waiting: AtomicUsize,
     waiting_now: metrics::Gauge,
     /// Moves the number of places, where it is not fixed.
-    limit: Option<Mutex<Limit>>,
+    limit: Mutex<Option<Limit>>,
     limit_now: metrics::Gauge,
 }
 
@@ -62,7 +62,7 @@ impl Places {
             }),
             waiting: AtomicUsize::new(0),
             waiting_now: metrics::gauge!(names::SOURCE_WAITING, "source" => source.to_owned()),
-            limit: limit.map(Mutex::new),
+            limit: Mutex::new(limit),
             limit_now,
         }
     }
@@ -135,11 +135,28 @@ impl Places {
         Place { permit: Some(permit), held: Arc::clone(&self.held) }
     }
 
+    /// Another bound, or another way to come to it. Places that are taken stay so.
+    pub(super) fn resize(&self, concurrency: usize, mode: ConcurrencyMode) {
+        let mut limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        *limit = match (mode, limit.take()) {
+            (ConcurrencyMode::Fixed, _) => None,
+            (ConcurrencyMode::Adaptive, Some(limit)) => Some(limit.below(concurrency)),
+            (ConcurrencyMode::Adaptive, None) => Some(Limit::new(concurrency, Instant::now())),
+        };
+        let places = limit.as_ref().map_or(concurrency, Limit::in_force);
+        self.held.set(places);
+        self.limit_now.set(gauged(places));
+    }
+
+    /// Its gauge says nothing any more.
+    pub(super) fn retire(&self) {
+        self.limit_now.set(0.0);
+    }
+
     /// Takes in what a request told of how many the source can take at once.
     pub(super) fn learn(&self, sample: Sample, now: Instant) {
-        let Some(limit) = &self.limit else { return };
-        let mut limit = limit.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(places) = limit.take(sample, now) {
+        let mut limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(places) = limit.as_mut().and_then(|limit| limit.take(sample, now)) {
             // Under the lock: one change at a time.
             self.held.set(places);
             self.limit_now.set(gauged(places));
@@ -282,6 +299,28 @@ mod tests {
         places.held.set(5);
         let taken: Vec<_> = (0..9).map(|_| take()).collect();
         assert_eq!(taken.iter().filter(|place| place.is_ok()).count(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_bound_holds_at_once_for_those_who_come() {
+        let places = Places::new("s", 1, ConcurrencyMode::Fixed);
+        let later = Instant::now() + Duration::from_secs(9);
+        let first = places.take_spare().unwrap();
+        let mut waiting = pin!(places.take(later));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        places.resize(2, ConcurrencyMode::Fixed);
+        let second = waiting.await.unwrap();
+        places.resize(1, ConcurrencyMode::Fixed);
+        drop(first);
+        assert!(places.take_spare().is_err(), "the other one has the only place");
+        drop(second);
+        assert!(places.take_spare().is_ok());
+        // An adaptive one begins anew, and is then bounded only.
+        places.resize(64, ConcurrencyMode::Adaptive);
+        let begun = places.held.places.load(Ordering::Relaxed);
+        assert!((1..64).contains(&begun), "{begun}");
+        places.resize(2, ConcurrencyMode::Adaptive);
+        assert_eq!(places.held.places.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -106,9 +106,9 @@ impl Engine {
     ) -> Result<Told, CommandError> {
         let destination = filter.destination.clone();
         let at_destinations = match &destination {
-            Some(name) => vec![self.worker(name)?.clone()],
+            Some(name) => vec![self.worker(name)?],
             None if filter.source.is_some() => Vec::new(),
-            None => self.workers.clone(),
+            None => self.inner.roster.load().destinations.clone(),
         };
         let mut workers: Vec<Holder> = self.sources_of(&filter)?.into_iter().map(Holder::Source).collect();
         workers.extend(at_destinations.into_iter().map(Holder::Destination));
@@ -141,7 +141,7 @@ impl Engine {
     /// [`CommandError`]: an unknown destination, one that is replayed to already, or the journal cannot be
     /// used or is too full.
     pub async fn replay(&self, order: ReplayOrder) -> Result<Told, CommandError> {
-        let worker = self.worker(&order.destination)?.clone();
+        let worker = self.worker(&order.destination)?;
         self.inner.journal.flushed().await;
         let newest = *self.inner.journal.newest().borrow();
         let stretch = Stretch {
@@ -149,7 +149,7 @@ impl Engine {
             from: order.since.map(first_sequence).unwrap_or_default(),
             before: order.until.map_or(u64::MAX, first_sequence).min(newest.saturating_add(1)),
         };
-        let on_failure = worker.on_failure;
+        let on_failure = worker.on_failure();
         let readers = self.inner.journal.readers();
         let (count, left_out) =
             readers.read(move |store| sqlite::replayed(store, &stretch, on_failure)).await?;

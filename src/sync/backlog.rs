@@ -5,25 +5,33 @@ use super::delivery::Command;
 use super::engine::Inner;
 use super::journal::record::{Record, Unwritten};
 use super::journal::sqlite;
+use super::settings::DestinationSettings;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The next look comes after this many times what the last one took: it may read much.
 const REST_FACTOR: u32 = 20;
 
-/// Detaches a destination whenever more than `bytes` wait for it.
-pub(super) async fn watch(
+/// Detaches a destination whenever more than its `backlog` waits for it.
+pub(super) async fn keep_within(
     inner: Arc<Inner>,
     destination: i64,
-    name: String,
-    bytes: u64,
+    settings: watch::Receiver<Arc<DestinationSettings>>,
     worker: mpsc::Sender<Command>,
 ) {
     loop {
         let began_at = inner.clock.now();
+        let (name, backlog_bytes) = {
+            let settings = settings.borrow();
+            (settings.name.clone(), settings.backlog_bytes)
+        };
+        let Some(bytes) = backlog_bytes else {
+            tokio::time::sleep(LOOK_EVERY).await;
+            continue;
+        };
         match look(&inner, destination, bytes).await {
             Ok(false) => {}
             Ok(true) => {

@@ -3,63 +3,135 @@
 use super::backlog;
 use super::delivery::{Command, Parts, Worker};
 use super::engine::Inner;
+use super::in_force::Presence;
 use super::journal::record::{Record, Unwritten};
 use super::journal::sqlite::{self, Figures, KnownDestination};
 use super::settings::{DestinationSettings, OnFailure, Removed};
 use super::signature::SigningKey;
 use crate::telemetry::metrics as names;
 use futures_util::FutureExt;
-use metrics::counter;
+use metrics::{counter, gauge};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 /// Operators' requests that wait for one worker.
 const COMMANDS: usize = 16;
 /// Before a worker that met a fault of its own begins anew.
 const BEGIN_ANEW_AFTER: Duration = Duration::from_secs(1);
 
+/// Whether a destination without anything left is forgotten at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Forgetful {
+    Yes,
+    /// Writes that are under way may still name it: the next start forgets it.
+    No,
+}
+
 /// The way to a worker.
 #[derive(Clone, Debug)]
 pub(super) struct WorkerHandle {
     pub(super) known: KnownDestination,
     pub(super) commands: mpsc::Sender<Command>,
-    pub(super) on_failure: OnFailure,
+    /// What it works by.
+    pub(super) settings: Arc<watch::Sender<Arc<DestinationSettings>>>,
+    pub(super) presence: Presence,
+}
+
+impl WorkerHandle {
+    pub(super) fn on_failure(&self) -> OnFailure {
+        self.settings.borrow().on_failure
+    }
+}
+
+/// A worker's task, and what it is told by.
+struct Post {
+    known: KnownDestination,
+    commands: mpsc::Receiver<Command>,
+    settings: watch::Receiver<Arc<DestinationSettings>>,
+    presence: Presence,
 }
 
 impl Inner {
-    /// Starts what delivers to a destination; what can be aborted of it.
+    /// Starts what delivers to a destination that can be delivered to at once.
     pub(super) async fn deliver_to(
         self: &Arc<Self>,
         known: KnownDestination,
         settings: DestinationSettings,
-    ) -> Result<(WorkerHandle, Vec<AbortHandle>), Unwritten> {
-        if settings.secrets.iter().any(SigningKey::is_short) {
-            tracing::warn!(destination = %settings.name, "a secret is shorter than the 24 bytes that Standard Webhooks asks for");
-        }
-        let on_failure = settings.on_failure;
-        let (commands, mut receiver) = mpsc::channel(COMMANDS);
-        let (backlog_bytes, id, name) = (settings.backlog_bytes, known.id, known.name.clone());
+    ) -> Result<WorkerHandle, Unwritten> {
         let worker = self.worker(known.clone(), settings.clone()).await?;
+        let (post, handle) = self.post(known, settings);
+        self.run(Arc::clone(self).man(post, Some(worker)));
+        Ok(handle)
+    }
+
+    /// Starts what delivers to a destination once `before`, its last worker, has gone, and the journal can be
+    /// read.
+    pub(super) fn deliver_later(
+        self: &Arc<Self>,
+        known: KnownDestination,
+        settings: DestinationSettings,
+        before: Option<CancellationToken>,
+    ) -> WorkerHandle {
+        let (post, handle) = self.post(known, settings);
         let inner = Arc::clone(self);
-        let run = self.tasks.spawn(async move {
-            let mut next = Some(worker);
-            while let Some(worker) = next.take() {
-                let run = worker.run(&mut receiver, inner.stop.clone());
-                if AssertUnwindSafe(run).catch_unwind().await.is_err() {
-                    next = inner.begin_anew(id, &settings).await;
-                }
+        self.run(async move {
+            if let Some(before) = before {
+                before.cancelled().await;
             }
+            inner.man(post, None).await;
         });
-        let mut aborts = vec![run.abort_handle()];
-        if let Some(bytes) = backlog_bytes {
-            let (inner, stop) = (Arc::clone(self), self.stop.clone());
-            let watch = backlog::watch(inner, id, name, bytes, commands.clone());
-            aborts.push(self.tasks.spawn(stop.run_until_cancelled_owned(watch)).abort_handle());
+        handle
+    }
+
+    fn post(
+        self: &Arc<Self>,
+        known: KnownDestination,
+        settings: DestinationSettings,
+    ) -> (Post, WorkerHandle) {
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let (sender, settings) = watch::channel(Arc::new(settings));
+        let presence = Presence::of(self);
+        let watch = backlog::keep_within(Arc::clone(self), known.id, settings.clone(), commands.clone());
+        let leave = presence.leave.clone();
+        self.run(async move {
+            leave.run_until_cancelled(watch).await;
+        });
+        let post = Post { known: known.clone(), commands: receiver, settings, presence: presence.clone() };
+        (post, WorkerHandle { known, commands, settings: Arc::new(sender), presence })
+    }
+
+    /// Sees that there is a worker until it is to leave; then, if the engine goes on, what is left is settled.
+    async fn man(self: Arc<Self>, mut post: Post, first: Option<Worker>) {
+        let _gone = post.presence.gone.clone().drop_guard();
+        let (leave, id) = (post.presence.leave.clone(), post.known.id);
+        let (mut next, mut pace) = (first, None);
+        while !leave.is_cancelled() {
+            let worker = match next.take() {
+                Some(worker) => worker,
+                None => match self.begin_anew(id, &post.settings, &leave).await {
+                    Some(worker) => worker,
+                    None => break,
+                },
+            };
+            let worker = match pace.take() {
+                Some(pace) => worker.at_pace(pace),
+                None => worker,
+            };
+            let run = worker.run(&mut post.commands, &mut post.settings, leave.clone());
+            if let Ok(kept) = AssertUnwindSafe(run).catch_unwind().await {
+                pace = Some(kept);
+            } else {
+                let destination = &post.known.name;
+                tracing::error!(%destination, "a worker met a fault of Tidegate's own and begins anew");
+                tokio::time::sleep(BEGIN_ANEW_AFTER).await;
+            }
         }
-        Ok((WorkerHandle { known, commands, on_failure }, aborts))
+        if !self.stop.is_cancelled() {
+            self.let_go(&post.known).await;
+        }
     }
 
     /// A worker as it begins: with what the journal knows.
@@ -68,6 +140,9 @@ impl Inner {
         known: KnownDestination,
         settings: DestinationSettings,
     ) -> Result<Worker, Unwritten> {
+        if settings.secrets.iter().any(SigningKey::is_short) {
+            tracing::warn!(destination = %settings.name, "a secret is shorter than the 24 bytes that Standard Webhooks asks for");
+        }
         let destination = known.id;
         // Rows that wait or are parked by another `on_failure` than today's follow today's. And all that
         // was recorded before has been written then.
@@ -76,27 +151,57 @@ impl Inner {
         Ok(Worker::new(Parts { known, settings, inner: Arc::clone(self), open }))
     }
 
-    /// A worker in place of one that panicked; what that one had under way is sent again with the same ids,
-    /// as after a crash. `None`: the engine stops.
-    async fn begin_anew(self: &Arc<Self>, id: i64, settings: &DestinationSettings) -> Option<Worker> {
-        tracing::error!(destination = %settings.name, "a worker met a fault of Tidegate's own and begins anew");
-        while !self.stop.is_cancelled() {
-            tokio::time::sleep(BEGIN_ANEW_AFTER).await;
+    /// A worker in place of one that has ended; what one that panicked had under way is sent again with the
+    /// same ids, as after a crash. `None`: it is to leave.
+    async fn begin_anew(
+        self: &Arc<Self>,
+        id: i64,
+        settings: &watch::Receiver<Arc<DestinationSettings>>,
+        leave: &CancellationToken,
+    ) -> Option<Worker> {
+        while !leave.is_cancelled() {
             let all = self.journal.readers().read(sqlite::destinations).await;
             let known = all.ok().and_then(|all| all.into_iter().find(|known| known.id == id));
+            let settings = DestinationSettings::clone(&settings.borrow());
             if let Some(known) = known
-                && let Ok(worker) = self.worker(known, settings.clone()).await
+                && let Ok(worker) = self.worker(known, settings).await
             {
                 return Some(worker);
             }
+            tokio::time::sleep(BEGIN_ANEW_AFTER).await;
         }
         None
+    }
+
+    /// The last worker of a destination that was taken out of the configuration has gone. One that is there
+    /// again by now keeps what it has.
+    async fn let_go(&self, known: &KnownDestination) {
+        let _changing = self.changing.lock().await;
+        if self.roster.load().destinations.iter().any(|worker| worker.known.name == known.name) {
+            return;
+        }
+        let removed = self.configured.load().removed;
+        if self.settle_rest(known, removed, Forgetful::No).await.is_err() {
+            tracing::error!(destination = %known.name, "what is left for a destination could not be looked at");
+        }
+        for name in [names::DESTINATION_PENDING, names::DESTINATION_LAG, names::PARKED_KEYS] {
+            gauge!(name, "destination" => known.name.clone()).set(0.0);
+        }
     }
 
     /// What becomes of a destination that is not configured any more: what is left for it is kept, or given up
     /// where that is asked for, and either is said. One that has nothing left is forgotten. Nothing of it may
     /// be running.
     pub(super) async fn retire(&self, left: &KnownDestination, removed: Removed) -> Result<(), Unwritten> {
+        self.settle_rest(left, removed, Forgetful::Yes).await
+    }
+
+    async fn settle_rest(
+        &self,
+        left: &KnownDestination,
+        removed: Removed,
+        forgetful: Forgetful,
+    ) -> Result<(), Unwritten> {
         let (name, left_over) = (&left.name, self.left_over(left).await?);
         let LeftOver { waiting, undecided, parked, dead_letters } = left_over;
         if left_over.count() > 0 && removed == Removed::Drain {
@@ -105,6 +210,9 @@ impl Inner {
                 "a destination is not configured any more; what is left for it is kept until it is again, or \
                  given up by sync.removed = \"drop\""
             );
+            return Ok(());
+        }
+        if removed == Removed::Drain && forgetful == Forgetful::No {
             return Ok(());
         }
         while self.journal.write(Record::Forget { destination: left.id }).await? > 0 {}

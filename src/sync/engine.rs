@@ -5,6 +5,7 @@ use super::answers::Running;
 use super::change::{ChangeId, Draft, DraftKey};
 use super::destinations::WorkerHandle;
 use super::error::{OpenError, RecordError};
+use super::in_force::{Configured, Roster};
 use super::intent::{Intent, Open, Stage};
 use super::journal::record::{Enlisted, ForSource, Keyed, NewChange, Record, Unwritten};
 use super::journal::sqlite::{self, Forgetting, KnownDestination};
@@ -12,12 +13,12 @@ use super::journal::{Health, Journal, Room};
 use super::operations::Operations;
 use super::ports::Ports;
 use super::resolve::{Doubt, Doubts, READS_MAX};
-use super::settings::{DestinationSettings, Removed, Repeats, Settings, SourceSettings};
+use super::settings::{DestinationSettings, Removed, Repeats, Settings};
 use super::status::JournalState;
 use super::turns::{Turn, Turns};
 use crate::clock::Clock;
+use arc_swap::ArcSwap;
 use http::HeaderValue;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
@@ -37,11 +38,7 @@ const RETENTION_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Engine {
     pub(super) inner: Arc<Inner>,
-    pub(super) workers: Vec<WorkerHandle>,
-    /// The workers that carry accepted changes to their sources.
-    pub(super) at_sources: Vec<accept::Handle>,
     pub(super) operations: Operations,
-    aborts: Mutex<Vec<AbortHandle>>,
 }
 
 /// What outlives a call: intents and doubts hold it.
@@ -54,13 +51,16 @@ pub(super) struct Inner {
     pub(super) earlier: Earlier,
     pub(super) doubts: Doubts,
     pub(super) running: Running,
-    pub(super) source_timeouts: HashMap<String, Duration>,
-    pub(super) sources: HashMap<String, SourceSettings>,
+    /// What the configuration in force says; [`super::in_force`] replaces it, and the workers.
+    pub(super) configured: ArcSwap<Configured>,
+    pub(super) roster: ArcSwap<Roster>,
+    /// Held while either is being changed.
+    pub(super) changing: Arc<tokio::sync::Mutex<()>>,
     pub(super) source_reads: Semaphore,
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
-    retention: Duration,
+    aborts: Mutex<Vec<AbortHandle>>,
 }
 
 impl Engine {
@@ -69,10 +69,9 @@ impl Engine {
     /// # Errors
     /// [`OpenError`]: the folder is not writable or another process has it.
     pub async fn start(settings: Settings, clock: Clock, ports: Ports) -> Result<Arc<Self>, OpenError> {
-        let Settings { data, retention, max_size_bytes, destinations, removed, sources, source_timeouts } =
-            settings;
-        let enlist = |it: &DestinationSettings| Enlisted { name: it.name.clone(), start: it.start.clone() };
-        let enlisted = destinations.iter().map(enlist).collect();
+        let configured = ArcSwap::from_pointee(Configured::of(&settings));
+        let Settings { data, max_size_bytes, destinations, removed, sources, .. } = settings;
+        let enlisted = destinations.iter().map(Enlisted::from).collect();
         let (folder, journal_clock) = (data.clone(), clock.clone());
         let open = move || Journal::open(&folder, max_size_bytes, enlisted, journal_clock);
         let unusable =
@@ -93,26 +92,24 @@ impl Engine {
             earlier: Earlier::default(),
             doubts: Doubts::default(),
             running: Running::default(),
-            source_timeouts: source_timeouts.into_iter().collect(),
-            sources: sources.iter().map(|source| (source.name.clone(), source.clone())).collect(),
+            configured,
+            roster: ArcSwap::default(),
+            changing: Arc::default(),
             source_reads: Semaphore::new(READS_MAX),
             runtime: tokio::runtime::Handle::current(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-            retention,
+            aborts: Mutex::default(),
         });
         // What is in doubt has its turns before accepted changes ask for theirs.
         let launched = async {
-            let (workers, mut aborts) = inner.launch(&known, destinations, removed).await?;
-            let (at_sources, more) = accept::start(&inner, sources).await?;
-            aborts.extend(more);
-            Ok::<_, Unwritten>((workers, at_sources, aborts))
+            let destinations = inner.launch(&known, destinations, removed).await?;
+            let sources = accept::start(&inner, sources).await?;
+            inner.roster.store(Arc::new(Roster::new(destinations, sources)));
+            Ok::<_, Unwritten>(())
         };
         match launched.await {
-            Ok((workers, at_sources, aborts)) => {
-                let (operations, aborts) = (Operations::default(), Mutex::new(aborts));
-                Ok(Arc::new(Self { inner, workers, at_sources, operations, aborts }))
-            }
+            Ok(()) => Ok(Arc::new(Self { inner, operations: Operations::default() })),
             Err(error) => {
                 inner.stop.cancel();
                 inner.journal.close().await;
@@ -172,7 +169,7 @@ impl Engine {
         if tokio::time::timeout(grace, self.inner.tasks.wait()).await.is_err() {
             tracing::warn!("attempts under way are given up; they are sent again at the next start");
         }
-        for worker in self.aborts.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for worker in self.inner.aborts.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             worker.abort();
         }
         self.inner.journal.close().await;
@@ -186,16 +183,14 @@ impl Inner {
         known: &[KnownDestination],
         destinations: Vec<DestinationSettings>,
         removed: Removed,
-    ) -> Result<(Vec<WorkerHandle>, Vec<AbortHandle>), Unwritten> {
-        let (mut workers, mut aborts) = (Vec::new(), Vec::new());
+    ) -> Result<Vec<WorkerHandle>, Unwritten> {
+        let mut workers = Vec::new();
         for left in known.iter().filter(|known| destinations.iter().all(|it| it.name != known.name)) {
             self.retire(left, removed).await?;
         }
         for settings in destinations {
             if let Some(known) = known.iter().find(|known| known.name == settings.name) {
-                let (worker, tasks) = self.deliver_to(known.clone(), settings).await?;
-                workers.push(worker);
-                aborts.extend(tasks);
+                workers.push(self.deliver_to(known.clone(), settings).await?);
             }
         }
         self.resolve_all().await?;
@@ -204,7 +199,15 @@ impl Inner {
             let stop = retention.stop.clone();
             stop.run_until_cancelled(retention.retain()).await;
         });
-        Ok((workers, aborts))
+        Ok(workers)
+    }
+
+    /// Runs a worker's task, which is aborted where it does not end in time at the stop.
+    pub(super) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = self.tasks.spawn_on(task, &self.runtime).abort_handle();
+        let mut aborts = self.aborts.lock().unwrap_or_else(PoisonError::into_inner);
+        aborts.retain(|task| !task.is_finished());
+        aborts.push(handle);
     }
 
     pub(super) fn has_room(&self) -> Result<(), RecordError> {
@@ -225,7 +228,9 @@ impl Inner {
         turn: Option<Turn>,
     ) -> Result<Intent, RecordError> {
         let id = ChangeId(new_id(&self.clock));
-        let repeats = self.sources.get(&*draft.source).is_some_and(|source| source.repeats == Repeats::ByKey);
+        let configured = self.configured.load_full();
+        let repeats =
+            configured.sources.get(&*draft.source).is_some_and(|source| source.repeats == Repeats::ByKey);
         let head = draft.head(known_etag);
         let (key, otherwise) = match draft.key {
             DraftKey::Known(key) => (key, None),
@@ -257,7 +262,7 @@ impl Inner {
         loop {
             let room = self.journal.room();
             let (horizon, forgetting) = match room {
-                Room::Enough => (self.retention, Forgetting::Expired),
+                Room::Enough => (self.configured.load().retention, Forgetting::Expired),
                 // Delivered history and contents of kept answers go first when the journal fills up.
                 Room::Squeezed | Room::Full => (Duration::ZERO, Forgetting::Contents),
             };

@@ -48,9 +48,10 @@ impl Engine {
     pub async fn destinations(&self) -> Result<Vec<DestinationStatus>, CommandError> {
         self.inner.journal.flushed().await;
         let known = self.inner.journal.readers().read(sqlite::destinations).await?;
+        let roster = self.inner.roster.load_full();
         let mut statuses = Vec::with_capacity(known.len());
         for destination in known {
-            let worker = self.workers.iter().find(|worker| worker.known.id == destination.id);
+            let worker = roster.destinations.iter().find(|worker| worker.known.id == destination.id);
             let told = match worker {
                 // One that does not tell in time must not hide the others.
                 Some(worker) => ask(worker).await.unwrap_or_else(|_| {
@@ -119,7 +120,7 @@ impl Engine {
     }
 
     async fn mark_in_flight(&self, views: &mut [ChangeView]) {
-        for worker in &self.workers {
+        for worker in &self.inner.roster.load_full().destinations {
             let Ok(WorkerStatus { in_flight, .. }) = ask(worker).await else { continue };
             let under_way =
                 views.iter_mut().filter(|view| view.sequence.is_some_and(|it| in_flight.contains(&it)));
@@ -165,7 +166,7 @@ impl Engine {
     pub async fn pause(&self, destination: &str) -> Result<(), CommandError> {
         let worker = self.worker(destination)?;
         self.inner.journal.write(Record::Pause { destination: worker.known.id, paused: true }).await?;
-        send(worker, Command::Pause).await
+        send(&worker, Command::Pause).await
     }
 
     /// Releases a destination; a wait that it asked for ends too.
@@ -182,7 +183,7 @@ impl Engine {
                 break;
             }
         }
-        send(worker, Command::Resume).await
+        send(&worker, Command::Resume).await
     }
 
     /// Decides a change in doubt. Its resolver ends, and the next write of its key may go.
@@ -219,8 +220,10 @@ impl Engine {
         if state == Some(meant as i64) { Ok(()) } else { Err(CommandError::NotInDoubt) }
     }
 
-    pub(super) fn worker(&self, name: &str) -> Result<&WorkerHandle, CommandError> {
-        self.workers.iter().find(|worker| worker.known.name == name).ok_or(CommandError::UnknownDestination)
+    pub(super) fn worker(&self, name: &str) -> Result<WorkerHandle, CommandError> {
+        let roster = self.inner.roster.load();
+        let worker = roster.destinations.iter().find(|worker| worker.known.name == name);
+        worker.cloned().ok_or(CommandError::UnknownDestination)
     }
 }
 

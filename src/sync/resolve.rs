@@ -120,8 +120,8 @@ impl Inner {
             tracing::warn!(change = %id, "a POST in doubt waits for an operator");
             return;
         }
-        let timeout = self.source_timeouts.get(&doubt.head.source).copied().unwrap_or(TIMEOUT_UNKNOWN);
-        let readable_at = waits.since.plus(timeout);
+        let timeout = self.configured.load().source_timeouts.get(&doubt.head.source).copied();
+        let readable_at = waits.since.plus(timeout.unwrap_or(TIMEOUT_UNKNOWN));
         let reading = async {
             tokio::time::sleep(readable_at.since(self.clock.now())).await;
             self.read_until_decided(&doubt).await
@@ -139,8 +139,8 @@ impl Inner {
 
     async fn read_until_decided(&self, doubt: &Doubt) -> Verdict {
         let (mut pause, mut before) = (AGAIN_FIRST, Seen::Nothing);
-        let addresses = self.sources.get(&doubt.head.source).map_or(Addresses::One, |it| it.addresses);
         loop {
+            let addresses = self.addresses(&doubt.head.source);
             if doubt.repeats == Repeats::ByKey
                 && let Some(verdict) = self.repeat(doubt).await
             {
@@ -167,6 +167,10 @@ impl Inner {
                 }
             }
         }
+    }
+
+    fn addresses(&self, source: &str) -> Addresses {
+        self.configured.load().sources.get(source).map_or(Addresses::One, |source| source.addresses)
     }
 
     async fn read(&self, doubt: &Doubt) -> SourceState {
@@ -212,7 +216,8 @@ impl Inner {
                     }
                 };
                 let is_post = head.method() == Method::POST;
-                let source = self.sources.get(&head.source).filter(|_| open.for_source.is_some());
+                let configured = self.configured.load();
+                let source = configured.sources.get(&head.source).filter(|_| open.for_source.is_some());
                 let repeats = source.map_or(Repeats::ByMethod, |source| source.repeats);
                 let is_repeated = repeats == Repeats::ByKey;
                 if is_post && open.known_in_doubt && !is_repeated {

@@ -561,7 +561,7 @@ async fn i3_a_worker_that_panics_begins_anew() {
     for _ in 0..30 {
         put(&engine, "/a", &["d"]).await;
     }
-    engine.workers[0].commands.send(delivery::Command::Panic).await.unwrap();
+    engine.worker("d").unwrap().commands.send(delivery::Command::Panic).await.unwrap();
     put(&engine, "/a", &["d"]).await;
     engine.resume("d").await.unwrap();
     let got = to.wait_for(31).await;

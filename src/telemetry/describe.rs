@@ -30,6 +30,36 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
     ),
     (names::STORES_FENCED, Kind::Counter, Unit::Count, "Responses not stored because a purge came between."),
     (names::BUILD_INFO, Kind::Gauge, Unit::Count, "Always 1; the version of this build."),
+    (
+        names::CONFIG_INFO,
+        Kind::Gauge,
+        Unit::Count,
+        "Always 1; the SHA-256 of the configuration file in force.",
+    ),
+    (
+        names::CONFIG_RELOADS,
+        Kind::Counter,
+        Unit::Count,
+        "Reloads of the configuration, by what came of them.",
+    ),
+    (
+        names::CONFIG_LAST_RELOAD,
+        Kind::Gauge,
+        Unit::Seconds,
+        "When the configuration was reloaded last, in seconds since the Unix epoch.",
+    ),
+    (
+        names::CONFIG_LAST_SUCCESS,
+        Kind::Gauge,
+        Unit::Seconds,
+        "When the configuration was read last without a fault, in seconds since the Unix epoch.",
+    ),
+    (
+        names::CONFIG_LAST_SUCCESSFUL,
+        Kind::Gauge,
+        Unit::Count,
+        "1 where the last reload was not refused, or there was none.",
+    ),
     (names::REQUESTS, Kind::Counter, Unit::Count, "Requests answered."),
     (
         names::REQUEST_SECONDS,
@@ -229,6 +259,11 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         "The breaker toward a destination: 0 closed, 1 half-open, 2 open.",
     ),
 ];
+
+/// What a metric means.
+pub(super) fn help(name: &str) -> &'static str {
+    METRICS.iter().find(|(described, ..)| *described == name).map_or("", |(.., help)| help)
+}
 
 /// Tells the recorder what every metric means.
 pub(super) fn describe() {

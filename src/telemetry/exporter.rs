@@ -1,8 +1,9 @@
 //! The recorder behind the `metrics` macros, and the Prometheus text it renders.
 
+use super::metrics::CONFIG_INFO;
 use super::{describe, process};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tracing::warn;
 
@@ -22,6 +23,8 @@ static INSTALLED: OnceLock<Metrics> = OnceLock::new();
 #[derive(Clone, Debug)]
 pub struct Metrics {
     handle: PrometheusHandle,
+    /// The digest of the configuration in force: of a label the recorder would keep every value for ever.
+    digest: Arc<Mutex<String>>,
 }
 
 /// Installs the recorder of this process; a later call gives the same one. Handles made before
@@ -39,7 +42,7 @@ impl Metrics {
         }
         describe::describe();
         metrics::gauge!(super::metrics::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-        Self { handle }
+        Self { handle, digest: Arc::default() }
     }
 
     /// The Prometheus text, with what `/proc/self` says now.
@@ -47,8 +50,24 @@ impl Metrics {
     pub fn render(&self) -> String {
         self.handle.run_upkeep();
         let mut text = self.handle.render();
+        self.render_config(&mut text);
         process::render(&mut text);
         text
+    }
+
+    /// Names the configuration in force by its digest, which is hexadecimal.
+    pub fn set_config(&self, digest: &str) {
+        digest.clone_into(&mut self.digest.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn render_config(&self, text: &mut String) {
+        let digest = self.digest.lock().unwrap_or_else(PoisonError::into_inner);
+        if !digest.is_empty() {
+            let (name, help) = (CONFIG_INFO, describe::help(CONFIG_INFO));
+            let series =
+                format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{digest=\"{digest}\"}} 1\n\n");
+            text.push_str(&series);
+        }
     }
 
     /// Keeps histograms small between scrapes; runs until dropped.

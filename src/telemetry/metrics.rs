@@ -6,6 +6,17 @@ pub use super::exporter::{Metrics, install};
 /// Always 1, by `version`.
 pub const BUILD_INFO: &str = "tidegate_build_info";
 
+/// Always 1, by the `digest` of the configuration in force.
+pub const CONFIG_INFO: &str = "tidegate_config_info";
+/// Reloads of the configuration, by `result` (applied, unchanged, refused).
+pub const CONFIG_RELOADS: &str = "tidegate_config_reloads_total";
+/// When the configuration was reloaded last, whatever came of it.
+pub const CONFIG_LAST_RELOAD: &str = "tidegate_config_last_reload_timestamp_seconds";
+/// When it was read last without a fault; the start counts.
+pub const CONFIG_LAST_SUCCESS: &str = "tidegate_config_last_reload_success_timestamp_seconds";
+/// 1 where the last reload was not refused.
+pub const CONFIG_LAST_SUCCESSFUL: &str = "tidegate_config_last_reload_successful";
+
 /// Requests by `route` and `cache_status`.
 pub const REQUESTS: &str = "tidegate_requests_total";
 /// Seconds until the head of an answer, by `route` and `served` (hit, forward, own).

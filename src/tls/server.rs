@@ -68,6 +68,14 @@ impl ServerFiles {
     }
 }
 
+impl ServerTls {
+    /// Whether both were read from the same files, whatever these held.
+    #[must_use]
+    pub fn has_files_of(&self, other: &Self) -> bool {
+        self.files == other.files
+    }
+}
+
 impl Bundle {
     pub(super) fn fingerprint(&self) -> Fingerprint {
         let mut fingerprint = Sha256::new();

@@ -43,6 +43,7 @@ mod pacing;
 mod page;
 mod quotas;
 mod reads;
+mod reload;
 mod rfc;
 mod shared;
 mod source;

@@ -85,6 +85,8 @@ fn calls(url: &str, change: &str) -> Vec<Call> {
         ("/", 400, get("/?x=1")),
         ("/page/{file}", 200, get("/page/page.css")),
         ("/page/{file}", 404, get("/page/none.css")),
+        ("/v1/reload", 200, post("/v1/reload", json!({}))),
+        ("/v1/reload", 400, post("/v1/reload", json!({"x": 1}))),
         ("/v1/explain", 200, get(&explain)),
         ("/v1/explain", 200, get(&format!("{explain}&method=PUT"))),
         ("/v1/explain", 200, get("/v1/explain?url=http://h/a/../b")),

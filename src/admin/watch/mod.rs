@@ -84,7 +84,7 @@ impl Watch {
     pub(super) async fn look(&self) -> Status {
         self.parts.cache.observe();
         let destinations = self.destinations().await;
-        if let Some(engine) = &self.parts.engine {
+        if let Some(engine) = &self.parts.in_force.engine() {
             probes::observe_sources(engine).await;
         }
         let figures = Figures::read(&self.parts.metrics.render());
@@ -99,7 +99,7 @@ impl Watch {
     }
 
     async fn destinations(&self) -> Vec<DestinationStatus> {
-        let Some(engine) = &self.parts.engine else { return Vec::new() };
+        let Some(engine) = &self.parts.in_force.engine() else { return Vec::new() };
         let asked = tokio::time::timeout(DESTINATIONS_TIMEOUT, engine.destinations()).await;
         let mut last = locked(&self.destinations);
         if let Ok(Ok(destinations)) = asked {

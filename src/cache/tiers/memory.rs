@@ -89,7 +89,7 @@ impl Variants {
 #[derive(Debug)]
 pub(crate) struct Memory {
     responses: moka::sync::Cache<CacheKey, Arc<Variants>, RandomState>,
-    object_bytes: u64,
+    object_bytes: AtomicU64,
     large: Arc<LargeBodies>,
 }
 
@@ -123,12 +123,18 @@ impl Memory {
             .weigher(|_: &CacheKey, variants: &Arc<Variants>| variants.bytes)
             .expire_after(KeptFor)
             .build_with_hasher(RandomState::new());
-        Self { responses, object_bytes: object_bytes.min(bytes), large }
+        Self { responses, object_bytes: AtomicU64::new(object_bytes.min(bytes)), large }
     }
 
     /// The largest body that is kept.
-    pub(crate) const fn object_bytes(&self) -> u64 {
-        self.object_bytes
+    pub(crate) fn object_bytes(&self) -> u64 {
+        self.object_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Another bound for what is stored from now on.
+    pub(crate) fn set_object_bytes(&self, object_bytes: u64) {
+        let room = self.responses.policy().max_capacity().unwrap_or(u64::MAX);
+        self.object_bytes.store(object_bytes.min(room), Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self, key: &CacheKey) -> Option<Arc<Variants>> {
@@ -143,7 +149,7 @@ impl Memory {
     /// Keeps a response in the place of the variant with the same selecting fields, unless that one
     /// is newer. What is too large takes that place away.
     pub(crate) fn insert(&self, key: &CacheKey, stored: &Arc<StoredResponse>, now: Timestamp) {
-        if body_bytes(stored) > self.object_bytes {
+        if body_bytes(stored) > self.object_bytes() {
             self.remove_variant(key, stored, now);
             return;
         }
@@ -335,7 +341,7 @@ mod tests {
         // Room for one: of two that want to stay, the one that was asked for more often does.
         let room = cost(&key("http://h/a"), &response("a", NOW)) as u64 * 3 / 2;
         for (looks, gets, stays) in [(50, 0, false), (0, 50, true)] {
-            let memory = Memory::new(room, room);
+            let memory = Memory::new(room, room, LargeBodies::new(InFlight::new(u64::MAX)));
             let (seen, rival) = (key("http://h/a"), key("http://h/b"));
             memory.insert(&seen, &Arc::new(response("a", NOW)), NOW);
             memory.responses.run_pending_tasks();

@@ -83,7 +83,7 @@ async fn demo(arguments: &Arguments) -> anyhow::Result<bool> {
     let source = SampleSource::start().await?;
     let destination = SampleDestination::start(honesty).await?;
     let text = configuration(source.address, destination.address, folder.path());
-    let running = app::start(settings_from(&text)?).await?;
+    let running = app::start(settings_from(&text)?, app::Origin::Fixed).await?;
     let stage = Stage { http: Http::new(), source, destination, admin: running.admin };
     let result = stage.play(arguments, &running, &mut interrupts).await;
     running.stop().await;

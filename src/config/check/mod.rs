@@ -10,10 +10,10 @@ mod server;
 mod source;
 mod tls;
 
-use super::Settings;
 use super::fault::Report;
 use super::file::{self, File, Shared};
 use super::given::Given;
+use super::{Keys, Settings};
 use crate::{cache, gateway, sync};
 use scalar::Bound;
 use std::collections::HashSet;
@@ -40,17 +40,16 @@ pub(super) fn settings(file: &File, base: &Path, report: &mut Report<'_>) -> Opt
     let gateway = check.gateway(listen);
     // Every check has run: from here on what is missing has its fault.
     let (sources, destinations, routes) = (sources?, destinations?, routes?);
-    let data = journal.data.clone();
-    let is_synced = file.route.iter().any(|route| route.sync.is_some());
-    let sync = is_synced.then(|| sync::Settings {
+    let sync = sync::Settings {
         source_timeouts: sources.iter().map(|source| longest_timeout(source, &routes)).collect(),
         sources: at_sources,
         destinations,
         ..journal
-    });
+    };
     let gateway = gateway::Settings { routes, ..gateway };
     let redacted = serde_json::to_value(file).ok()?;
-    Some(Settings { threads, gateway, admin: admin?, cache, sources, sync, data, redacted })
+    let (keys, digest) = (Keys::default(), String::new());
+    Some(Settings { threads, gateway, admin: admin?, cache, sources, sync, redacted, keys, digest })
 }
 
 /// A source's name, and how long it may act at most on a request of any route.

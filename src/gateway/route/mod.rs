@@ -267,6 +267,11 @@ pub(crate) fn is_partial(request: &Request) -> bool {
 pub(crate) struct Routes(pub Vec<Arc<Route>>);
 
 impl Routes {
+    /// The one of this name.
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Route>> {
+        self.0.iter().find(|route| *route.name == *name)
+    }
+
     /// The first that matches.
     ///
     /// # Errors

@@ -42,6 +42,38 @@ fn five_failures_in_a_row_take_an_address_out() {
 }
 
 #[test]
+fn other_addresses_keep_what_is_known_of_those_that_stay() {
+    let mut roster = Roster::new(3);
+    told(&mut roster, 1, Unwell, 5, 0);
+    assert_eq!(roster.inside(at(0)), set(&[0, 2]));
+    for (what, kept, inside) in [
+        ("the same", vec![Some(0), Some(1), Some(2)], set(&[0, 2])),
+        ("another order", vec![Some(1), Some(2), Some(0)], set(&[1, 2])),
+        ("one more", vec![Some(0), Some(1), Some(2), None], set(&[0, 2, 3])),
+        ("in the place of the one that is out", vec![Some(0), None, Some(2)], set(&[0, 1, 2])),
+        ("only the one that is out", vec![Some(1)], set(&[0])),
+    ] {
+        assert_eq!(roster.succeed(&kept, at(0)).inside(at(0)), inside, "{what}");
+    }
+    // The breaker goes on too; a probe that is under way reports elsewhere, and keeps nobody out.
+    let mut roster = Roster::new(1);
+    told(&mut roster, 0, Missing(Silent), 5, 0);
+    let after = roster.succeed(&[Some(0), None], at(0));
+    assert_eq!(after.refusal(at(0)), Some(Silent));
+    assert_eq!(roster.admit(at(10_000), Risk::Avoided), Way::Probe(0, Probing::Source));
+    let mut after = roster.succeed(&[Some(0)], at(10_000));
+    assert_eq!(after.admit(at(10_000), Risk::Avoided), Way::Probe(0, Probing::Source));
+    // What checks hold against an address ends with them.
+    let mut roster = Roster::new(2);
+    for _ in 0..3 {
+        roster.missed(0, at(0));
+    }
+    assert_eq!(roster.inside(at(0)), set(&[1]));
+    roster.forget_checks();
+    assert_eq!(roster.inside(at(0)), set(&[0, 1]));
+}
+
+#[test]
 fn a_probe_that_fails_doubles_the_time_and_one_that_is_answered_ends_it() {
     let mut roster = Roster::new(2);
     told(&mut roster, 0, Unwell, 5, 0);

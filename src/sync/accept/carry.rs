@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
 
 /// Until a key that others use is tried again.
 const TURN_AGAIN: Duration = Duration::from_secs(1);
@@ -39,7 +40,9 @@ pub(super) struct Carrier {
     /// Attempts at once.
     pub(super) places: Semaphore,
     /// Nothing is sent before, in milliseconds since the epoch.
-    pub(super) rest_until: AtomicU64,
+    pub(super) rest_until: Arc<AtomicU64>,
+    /// What only waits ends with it.
+    pub(super) leave: CancellationToken,
 }
 
 /// A change that may be sent, as it was read.
@@ -64,11 +67,11 @@ impl Carrier {
 
     /// Carries one change, and returns once what was decided of it is durable, or nothing was done.
     pub(super) async fn carry(&self, due: &Due) {
-        // What only waits ends with the engine.
-        let admitted = self.inner.stop.run_until_cancelled(self.admitted(due)).await.flatten();
+        // What only waits ends with its worker.
+        let admitted = self.leave.run_until_cancelled(self.admitted(due)).await.flatten();
         let Some((turn, _place)) = admitted else { return };
         let now = self.inner.clock.now();
-        if now < self.rests_until() || self.inner.stop.is_cancelled() {
+        if now < self.rests_until() || self.leave.is_cancelled() {
             return;
         }
         // I11: nothing goes to the source while nothing can be written of it.

@@ -20,7 +20,7 @@ mod verdict;
 mod worker;
 
 pub(super) use earlier::{Earlier, after_accepted};
-pub(super) use worker::{Handle, start};
+pub(super) use worker::{Handle, carry_to, start};
 
 use super::change::{ChangeId, Draft, DraftKey};
 use super::engine::{Engine, new_id};
@@ -90,7 +90,7 @@ impl Engine {
                 dead_letters: found.map_or(0, |figures| figures.dead_letters),
             }
         };
-        Ok(self.at_sources.iter().map(status).collect())
+        Ok(self.inner.roster.load().sources.iter().map(status).collect())
     }
 }
 

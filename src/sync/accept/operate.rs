@@ -42,7 +42,7 @@ impl Engine {
             return Ok(Vec::new());
         }
         let meant = |handle: &&Handle| filter.source.as_ref().is_none_or(|name| *name == handle.source);
-        let meant: Vec<Handle> = self.at_sources.iter().filter(meant).cloned().collect();
+        let meant: Vec<Handle> = self.inner.roster.load().sources.iter().filter(meant).cloned().collect();
         if meant.is_empty() && filter.source.is_some() {
             return Err(CommandError::UnknownSource);
         }

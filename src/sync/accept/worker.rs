@@ -4,6 +4,7 @@ use super::carry::Carrier;
 use super::operate::Command;
 use crate::clock::Timestamp;
 use crate::sync::engine::Inner;
+use crate::sync::in_force::Presence;
 use crate::sync::journal::record::Unwritten;
 use crate::sync::journal::sqlite::{self, Due};
 use crate::sync::settings::SourceSettings;
@@ -13,8 +14,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Accepted writes at once toward one source, at most half of its `concurrency`: readers wait for it.
@@ -34,31 +35,82 @@ const COMMANDS: usize = 16;
 pub(in crate::sync) struct Handle {
     pub(in crate::sync) source: String,
     pub(super) commands: mpsc::Sender<Command>,
+    /// What it works by.
+    pub(in crate::sync) settings: Arc<watch::Sender<Arc<SourceSettings>>>,
+    pub(in crate::sync) presence: Presence,
 }
 
 /// Starts a worker for every source; what was accepted before goes on.
 pub(in crate::sync) async fn start(
     inner: &Arc<Inner>,
     sources: Vec<SourceSettings>,
-) -> Result<(Vec<Handle>, Vec<AbortHandle>), Unwritten> {
-    let (mut handles, mut aborts) = (Vec::new(), Vec::new());
+) -> Result<Vec<Handle>, Unwritten> {
     for figures in inner.journal.readers().read(sqlite::accepted_figures).await? {
         if !sources.iter().any(|source| source.name == figures.source) {
             tracing::error!(source = %figures.source, waiting = figures.waiting,
                 "accepted changes wait for a source that is not configured any more");
         }
     }
-    for settings in sources {
-        let source = settings.name.clone();
-        let name = source.clone();
-        let rest = inner.journal.readers().read(move |store| sqlite::rests_until(store, &name)).await?;
-        let (commands, receiver) = mpsc::channel(COMMANDS);
-        let worker = Worker::new(inner, settings, rest);
-        let run = inner.tasks.spawn(worker.run(receiver, inner.stop.clone()));
-        aborts.push(run.abort_handle());
-        handles.push(Handle { source, commands });
+    Ok(sources.into_iter().map(|settings| carry_to(inner, settings, None)).collect())
+}
+
+/// Starts the worker of a source once `before`, its last one, has gone.
+pub(in crate::sync) fn carry_to(
+    inner: &Arc<Inner>,
+    settings: SourceSettings,
+    before: Option<CancellationToken>,
+) -> Handle {
+    let (commands, receiver) = mpsc::channel(COMMANDS);
+    let source = settings.name.clone();
+    let (sender, settings) = watch::channel(Arc::new(settings));
+    let presence = Presence::of(inner);
+    let name = source.clone();
+    let handle = Handle { source, commands, settings: Arc::new(sender), presence: presence.clone() };
+    let own = Arc::clone(inner);
+    inner.run(async move {
+        let _gone = presence.gone.drop_guard();
+        if let Some(before) = before {
+            before.cancelled().await;
+        }
+        let worker = presence.leave.run_until_cancelled(begin(&own, &settings, &presence.leave)).await;
+        if let Some(worker) = worker {
+            worker.run(receiver, settings, presence.leave).await;
+        }
+        // Whether anything waits is said once, and at each start.
+        if !own.stop.is_cancelled() {
+            let_go(&own, &name).await;
+        }
+    });
+    handle
+}
+
+/// A worker, once the journal can be read.
+async fn begin(
+    inner: &Arc<Inner>,
+    settings: &watch::Receiver<Arc<SourceSettings>>,
+    leave: &CancellationToken,
+) -> Worker {
+    loop {
+        let settings = SourceSettings::clone(&settings.borrow());
+        let name = settings.name.clone();
+        match inner.journal.readers().read(move |store| sqlite::rests_until(store, &name)).await {
+            Ok(rest) => return Worker::new(inner, settings, rest, leave.clone()),
+            Err(Unwritten) => tokio::time::sleep(AGAIN_AFTER).await,
+        }
     }
-    Ok((handles, aborts))
+}
+
+/// Says what waits for a source that was taken out of the configuration: it is kept until it is there again,
+/// for its clients have their 202.
+async fn let_go(inner: &Inner, source: &str) {
+    let figures = inner.journal.readers().read(sqlite::accepted_figures).await.unwrap_or_default();
+    for left in figures.iter().filter(|figures| figures.source == source && figures.waiting > 0) {
+        tracing::error!(
+            source,
+            waiting = left.waiting,
+            "accepted changes wait for a source that is not configured any more"
+        );
+    }
 }
 
 /// See the module.
@@ -94,13 +146,13 @@ enum End {
 }
 
 impl Worker {
-    fn new(inner: &Arc<Inner>, settings: SourceSettings, rest: Timestamp) -> Self {
-        let places = (settings.concurrency / 2).clamp(1, CONCURRENCY_MAX);
+    fn new(inner: &Arc<Inner>, settings: SourceSettings, rest: Timestamp, leave: CancellationToken) -> Self {
         let carrier = Carrier {
             inner: Arc::clone(inner),
+            places: Semaphore::new(places(&settings)),
             settings,
-            places: Semaphore::new(places),
-            rest_until: AtomicU64::new(rest.as_millis()),
+            rest_until: Arc::new(AtomicU64::new(rest.as_millis())),
+            leave,
         };
         Self {
             carrier: Arc::new(carrier),
@@ -111,10 +163,31 @@ impl Worker {
         }
     }
 
+    /// Other settings, for what begins from now on.
+    fn take_settings(&mut self, settings: &SourceSettings) {
+        let Carrier { inner, rest_until, leave, .. } = &*self.carrier;
+        self.carrier = Arc::new(Carrier {
+            inner: Arc::clone(inner),
+            places: Semaphore::new(places(settings)),
+            settings: settings.clone(),
+            rest_until: Arc::clone(rest_until),
+            leave: leave.clone(),
+        });
+    }
+
     /// Carries until it is stopped, then waits for what is under way.
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
+    async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut settings: watch::Receiver<Arc<SourceSettings>>,
+        stop: CancellationToken,
+    ) {
         let mut newest = self.carrier.inner.journal.newest_accepted();
         while !stop.is_cancelled() {
+            if settings.has_changed().unwrap_or(false) {
+                let settings = Arc::clone(&settings.borrow_and_update());
+                self.take_settings(&settings);
+            }
             let acknowledged = *newest.borrow_and_update();
             let wake_at = self.dispatch(acknowledged).await;
             let sleep = wake_at.map(|at| tokio::time::sleep(at.since(self.carrier.inner.clock.now())));
@@ -123,6 +196,7 @@ impl Worker {
                 Some(ended) = self.tasks.join_next() => self.take_in(ended),
                 Some(command) = commands.recv() => self.obey(command).await,
                 Ok(()) = newest.changed() => self.look = Look::Now,
+                Ok(()) = async { settings.clone().changed().await } => {}
                 () = sleep_or_never(sleep) => self.look = Look::Now,
             }
         }
@@ -210,6 +284,11 @@ impl Worker {
         self.ready.clear();
         self.look = Look::Now;
     }
+}
+
+/// How many accepted writes go to a source at once.
+fn places(settings: &SourceSettings) -> usize {
+    (settings.concurrency / 2).clamp(1, CONCURRENCY_MAX)
 }
 
 async fn sleep_or_never(sleep: Option<tokio::time::Sleep>) {

@@ -34,6 +34,12 @@ impl Concurrency {
         Self { allowed: FLOOR, most, smoothed: None, best: Duration::MAX, slowed_at: Timestamp::default() }
     }
 
+    /// Another bound, from now on.
+    pub(super) fn set_most(&mut self, most: usize) {
+        self.most = f64::from(u32::try_from(most.max(1)).unwrap_or(u32::MAX));
+        self.allowed = self.allowed.min(self.most);
+    }
+
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -27,6 +27,7 @@ mod pace;
 mod percent;
 mod rate;
 mod reads;
+mod renew;
 mod replay;
 mod request;
 pub(super) mod retry;

@@ -44,7 +44,7 @@ struct Hold {
 
 /// When attempts may begin.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(in crate::sync) struct Pace {
     paused: bool,
     hold: Option<Hold>,
     breaker: Breaker,
@@ -55,20 +55,26 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(settings: &DestinationSettings, known: &KnownDestination) -> Self {
-        let breaker = Breaker::new(breaker::Settings {
-            failures: settings.breaker.failures,
-            outcomes_min: BREAKER_OUTCOMES_MIN,
-            window: BREAKER_WINDOW,
-            open: settings.breaker.open,
-            open_cap: settings.breaker.open_cap,
-        });
         Self {
             paused: known.paused,
             hold: None,
-            breaker,
+            breaker: Breaker::new(of_breaker(settings)),
             rate: settings.rate.map(Rate::new),
             waits_until: known.waits_until,
             concurrency: Concurrency::new(settings.concurrency),
+        }
+    }
+
+    /// Other settings, from the next attempt on: pause, breaker and waits stay. A hold is probed at once.
+    pub(super) fn set(&mut self, settings: &DestinationSettings) {
+        self.breaker.set(of_breaker(settings));
+        self.rate = settings.rate.map(|new| match self.rate {
+            Some(old) => old.succeed(new),
+            None => Rate::new(new),
+        });
+        self.concurrency.set_most(settings.concurrency);
+        if let Some(hold) = &mut self.hold {
+            hold.until = Timestamp::default();
         }
     }
 
@@ -243,6 +249,17 @@ impl Pace {
     }
 }
 
+/// When the breaker of a destination opens, and for how long.
+fn of_breaker(settings: &DestinationSettings) -> breaker::Settings {
+    breaker::Settings {
+        failures: settings.breaker.failures,
+        outcomes_min: BREAKER_OUTCOMES_MIN,
+        window: BREAKER_WINDOW,
+        open: settings.breaker.open,
+        open_cap: settings.breaker.open_cap,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,8 +281,21 @@ mod tests {
     }
 
     fn paced(rate: Option<RateSettings>) -> Pace {
+        let known = KnownDestination {
+            id: 1,
+            name: "d".into(),
+            frontier: 0,
+            paused: false,
+            waits_until: at(0),
+            is_detached: false,
+            proven: false,
+        };
+        Pace::new(&settings(rate), &known)
+    }
+
+    fn settings(rate: Option<RateSettings>) -> DestinationSettings {
         let second = Duration::from_secs(1);
-        let settings = DestinationSettings {
+        DestinationSettings {
             name: "d".into(),
             url: Endpoint::new(url::Url::parse("http://h").unwrap()),
             concurrency: 3,
@@ -288,17 +318,44 @@ mod tests {
             tls: crate::tls::ClientTls::default(),
             outcome: BTreeMap::new(),
             headers: Vec::new(),
-        };
-        let known = KnownDestination {
-            id: 1,
-            name: "d".into(),
-            frontier: 0,
-            paused: false,
-            waits_until: at(0),
-            is_detached: false,
-            proven: false,
-        };
-        Pace::new(&settings, &known)
+        }
+    }
+
+    #[test]
+    fn other_settings_end_no_pause_no_wait_and_open_no_breaker() {
+        let second = Duration::from_secs(1);
+        let mut pace = pace();
+        for _ in 0..2 {
+            pace.learn(News::Bad, Standing::Open, at(100), TRIP, 0.0);
+        }
+        pace.set(&settings(None));
+        assert_eq!(pace.breaker(at(100)), breaker::State::Open);
+        assert_eq!(pace.admit(at(101)), Some(Standing::Probe));
+        pace.learn(News::Good, Standing::Probe, at(101), TRIP, 0.0);
+        pace.pause();
+        pace.wait_until(at(200));
+        pace.set(&settings(None));
+        assert_eq!(pace.state(at(101)), DestinationState::Paused);
+        pace.paused = false;
+        assert_eq!(pace.next_admission(at(101)), Some(at(200)));
+        // A hold may be over with them: it is probed at once.
+        pace.learn(News::Refused, Standing::Open, at(200), TRIP, 0.0);
+        assert_eq!(pace.admit(at(200)), None);
+        pace.set(&settings(None));
+        assert_eq!(pace.admit(at(200)), Some(Standing::Probe));
+        pace.learn(News::Good, Standing::Probe, at(200), TRIP, 0.0);
+        // The next attempt is spaced by the new rate, from the last one on.
+        let rate = |secs: u32| Some(RateSettings { requests: NonZeroU32::MIN, per: second * secs });
+        pace.set(&settings(rate(20)));
+        assert_eq!(pace.admit(at(300)), Some(Standing::Open));
+        pace.set(&settings(rate(5)));
+        assert_eq!((pace.admit(at(304)), pace.admit(at(305))), (None, Some(Standing::Open)));
+        for _ in 0..9 {
+            pace.learn(News::Good, Standing::Open, at(310), TRIP, 0.0);
+        }
+        assert_eq!(pace.concurrency(), 3);
+        pace.set(&DestinationSettings { concurrency: 2, ..settings(None) });
+        assert_eq!(pace.concurrency(), 2);
     }
 
     #[test]

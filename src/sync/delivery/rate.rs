@@ -35,6 +35,12 @@ impl Rate {
         Self { interval, late, due: Duration::ZERO }
     }
 
+    /// Another rate after this one: the last attempt was when it was.
+    pub(super) fn succeed(self, settings: RateSettings) -> Self {
+        let new = Self::new(settings);
+        Self { due: self.due.saturating_sub(self.interval).saturating_add(new.interval), ..new }
+    }
+
     /// From when on the next attempt may begin.
     pub(super) fn due(&self) -> Timestamp {
         let millis = self.due.saturating_sub(self.late).as_nanos().div_ceil(NANOS_PER_MILLI);

@@ -11,9 +11,12 @@ use super::covered::Target;
 use super::decide::Answered;
 use super::key_state::Entry;
 use super::lanes::{KEYS_MAX, PAGE};
+use super::pace::Pace;
+use super::renew::Going;
 use super::retry::Standing;
 use super::search::{SHARE, Wanted};
 use super::seen::ReadEnded;
+use crate::breaker;
 use crate::clock::{Clock, Timestamp};
 use crate::sync::engine::Inner;
 use crate::sync::journal::Journal;
@@ -49,7 +52,9 @@ pub(in crate::sync) struct Worker {
     pub(super) course: Course,
     pub(super) attachment: Attachment,
     pub(super) last_error: Option<String>,
-    carrier: Arc<Carrier>,
+    pub(super) carrier: Arc<Carrier>,
+    pub(super) inner: Arc<Inner>,
+    pub(super) going: Going,
     tasks: JoinSet<Event>,
     read: Read,
     in_flight_gauge: Gauge,
@@ -103,6 +108,8 @@ impl Worker {
             attachment: if known.is_detached { Attachment::Detached } else { Attachment::Attached },
             course: Course::new(&known, settings, open, clock.now()),
             last_error: None,
+            inner,
+            going: Going::On,
             tasks: JoinSet::new(),
             read: Read::Idle,
             known,
@@ -111,31 +118,53 @@ impl Worker {
         }
     }
 
-    /// Delivers until it is stopped, then waits for what is under way.
+    /// Goes on at the pace of the one before it.
+    pub(in crate::sync) fn at_pace(mut self, mut pace: Pace) -> Self {
+        pace.set(&self.course.settings);
+        self.course.pace = pace;
+        self
+    }
+
+    /// Delivers until it is stopped, or another one has to take its place, then waits for what is under way;
+    /// its pace.
     pub(in crate::sync) async fn run(
         mut self,
         commands: &mut mpsc::Receiver<Command>,
+        settings: &mut watch::Receiver<Arc<DestinationSettings>>,
         stop: CancellationToken,
-    ) {
+    ) -> Pace {
         let mut newest = self.journal.newest();
         while !stop.is_cancelled() {
             // An operator's word goes first: nothing begins once a pause has been answered.
             while let Ok(command) = commands.try_recv() {
                 self.obey(command).await;
             }
-            let wake_at = self.dispatch(&mut newest).await;
+            if settings.has_changed().unwrap_or(false) {
+                let settings = Arc::clone(&settings.borrow_and_update());
+                self.take_settings(&settings);
+            }
+            let wake_at = match self.going {
+                Going::On => self.dispatch(&mut newest).await,
+                Going::Anew if self.tasks.is_empty() => break,
+                Going::Anew => None,
+            };
             let sleep = wake_at.map(|at| tokio::time::sleep(at.since(self.clock.now())));
             tokio::select! {
                 () = stop.cancelled() => {}
                 Some(event) = self.tasks.join_next() => self.take_in(event).await,
                 Some(command) = commands.recv() => self.obey(command).await,
                 Ok(()) = newest.changed() => {}
+                Ok(()) = has_changed(settings) => {}
                 () = sleep_or_never(sleep) => {}
             }
         }
         while let Some(event) = self.tasks.join_next().await {
             self.take_in(event).await;
         }
+        self.in_flight_gauge.set(0.0);
+        self.breaker_gauge.set(breaker::State::Closed.as_gauge());
+        self.detached_gauge.set(0.0);
+        self.course.pace
     }
 
     /// Begins what may begin; when to look again.
@@ -352,6 +381,13 @@ impl Worker {
     ) -> Result<oneshot::Receiver<Result<u64, Unwritten>>, Unwritten> {
         self.journal.submit(Record::Progress(Box::new(self.course.progress(step)))).await
     }
+}
+
+/// Returns when there are settings that were not seen.
+async fn has_changed(
+    settings: &watch::Receiver<Arc<DestinationSettings>>,
+) -> Result<(), watch::error::RecvError> {
+    settings.clone().changed().await
 }
 
 async fn sleep_or_never(sleep: Option<tokio::time::Sleep>) {

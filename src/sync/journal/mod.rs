@@ -137,8 +137,8 @@ impl Journal {
         let writer = writer::Writer {
             folder: folder.to_owned(),
             id,
-            max_size_bytes,
-            destinations,
+            max_size_bytes: std::cell::Cell::new(max_size_bytes),
+            destinations: std::cell::RefCell::new(destinations),
             clock,
             shared: Arc::clone(&shared),
             meters: writer::Meters::new(),

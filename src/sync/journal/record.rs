@@ -5,7 +5,7 @@ use super::sqlite::Forgetting;
 use crate::clock::Timestamp;
 use crate::sync::answers::{ClientKey, KeptAnswer};
 use crate::sync::change::ChangeId;
-use crate::sync::settings::{OnFailure, Start};
+use crate::sync::settings::{DestinationSettings, OnFailure, Start};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,12 @@ pub(crate) struct Enlisted {
     pub(crate) name: String,
     /// Where it starts if it is new.
     pub(crate) start: Start,
+}
+
+impl From<&DestinationSettings> for Enlisted {
+    fn from(settings: &DestinationSettings) -> Self {
+        Self { name: settings.name.clone(), start: settings.start.clone() }
+    }
 }
 
 #[cfg(test)]
@@ -252,6 +258,12 @@ pub(crate) enum Record {
     Progress(Box<Progress>),
     /// An accepted change moves on at its source.
     AtSource(Box<AtSource>),
+    /// Another configuration is about to be in force: its destinations are known from now on, and only they
+    /// keep retention waiting. Told once it is written, or refused.
+    InForce {
+        destinations: Vec<Enlisted>,
+        max_size_bytes: u64,
+    },
     /// A destination starts, with this `on_failure`: rows that another one left behind dead letters
     /// wait or are parked as it says.
     Adopt {

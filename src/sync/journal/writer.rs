@@ -18,7 +18,7 @@ use crate::sync::failpoint as fail;
 use crate::telemetry::metrics as names;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use rusqlite::ErrorCode;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,8 +38,8 @@ pub(super) struct Writer {
     pub(super) folder: PathBuf,
     /// Of the journal that was opened first.
     pub(super) id: i64,
-    pub(super) max_size_bytes: u64,
-    pub(super) destinations: Vec<Enlisted>,
+    pub(super) max_size_bytes: Cell<u64>,
+    pub(super) destinations: RefCell<Vec<Enlisted>>,
     pub(super) clock: Clock,
     pub(super) shared: Arc<Shared>,
     pub(super) meters: Meters,
@@ -151,7 +151,7 @@ impl Writer {
     fn measure(&self, store: &Store) -> Result<(), SqlError> {
         let pages = sqlite::pages(store)?;
         self.meters.used(pages.used_bytes);
-        let bounds = Bounds::of(&self.folder, self.max_size_bytes);
+        let bounds = Bounds::of(&self.folder, self.max_size_bytes.get());
         self.make_room(room::room(pages, self.log_bytes.get(), bounds));
         Ok(())
     }
@@ -176,6 +176,9 @@ impl Writer {
         reach(group, [fail::INTENT_BEFORE_COMMIT, fail::OUTCOME_BEFORE_COMMIT, fail::SETTLE_BEFORE_COMMIT]);
         transaction.commit()?;
         reach(group, [fail::INTENT_AFTER_COMMIT, fail::OUTCOME_AFTER_COMMIT, fail::SETTLE_AFTER_COMMIT]);
+        for job in group {
+            self.take_over(&job.record);
+        }
         self.measure(store)?;
         let records = group.iter().filter(|job| !matches!(job.record, Record::Flush)).count();
         if records > 0 {
@@ -183,6 +186,14 @@ impl Writer {
             self.meters.committed_group(records, self.clock.now().since(now));
         }
         Ok(told)
+    }
+
+    /// What is opened anew later is opened for the destinations in force by then.
+    fn take_over(&self, record: &Record) {
+        if let Record::InForce { destinations, max_size_bytes } = record {
+            self.destinations.replace(destinations.clone());
+            self.max_size_bytes.set(*max_size_bytes);
+        }
     }
 
     fn acknowledge(&self, group: Vec<Job>, told: Vec<u64>) {
@@ -276,7 +287,7 @@ impl Writer {
             }
             Unverified::from(error).of_folder(&self.folder)
         };
-        sqlite::register(&store, &self.destinations).map_err(sql)?;
+        sqlite::register(&store, &self.destinations.borrow()).map_err(sql)?;
         // A full disk has no room for it, and has broken no promise about what was written before.
         let is_full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
         if !is_full && !sqlite::begin_new_log(&store).map_err(sql)? {
@@ -291,7 +302,7 @@ impl Writer {
     }
 }
 
-/// Refuses intents, steps of retention, and whoever only wants to know what is durable; keeps everything else.
+/// Refuses intents, other configurations, steps of retention, and whoever only wants to know what is durable; keeps everything else.
 fn sort_out(jobs: Vec<Job>, kept: &mut Vec<Job>, refused: &mut Vec<ChangeId>) {
     for job in jobs {
         match &job.record {
@@ -299,7 +310,9 @@ fn sort_out(jobs: Vec<Job>, kept: &mut Vec<Job>, refused: &mut Vec<ChangeId>) {
                 refused.push(change.id);
                 job.done.send(Err(Unwritten)).unwrap_or_default();
             }
-            Record::Flush | Record::Retain { .. } => job.done.send(Err(Unwritten)).unwrap_or_default(),
+            Record::Flush | Record::Retain { .. } | Record::InForce { .. } => {
+                job.done.send(Err(Unwritten)).unwrap_or_default();
+            }
             _ => kept.push(job),
         }
     }

@@ -79,15 +79,24 @@ impl Setup {
         self.folder.path()
     }
 
-    fn write(&self) -> PathBuf {
-        let text = format!(
+    /// The configuration's file.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder.path().join("tidegate.toml")
+    }
+
+    /// Its text, as it stands with the other tables.
+    pub(crate) fn text(&self) -> String {
+        format!(
             "[server]\nlisten = [\"127.0.0.1:0\"]\nthreads = 2\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n\
              [sync]\ndata = \"data\"\n{}\n{}",
             self.server, self.admin, self.sync, self.rest
-        );
-        let file = self.folder.path().join("tidegate.toml");
-        std::fs::write(&file, text).expect("the temporary folder can be written");
-        file
+        )
+    }
+
+    /// Writes it, for the next start or reload.
+    pub(crate) fn write(&self) -> PathBuf {
+        std::fs::write(self.file(), self.text()).expect("the temporary folder can be written");
+        self.file()
     }
 
     /// Starts, and waits until both listeners are there.

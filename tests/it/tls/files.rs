@@ -63,6 +63,36 @@ async fn changed_files_are_shown_to_new_connections_and_old_ones_go_on() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
+/// Other files, named by another configuration, are shown from then on and followed; that a listener speaks
+/// TLS at all needs a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_takes_other_files_and_refuses_to_begin_or_end_tls() {
+    let (source, (authority, shown)) = (source().await, certificates());
+    let mut setup = secured(&source, &shown, TLS, "");
+    let gateway = setup.start().await;
+    let config = authority.trusting(None, &[]);
+    let [other, renewed] = [(); 2].map(|()| authority.issue(&["127.0.0.1", "a.example"]));
+    other.write(setup.folder(), "other");
+    let reloaded = async |setup: &Setup| {
+        setup.write();
+        gateway.admin_post("/v1/reload", &serde_json::json!({})).await
+    };
+    setup = setup.server("tls = { cert = \"other.pem\", key = \"other.key\" }");
+    let answer = reloaded(&setup).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(is_shown(&gateway, &config, "a.example", &other).await);
+    renewed.write(setup.folder(), "other");
+    eventually("the new files are followed", async || {
+        is_shown(&gateway, &config, "a.example", &renewed).await
+    })
+    .await;
+    setup = setup.server("");
+    let answer = reloaded(&setup).await;
+    answer.assert_problem(422);
+    assert_eq!(answer.json()["faults"][0]["key"], "server.tls", "{}", answer.text());
+    assert!(is_shown(&gateway, &config, "a.example", &renewed).await);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_tells_each_file_that_cannot_be_used_with_its_place() {
     let (source, (authority, shown)) = (source().await, certificates());

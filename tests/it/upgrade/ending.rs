@@ -55,6 +55,26 @@ async fn a_client_that_leaves_before_the_101_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_that_takes_its_route_away_leaves_a_tunnel_open() {
+    let raw = RawSource::start().await;
+    let setup = raw.setup("", "");
+    let gateway = setup.start().await;
+    let (mut client, mut source) = raw.tunnel(&gateway).await;
+    let other =
+        format!("{}[[route]]\nname = \"other\"\npath = \"/other\"\nsource = \"inventory\"\n", raw.table(""));
+    setup.rest(other).write();
+    gateway.signal("HUP");
+    eventually("it is in force", async || gateway.get("/socket").await.status == 404).await;
+    client.says("to the source").await;
+    assert_eq!(source.hears(13).await, b"to the source");
+    source.says("to the client").await;
+    assert_eq!(client.hears(13).await, b"to the client");
+    open(&gateway, 1.0).await;
+    drop((client, source));
+    open(&gateway, 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_lets_tunnels_live_for_the_grace_and_closes_them() {
     let raw = RawSource::start().await;
     let gateway = raw.setup("", "").server("shutdown_grace = \"4s\"").start().await;

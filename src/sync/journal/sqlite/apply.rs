@@ -29,6 +29,7 @@ pub(crate) fn apply(store: &Store, record: &Record, now: Timestamp) -> Result<u6
         }
         Record::ForgetAnswers(forgetting) => answers::forget(store, *forgetting, now),
         Record::Progress(progress) => advance(store, progress, now),
+        Record::InForce { destinations, .. } => super::register(store, destinations).map(|()| 0),
         Record::Adopt { destination, on_failure } => destination::adopt(store, *destination, *on_failure),
         Record::Redrive { destination, sequences, on_failure } => {
             redrive(store, *destination, sequences, *on_failure)
