@@ -49,6 +49,7 @@ pub struct Running {
     pub admin: SocketAddr,
     grace: Duration,
     readiness: Arc<Readiness>,
+    cache: Arc<Cache>,
     engine: Option<Arc<Engine>>,
     stop_public: CancellationToken,
     stop_admin: CancellationToken,
@@ -71,6 +72,7 @@ impl Running {
             engine.stop(deadline.saturating_duration_since(Instant::now())).await;
         }
         self.checks.shutdown().await;
+        self.cache.leave().await;
         self.stop_admin.cancel();
         finished(self.serving_admin).await;
         self.upkeep.abort();
@@ -130,7 +132,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         admin_address,
         admin::Parts {
             shared_tier: redis.map(|redis| Box::new(move || redis.state()) as Box<_>),
-            cache,
+            cache: Arc::clone(&cache),
             engine: engine.clone(),
             metrics: metrics.clone(),
             readiness: Arc::clone(&readiness),
@@ -150,6 +152,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         admin: admin_address,
         grace,
         readiness,
+        cache,
         engine,
         stop_public,
         stop_admin,

@@ -47,6 +47,7 @@ pub(super) struct ProblemBody {
         probes::readyz,
         probes::metrics,
         purge::purge,
+        purge::show,
         explain::show,
         destinations::list,
         destinations::pause,
@@ -149,7 +150,9 @@ impl Of {
             Self::V1 => below(&["/v1/"]),
             Self::Lookups => below(&["{", "/changes", "/dead-letters", "/replay"]),
             Self::Meaning => {
-                below(&["/purge", "/explain", "/dead-letters", "/replay"]) || path == "/v1/changes"
+                path == "/v1/purge"
+                    || below(&["/explain", "/dead-letters", "/replay"])
+                    || path == "/v1/changes"
             }
             Self::Bodies => *method == HttpMethod::Post,
             Self::Journal => below(&["/destinations", "/changes", "/dead-letters", "/replay"]),

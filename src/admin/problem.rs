@@ -49,6 +49,11 @@ impl Problem {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, detail: detail.into() }
     }
 
+    /// 404: there is no such thing.
+    pub(super) fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: StatusCode::NOT_FOUND, detail: detail.into() }
+    }
+
     /// 422: it can be read and cannot be done.
     pub(super) fn refused(detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status: StatusCode::UNPROCESSABLE_ENTITY, detail: detail.into() }

@@ -16,6 +16,7 @@ mod tiers;
 pub mod version;
 
 pub use policy::Policy;
+pub use purge::log::PurgeStatus;
 pub use purge::{Applied, Cause, Fence, Purge, PurgeMode, PurgeScope, Standing};
 pub use rules::key::CacheKey;
 pub use store::{Cache, Marked, Sight, Sighted};
@@ -52,6 +53,8 @@ pub struct SharedSettings {
     pub hash_keys: bool,
     /// How long memory is served when cut off from the purge log.
     pub max_unverified: Duration,
+    /// The folder in which purges wait that Redis does not have yet; `None`: in memory only.
+    pub data: Option<std::path::PathBuf>,
 }
 
 impl Settings {

@@ -25,7 +25,7 @@ use super::tiers::large::LargeBodies;
 use super::tiers::memory::{Memory, Variants};
 use super::tiers::shared::{Shared, SharedFound};
 use super::version::Signing;
-use super::{Applied, CacheKey, Fence, Found, Lookup, Purge, PurgeMode, PurgeScope, Settings};
+use super::{Applied, CacheKey, Fence, Found, Lookup, Purge, PurgeMode, PurgeScope, PurgeStatus, Settings};
 use super::{Standing, StoredResponse, Tier};
 use crate::clock::{Clock, Timestamp};
 use crate::in_flight::InFlight;
@@ -324,6 +324,24 @@ impl Cache {
             self.forget_parts(&key);
         }
         Applied { seq: number.0, scope }
+    }
+
+    /// Which replicas have applied a purge of this gateway; `None`: it has no purge of that number, or
+    /// has forgotten it. It takes at most 75 ms.
+    pub async fn purge_status(&self, seq: u64) -> Option<PurgeStatus> {
+        if let Some(shared) = &self.shared {
+            return shared.log.status(seq).await;
+        }
+        let is_known = (1..=self.purged.fence().0).contains(&seq);
+        let applied = vec![format!("{:016x}", self.run)];
+        is_known.then_some(PurgeStatus { seq, scope: PurgeScope::Local, applied, pending: Vec::new() })
+    }
+
+    /// Tells the other gateways that this one is gone; it takes at most 75 ms.
+    pub async fn leave(&self) {
+        if let Some(shared) = &self.shared {
+            shared.log.leave().await;
+        }
     }
 
     /// Sets the gauges; called when they are read.

@@ -10,9 +10,10 @@ mod connect;
 mod examine;
 mod keeper;
 mod log;
+mod roster;
 mod server;
 
-pub use log::{LogEntry, LogPosition, LogReader, ReadWait};
+pub use log::{LogEntry, LogExtent, LogPosition, LogReader, ReadWait};
 pub use server::{Server, UrlFault};
 
 use crate::breaker::State;

@@ -28,6 +28,13 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         Unit::Count,
         "Tags of stored responses beyond the bounds: a purge by them does not find the response.",
     ),
+    (
+        names::PURGE_LAG,
+        Kind::Histogram,
+        Unit::Seconds,
+        "From a purge's entry into the log of purges, by another gateway, to its being applied here.",
+    ),
+    (names::REPLICAS, Kind::Gauge, Unit::Count, "Replicas that follow the log of purges, this one included."),
     (names::STORES_FENCED, Kind::Counter, Unit::Count, "Responses not stored because a purge came between."),
     (names::BUILD_INFO, Kind::Gauge, Unit::Count, "Always 1; the version of this build."),
     (names::REQUESTS, Kind::Counter, Unit::Count, "Requests answered."),

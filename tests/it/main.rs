@@ -41,6 +41,7 @@ mod outcomes;
 mod overload;
 mod pacing;
 mod page;
+mod purges;
 mod quotas;
 mod reads;
 mod rfc;

@@ -15,6 +15,7 @@ fn settings(server: &RedisServer) -> SharedSettings {
         secret: None,
         hash_keys: true,
         max_unverified: Duration::from_secs(30),
+        data: None,
     }
 }
 
