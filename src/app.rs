@@ -145,6 +145,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let (stop_public, stop_admin) = (CancellationToken::new(), CancellationToken::new());
     let serving_public = tokio::spawn(gateway.serve(listeners, stop_public.clone()));
     let serving_admin = tokio::spawn(admin::serve(admin_listener, router, stop_admin.clone()));
+    cache.warm().await;
     readiness.ready();
     announce(&public, admin_address);
     Ok(Running {

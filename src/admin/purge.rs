@@ -74,6 +74,9 @@ pub(super) async fn purge(
         order.all
     );
     let applied = parts.cache.purge(purges(order)?, mode).await;
+    if mode == PurgeMode::Soft {
+        parts.cache.refill_hottest();
+    }
     Ok((StatusCode::ACCEPTED, Extension(Done(format!("{noted} seq={}", applied.seq))), Json(applied)))
 }
 

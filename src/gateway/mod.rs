@@ -70,7 +70,7 @@ use route::{Route, Routes};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// The public side: the parts that every request shares.
 #[derive(Debug)]
@@ -147,6 +147,7 @@ impl Gateway {
     /// Serves clients on `listeners` until told to stop, then lets requests finish within
     /// `shutdown_grace`.
     pub async fn serve(self: Arc<Self>, listeners: Vec<TcpListener>, stop: CancellationToken) {
+        let _refilling = AbortOnDropHandle::new(tokio::spawn(background::refill(Arc::clone(&self))));
         let connections = TaskTracker::new();
         let accepting = TaskTracker::new();
         let stops = listener::Stops { stop, cut: CancellationToken::new() };

@@ -14,12 +14,12 @@ impl Redis {
     pub async fn sign_roster(
         &self,
         roster: &str,
-        (name, line): (&str, &str),
+        (name, told): (&str, &str),
         budget: Duration,
     ) -> Result<Vec<(String, String)>, Unavailable> {
         let mut link = self.links.get(Lane::Bulk).ok_or(Unavailable::NotConnected)?;
         let mut pipeline = redis::pipe();
-        pipeline.cmd("HSET").arg(roster).arg(name).arg(line).ignore();
+        pipeline.cmd("HSET").arg(roster).arg(name).arg(told).ignore();
         pipeline.cmd("PEXPIRE").arg(roster).arg(millis(ROSTER_EXPIRY)).ignore().cmd("HGETALL").arg(roster);
         let answer = tokio::time::timeout(budget, pipeline.query_async(&mut link.connection)).await;
         let (lines,): (Vec<(String, String)>,) = self.outcome(Lane::Bulk, link.generation, answer)?;

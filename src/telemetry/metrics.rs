@@ -100,8 +100,10 @@ pub const STORES_FENCED: &str = "tidegate_stores_fenced_total";
 pub const REDIS_BREAKER: &str = "tidegate_redis_breaker_state";
 /// Seconds from a purge's entry into the log to its being applied by another gateway.
 pub const PURGE_LAG: &str = "tidegate_purge_lag_seconds";
-/// Replicas of the namespace that are at work, this one included.
-pub const REPLICAS: &str = "tidegate_replicas";
+/// Misses that concern several replicas, by `result` (taken, found, missing, not-storable, late).
+pub const FILL_TURNS: &str = "tidegate_fill_turns_total";
+/// Gateways of the namespace that follow the log of purges, this one included.
+pub const PURGE_FOLLOWERS: &str = "tidegate_purge_followers";
 /// Purges applied, by `kind` and `mode`.
 pub const PURGES: &str = "tidegate_purges_total";
 /// Commits of the journal.

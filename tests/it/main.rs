@@ -16,6 +16,7 @@ mod addresses;
 mod admin;
 mod again;
 mod background;
+mod coherence;
 mod collapsing;
 mod crash;
 mod crowds;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A source whose every answer is another one, fresh for long, with the tag `t`.
-async fn counting_source() -> ScriptedSource {
+pub(crate) async fn counting_source() -> ScriptedSource {
     let source = ScriptedSource::start().await;
     let count = AtomicUsize::new(0);
     source.on("*", move |_| {
@@ -18,12 +18,12 @@ async fn counting_source() -> ScriptedSource {
     source
 }
 
-fn setup(source: &ScriptedSource, shared: &str) -> Setup {
+pub(crate) fn setup(source: &ScriptedSource, shared: &str) -> Setup {
     Setup::new(format!("{}{EVERYTHING}{shared}", source.table()))
 }
 
 /// The authority is part of the key, and each gateway has a port of its own.
-async fn get(gateway: &Gateway, path: &str) -> Answer {
+pub(crate) async fn get(gateway: &Gateway, path: &str) -> Answer {
     gateway.send(Ask::get(path).field("Host", "shop.example")).await
 }
 
@@ -47,11 +47,11 @@ async fn counts(gateway: &Gateway, seq: u64) -> (usize, usize) {
 }
 
 /// Waits until each of them follows the log and knows of the others.
-async fn acquainted(gateways: &[&Gateway]) {
+pub(crate) async fn acquainted(gateways: &[&Gateway]) {
     for gateway in gateways {
         gateway.uses_redis().await;
         eventually("it knows of the others", async || {
-            gateway.metric("tidegate_replicas").await == gateways.len() as u64
+            gateway.metric("tidegate_purge_followers").await == gateways.len() as u64
         })
         .await;
     }
@@ -165,4 +165,26 @@ async fn i5_after_a_flush_what_is_in_memory_is_validated_once() {
     let (seq, _) = purge(&one, &json!({"tags":["t"]})).await;
     eventually("purges go on", async || counts(&one, seq).await == (2, 0)).await;
     assert!(!get(&other, "/a").await.is_hit());
+}
+
+/// Nobody has asked for it by then; what is asked for seldom stays stale.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_soft_purge_the_hottest_is_validated_before_it_is_asked_for() {
+    let source = counting_source().await;
+    let gateway = setup(&source, "").start().await;
+    for _ in 0..400 {
+        get(&gateway, "/hot").await;
+    }
+    let before = get(&gateway, "/hot").await.text();
+    purge(&gateway, &json!({"tags":["t"],"mode":"soft"})).await;
+    source.wait_for("/hot", 2).await;
+    eventually("it is stored", async || {
+        gateway.metric("tidegate_background_validations_total{cause=\"purged\",result=\"replaced\"}").await
+            == 1
+    })
+    .await;
+    let after = get(&gateway, "/hot").await;
+    assert!(after.is_hit() && after.text() != before, "{after:?}");
+    purge(&gateway, &json!({"tags":["t"]})).await;
+    assert!(!get(&gateway, "/hot").await.is_hit(), "a hard one leaves nothing to validate");
 }

@@ -22,7 +22,11 @@ pub(super) async fn follow(log: Arc<Following>) {
 
 async fn follow_once(log: &Following) -> Result<std::convert::Infallible, Unavailable> {
     let mut reader = log.redis.log_reader().await?;
-    set_clock(log, &mut reader).await?;
+    match set_clock(log, &mut reader).await {
+        // Who may not ask for it goes by the own clock.
+        Ok(()) | Err(Unavailable::Refused) => {}
+        Err(cause) => return Err(cause),
+    }
     check_continuity(log, &mut reader).await?;
     loop {
         let asked_at = log.clock.now();

@@ -239,8 +239,12 @@ impl Log {
     /// The fence here of what another gateway stamped; `None`: it cannot be judged.
     pub(crate) fn fence_of(&self, stamp: Stamp) -> Option<Fence> {
         let state = self.shared.state();
-        if state.trusted()? != stamp.epoch || stamp.position < state.floor {
+        if state.trusted()? != stamp.epoch {
             return None;
+        }
+        if stamp.position < state.floor {
+            // What was purged before the floor is not known: everything that old is validated.
+            return Some(Fence(0));
         }
         let fence = state.positions.fence_of(stamp.position);
         // An own purge whose position is not known yet may be behind the stamp.

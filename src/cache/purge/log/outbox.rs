@@ -98,7 +98,7 @@ impl Outbox {
             unsent.filter(move |outgoing| outgoing.number > number)
         };
         let record = |outgoing: &Outgoing| Record { mode: outgoing.mode, purges: outgoing.purges.clone() };
-        let highest = unsent().map(|outgoing| outgoing.number).last();
+        let highest = unsent().map(|outgoing| outgoing.number).next_back();
         (unsent().map(record).collect(), highest.unwrap_or(number))
     }
 

@@ -101,7 +101,7 @@ async fn sign_once(log: &Following) {
     };
     let (peers, gone) = sorted(lines, log);
     #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
-    ::metrics::gauge!(metrics::REPLICAS).set(at_work(&peers, log.redis_millis()) as f64);
+    ::metrics::gauge!(metrics::PURGE_FOLLOWERS).set(at_work(&peers, log.redis_millis()) as f64);
     log.state().peers = peers;
     if !gone.is_empty() {
         // Somebody strikes them out sooner or later.
@@ -191,7 +191,7 @@ mod tests {
     fn lines_age_by_the_clock_of_redis() {
         let peer = |at: u64| Peer::parse(("a".into(), format!("1 2-0 {at}"))).unwrap();
         let now = 100_000;
-        let work = AT_WORK.as_millis() as u64;
+        let work = u64::try_from(AT_WORK.as_millis()).unwrap();
         assert_eq!(at_work(&[peer(now), peer(now + 9), peer(now - work), peer(now - work - 1)], now), 3);
     }
 }
