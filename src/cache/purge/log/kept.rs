@@ -13,6 +13,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 /// The file in the folder.
 const FILE_NAME: &str = "purges-unsent";
@@ -68,7 +69,7 @@ impl Kept {
         Ok(records(&bytes))
     }
 
-    /// Adds records; they are on disk when it returns.
+    /// Adds records: they outlive this process when it returns, and the machine once they are synced.
     fn append(&mut self, added: &[Record]) -> io::Result<()> {
         if self.file.is_none() {
             if let Some(folder) = self.path.parent() {
@@ -87,9 +88,18 @@ impl Kept {
         }
         file.seek(SeekFrom::Start(self.bytes))?;
         file.write_all(&bytes)?;
-        file.sync_data()?;
         self.bytes += bytes.len() as u64;
         Ok(())
+    }
+
+    /// What syncs the file, beside what else is done with it.
+    fn syncing(&self) -> Option<JoinHandle<()>> {
+        let file = self.file.as_ref()?.try_clone().ok()?;
+        Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = file.sync_data() {
+                tracing::warn!(%error, "purges that wait for Redis may be lost with the machine");
+            }
+        }))
     }
 
     fn clear(&mut self) -> io::Result<()> {
@@ -138,7 +148,9 @@ fn record(bytes: &[u8]) -> Option<(Record, &[u8])> {
 }
 
 /// Keeps what waits for Redis until it is dropped; the file has what is unsent up to the number `kept_to`.
+/// Nobody waits for the disk: only for the write, which takes no time that counts.
 pub(super) async fn keep(log: Arc<Following>, mut kept: Kept, mut kept_to: u64) {
+    let (mut syncing, mut is_synced): (Option<JoinHandle<()>>, _) = (None, true);
     loop {
         if log.redis.is_connected() {
             // Most are sent by then.
@@ -155,7 +167,7 @@ pub(super) async fn keep(log: Arc<Following>, mut kept: Kept, mut kept_to: u64) 
                 (kept, written)
             });
             let Ok((file, written)) = written.await else { return };
-            kept = file;
+            (kept, is_synced) = (file, is_clear);
             if let Err(error) = written {
                 tracing::warn!(path = %kept.path.display(), %error, "purges that wait for Redis are only in memory");
             }
@@ -163,7 +175,21 @@ pub(super) async fn keep(log: Arc<Following>, mut kept: Kept, mut kept_to: u64) 
         // What was sent may have to be sent again.
         kept_to = if is_clear { 0 } else { kept_to.max(number) };
         log.kept_to.send_replace(kept_to);
-        log.to_keep.notified().await;
+        if !is_synced && syncing.is_none() {
+            (syncing, is_synced) = (kept.syncing(), true);
+        }
+        tokio::select! {
+            () = log.to_keep.notified() => {}
+            () = ended(&mut syncing) => syncing = None,
+        }
+    }
+}
+
+/// The end of what may be under way.
+async fn ended(syncing: &mut Option<JoinHandle<()>>) {
+    match syncing {
+        Some(syncing) => drop(syncing.await),
+        None => std::future::pending().await,
     }
 }
 
