@@ -41,7 +41,12 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         "Misses while other replicas are at work: this one asked (taken), found what another had asked for \
          (found), or waited for nothing (missing, not-storable, late).",
     ),
-    (names::PURGE_FOLLOWERS, Kind::Gauge, Unit::Count, "Gateways that follow the log of purges, this one included."),
+    (
+        names::PURGE_FOLLOWERS,
+        Kind::Gauge,
+        Unit::Count,
+        "Gateways that follow the log of purges, this one included.",
+    ),
     (names::STORES_FENCED, Kind::Counter, Unit::Count, "Responses not stored because a purge came between."),
     (names::BUILD_INFO, Kind::Gauge, Unit::Count, "Always 1; the version of this build."),
     (names::REQUESTS, Kind::Counter, Unit::Count, "Requests answered."),

@@ -60,8 +60,10 @@ fn asked(gateway: &Gateway, key: &CacheKey, stored: &StoredResponse) -> Option<(
         id: RequestId::of(&fields),
         fields,
         min_version: None,
+        redis_left: Duration::ZERO,
+        tls: None,
         deadline: Instant::now() + gateway.settings.request_timeout,
     };
     let route = gateway.routes.matching(&request).ok()?;
-    (route.key(&request.target) == *key).then(|| (Arc::clone(route), request))
+    (route.key(&request.target, &request.fields) == *key).then(|| (Arc::clone(route), request))
 }

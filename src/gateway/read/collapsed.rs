@@ -205,7 +205,9 @@ impl Wanted<'_> {
             Lane::Any | Lane::Variant(_) => {}
         }
         // Who insists, or has seen a write, wants what the source says from now on.
-        if self.floor == Floor::None && !insists(&self.asked) {
+        // And who has waited for Redis enough asks at once.
+        let may_wait = !self.request.redis_left.is_zero();
+        if may_wait && self.floor == Floor::None && !insists(&self.asked) {
             fill.among = Among::Replicas;
         }
         let (private, receiver) = oneshot::channel();

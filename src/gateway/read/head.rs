@@ -5,10 +5,10 @@
 use super::alone::Because;
 use super::collapsed::{Outcome, Part};
 use super::{ROUNDS_MAX, Wanted};
-use crate::cache::{Found, Lookup};
 use crate::cache::collapse::Lane;
 use crate::cache::rules::reuse::{Demand, Failure, demand};
 use crate::cache::rules::{NoStoreReason, ResponseHead, preconditions};
+use crate::cache::{Found, Lookup};
 use crate::gateway::body::Body;
 use crate::gateway::cache_status::{CacheStatus, Stored, Trouble};
 use crate::gateway::forward::{self, Purpose};
