@@ -6,6 +6,7 @@ mod reload;
 mod watch;
 
 use crate::admin::{self, Readiness};
+use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::gateway::InForce;
@@ -58,6 +59,7 @@ pub struct Running {
     /// Where operators are listened to.
     pub admin: SocketAddr,
     readiness: Arc<Readiness>,
+    cache: Arc<Cache>,
     gateway: Arc<InForce>,
     reloader: Arc<Reloader>,
     stop_public: CancellationToken,
@@ -89,6 +91,7 @@ impl Running {
             }
             parts.stop_checks().await;
         }
+        self.cache.leave().await;
         self.stop_admin.cancel();
         finished(self.serving_admin).await;
         self.beside.shutdown().await;
@@ -121,7 +124,7 @@ pub async fn start(settings: Settings, origin: Origin) -> Result<Running, StartE
     let reloader = Reloader::new(origin.clone(), parts, &settings, Arc::clone(&told), clock.clone());
     let (router, looks) = admin::router(admin::Parts {
         shared_tier: redis.map(|redis| Box::new(move || redis.state()) as Box<_>),
-        cache,
+        cache: Arc::clone(&cache),
         in_force: told,
         reload: reloads(&reloader),
         explain: explain(&gateway),
@@ -132,6 +135,7 @@ pub async fn start(settings: Settings, origin: Origin) -> Result<Running, StartE
     let (stop_public, stop_admin) = (CancellationToken::new(), CancellationToken::new());
     let serving_public = tokio::spawn(Arc::clone(&gateway).serve(listeners, stop_public.clone()));
     let serving_admin = tokio::spawn(admin::serve(admin_listener, router, stop_admin.clone()));
+    cache.warm().await;
     readiness.ready();
     announce(&public, admin);
     let mut beside = beside(&origin, &reloader, metrics);
@@ -140,6 +144,7 @@ pub async fn start(settings: Settings, origin: Origin) -> Result<Running, StartE
         public,
         admin,
         readiness,
+        cache,
         gateway,
         reloader,
         stop_public,

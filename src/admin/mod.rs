@@ -91,6 +91,7 @@ pub fn router(parts: Parts) -> (Router, impl Future<Output = ()> + Send + 'stati
         .route("/metrics", get(probes::metrics))
         .route("/openapi.json", get(openapi::show))
         .route("/v1/purge", post(purge::purge))
+        .route("/v1/purges/{seq}", get(purge::show))
         .route("/v1/explain", get(explain::show))
         .route("/v1/destinations", get(destinations::list))
         .route("/v1/destinations/{name}/pause", post(destinations::pause))

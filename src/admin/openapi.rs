@@ -68,6 +68,7 @@ pub(super) struct FaultBody {
         probes::readyz,
         probes::metrics,
         purge::purge,
+        purge::show,
         explain::show,
         destinations::list,
         destinations::pause,
@@ -171,7 +172,9 @@ impl Of {
             Self::V1 => below(&["/v1/"]),
             Self::Lookups => below(&["{", "/changes", "/dead-letters", "/replay"]),
             Self::Meaning => {
-                below(&["/purge", "/explain", "/dead-letters", "/replay", "/reload"]) || path == "/v1/changes"
+                path == "/v1/purge"
+                    || below(&["/explain", "/dead-letters", "/replay", "/reload"])
+                    || path == "/v1/changes"
             }
             Self::Bodies => *method == HttpMethod::Post,
             Self::Journal => below(&["/destinations", "/changes", "/dead-letters", "/replay", "/reload"]),

@@ -65,6 +65,11 @@ impl Problem {
         Self::of(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
+    /// 404: there is no such thing.
+    pub(super) fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::of(StatusCode::NOT_FOUND, detail)
+    }
+
     /// 422: it can be read and cannot be done.
     pub(super) fn refused(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::of(StatusCode::UNPROCESSABLE_ENTITY, detail)

@@ -1,12 +1,13 @@
-//! `/v1/purge`: making stored responses old, or gone.
+//! `/v1/purge`: making stored responses old, or gone; `/v1/purges/{seq}`: who has done so.
 
 use super::Parts;
 use super::guard::Done;
-use super::input::Content;
+use super::input::{Content, Nothing, Parameters};
 use super::problem::Problem;
-use crate::cache::{Applied, Purge, PurgeMode};
+use crate::cache::{Applied, Purge, PurgeMode, PurgeStatus};
 use crate::target::{Target, canonical_path};
-use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use http::StatusCode;
 use serde::Deserialize;
@@ -73,7 +74,29 @@ pub(super) async fn purge(
         order.all
     );
     let applied = parts.cache.purge(purges(order)?, mode).await;
+    if mode == PurgeMode::Soft {
+        parts.cache.refill_hottest();
+    }
     Ok((StatusCode::ACCEPTED, Extension(Done(format!("{noted} seq={}", applied.seq))), Json(applied)))
+}
+
+/// Which replicas have applied one.
+#[utoipa::path(
+    get, path = "/v1/purges/{seq}", tag = "cache", operation_id = "purge_status",
+    params(("seq" = u64, Path, example = 1)),
+    responses((status = 200, body = PurgeStatus, example = json!({
+        "seq": 1, "scope": "shared", "applied": ["8c1f5e0a3b2d4c67"], "pending": []
+    }))),
+)]
+pub(super) async fn show(
+    State(parts): State<Arc<Parts>>,
+    seq: Result<Path<u64>, PathRejection>,
+    _: Parameters<Nothing>,
+) -> Result<Json<PurgeStatus>, Problem> {
+    let unknown = || Problem::not_found("this gateway has made no purge of that number, or has forgotten it");
+    // What is no number is the number of no purge.
+    let Path(seq) = seq.map_err(|_| unknown())?;
+    parts.cache.purge_status(seq).await.map(Json).ok_or_else(unknown)
 }
 
 /// The purges that an order names, in canonical form.

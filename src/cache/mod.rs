@@ -16,9 +16,10 @@ mod tiers;
 pub mod version;
 
 pub use policy::Policy;
+pub use purge::log::PurgeStatus;
 pub use purge::{Applied, Cause, Fence, Purge, PurgeMode, PurgeScope, Standing};
 pub use rules::key::CacheKey;
-pub use store::{Cache, Marked, Sight, Sighted};
+pub use store::{Begun, Brought, Cache, FillTurn, Marked, Sight, Sighted};
 pub use stored::StoredResponse;
 pub use version::{Floor, Token};
 
@@ -52,6 +53,10 @@ pub struct SharedSettings {
     pub hash_keys: bool,
     /// How long memory is served when cut off from the purge log.
     pub max_unverified: Duration,
+    /// How long one replica may be the only one to forward for a key; zero: each forwards for itself.
+    pub lease: Duration,
+    /// The folder in which purges wait that Redis does not have yet; `None`: in memory only.
+    pub data: Option<std::path::PathBuf>,
 }
 
 impl Settings {

@@ -6,13 +6,17 @@
 mod bodies;
 mod counters;
 mod held;
+mod hot;
 mod markers;
 mod parts;
+mod purges;
 mod sight;
+mod turns;
 mod versions;
 
 pub use markers::Marked;
 pub use sight::{Sight, Sighted};
+pub use turns::{Begun, Brought, FillTurn};
 
 use super::purge::holds::Holds;
 use super::purge::log::Log;
@@ -25,14 +29,13 @@ use super::tiers::large::LargeBodies;
 use super::tiers::memory::{Memory, Variants};
 use super::tiers::shared::{Shared, SharedFound};
 use super::version::Signing;
-use super::{Applied, CacheKey, Fence, Found, Lookup, Purge, PurgeMode, PurgeScope, Settings};
-use super::{Standing, StoredResponse, Tier};
+use super::{CacheKey, Fence, Found, Lookup, Settings, Standing, StoredResponse, Tier};
 use crate::clock::{Clock, Timestamp};
 use crate::in_flight::InFlight;
 use crate::redis::Redis;
-use crate::target::{Authority, Scheme, Target};
 use crate::telemetry::metrics;
 use counters::Counters;
+use hot::Hot;
 use http::HeaderMap;
 use markers::Markers;
 use std::sync::Arc;
@@ -53,6 +56,8 @@ pub struct Cache {
     markers: Markers,
     /// What is not stored while a change in doubt may make it old.
     holds: Arc<Holds>,
+    /// Which keys are asked for most, for other gateways.
+    hot: Hot,
     /// Names this run of this gateway in version tokens.
     run: u64,
     signing: Signing,
@@ -85,7 +90,7 @@ impl Cache {
         });
         let run = shared.as_ref().map_or_else(|| fastrand::u64(..), |shared| shared.log.gateway());
         let secret = settings.shared.as_ref().and_then(|shared| shared.secret.clone());
-        Arc::new(Self {
+        let cache = Arc::new(Self {
             memory: Memory::new(settings.memory_bytes, settings.memory_object_bytes, Arc::clone(&large)),
             large,
             purged,
@@ -95,9 +100,14 @@ impl Cache {
             has_parts: AtomicBool::new(false),
             markers: Markers::new(),
             holds: Arc::default(),
+            hot: Hot::default(),
             run,
             signing: Signing::new(secret),
-        })
+        });
+        if cache.shared.is_some() {
+            tokio::spawn(hot::tell(Arc::downgrade(&cache)));
+        }
+        cache
     }
 
     /// Takes what of other settings can be in force without a restart: the largest body kept in memory.
@@ -184,6 +194,7 @@ impl Cache {
         match self.chosen(key, &variants, request, now) {
             Ok((stored, lookup)) => {
                 variants.touch(stored, now);
+                self.hot.note(key);
                 lookup
             }
             Err(reason) => Lookup::Forward(reason),
@@ -311,26 +322,6 @@ impl Cache {
         }
     }
 
-    /// Forgets what the purges name: here at once, in the shared tier within its budget (75 ms).
-    pub async fn purge(&self, purges: Vec<Purge>, mode: PurgeMode) -> Applied {
-        for purge in &purges {
-            let labels = [("kind", purge.kind()), ("mode", mode.as_str())];
-            ::metrics::counter!(metrics::PURGES, &labels).increment(1);
-        }
-        let now = self.clock.now();
-        let known = if mode == PurgeMode::Hard { known_keys(&purges) } else { Vec::new() };
-        let (number, scope) = match &self.shared {
-            Some(shared) => shared.log.purge(purges, mode, now).await,
-            None => (self.purged.apply(&purges, mode, now), PurgeScope::Local),
-        };
-        // Only for the memory they take: from the number on they are gone for every lookup.
-        for key in known {
-            self.forget_purged(&key);
-            self.forget_parts(&key);
-        }
-        Applied { seq: number.0, scope }
-    }
-
     /// Sets the gauges; called when they are read.
     pub fn observe(&self) {
         self.memory.observe();
@@ -339,34 +330,6 @@ impl Cache {
             ::metrics::gauge!(metrics::REDIS_BREAKER).set(shared.redis.state().as_gauge());
         }
     }
-
-    fn forget_purged(&self, key: &CacheKey) {
-        let Some(variants) = self.memory.get(key) else { return };
-        // What was stored after the purge stays.
-        let gone = |stored: &&Arc<StoredResponse>| {
-            self.purged.judge(key, &stored.tags, stored.fence) == Standing::Gone
-        };
-        if variants.iter().all(|stored| gone(&stored)) {
-            self.memory.remove(key);
-        }
-    }
-}
-
-/// The keys that purges name exactly; those split by identity are left to lookups and to capacity.
-fn known_keys(purges: &[Purge]) -> Vec<CacheKey> {
-    let key = |scheme, authority: &str, origin_form: &str| {
-        let authority = Authority::parse(authority, scheme).ok()?;
-        Some(CacheKey::new(&Target::new(scheme, authority, origin_form).ok()?, None))
-    };
-    let keys = purges.iter().filter_map(|purge| match purge {
-        Purge::Url { authority, path_and_query } => Some((authority, path_and_query)),
-        Purge::Path { authority, path } => Some((authority, path)),
-        Purge::Prefix { .. } | Purge::Tag(_) | Purge::All | Purge::Group { .. } => None,
-    });
-    keys.flat_map(|(authority, path)| {
-        [Scheme::Http, Scheme::Https].into_iter().filter_map(move |scheme| key(scheme, authority, path))
-    })
-    .collect()
 }
 
 /// A stored response as purges have left it; `None`: not at all.

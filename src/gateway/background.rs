@@ -1,5 +1,5 @@
 //! Work that a hit begins and nobody waits for: the validation of what was served stale (RFC 5861 3), or
-//! is about to become stale (`cache/rules/early.rs`).
+//! is about to become stale (`cache/rules/early.rs`), or was made stale by a soft purge (`refill.rs`).
 //!
 //! ```text
 //! source -> a client would have to wait for it, or nearly: nothing is begun, a later hit tries again
@@ -12,6 +12,9 @@
 //! meanwhile does not begin again, and a source in trouble is not hammered.
 
 mod claims;
+mod refill;
+
+pub(crate) use refill::refill;
 
 use super::Gateway;
 use super::fill::{BeganBy, Fill};
@@ -63,6 +66,8 @@ enum Cause {
     Stale,
     /// It will soon be stale.
     Early,
+    /// A soft purge has made it stale.
+    Purged,
 }
 
 /// What came of it.
@@ -93,6 +98,7 @@ impl Cause {
         match self {
             Self::Stale => "stale",
             Self::Early => "early",
+            Self::Purged => "purged",
         }
     }
 
@@ -120,6 +126,7 @@ impl Outcome {
     fn of(landing: Option<&Landing>) -> Self {
         match landing {
             Some(Landing::Validated(_)) => Self::Validated,
+            Some(Landing::Found(_)) => Self::Found,
             Some(Landing::Shared(shared) | Landing::SharedOnce(shared))
                 if !shared.head.status.is_server_error() =>
             {

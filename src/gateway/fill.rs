@@ -1,6 +1,7 @@
 //! A fill: one forward for everybody who waits for its key, in a task that no client owns.
 //!
 //! ```text
+//! turn -> another replica has it  land Found
 //! send -> everybody leaves     drop the forward, unless a hit began it
 //!      -> no answer            land Failed, unless the flight's other leader may still have one
 //!      -> yielded              nobody waits for it, and others wait for a place: leave
@@ -17,6 +18,9 @@
 mod heads;
 mod pump;
 mod taken;
+mod turn;
+
+pub(crate) use turn::Among;
 
 use super::Gateway;
 use super::cache_status::Stored;
@@ -53,6 +57,7 @@ pub(crate) struct Fill {
     pub reason: ForwardReason,
     pub began_by: BeganBy,
     pub wants: Wants,
+    pub among: Among,
 }
 
 /// What a fill asks its source for.
@@ -119,7 +124,7 @@ impl Fill {
         lead: Lead<Landing>,
         private: Option<oneshot::Sender<Private>>,
     ) -> Option<Landing> {
-        self.forwarded(&lead, private).await;
+        self.among_replicas(&lead, private).await;
         lead.landing()
     }
 

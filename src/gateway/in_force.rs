@@ -1,12 +1,12 @@
 //! What is in force: the one place from which every request takes the gateway that answers it, once.
 
-use super::{Gateway, listener};
+use super::{Gateway, background, listener};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// The gateway in force. It is replaced as a whole; whoever took the one before ends with it.
 #[derive(Debug)]
@@ -38,6 +38,7 @@ impl InForce {
     /// Serves clients on `listeners` until told to stop, then lets requests finish within
     /// `shutdown_grace`.
     pub async fn serve(self: Arc<Self>, listeners: Vec<TcpListener>, stop: CancellationToken) {
+        let _refilling = AbortOnDropHandle::new(tokio::spawn(background::refill(Arc::clone(&self))));
         let connections = TaskTracker::new();
         let accepting = TaskTracker::new();
         let stops = listener::Stops { stop, cut: CancellationToken::new() };

@@ -2,9 +2,9 @@
 
 use super::cache_status::Stored;
 use super::problem::SourceFailure;
-use crate::cache::StoredResponse;
 use crate::cache::growing::Growing;
 use crate::cache::rules::{NoStoreReason, vary};
+use crate::cache::{Found, StoredResponse};
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub(crate) enum Landing {
     SharedOnce(Arc<Shared>),
     /// The source confirmed what was stored (304): here it is, freshened.
     Validated(Arc<StoredResponse>),
+    /// Another replica has brought it meanwhile.
+    Found(Found),
     /// The source confirmed it, and that it may not be kept (`private`, `no-store`): for the leader.
     ValidatedOnce(Arc<StoredResponse>, NoStoreReason),
     /// The answer may not be shared: everyone forwards for themselves.
@@ -41,6 +43,7 @@ impl Landing {
         match self {
             Self::Failed(_) => true,
             Self::Shared(shared) => vary::matches(&shared.head.selecting_fields, request),
+            Self::Found(found) => vary::matches(&found.stored.selecting_fields, request),
             Self::Validated(stored) => vary::matches(&stored.selecting_fields, request),
             Self::SharedOnce(_) | Self::ValidatedOnce(..) | Self::Alone => false,
         }

@@ -14,7 +14,7 @@ pub(crate) use judged::{Judged, Way};
 use super::Gateway;
 use super::background;
 use super::cache_status::{CacheStatus, StaleBy, Trouble};
-use super::fill::{BeganBy, Fill, Wants};
+use super::fill::{Among, BeganBy, Fill, Wants};
 use super::forward::{self, Purpose};
 use super::part;
 use super::problem::{GatewayError, SourceFailure};
@@ -279,5 +279,6 @@ pub(crate) fn fill(
         reason,
         began_by: BeganBy::Request,
         wants: Wants::Whole,
+        among: Among::Nobody,
     }
 }

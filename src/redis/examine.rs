@@ -59,7 +59,7 @@ impl fmt::Display for Warning {
             ),
             Self::Denied => f.write_str(
                 "Redis does not let its user run a command; \
-                 grant it @read, @write, @connection and info on the keys of cache.shared.namespace",
+                 grant it @read, @write, @connection, info, time and eval on the keys of cache.shared.namespace",
             ),
         }
     }

@@ -8,6 +8,7 @@ use crate::breaker::{self, Admission, Breaker, State};
 use crate::clock::Clock;
 use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind};
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -53,6 +54,8 @@ pub(super) struct Links {
     /// `None`: refused without waiting. The breaker is closed whenever there is one.
     connected: RwLock<Option<Connected>>,
     lost: Notify,
+    /// The last attempt to connect failed.
+    has_failed: AtomicBool,
     told: Mutex<HashSet<Warning>>,
 }
 
@@ -65,6 +68,7 @@ impl Links {
             breaker: Mutex::new(Breaker::new(BREAKER)),
             connected: RwLock::new(None),
             lost: Notify::new(),
+            has_failed: AtomicBool::new(false),
             told: Mutex::default(),
         })
     }
@@ -76,6 +80,10 @@ impl Links {
 
     pub(super) fn is_connected(&self) -> bool {
         self.connected.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    pub(super) fn is_away(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed) && !self.is_connected()
     }
 
     pub(super) fn get(&self, lane: Lane) -> Option<Link> {
@@ -218,6 +226,7 @@ pub(super) async fn keep(links: Arc<Links>) {
             }
             Err(error) => {
                 attempts += 1;
+                links.has_failed.store(true, Ordering::Relaxed);
                 // What Redis and the system say holds neither user nor password.
                 if attempts == 1 {
                     tracing::warn!(cause = %error, "cannot connect to Redis; memory and the source answer");

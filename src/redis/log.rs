@@ -4,6 +4,7 @@ use super::connect::Connection;
 use super::{EPOCH_EXPIRY, Unavailable, millis};
 use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, Value};
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -51,6 +52,19 @@ pub struct LogEntry {
     pub position: LogPosition,
     /// What was appended.
     pub bytes: Bytes,
+}
+
+/// What a log still has of what was ever appended to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogExtent {
+    /// Its first entry.
+    pub first: Option<LogPosition>,
+    /// The last that was ever appended, whether it is still there or not.
+    pub newest: LogPosition,
+    /// How many it has.
+    pub length: u64,
+    /// How many were ever appended; older servers than 7.0 do not know.
+    pub appended: Option<u64>,
 }
 
 /// Whether a read that finds nothing waits.
@@ -119,12 +133,39 @@ impl LogReader {
         Ok(entries.first().map(|entry| entry.position))
     }
 
-    /// How many entries a log has.
+    /// What a log still has; nothing where there is none.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn length(&mut self, log: &str) -> Result<usize, Unavailable> {
-        self.query(redis::cmd("XLEN").arg(log)).await
+    pub async fn extent(&mut self, log: &str) -> Result<LogExtent, Unavailable> {
+        let mut command = redis::cmd("XINFO");
+        command.arg("STREAM").arg(log);
+        let answer = tokio::time::timeout(READ_TIMEOUT, command.query_async(&mut self.connection)).await;
+        match answer.map_err(|_| Unavailable::TimedOut)? {
+            Ok(facts) => parse_extent(facts),
+            Err(error) if error.is_io_error() => Err(Unavailable::Lost),
+            Err(error) if error.detail().is_some_and(|detail| detail.contains("no such key")) => {
+                Ok(LogExtent::default())
+            }
+            Err(_) => Err(Unavailable::Refused),
+        }
+    }
+
+    /// The milliseconds of the clock of Redis, by which positions are given out.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn clock(&mut self) -> Result<u64, Unavailable> {
+        let (seconds, micros): (u64, u64) = self.query(&redis::cmd("TIME")).await?;
+        Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
+    }
+
+    /// The bytes of a key.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn get<T: FromRedisValue>(&mut self, key: &str) -> Result<Option<T>, Unavailable> {
+        self.query(redis::cmd("GET").arg(key)).await
     }
 
     /// The value of a key that is set to `value` where it is missing; it expires long after its last use.
@@ -165,6 +206,24 @@ impl LogReader {
 fn parse_entries(value: Value) -> Result<Vec<LogEntry>, Unavailable> {
     let Value::Array(entries) = value else { return Err(Unavailable::Refused) };
     entries.into_iter().map(parse_entry).collect()
+}
+
+fn parse_extent(facts: HashMap<String, Value>) -> Result<LogExtent, Unavailable> {
+    let mut facts = facts;
+    let mut fact = |name: &str| facts.remove(name).unwrap_or_default();
+    let number = |value: Value| redis::from_redis_value::<Option<u64>>(value).unwrap_or_default();
+    let newest: String =
+        redis::from_redis_value(fact("last-generated-id")).map_err(|_| Unavailable::Refused)?;
+    let first = match fact("first-entry") {
+        Value::Nil => None,
+        entry => Some(parse_entry(entry)?.position),
+    };
+    Ok(LogExtent {
+        first,
+        newest: newest.parse()?,
+        length: number(fact("length")).unwrap_or_default(),
+        appended: number(fact("entries-added")),
+    })
 }
 
 fn parse_entry(value: Value) -> Result<LogEntry, Unavailable> {

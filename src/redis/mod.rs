@@ -9,10 +9,12 @@
 mod connect;
 mod examine;
 mod keeper;
+mod lease;
 mod log;
+mod roster;
 mod server;
 
-pub use log::{LogEntry, LogPosition, LogReader, ReadWait};
+pub use log::{LogEntry, LogExtent, LogPosition, LogReader, ReadWait};
 pub use server::{Server, UrlFault};
 
 use crate::breaker::State;
@@ -111,6 +113,12 @@ impl Redis {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.links.is_connected()
+    }
+
+    /// Whether there is no connection, though one was tried for.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.links.is_away()
     }
 
     /// Sends one command and waits for its answer for at most `budget`.

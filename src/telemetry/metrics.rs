@@ -109,6 +109,12 @@ pub const TAGS_DROPPED: &str = "tidegate_tags_dropped_total";
 pub const STORES_FENCED: &str = "tidegate_stores_fenced_total";
 /// 0 closed, 1 half-open, 2 open: the breaker toward Redis.
 pub const REDIS_BREAKER: &str = "tidegate_redis_breaker_state";
+/// Seconds from a purge's entry into the log to its being applied by another gateway.
+pub const PURGE_LAG: &str = "tidegate_purge_lag_seconds";
+/// Misses that concern several replicas, by `result` (taken, found, missing, not-storable, late).
+pub const FILL_TURNS: &str = "tidegate_fill_turns_total";
+/// Gateways of the namespace that follow the log of purges, this one included.
+pub const PURGE_FOLLOWERS: &str = "tidegate_purge_followers";
 /// Purges applied, by `kind` and `mode`.
 pub const PURGES: &str = "tidegate_purges_total";
 /// Commits of the journal.

@@ -115,6 +115,8 @@ fn calls(url: &str, change: &str) -> Vec<Call> {
         ("/v1/operations/{id}/stop", 404, post("/v1/operations/x/stop", json!({}))),
         ("/v1/purge", 202, post("/v1/purge", json!({"urls": [url], "mode": "soft"}))),
         ("/v1/purge", 422, post("/v1/purge", json!({}))),
+        ("/v1/purges/{seq}", 200, get("/v1/purges/1")),
+        ("/v1/purges/{seq}", 404, get("/v1/purges/x")),
         ("/v1/purge", 403, {
             let (ask, path) = post("/v1/purge", json!({"all": true}));
             (ask.field("Origin", "http://evil.example"), path)

@@ -32,6 +32,8 @@ pub fn check(data: &[u8]) {
                 secret,
                 hash_keys: true,
                 max_unverified: Duration::ZERO,
+                lease: Duration::ZERO,
+                data: None,
             }),
             data,
         );

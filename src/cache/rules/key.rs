@@ -89,6 +89,13 @@ impl CacheKey {
         Self { text: text.into(), hash }
     }
 
+    /// The key of a text that another gateway has stored; `None` where it is no key's.
+    pub(crate) fn of_text(text: &[u8]) -> Option<Self> {
+        let key = Self { text: text.into(), hash: rapidhash_v3_seeded(text, &SEED) };
+        let is_whole = key.part(0).is_some() && key.part(1).is_some() && key.part(2).is_some();
+        is_whole.then_some(key)
+    }
+
     /// Where parts of what this key finds are kept: another key, covered by the same purges.
     #[must_use]
     pub fn of_parts(&self) -> Self {

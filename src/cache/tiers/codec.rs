@@ -87,6 +87,10 @@ pub(crate) struct PackedResponse {
 }
 
 impl PackedResponse {
+    pub(crate) fn selecting_fields(&self) -> &[(HeaderName, Option<HeaderValue>)] {
+        &self.stored.selecting_fields
+    }
+
     /// The response with its body. Takes its time where that is compressed and large.
     ///
     /// # Errors
@@ -234,6 +238,14 @@ impl Codec {
             }
         };
         from_meta(meta, body).ok_or(DecodeError::Meta)
+    }
+
+    /// The key that bytes say that they belong to; whether they do, decoding tells.
+    pub(crate) fn key_of<'b>(&self, bytes: &'b [u8]) -> Option<&'b [u8]> {
+        let (length, rest) = split_length(bytes.get(MAGIC.len() + 2..)?).ok()?;
+        let (_, rest) = split_length(rest).ok()?;
+        let (key, _) = rest.split_at_checked(length)?;
+        key.strip_prefix(self.namespace.as_bytes())?.strip_prefix(b"\0")
     }
 
     fn envelope(&self, key: &[u8], meta: &Meta, body: &[u8]) -> Option<Vec<u8>> {

@@ -63,6 +63,38 @@ impl Naming {
         self.key('p', key, text)
     }
 
+    /// Where it is said who fills a key.
+    pub(crate) fn lease(&self, key: &CacheKey) -> String {
+        self.key('l', key, key.text().to_vec()).name
+    }
+
+    /// Where the list of the hottest places is.
+    pub(crate) fn hottest(&self) -> String {
+        format!("{}:hottest", self.namespace)
+    }
+
+    /// The key of a response, and its place, by what stands in its value; `None` where it is in another's
+    /// place.
+    pub(crate) fn belongs(
+        &self,
+        name: &str,
+        text: &[u8],
+        selecting: &[(HeaderName, Option<HeaderValue>)],
+    ) -> Option<(CacheKey, SharedKey)> {
+        let part = |length: usize| 4 + length;
+        let selected = selecting.iter().map(|(name, value)| {
+            part(name.as_str().len()) + part(value.as_ref().map_or(0, HeaderValue::len))
+        });
+        let behind = if selecting.is_empty() { 0 } else { 8 + selected.sum::<usize>() };
+        let (key, rest) = text.split_at_checked(text.len().checked_sub(behind)?)?;
+        let key = CacheKey::of_text(key)?;
+        let place = match rest.first_chunk::<8>() {
+            Some(generation) => self.variant(&key, u64::from_be_bytes(*generation), selecting),
+            None => self.primary(&key),
+        };
+        (place.name == name && place.text == text).then_some((key, place))
+    }
+
     fn key(&self, kind: char, key: &CacheKey, text: Vec<u8>) -> SharedKey {
         let namespace = &self.namespace;
         // With a secret nobody can try out what a name stands for.

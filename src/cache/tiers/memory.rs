@@ -341,7 +341,7 @@ mod tests {
         // Room for one: of two that want to stay, the one that was asked for more often does.
         let room = cost(&key("http://h/a"), &response("a", NOW)) as u64 * 3 / 2;
         for (looks, gets, stays) in [(50, 0, false), (0, 50, true)] {
-            let memory = Memory::new(room, room, LargeBodies::new(InFlight::new(u64::MAX)));
+            let memory = memory(room, room);
             let (seen, rival) = (key("http://h/a"), key("http://h/b"));
             memory.insert(&seen, &Arc::new(response("a", NOW)), NOW);
             memory.responses.run_pending_tasks();

@@ -3,10 +3,12 @@
 pub(super) mod codec;
 mod keys;
 pub(super) mod large;
+pub(super) mod lease;
 pub(super) mod memory;
 pub(super) mod packing;
 mod reads;
 pub(super) mod shared;
+pub(super) mod warm;
 mod writer;
 
 #[cfg(test)]

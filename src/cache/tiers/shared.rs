@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::HeaderMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -44,8 +45,8 @@ pub(crate) enum SharedFound {
 /// The tier.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    parts: Arc<Parts>,
-    writer: Writer,
+    pub(super) parts: Arc<Parts>,
+    pub(super) writer: Writer,
     object_bytes: u64,
 }
 
@@ -57,13 +58,17 @@ pub(super) struct Parts {
     pub(super) naming: Naming,
     pub(super) codec: Codec,
     pub(super) clock: Clock,
+    /// How long one replica has a key to itself; zero: never.
+    pub(super) lease: Duration,
     object_bytes: u64,
+    /// Whether the last answer that was waited for came.
+    has_answered: AtomicBool,
     reads: Reads<Result<Read, Unavailable>>,
 }
 
 /// What was found under a key.
 #[derive(Clone, Debug)]
-enum Read {
+pub(super) enum Read {
     Nothing,
     Response(Box<StoredResponse>, Stamp),
     Variants(VaryMarker),
@@ -77,7 +82,9 @@ impl Shared {
             naming: Naming::new(settings),
             codec: Codec::new(settings),
             clock,
+            lease: settings.lease,
             object_bytes: settings.object_bytes,
+            has_answered: AtomicBool::new(true),
             reads: Reads::new(),
         });
         let writer = Writer::start(&parts, settings.object_bytes);
@@ -106,7 +113,9 @@ impl Shared {
         if !self.parts.log.is_trusted() || !self.parts.redis.is_connected() {
             return SharedFound::Unasked;
         }
-        self.find_within(key, request, Instant::now()).await.unwrap_or(SharedFound::Unavailable)
+        let found = self.find_within(key, request, Instant::now()).await;
+        self.parts.has_answered.store(found.is_ok(), Ordering::Relaxed);
+        found.unwrap_or(SharedFound::Unavailable)
     }
 
     async fn find_within(
@@ -145,7 +154,7 @@ impl Shared {
         self.writer.remove(key, stored);
     }
 
-    fn judged(&self, mut stored: Box<StoredResponse>, stamp: Stamp) -> SharedFound {
+    pub(super) fn judged(&self, mut stored: Box<StoredResponse>, stamp: Stamp) -> SharedFound {
         match self.parts.log.fence_of(stamp) {
             Some(fence) => {
                 stored.fence = fence;
@@ -157,9 +166,23 @@ impl Shared {
 }
 
 impl Parts {
+    /// Whether Redis may be waited for once more by a request that has waited for it already.
+    pub(super) fn answers(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed) && self.redis.is_connected()
+    }
+
+    pub(super) fn failed(&self) {
+        self.has_answered.store(false, Ordering::Relaxed);
+    }
+
     /// What stands at a place, within what is left of the budgets since `start`; once for all who ask
     /// for it at one time. What does not verify counts as nothing.
-    async fn read(&self, key: &CacheKey, place: &SharedKey, start: Instant) -> Result<Read, Unavailable> {
+    pub(super) async fn read(
+        &self,
+        key: &CacheKey,
+        place: &SharedKey,
+        start: Instant,
+    ) -> Result<Read, Unavailable> {
         let read = self.reads.once(&place.name, Box::pin(self.read_alone(key, place, start)));
         // Also who waits for another's read has begun at some time.
         let read = tokio::time::timeout_at(start + LARGE_BUDGET, read).await;

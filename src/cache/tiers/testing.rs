@@ -21,6 +21,8 @@ pub(crate) fn settings() -> SharedSettings {
         secret: None,
         hash_keys: true,
         max_unverified: Duration::from_secs(30),
+        lease: Duration::ZERO,
+        data: None,
     }
 }
 

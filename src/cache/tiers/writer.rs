@@ -2,6 +2,7 @@
 
 use super::codec::VaryMarker;
 use super::keys::SharedKey;
+use super::lease::Lease;
 use super::memory::body_bytes;
 use super::packing::{PIECE_BYTES, Packed, is_slow};
 use super::shared::Parts;
@@ -30,16 +31,17 @@ const LATE_AFTER: Duration = Duration::from_secs(5);
 /// A marker is kept at least so long, because variants that outlive it are lost.
 const MARKER_KEPT: Duration = Duration::from_hours(1);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Action {
-    Store,
-    Remove,
+    Store(Arc<StoredResponse>),
+    Remove(Arc<StoredResponse>),
+    /// What was queued before it has been written.
+    Release(Lease),
 }
 
 #[derive(Debug)]
 struct Write {
     key: CacheKey,
-    stored: Arc<StoredResponse>,
     action: Action,
     since: Instant,
     _room: OwnedSemaphorePermit,
@@ -76,17 +78,23 @@ impl Writer {
     pub(super) fn store(&self, key: &CacheKey, stored: &Arc<StoredResponse>) {
         // What it replaces is old, also where it is itself too large.
         let too_large = body_bytes(stored) > self.object_bytes;
-        self.push(key, stored, if too_large { Action::Remove } else { Action::Store });
+        let stored = Arc::clone(stored);
+        self.push(key, if too_large { Action::Remove(stored) } else { Action::Store(stored) });
     }
 
     pub(super) fn remove(&self, key: &CacheKey, stored: &Arc<StoredResponse>) {
-        self.push(key, stored, Action::Remove);
+        self.push(key, Action::Remove(Arc::clone(stored)));
     }
 
-    fn push(&self, key: &CacheKey, stored: &Arc<StoredResponse>, action: Action) {
-        let body = match action {
-            Action::Store => stored.body.len(),
-            Action::Remove => 0,
+    /// Gives a lease back behind the writes of its key; at once where there is no room.
+    pub(super) fn release(&self, key: &CacheKey, lease: Lease) {
+        self.push(key, Action::Release(lease));
+    }
+
+    fn push(&self, key: &CacheKey, action: Action) {
+        let body = match &action {
+            Action::Store(stored) => stored.body.len(),
+            Action::Remove(_) | Action::Release(_) => 0,
         };
         let kibibytes = u32::try_from(body / 1024 + 1).unwrap_or(u32::MAX);
         let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(kibibytes) else {
@@ -94,13 +102,7 @@ impl Writer {
         };
         let index = self.spread.hash_one(key) % u64::try_from(WORKERS).unwrap_or(1);
         let queue = usize::try_from(index).ok().and_then(|index| self.queues.get(index));
-        let write = Write {
-            key: key.clone(),
-            stored: Arc::clone(stored),
-            action,
-            since: Instant::now(),
-            _room: room,
-        };
+        let write = Write { key: key.clone(), action, since: Instant::now(), _room: room };
         if queue.is_none_or(|queue| queue.try_send(write).is_err()) {
             dropped("queue");
         }
@@ -116,8 +118,12 @@ async fn work(parts: Arc<Parts>, mut writes: mpsc::Receiver<Write>) {
         let start = Instant::now();
         let writing = async {
             match write.action {
-                Action::Store => store(&parts, &write.key, &write.stored).await,
-                Action::Remove => remove(&parts, &write.key, &write.stored).await,
+                Action::Store(stored) => store(&parts, &write.key, &stored).await,
+                Action::Remove(stored) => remove(&parts, &write.key, &stored).await,
+                Action::Release(lease) => {
+                    drop(lease);
+                    Ok(())
+                }
             }
         };
         match tokio::time::timeout_at(write.since + LATE_AFTER, writing).await {

@@ -125,6 +125,8 @@ impl Check<'_, '_> {
             secret: shared.secret.secret(),
             hash_keys: *shared.hash_keys,
             max_unverified: self.duration(&shared.max_unverified, Bound::ZeroAllowed),
+            lease: self.duration(&shared.lease, Bound::ZeroAllowed),
+            data: Some(self.base.join(self.file.sync.data.as_str())),
         };
         Some(settings)
     }

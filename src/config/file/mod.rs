@@ -169,6 +169,9 @@ pub(in crate::config) struct Shared {
     pub(in crate::config) hash_keys: Given<bool>,
     /// How long memory is served when cut off from the purge log; "0s": it is validated at once.
     pub(in crate::config) max_unverified: Text,
+    /// How long one replica may be the only one to ask for what several miss at once; "0s": each asks for
+    /// itself.
+    pub(in crate::config) lease: Text,
 }
 
 /// The journal of changes.

@@ -3,11 +3,11 @@
 use super::{Wanted, fill, hit};
 use crate::cache::collapse::{Follower, Landed, Lane, Lead, Role, Turn};
 use crate::cache::rules::partial;
-use crate::cache::rules::reuse::{Demand, Failure, demand};
+use crate::cache::rules::reuse::{Demand, Failure, demand, insists};
 use crate::cache::rules::vary;
-use crate::cache::{Lookup, StoredResponse};
+use crate::cache::{Floor, Found, Lookup, StoredResponse};
 use crate::gateway::cache_status::{CacheStatus, Stored, Trouble, Unwaited};
-use crate::gateway::fill::{Private, Wants};
+use crate::gateway::fill::{Among, Private, Wants};
 use crate::gateway::forward::{self, Purpose};
 use crate::gateway::landing::Landing;
 use crate::gateway::problem::{GatewayError, SourceFailure};
@@ -179,6 +179,8 @@ impl Wanted<'_> {
             {
                 Ok(Outcome::Alone)
             }
+            Landing::Found(found) if !self.floor.admits(found.stored.fence) => Ok(Outcome::Alone),
+            Landing::Found(found) => Ok(self.found(&found, part)),
             Landing::Validated(stored) => Ok(self.validated(&stored, Stored::Yes, part)),
             Landing::Shared(shared) => Ok(self.shared(&shared, follower, part).await),
             Landing::ValidatedOnce(..) | Landing::SharedOnce(_) | Landing::Alone => Ok(Outcome::Alone),
@@ -201,6 +203,12 @@ impl Wanted<'_> {
                 fill.head = forward::head(self.route, self.request, Purpose::Head);
             }
             Lane::Any | Lane::Variant(_) => {}
+        }
+        // Who insists, or has seen a write, wants what the source says from now on.
+        // And who has waited for Redis enough asks at once.
+        let may_wait = !self.request.redis_left.is_zero();
+        if may_wait && self.floor == Floor::None && !insists(&self.asked) {
+            fill.among = Among::Replicas;
         }
         let (private, receiver) = oneshot::channel();
         let turn = lead.turn();
@@ -244,6 +252,15 @@ impl Wanted<'_> {
         let status = self.forwarded_status(StatusCode::NOT_MODIFIED, kept, part);
         let now = self.gateway.clock.now();
         let answer = reply::stored(stored, self.request, now, status);
+        Outcome::Answered(Box::new(part.told(answer)))
+    }
+
+    /// What another replica has brought, and both tiers have by now.
+    fn found(&self, found: &Found, part: &Part) -> Outcome {
+        if !vary::matches(&found.stored.selecting_fields, &self.request.fields) {
+            return self.own_lane(&found.stored);
+        }
+        let answer = hit(found, self.request, self.gateway.clock.now());
         Outcome::Answered(Box::new(part.told(answer)))
     }
 

@@ -1,17 +1,20 @@
 //! Follows the log on a connection of its own and applies what others have purged.
 
-use super::{Following, LOG_LENGTH, Message, PAUSE, Positions, Reading, State};
+use super::own::Place;
+use super::{Following, LOG_LENGTH, Message, PAUSE, Positions, Reading};
 use crate::cache::purge::{Fence, Purge, PurgeMode};
-use crate::redis::{LogEntry, LogPosition, LogReader, ReadWait, Unavailable};
+use crate::redis::{LogEntry, LogExtent, LogPosition, LogReader, ReadWait, Unavailable};
 use crate::telemetry::metrics;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// Runs until it is dropped.
 pub(super) async fn follow(log: Arc<Following>) {
     loop {
         let Err(cause) = follow_once(&log).await;
         log.state().reading = Reading::Behind;
+        log.is_lost.store(true, Ordering::Relaxed);
         tracing::debug!(%cause, "cut off from the log of purges");
         tokio::time::sleep(PAUSE).await;
     }
@@ -19,6 +22,11 @@ pub(super) async fn follow(log: Arc<Following>) {
 
 async fn follow_once(log: &Following) -> Result<std::convert::Infallible, Unavailable> {
     let mut reader = log.redis.log_reader().await?;
+    match set_clock(log, &mut reader).await {
+        // Who may not ask for it goes by the own clock.
+        Ok(()) | Err(Unavailable::Refused) => {}
+        Err(cause) => return Err(cause),
+    }
     check_continuity(log, &mut reader).await?;
     loop {
         let asked_at = log.clock.now();
@@ -28,7 +36,7 @@ async fn follow_once(log: &Following) -> Result<std::convert::Infallible, Unavai
         let epoch = epoch.parse().map_err(|_| Unavailable::Refused)?;
         let known = log.state().epoch;
         if known != Some(epoch) {
-            let floor = floor(log, &mut reader).await?;
+            let floor = floor(reader.extent(&log.log_key).await?);
             begin(log, epoch, floor);
         }
         let (after, reading) = {
@@ -42,14 +50,57 @@ async fn follow_once(log: &Following) -> Result<std::convert::Infallible, Unavai
         let entries = reader.read(&log.log_key, after, wait).await?;
         // What does not fill a batch was all there was.
         let at_end = entries.len() < LogReader::BATCH;
-        for entry in entries {
-            take(log, &entry);
+        for entry in &entries {
+            take(log, entry);
+            if reading == Reading::Following {
+                observe_lag(log, entry);
+            }
+        }
+        if !entries.is_empty() && has_gap(log, &mut reader, epoch, after).await? {
+            continue;
         }
         if at_end {
             log.state().reading = Reading::Following;
             log.verified_at.fetch_max(asked_at.as_millis(), Ordering::Relaxed);
+            log.is_lost.store(false, Ordering::Relaxed);
         }
     }
+}
+
+/// Positions are given out, and replicas' lines age, by the clock of Redis.
+async fn set_clock(log: &Following, reader: &mut LogReader) -> Result<(), Unavailable> {
+    let before = log.clock.now();
+    let there = reader.clock().await?;
+    let way = log.clock.now().since(before) / 2;
+    let here = before.plus(way).as_millis();
+    log.ahead_millis.store(there.cast_signed().saturating_sub(here.cast_signed()), Ordering::Relaxed);
+    Ok(())
+}
+
+/// How long another gateway's purge took from Redis to here.
+fn observe_lag(log: &Following, entry: &LogEntry) {
+    let millis = log.redis_millis().saturating_sub(entry.position.millis);
+    let lag = Duration::from_millis(millis);
+    ::metrics::histogram!(metrics::PURGE_LAG).record(lag.as_secs_f64());
+}
+
+/// Whether the log was trimmed past `after` before what came next was read, as it may be while this
+/// process sleeps and its connection does not: then it is begun anew.
+async fn has_gap(
+    log: &Following,
+    reader: &mut LogReader,
+    epoch: u64,
+    after: LogPosition,
+) -> Result<bool, Unavailable> {
+    let extent = reader.extent(&log.log_key).await?;
+    let floor = floor(extent);
+    let known = after.max(log.state().floor);
+    if floor <= known {
+        return Ok(false);
+    }
+    tracing::warn!("the log of purges was trimmed past what is known here");
+    begin(log, epoch, floor);
+    Ok(true)
 }
 
 /// After a gap: the log must still have what was applied last, else it is not the same log.
@@ -63,23 +114,31 @@ async fn check_continuity(log: &Following, reader: &mut LogReader) -> Result<(),
     if last == start || reader.first_from(&log.log_key, last).await? == Some(last) {
         return Ok(());
     }
-    if reader.first_from(&log.log_key, start).await?.is_some_and(|first| first > last) {
+    if reader.get::<u64>(&log.epoch_key).await? != Some(epoch) {
+        // Others have begun a new one already, or it was flushed.
+        return Ok(());
+    }
+    let extent = reader.extent(&log.log_key).await?;
+    if extent.first.map_or(extent.newest >= last, |first| first > last) {
         tracing::warn!("the log of purges was trimmed past what is known here");
-        let floor = floor(log, reader).await?;
-        begin(log, epoch, floor);
+        begin(log, epoch, floor(extent));
         return Ok(());
     }
     tracing::warn!("Redis has come back without purges that are known here: a new epoch begins");
     reader.set(&log.epoch_key, &fastrand::u64(1..).to_string()).await
 }
 
-/// What is before the log's first entry cannot be known where the log is so long that it is trimmed.
-async fn floor(log: &Following, reader: &mut LogReader) -> Result<LogPosition, Unavailable> {
-    if reader.length(&log.log_key).await? < LOG_LENGTH {
-        return Ok(LogPosition::default());
-    }
-    let first = reader.first_from(&log.log_key, LogPosition::default()).await?;
-    Ok(first.unwrap_or_default())
+/// What a log has lost at its beginning cannot be known: stamps before this mean nothing.
+fn floor(extent: LogExtent) -> LogPosition {
+    let is_whole = match extent.appended {
+        Some(appended) => appended == extent.length,
+        // It is trimmed where it is as long as it may be; or all of it was.
+        None => {
+            extent.length < LOG_LENGTH as u64
+                && (extent.length > 0 || extent.newest == LogPosition::default())
+        }
+    };
+    if is_whole { LogPosition::default() } else { extent.first.unwrap_or(extent.newest) }
 }
 
 /// Reads the log from its beginning. What is in memory may have missed purges, unless this is the
@@ -88,20 +147,13 @@ pub(super) fn begin(log: &Following, epoch: u64, floor: LogPosition) {
     let mut state = log.state();
     let whole = state.epoch.is_none() && floor == LogPosition::default();
     let number = if whole { log.tables.fence() } else { log.tables.distrust_all() };
-    let (mut outbox, heard) = (std::mem::take(&mut state.outbox), std::mem::take(&mut state.heard));
-    outbox.send_again();
-    *state = State {
-        epoch: Some(epoch),
-        last: LogPosition::default(),
-        floor,
-        positions: Positions::begin(number),
-        outbox,
-        // What was applied here was applied, whatever has become of the log.
-        heard,
-        reading: Reading::Behind,
-    };
+    state.outbox.send_again();
+    (state.epoch, state.last, state.floor) = (Some(epoch), LogPosition::default(), floor);
+    state.positions = Positions::begin(number);
+    state.reading = Reading::Behind;
     drop(state);
     log.outgoing.notify_one();
+    log.to_keep.notify_one();
 }
 
 pub(super) fn take(log: &Following, entry: &LogEntry) {
@@ -116,6 +168,10 @@ pub(super) fn take(log: &Following, entry: &LogEntry) {
     let own = (message.gateway == log.gateway).then(|| state.outbox.read_back(message.number)).flatten();
     if let Some(lowest) = own {
         state.positions.own(entry.position, Fence(lowest), log.tables.fence());
+        if let Some(epoch) = state.epoch {
+            let place = Place { epoch, position: entry.position };
+            state.own.read_back(lowest, message.number, place);
+        }
     } else {
         let number = log.tables.apply(&message.purges, message.mode, log.clock.now());
         state.positions.applied(entry.position, number);

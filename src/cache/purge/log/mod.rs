@@ -7,7 +7,12 @@
 
 mod follow;
 mod heard;
+mod kept;
 mod outbox;
+mod own;
+mod roster;
+
+pub use roster::PurgeStatus;
 
 use super::positions::Positions;
 use super::tables::Tables;
@@ -16,12 +21,15 @@ use crate::cache::SharedSettings;
 use crate::clock::{Clock, Timestamp};
 use crate::redis::{LogPosition, Redis};
 use heard::Heard;
+use kept::Kept;
 use outbox::Outbox;
+use own::Own;
+use roster::Peer;
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -54,7 +62,7 @@ struct Message {
 #[derive(Debug)]
 pub(crate) struct Log {
     shared: Arc<Following>,
-    _tasks: [AbortOnDropHandle<()>; 2],
+    _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -66,12 +74,22 @@ struct Following {
     gateway: u64,
     log_key: String,
     epoch_key: String,
+    roster_key: String,
     max_unverified: Duration,
     state: Mutex<State>,
     /// Something waits in the outbox.
     outgoing: Notify,
+    /// The outbox has to be kept in the file, or is empty again.
+    to_keep: Notify,
+    /// Unsent purges up to this number are in the file; closed where there is none.
+    kept_to: watch::Sender<u64>,
+    keeping: Keeping,
     /// When the end of the log was last seen, in milliseconds.
     verified_at: AtomicU64,
+    /// Whether the connection to the log was lost since.
+    is_lost: AtomicBool,
+    /// What the clock of Redis is ahead of this process's, in milliseconds.
+    ahead_millis: AtomicI64,
     /// An entry was applied.
     moved: watch::Sender<()>,
 }
@@ -85,7 +103,18 @@ struct State {
     positions: Positions,
     outbox: Outbox,
     heard: Heard,
+    own: Own,
+    /// The replicas as their lines last told.
+    peers: Vec<Peer>,
     reading: Reading,
+}
+
+/// Where purges wait that Redis does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeping {
+    /// In a file too: they are sent at the next start.
+    OnDisk,
+    InMemory,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,31 +127,49 @@ enum Reading {
 }
 
 impl Log {
-    /// Starts to follow; needs a running Tokio, but no running Redis.
+    /// Starts to follow; needs a running Tokio, but no running Redis. What an earlier run could not send
+    /// is purged here, and sent.
     pub(crate) fn start(
         settings: &SharedSettings,
         redis: Arc<Redis>,
         tables: Arc<Tables>,
         clock: Clock,
     ) -> Self {
+        let key = |name: &str| format!("{}:{name}", settings.namespace);
+        let kept = settings.data.as_deref().map(Kept::open);
         let shared = Arc::new(Following {
             redis,
             tables,
             gateway: fastrand::u64(..),
-            log_key: format!("{}:purges", settings.namespace),
-            epoch_key: format!("{}:epoch", settings.namespace),
+            log_key: key("purges"),
+            epoch_key: key("epoch"),
+            roster_key: key("replicas"),
             max_unverified: settings.max_unverified,
             state: Mutex::default(),
             outgoing: Notify::new(),
+            to_keep: Notify::new(),
+            kept_to: watch::Sender::new(0),
+            keeping: if kept.is_some() { Keeping::OnDisk } else { Keeping::InMemory },
             verified_at: AtomicU64::new(clock.now().as_millis()),
+            is_lost: AtomicBool::new(false),
+            ahead_millis: AtomicI64::new(0),
             moved: watch::Sender::new(()),
             clock,
         });
-        let tasks = [
+        tracing::info!(replica = shared.name(), "following the log of purges");
+        let mut tasks = vec![
             tokio::spawn(follow::follow(Arc::clone(&shared))),
             tokio::spawn(outbox::send(Arc::clone(&shared))),
+            tokio::spawn(roster::sign(Arc::clone(&shared))),
         ];
-        Self { shared, _tasks: tasks.map(AbortOnDropHandle::new) }
+        if let Some((file, records)) = kept {
+            let now = shared.clock.now();
+            for record in records {
+                drop(shared.apply(record.purges, record.mode, now));
+            }
+            tasks.push(tokio::spawn(kept::keep(Arc::clone(&shared), file, shared.tables.fence().0)));
+        }
+        Self { shared, _tasks: tasks.into_iter().map(AbortOnDropHandle::new).collect() }
     }
 
     /// Applies purges here and tells the others; waits a bounded time for Redis to have them.
@@ -132,20 +179,36 @@ impl Log {
         mode: PurgeMode,
         now: Timestamp,
     ) -> (Fence, PurgeScope) {
-        let (number, sent) = {
-            let mut state = self.shared.state();
-            let number = self.shared.tables.apply(&purges, mode, now);
-            (number, state.outbox.push(number.0, mode, purges))
-        };
-        self.shared.outgoing.notify_one();
+        let until = Instant::now() + PURGE_BUDGET;
+        let (number, sent) = self.shared.apply(purges, mode, now);
         // Not worth waiting for while nothing can be sent.
-        if !self.shared.redis.is_connected() {
-            return (number, PurgeScope::Local);
+        if self.shared.redis.is_connected() {
+            return match tokio::time::timeout_at(until, sent).await {
+                Ok(Ok(())) => (number, PurgeScope::Shared),
+                Ok(Err(_)) | Err(_) => (number, PurgeScope::Local),
+            };
         }
-        match tokio::time::timeout(PURGE_BUDGET, sent).await {
-            Ok(Ok(())) => (number, PurgeScope::Shared),
-            Ok(Err(_)) | Err(_) => (number, PurgeScope::Local),
+        if self.shared.keeping == Keeping::OnDisk {
+            let mut kept = self.shared.kept_to.subscribe();
+            // Whatever comes of it, the purge holds here.
+            drop(tokio::time::timeout_at(until, kept.wait_for(|to| *to >= number.0)).await);
         }
+        (number, PurgeScope::Local)
+    }
+
+    /// Which replicas have applied an own purge; `None`: it is not known.
+    pub(crate) async fn status(&self, number: u64) -> Option<PurgeStatus> {
+        self.shared.status(number).await
+    }
+
+    /// How many replicas are at work, this one included, as far as is known.
+    pub(crate) fn replicas(&self) -> usize {
+        self.shared.replicas()
+    }
+
+    /// Tells the other replicas that this one is gone.
+    pub(crate) async fn leave(&self) {
+        self.shared.sign_off().await;
     }
 
     /// What tells this gateway's purges from others'.
@@ -176,8 +239,12 @@ impl Log {
     /// The fence here of what another gateway stamped; `None`: it cannot be judged.
     pub(crate) fn fence_of(&self, stamp: Stamp) -> Option<Fence> {
         let state = self.shared.state();
-        if state.trusted()? != stamp.epoch || stamp.position < state.floor {
+        if state.trusted()? != stamp.epoch {
             return None;
+        }
+        if stamp.position < state.floor {
+            // What was purged before the floor is not known: everything that old is validated.
+            return Some(Fence(0));
         }
         let fence = state.positions.fence_of(stamp.position);
         // An own purge whose position is not known yet may be behind the stamp.
@@ -195,8 +262,11 @@ impl Log {
     /// Whether purges may have been missed since `received_at` for longer than is allowed.
     pub(crate) fn is_unverified(&self, received_at: Timestamp, now: Timestamp) -> bool {
         let verified_at = Timestamp::from_millis(self.shared.verified_at.load(Ordering::Relaxed));
-        now.since(verified_at.max(received_at)) > self.shared.max_unverified + CUT_OFF_AFTER
-            && now.since(verified_at) > CUT_OFF_AFTER
+        // Almost every hit ends here.
+        if now.since(verified_at) <= CUT_OFF_AFTER && !self.shared.is_lost.load(Ordering::Relaxed) {
+            return false;
+        }
+        now.since(verified_at.max(received_at)) > self.shared.max_unverified
     }
 }
 
@@ -210,6 +280,25 @@ impl State {
 impl Following {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies own purges; the receiver is told when Redis has them.
+    fn apply(&self, purges: Vec<Purge>, mode: PurgeMode, now: Timestamp) -> (Fence, oneshot::Receiver<()>) {
+        let applied = {
+            let mut state = self.state();
+            let number = self.tables.apply(&purges, mode, now);
+            state.own.made(number.0);
+            (number, state.outbox.push(number.0, mode, purges))
+        };
+        self.outgoing.notify_one();
+        self.to_keep.notify_one();
+        applied
+    }
+
+    /// Now, by the clock of Redis.
+    fn redis_millis(&self) -> u64 {
+        let ahead = self.ahead_millis.load(Ordering::Relaxed);
+        self.clock.now().as_millis().saturating_add_signed(ahead)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Own purges on their way into the log, in order, kept until they are read back from it.
 
+use super::kept::Record;
 use super::{Following, LOG_LENGTH, Message, PAUSE, PURGE_BUDGET};
 use crate::cache::purge::{Purge, PurgeMode};
 use std::collections::VecDeque;
@@ -84,6 +85,23 @@ impl Outbox {
         self.unsent > 0
     }
 
+    /// Whether Redis has acknowledged a number of this queue, or it has left the queue.
+    pub(super) fn is_sent(&self, number: u64) -> bool {
+        let outgoing = self.queue.iter().find(|outgoing| outgoing.number >= number);
+        outgoing.is_none_or(|outgoing| outgoing.lowest > number || outgoing.sent == Sent::Yes)
+    }
+
+    /// What Redis does not have, of higher numbers than `number`, and the highest of those.
+    pub(super) fn unsent_behind(&self, number: u64) -> (Vec<Record>, u64) {
+        let unsent = || {
+            let unsent = self.queue.iter().filter(|outgoing| outgoing.sent != Sent::Yes);
+            unsent.filter(move |outgoing| outgoing.number > number)
+        };
+        let record = |outgoing: &Outgoing| Record { mode: outgoing.mode, purges: outgoing.purges.clone() };
+        let highest = unsent().map(|outgoing| outgoing.number).next_back();
+        (unsent().map(record).collect(), highest.unwrap_or(number))
+    }
+
     /// The lowest number whose position in the log is not known yet.
     pub(super) fn lowest(&self) -> Option<u64> {
         self.queue.front().map(|outgoing| outgoing.lowest)
@@ -139,7 +157,10 @@ pub(super) async fn send(log: Arc<Following>) {
         // Plain data into a Vec does not fail; an empty entry would be read as a purge of everything.
         let bytes = postcard::to_stdvec(&message).unwrap_or_default();
         match log.redis.append(&log.log_key, &bytes, LOG_LENGTH, PURGE_BUDGET).await {
-            Ok(()) => log.state().outbox.sent(message.number),
+            Ok(()) => {
+                log.state().outbox.sent(message.number);
+                log.to_keep.notify_one();
+            }
             Err(cause) => {
                 tracing::debug!(%cause, "a purge waits for Redis");
                 tokio::time::sleep(PAUSE).await;

@@ -15,6 +15,8 @@ fn settings(server: &RedisServer) -> SharedSettings {
         secret: None,
         hash_keys: true,
         max_unverified: Duration::from_secs(30),
+        lease: Duration::ZERO,
+        data: None,
     }
 }
 
@@ -70,7 +72,7 @@ async fn i5_an_own_purge_on_its_way_counts_against_what_others_stamped() {
 }
 
 #[tokio::test]
-async fn i5_stamps_of_another_epoch_or_before_the_log_cannot_be_judged() {
+async fn i5_stamps_of_another_epoch_are_not_judged_and_those_before_the_log_are_validated() {
     let log = following();
     let other_epoch = Stamp { epoch: EPOCH + 1, position: at(0) };
     assert_eq!(log.fence_of(other_epoch), None);
@@ -79,7 +81,10 @@ async fn i5_stamps_of_another_epoch_or_before_the_log_cannot_be_judged() {
     follow::begin(&log.shared, EPOCH, at(10));
     assert_eq!(log.fence_of(stamp(at(10))), None, "not read to its end yet");
     log.shared.state().reading = Reading::Following;
-    assert_eq!(log.fence_of(stamp(at(9))), None, "before the first entry of a trimmed log");
+    let key = CacheKey::new(&Target::parse_absolute("http://h/").unwrap(), None);
+    let old = log.fence_of(stamp(at(9))).unwrap();
+    let standing = log.shared.tables.judge(&key, &[], old);
+    assert_eq!(standing, Standing::Unverified, "before the first entry of a trimmed log");
     assert!(log.fence_of(stamp(at(10))).is_some());
     assert_eq!(log.stamp(before), None, "a forward of the epoch before");
 }

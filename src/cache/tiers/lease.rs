@@ -1,0 +1,130 @@
+//! One replica forwards for a key that several miss at once: it has a short lease in Redis, and the
+//! others wait for it, once and bounded, and read what it has stored.
+//!
+//! ```text
+//! SET NX PX -> taken    forward; give it back behind the write of what was stored
+//!           -> another's: look at it again and again, at most as long as a lease lasts
+//!                gone          read the shared tier; nothing there: forward
+//!                NOT_STORABLE  forward at once
+//!           -> no answer   forward at once
+//! ```
+//! A holder that has died costs the others what is left of its lease. Nobody waits twice.
+
+use super::shared::{Parts, Shared, SharedFound};
+use crate::cache::CacheKey;
+use http::HeaderMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What one look at a lease may take: with the two reads of the tier it stays within 75 ms.
+const BUDGET: Duration = Duration::from_millis(20);
+/// What giving it back may take; nobody waits for it.
+const RELEASE_BUDGET: Duration = Duration::from_millis(500);
+/// Between the first two looks at another's lease; it doubles.
+const LOOK_FIRST: Duration = Duration::from_millis(5);
+/// Between two looks, at most.
+const LOOK_MOST: Duration = Duration::from_millis(40);
+/// The last word of a holder whose answer may not be stored.
+const NOT_STORABLE: &str = "-";
+/// How long that word stands.
+const NOT_STORABLE_KEPT: Duration = Duration::from_secs(5);
+
+/// The right to forward for a key; given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    parts: Arc<Parts>,
+    name: String,
+    token: String,
+    word: &'static str,
+}
+
+/// Who forwards for a key.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// This replica; others wait for it while it has this.
+    Own(Lease),
+    /// Another one, for now.
+    Other,
+    /// Nobody is kept from it: there are no other replicas, or Redis does not answer.
+    Everybody,
+}
+
+/// What came of waiting for another's fill.
+#[derive(Debug)]
+pub(crate) enum Awaited {
+    /// It has stored something.
+    Stored(SharedFound),
+    /// Its answer may not be stored.
+    NotStorable,
+    /// It has stored nothing, or has not finished in time.
+    Nothing,
+}
+
+impl Lease {
+    /// The answer may not be stored: the others need not wait for the next one either.
+    pub(crate) fn not_storable(mut self) {
+        self.word = NOT_STORABLE;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (parts, word) = (Arc::clone(&self.parts), self.word);
+        let (name, token) = (std::mem::take(&mut self.name), std::mem::take(&mut self.token));
+        runtime.spawn(async move {
+            let last = (word, NOT_STORABLE_KEPT);
+            let released = parts.redis.release_lease(&name, &token, last, RELEASE_BUDGET).await;
+            // Else it expires.
+            released.unwrap_or_default();
+        });
+    }
+}
+
+impl Shared {
+    /// Takes the lease of a key, where there are others who could want it too.
+    pub(crate) async fn take_turn(&self, key: &CacheKey) -> Turn {
+        let parts = &self.parts;
+        let lasts = parts.lease;
+        if lasts.is_zero() || !parts.answers() || parts.log.replicas() < 2 || !parts.log.is_trusted() {
+            return Turn::Everybody;
+        }
+        let token = format!("{:x}-{:x}", parts.log.gateway(), fastrand::u64(..));
+        let name = parts.naming.lease(key);
+        match parts.redis.take_lease(&name, &token, lasts, BUDGET).await {
+            Ok(true) => Turn::Own(Lease { parts: Arc::clone(parts), name, token, word: "" }),
+            Ok(false) => Turn::Other,
+            Err(_) => {
+                parts.failed();
+                Turn::Everybody
+            }
+        }
+    }
+
+    /// Waits for another's fill, at most as long as its lease may last.
+    pub(crate) async fn another_fills(&self, key: &CacheKey, request: &HeaderMap) -> Awaited {
+        let parts = &self.parts;
+        let (name, until) = (parts.naming.lease(key), Instant::now() + parts.lease);
+        let mut pause = LOOK_FIRST;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOOK_MOST);
+            match parts.redis.get(crate::redis::Lane::Quick, &name, BUDGET).await {
+                Err(_) => {
+                    parts.failed();
+                    return Awaited::Nothing;
+                }
+                Ok(None) => return Awaited::Stored(self.find(key, request).await),
+                Ok(Some(holder)) if &holder[..] == NOT_STORABLE.as_bytes() => return Awaited::NotStorable,
+                Ok(Some(_)) if Instant::now() >= until => return Awaited::Nothing,
+                Ok(Some(_)) => {}
+            }
+        }
+    }
+
+    /// Gives a lease back once everything of its key that waits has been written.
+    pub(crate) fn release_behind_writes(&self, key: &CacheKey, lease: Lease) {
+        self.writer.release(key, lease);
+    }
+}
