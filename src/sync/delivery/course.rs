@@ -114,7 +114,7 @@ impl Course {
                 return self.begin_read(key, entry, now);
             }
             let Some(admitted) = self.pace.admit(now) else {
-                self.lanes.give_back(&key);
+                self.lanes.place_first(key);
                 return None;
             };
             self.replays.begin(&entry.past, now);
@@ -138,7 +138,7 @@ impl Course {
     /// A source is read only when what it tells could be sent at once.
     fn begin_read(&mut self, key: Arc<str>, entry: Entry, now: Timestamp) -> Option<Begin> {
         if !self.pace.is_open(now) {
-            self.lanes.give_back(&key);
+            self.lanes.place_first(key);
             return None;
         }
         self.replays.begin(&entry.past, now);
@@ -187,7 +187,7 @@ impl Course {
     pub(super) fn pause(&mut self) {
         self.pace.pause();
         while let Some(unsent) = self.reads.take_unsent() {
-            self.lanes.give_back(&unsent.key);
+            self.lanes.place_first(unsent.key);
         }
     }
 

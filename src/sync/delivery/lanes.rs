@@ -251,8 +251,8 @@ impl Lanes {
         }
     }
 
-    /// Makes a key the next one.
-    fn place_first(&mut self, key: Arc<str>) {
+    /// Makes a key the next one; also a busy one that could not even be attempted.
+    pub(crate) fn place_first(&mut self, key: Arc<str>) {
         let Some(state) = self.keys.get_mut(&key) else { return };
         state.phase = Phase::Ready;
         match state.turn() {
@@ -353,11 +353,6 @@ impl Lanes {
         state.rest = state.rest.max(Rest::Newer);
         state.phase = Phase::Waiting(at);
         self.waiting.insert((at, Arc::clone(key)));
-    }
-
-    /// A busy key could not even be attempted; it stays first.
-    pub(crate) fn give_back(&mut self, key: &Arc<str>) {
-        self.place_first(Arc::clone(key));
     }
 
     /// Whether the key is being attempted, loaded or settled.

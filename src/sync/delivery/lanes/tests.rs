@@ -226,7 +226,7 @@ fn i10_fifty_thousand_changes_behind_a_black_hole_cost_disk_and_not_memory() {
         let mut turn = lanes.take(now, Repeats::Allowed, any);
         // What was never tried has its turns in between.
         if let Some(Turn::Attempt(first, _)) = &turn {
-            lanes.give_back(first);
+            lanes.place_first(Arc::clone(first));
             turn = lanes.take(now, Repeats::Allowed, any);
         }
         let Some(Turn::Load(key, limit)) = turn else { panic!("{turn:?}") };
