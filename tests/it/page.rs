@@ -99,7 +99,8 @@ impl Events {
                 if let Some((event, rest)) = self.text.split_once("\n\n") {
                     let (named, data) = event.split_once('\n').expect("an event has a name and data");
                     let (named, data) = (named.replace("event: ", ""), data.replace("data: ", ""));
-                    self.text = rest.to_owned();
+                    let rest = rest.to_owned();
+                    self.text = rest;
                     if named == name {
                         return serde_json::from_str(&data).expect("data is JSON");
                     }

@@ -157,6 +157,24 @@ test("one dead letter is sent again by keyboard alone", async () => {
   });
 });
 
+test("those that a filter names are discarded", async () => {
+  await withGateway({}, async (running) => {
+    await dead(running, ["/items/1", "/other/2"]);
+    const page = await opened(`${running.admin}/#dead-letters?destination=search`);
+    await live(page);
+    await page.getByLabel("Key begins with").fill("/other");
+    await page.getByLabel("Key begins with").press("Enter");
+    await becomes(page.locator("#letters tbody"), /^\/other\/2/);
+    await page.getByRole("button", { name: "Discard these" }).click();
+    await becomes(page.locator("#sure-text"), /^1 dead letter \(destination search, key_prefix \/other\) will be given up/);
+    await page.locator("#sure-yes").click();
+    await becomes(page.locator("#letters-told"), /^1 are discarded/);
+    const left = JSON.parse((await ask("GET", `${running.admin}/v1/dead-letters`)).text).dead_letters;
+    assert.deepEqual(left.map(({ key }) => key), ["/items/1"]);
+    assert.deepEqual(page.faults, []);
+  });
+});
+
 test("a URL is explained and purged by keyboard", async () => {
   await withGateway({}, async (running) => {
     const url = `${running.public}/items/7`;
