@@ -22,6 +22,7 @@ use crate::explanation::{Explanation, MarkedKey, MatchedRoute, PassedOver, Quest
 use crate::rate_limit::Stage;
 use crate::sync::{JournalState, RecordError, SyncMode};
 use ending::Ending;
+use http::Method;
 use std::sync::Arc;
 
 impl Gateway {
@@ -90,7 +91,10 @@ impl Gateway {
         told: &mut Explanation,
     ) -> Ending {
         told.key = Some(key.to_string());
-        let marked = self.cache.marked_unseen(key, now).await;
+        let mut marked = self.cache.marked_unseen(key, now).await;
+        if marked.is_none() && request.method == Method::HEAD {
+            marked = self.cache.marked_unseen(&key.of_head(), now).await;
+        }
         told.marker = marked.map(|marked| MarkedKey {
             reason: marked.reason.as_str().to_owned(),
             status: marked.status.as_u16(),
