@@ -111,10 +111,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         ),
         None => None,
     };
-    let mut checks = JoinSet::new();
-    for check in sources.iter().flat_map(Source::checks) {
-        checks.spawn(check);
-    }
+    let mut checks: JoinSet<()> = sources.iter().flat_map(Source::checks).collect();
     let grace = settings.gateway.shutdown_grace;
     let parts = gateway::Parts {
         cache: Arc::clone(&cache),
