@@ -7,6 +7,13 @@ use std::time::Duration;
 const ROSTER_EXPIRY: Duration = Duration::from_hours(1);
 
 impl Redis {
+    /// Learns whether Redis still answers, where somebody has reason to doubt it: else only the next command
+    /// would.
+    pub async fn look(&self, budget: Duration) {
+        // Its outcome moves the breaker, which is all that is wanted.
+        drop(self.query::<redis::Value>(Lane::Bulk, &redis::cmd("PING"), budget).await);
+    }
+
     /// Writes an own line, and reads everybody's.
     ///
     /// # Errors

@@ -68,7 +68,7 @@ pub(super) struct Parts {
 
 /// What was found under a key.
 #[derive(Clone, Debug)]
-pub(super) enum Read {
+enum Read {
     Nothing,
     Response(Box<StoredResponse>, Stamp),
     Variants(VaryMarker),
@@ -177,12 +177,7 @@ impl Parts {
 
     /// What stands at a place, within what is left of the budgets since `start`; once for all who ask
     /// for it at one time. What does not verify counts as nothing.
-    pub(super) async fn read(
-        &self,
-        key: &CacheKey,
-        place: &SharedKey,
-        start: Instant,
-    ) -> Result<Read, Unavailable> {
+    async fn read(&self, key: &CacheKey, place: &SharedKey, start: Instant) -> Result<Read, Unavailable> {
         let read = self.reads.once(&place.name, Box::pin(self.read_alone(key, place, start)));
         // Also who waits for another's read has begun at some time.
         let read = tokio::time::timeout_at(start + LARGE_BUDGET, read).await;
@@ -217,7 +212,7 @@ impl Parts {
     }
 
     /// A body that is in pieces, packed; `None`: not all of them are there.
-    async fn pieces(
+    pub(super) async fn pieces(
         &self,
         key: &CacheKey,
         place: &SharedKey,
@@ -245,7 +240,7 @@ impl Parts {
         Ok(bodies.map(|bodies| bodies.concat().into()))
     }
 
-    async fn open(&self, packed: Box<PackedResponse>) -> Result<StoredResponse, DecodeError> {
+    pub(super) async fn open(&self, packed: Box<PackedResponse>) -> Result<StoredResponse, DecodeError> {
         let most = self.object_bytes;
         if !is_slow(packed.packing.length) {
             return packed.open(most);
@@ -255,7 +250,7 @@ impl Parts {
     }
 
     /// Whether it is older than it is ever kept: somebody has put it back.
-    fn is_over(&self, stored: &StoredResponse) -> bool {
+    pub(super) fn is_over(&self, stored: &StoredResponse) -> bool {
         self.clock.now().since(stored.received_at) > retention(stored)
     }
 

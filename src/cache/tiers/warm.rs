@@ -2,13 +2,12 @@
 //! before it is ready. The list has no bodies and nothing readable that the names do not have.
 
 use super::codec::Value;
-use super::shared::{Read, Shared, SharedFound};
+use super::shared::{Shared, SharedFound};
 use crate::cache::{CacheKey, StoredResponse};
 use crate::redis::{Lane, Unavailable};
 use futures_util::{Stream, StreamExt, stream};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// Places in the list.
 pub(crate) const HOTTEST_MAX: usize = 1000;
@@ -59,12 +58,14 @@ impl Shared {
         let parts = &self.parts;
         let bytes = parts.redis.get(Lane::Large, &name, BUDGET).await.ok()??;
         let text = parts.codec.key_of(&bytes)?;
-        let Value::Response(packed) = parts.codec.decode(text, &bytes).ok()? else { return None };
+        let Value::Response(mut packed) = parts.codec.decode(text, &bytes).ok()? else { return None };
         let (key, place) = parts.naming.belongs(&name, text, packed.selecting_fields())?;
-        let Read::Response(stored, stamp) = parts.read(&key, &place, Instant::now()).await.ok()? else {
-            return None;
-        };
-        match self.judged(stored, stamp) {
+        if let Some(pieces) = packed.packing.pieces {
+            packed.bytes = parts.pieces(&key, &place, pieces, BUDGET).await.ok()??;
+        }
+        let stamp = packed.stamp;
+        let stored = parts.open(packed).await.ok().filter(|stored| !parts.is_over(stored))?;
+        match self.judged(Box::new(stored), stamp) {
             SharedFound::Response(stored) => Some((key, *stored)),
             _ => None,
         }

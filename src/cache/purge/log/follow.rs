@@ -1,7 +1,7 @@
 //! Follows the log on a connection of its own and applies what others have purged.
 
 use super::own::Place;
-use super::{Following, LOG_LENGTH, Message, PAUSE, Positions, Reading};
+use super::{Following, LOG_LENGTH, Message, PAUSE, PURGE_BUDGET, Positions, Reading};
 use crate::cache::purge::{Fence, Purge, PurgeMode};
 use crate::redis::{LogEntry, LogExtent, LogPosition, LogReader, ReadWait, Unavailable};
 use crate::telemetry::metrics;
@@ -16,6 +16,7 @@ pub(super) async fn follow(log: Arc<Following>) {
         log.state().reading = Reading::Behind;
         log.is_lost.store(true, Ordering::Relaxed);
         tracing::debug!(%cause, "cut off from the log of purges");
+        log.redis.look(PURGE_BUDGET).await;
         tokio::time::sleep(PAUSE).await;
     }
 }
