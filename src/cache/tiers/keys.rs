@@ -139,7 +139,7 @@ mod tests {
         assert!(keys.iter().all(|key| key.name.starts_with("n:") && !key.name.contains("secret")));
         keys.sort_by(|one, other| one.name.cmp(&other.name));
         keys.dedup_by(|one, other| one.name == other.name || one.text == other.text);
-        assert_eq!(keys.len(), 8);
+        assert_eq!(keys.len(), 9);
         assert_ne!(keyed.primary(&key).name, naming.primary(&key).name);
         let readable = |key: &SharedKey| key.text.windows(6).any(|window| window == b"canary");
         assert!(!keys.iter().any(readable), "what a client sent is not readable");
