@@ -19,7 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
     responses((status = 200, body = Status, example = json!({
         "at": 1_767_225_600_000_u64, "version": "0.1.0",
         "readiness": {
-            "status": "ready", "parts": { "gateway": "ready", "journal": "ready", "shared_tier": "not-configured" }
+            "status": "ready", "parts": { "gateway": "ready", "journal": "ready", "shared_tier": "not-configured" },
+            "config": { "digest": "9f86d081884c7d65..", "loaded_at": 1_767_225_000_000_u64, "last_reload": null }
         },
         "figures": {
             "routes": { "items": { "requests": 10.0, "spared": 7.0, "collapsed": 1.0, "by_status": { "hit": 6.0 } } },
