@@ -19,11 +19,11 @@ const COUNTED_MAX: usize = 4 * HOTTEST_MAX;
 /// How often the shared tier is told, and counts are halved.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 /// The longest that a start waits for what was hot.
-const WARM_DEADLINE: Duration = Duration::from_secs(1);
+const WARM_DEADLINE: Duration = Duration::from_secs(2);
 /// How often a start looks whether Redis is there yet.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// The longest that an end waits for the shared tier to be told.
-const TELL_DEADLINE: Duration = Duration::from_millis(250);
+const TELL_DEADLINE: Duration = Duration::from_secs(1);
 
 /// The counts, and whether what is hot has to be refilled.
 #[derive(Debug, Default)]
@@ -93,7 +93,7 @@ pub(super) async fn tell(cache: Weak<Cache>) {
 }
 
 impl Cache {
-    /// Loads what was hot into memory; it takes at most a second, and no time where Redis is away.
+    /// Loads what was hot into memory; it takes at most two seconds, and no time where Redis is away.
     pub async fn warm(&self) {
         let Some(shared) = &self.shared else { return };
         let mut loaded = 0_usize;
@@ -119,8 +119,8 @@ impl Cache {
         tracing::info!(responses = loaded, in_time, "loaded what was hot");
     }
 
-    /// Tells the other gateways that this one is gone, and who starts next what was hot; it takes at most
-    /// a third of a second.
+    /// Tells the other gateways that this one is gone, and who starts next what was hot; it takes little
+    /// more than a second at most.
     pub async fn leave(&self) {
         let Some(shared) = &self.shared else { return };
         if shared.redis.is_connected() {

@@ -1,7 +1,7 @@
 //! The names of keys in Redis, and the whole keys that stand in their values.
 
 use crate::cache::CacheKey;
-use crate::secret::KeyedHash;
+use crate::secret::{HASH_BYTES, KeyedHash};
 use http::{HeaderName, HeaderValue};
 
 /// How keys are named.
@@ -81,11 +81,8 @@ impl Naming {
         text: &[u8],
         selecting: &[(HeaderName, Option<HeaderValue>)],
     ) -> Option<(CacheKey, SharedKey)> {
-        let part = |length: usize| 4 + length;
-        let selected = selecting.iter().map(|(name, value)| {
-            part(name.as_str().len()) + part(value.as_ref().map_or(0, HeaderValue::len))
-        });
-        let behind = if selecting.is_empty() { 0 } else { 8 + selected.sum::<usize>() };
+        // What a variant's has behind its key's, whatever selects it.
+        let behind = if selecting.is_empty() { 0 } else { size_of::<u64>() + HASH_BYTES };
         let (key, rest) = text.split_at_checked(text.len().checked_sub(behind)?)?;
         let key = CacheKey::of_text(key)?;
         let place = match rest.first_chunk::<8>() {
@@ -145,5 +142,24 @@ mod tests {
         assert!(!keys.iter().any(readable), "what a client sent is not readable");
         let readable = Naming { style: Style::Readable, ..naming.clone() };
         assert!(readable.primary(&key).name.starts_with("n:c:h/secret:"));
+    }
+
+    #[test]
+    fn what_stands_in_its_own_place_tells_its_key_and_nothing_else_does() {
+        let hash = KeyedHash::of_namespace("n", None);
+        let naming = Naming { namespace: "n".into(), style: Style::Hashed, hash };
+        let key = key("http://h/a?b");
+        let selecting =
+            [(http::header::ACCEPT, Some(HeaderValue::from_static("a"))), (http::header::TE, None)];
+        for (place, selecting) in
+            [(naming.primary(&key), &selecting[..0]), (naming.variant(&key, 7, &selecting), &selecting[..])]
+        {
+            let belongs = |name: &str, text: &[u8]| naming.belongs(name, text, selecting);
+            assert_eq!(belongs(&place.name, &place.text), Some((key.clone(), place.clone())));
+            assert_eq!(belongs("n:c:other", &place.text), None);
+            for cut in 0..place.text.len() {
+                assert_eq!(belongs(&place.name, &place.text[..cut]), None, "{cut}");
+            }
+        }
     }
 }
