@@ -2,6 +2,7 @@
 //! way ends with what it began with.
 
 use super::carrier::Carrier;
+use super::covered::Covered;
 use super::worker::Worker;
 use crate::sync::settings::DestinationSettings;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ impl Worker {
             return;
         }
         self.course.settings = settings.clone();
+        // At another address there may be nothing of what was delivered.
+        self.course.covered = Covered::default();
         self.course.pace.set(settings);
         self.carrier = Arc::new(Carrier::new(self.known.id, settings, &self.inner));
         tracing::info!(destination = %self.known.name, "a destination has other settings");

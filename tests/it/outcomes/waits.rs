@@ -1,6 +1,6 @@
 //! How long a delivery waits, and who ends that: holds, Retry-After, breakers, operators.
 
-use super::{letters, setup};
+use super::{letters, settled, setup};
 use crate::support::{Ask, Delivery, EVERYTHING, Gate, RecordingDestination, Reply, SYNC, Setup, Step};
 use crate::support::{eventually, obliging_source};
 use serde_json::json;
@@ -26,6 +26,7 @@ async fn i4_a_late_success_makes_no_dead_letter_of_what_a_hold_refuses() {
         gateway.destination("search").await["concurrency"].as_u64().unwrap() > 2
     })
     .await;
+    settled(&gateway).await;
     expired.store(true, Ordering::Relaxed);
     gateway.put("/items/slow", "x").await;
     destination.deliveries.until("the slow one", |all| all.iter().any(|one| one.key == "/items/slow")).await;

@@ -13,7 +13,11 @@ fn synced_to(names: &[&str]) -> String {
 }
 
 async fn settled(gateway: &Gateway, name: &str) {
-    eventually("all is delivered", async || gateway.destination(name).await["pending"] == 0).await;
+    eventually("all is delivered", async || {
+        let told = gateway.destination(name).await;
+        told["pending"] == 0 && told["in_flight"] == 0
+    })
+    .await;
 }
 
 /// The bodies that a destination took, in order.
@@ -241,4 +245,33 @@ async fn what_was_accepted_for_a_source_that_goes_is_sent_when_it_comes_back() {
     assert_eq!(gateway.put("/items/1", "two").await.status, 202);
     search.wait_for_body("two").await;
     assert_eq!(bodies(&search), ["one", "two"]);
+}
+
+/// What one address has been sent says nothing of another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i2_a_state_that_was_delivered_elsewhere_is_sent_to_another_address() {
+    let source = ScriptedSource::start().await;
+    source.always("*", Reply::ok("state"));
+    let (before, after) = (RecordingDestination::start().await, RecordingDestination::start().await);
+    let rest = |to: &RecordingDestination, rate: &str| {
+        format!(
+            "{}{}format = \"state\"\n{rate}\n{}",
+            source.table(),
+            to.table("search"),
+            synced_to(&["search"])
+        )
+    };
+    // After the first delivery nothing is done until the address is another.
+    let setup = Setup::new(rest(&before, "rate = { requests = 1, per = \"10m\" }"));
+    let gateway = setup.start().await;
+    gateway.admin_post("/v1/destinations/search/pause", &json!({})).await;
+    for _ in 0..3 {
+        assert_eq!(gateway.put("/items/7", "x").await.status, 200);
+    }
+    gateway.admin_post("/v1/destinations/search/resume", &json!({})).await;
+    before.wait_for(1).await;
+    reload(&gateway, setup, rest(&after, "")).await;
+    after.wait_for(1).await;
+    settled(&gateway, "search").await;
+    assert_eq!((before.deliveries.all().len(), after.deliveries.all().len()), (1, 1));
 }
