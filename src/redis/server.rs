@@ -38,7 +38,7 @@ pub enum UrlFault {
     /// Several hosts where there is one.
     #[error("has several hosts, which redis-cluster:// and redis-sentinel:// take")]
     SeveralHosts,
-    /// More than [`HOSTS_MAX`].
+    /// More than `HOSTS_MAX`.
     #[error("has more than 32 hosts")]
     TooManyHosts,
     /// The path is no number.
