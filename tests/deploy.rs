@@ -1,7 +1,12 @@
 //! What lies in `deploy/` and `config/` works with the binary of today: `tidegate check` accepts
 //! every configuration, and what manifests say about ports, probes and times agrees with them.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic, and says where")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test may panic, and says where"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -175,6 +180,37 @@ fn kustomize_and_compose_name_files_that_exist() {
     let compose = read("deploy/compose/compose.yaml");
     assert!(compose.contains("./tidegate.toml:/etc/tidegate/tidegate.toml:ro"));
     assert!(root().join("deploy/compose").join(&values(&compose, "context")[0]).join("Cargo.toml").is_file());
+}
+
+/// The alert rules are sound, and each fires when it should and not before (`tidegate.rules.test.yaml`).
+/// That the metrics which they name exist is tested in tests/it/observe.
+#[test]
+fn prometheus_accepts_the_alert_rules_and_their_tests_pass() {
+    let rules = read("deploy/prometheus/tidegate.rules.yaml");
+    let tests = read("deploy/prometheus/tidegate.rules.test.yaml");
+    let alerts = values(&rules, "alert");
+    assert!(alerts.len() > 10, "{alerts:?}");
+    for alert in alerts {
+        assert!(
+            tests.matches(&format!("alertname: {alert}")).count() >= 2,
+            "{alert} is not tested both ways"
+        );
+    }
+    for arguments in
+        [["check", "rules", "tidegate.rules.yaml"], ["test", "rules", "tidegate.rules.test.yaml"]]
+    {
+        let mut promtool = Command::new("promtool");
+        let output = match promtool.args(arguments).current_dir(root().join("deploy/prometheus")).output() {
+            Ok(output) => output,
+            Err(cause) => {
+                assert!(std::env::var_os("CI").is_none(), "promtool cannot be run: {cause}");
+                eprintln!("NOT TESTED: promtool is missing (Debian: apt-get install prometheus)");
+                return;
+            }
+        };
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "promtool {arguments:?}:\n{}", String::from_utf8_lossy(&said));
+    }
 }
 
 /// Container and unit run without rights, and write to the journal's folder only.

@@ -40,14 +40,16 @@ pub(super) async fn guard(State(parts): State<Arc<Parts>>, request: Request, nex
     let changing = !matches!(*request.method(), Method::GET | Method::HEAD);
     let call = changing.then(|| format!("{} {}", request.method(), request.uri().path()));
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-    let mut response = match parts.in_force.told().guard.check(&request) {
+    let told = parts.in_force.told();
+    let who = call.as_ref().map(|_| told.guard.caller(request.headers()));
+    let mut response = match told.guard.check(&request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
     if let Some(call) = call {
         let status = response.status().as_u16();
         let done = response.extensions().get::<Done>().map(|done| done.0.as_str());
-        info!(target: "tidegate::audit", call, status, done, peer = peer.map(tracing::field::display));
+        info!(target: "tidegate::audit", call, status, done, who, peer = peer.map(tracing::field::display));
     }
     let fields = response.headers_mut();
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -63,6 +65,11 @@ impl Guard {
             listening_on,
             hosts: hosts.collect(),
         }
+    }
+
+    /// Who calls, for the audit log: there is one token, and it has no name.
+    fn caller(&self, fields: &HeaderMap) -> &'static str {
+        if self.token.is_some() && self.has_token(fields) { "token" } else { "none" }
     }
 
     fn check(&self, request: &Request) -> Result<(), Problem> {

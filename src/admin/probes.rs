@@ -4,6 +4,7 @@ use super::input::{Nothing, Parameters};
 use super::{Journal, LastReload, Parts, Phase};
 use crate::breaker;
 use crate::clock::Timestamp;
+use crate::sync::status::DestinationState;
 use crate::sync::{AcceptedStatus, DestinationStatus, Engine, JournalState};
 use crate::telemetry::metrics as names;
 use ::metrics::gauge;
@@ -148,10 +149,22 @@ pub(super) fn report(parts: &Parts) -> (StatusCode, Report) {
 pub(super) async fn metrics(State(parts): State<Arc<Parts>>, _: Parameters<Nothing>) -> impl IntoResponse {
     parts.cache.observe();
     if let Some(engine) = &parts.in_force.engine() {
+        observe_journal(engine.journal_state());
         observe_destinations(engine).await;
         observe_sources(engine).await;
     }
     ([(CONTENT_TYPE, PROMETHEUS_TEXT)], parts.metrics.render())
+}
+
+fn observe_journal(state: JournalState) {
+    for (name, shown) in [
+        ("accepts", JournalState::Accepts),
+        ("full", JournalState::Full),
+        ("unavailable", JournalState::Unavailable),
+        ("damaged", JournalState::Damaged),
+    ] {
+        gauge!(names::JOURNAL_STATE, "state" => name).set(f64::from(u8::from(state == shown)));
+    }
 }
 
 async fn observe_destinations(engine: &Engine) {
@@ -171,6 +184,9 @@ fn observe_destination(destination: &DestinationStatus) {
     set(names::DESTINATION_LAG, destination.lag_seconds);
     set(names::DEAD_LETTERS, destination.dead_letters as f64);
     set(names::PARKED_KEYS, destination.parked_keys as f64);
+    let is = |state: DestinationState| f64::from(u8::from(destination.state == state));
+    set(names::DESTINATION_HELD, is(DestinationState::Held));
+    set(names::DESTINATION_PAUSED, is(DestinationState::Paused));
 }
 
 /// Sets the gauges of accepted changes.
@@ -193,7 +209,6 @@ fn observe_source(accepted: &AcceptedStatus) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::status::DestinationState;
 
     #[test]
     fn a_scrape_shows_what_is_computed_of_a_destination() {
@@ -217,6 +232,8 @@ mod tests {
             "tidegate_destination_pending{destination=\"search\"} 3",
             "tidegate_destination_lag_seconds{destination=\"search\"} 1.5",
             "tidegate_dead_letters{destination=\"search\"} 2",
+            "tidegate_destination_held{destination=\"search\"} 1",
+            "tidegate_destination_paused{destination=\"search\"} 0",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -11,7 +11,7 @@ use crate::cache::rules::hop_by_hop::CDN_LOOP;
 use crate::in_flight::{Share, Work};
 use crate::source::{HostSent, RequestBody, Source, SourceBody, SourceError, Urgency};
 use crate::sync::{Fenced, Keeper, Lost, SourceWritten, Unreached, WriteSource};
-use crate::telemetry::metrics as names;
+use crate::telemetry::{metrics as names, trace};
 use bytes::BytesMut;
 use http::header::{CONTENT_LENGTH, HOST, LOCATION, VIA};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
@@ -95,6 +95,7 @@ fn request(
     fields.insert(HOST, HeaderValue::try_from(host).ok()?);
     fields.insert(VIA, HeaderValue::from_static("1.1 tidegate"));
     forwarded::append(fields, &CDN_LOOP, "tidegate");
+    trace::go_on(fields);
     fields.insert(IDEMPOTENCY_KEY, HeaderValue::try_from(&write.idempotency_key).ok()?);
     Some(request)
 }

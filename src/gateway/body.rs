@@ -1,5 +1,6 @@
 //! The body of an answer: held, growing, or passed on as it comes.
 
+use super::access_log::Logged;
 use super::begun::Begun;
 use super::kept::Kept;
 use super::landing::Landing;
@@ -31,6 +32,8 @@ pub(crate) enum Body {
     Kept(Box<Kept>),
     /// What was read to be kept before it is sent.
     Begun(Box<Begun>),
+    /// Any of these, for a request that is logged when it is gone.
+    Logged(Box<Logged>),
 }
 
 /// A reader of a fill, which holds its place among the fill's followers while it reads.
@@ -97,6 +100,13 @@ impl HttpBody for Body {
                 .poll_frame(context)
                 .map(|frame| passed_on(frame?.map_err(Broken::Source))),
             Self::Begun(body) => Pin::new(&mut **body).poll_frame(context),
+            Self::Logged(logged) => {
+                let frame = Pin::new(&mut logged.body).poll_frame(context);
+                if let Poll::Ready(Some(Ok(frame))) = &frame {
+                    logged.pending.sent(frame.data_ref().map_or(0, Bytes::len));
+                }
+                frame
+            }
         }
     }
 
@@ -108,6 +118,7 @@ impl HttpBody for Body {
             Self::Forwarded(body) => body.is_end_stream(),
             Self::Kept(body) => body.is_end_stream(),
             Self::Begun(body) => body.is_end_stream(),
+            Self::Logged(logged) => logged.body.is_end_stream(),
         }
     }
 
@@ -119,6 +130,7 @@ impl HttpBody for Body {
             Self::Forwarded(body) => body.size_hint(),
             Self::Kept(body) => body.size_hint(),
             Self::Begun(body) => body.size_hint(),
+            Self::Logged(logged) => logged.body.size_hint(),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::source::{
     Asks, Held, HostSent, OnInterim, Protocol, RequestBody, Source, SourceBody, SourceError, Upload, Urgency,
     Visited,
 };
+use crate::telemetry::trace;
 use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
@@ -93,6 +94,7 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
     forwarded::append(&mut fields, &VIA, via(request.version));
     forwarded::append(&mut fields, &CDN_LOOP, SELF);
     fields.insert(X_REQUEST_ID, request.id.value());
+    trace::go_on(&mut fields);
     if let Some(host) = host(route.source.settings(), &route.source, request) {
         fields.insert(HOST, host);
     }

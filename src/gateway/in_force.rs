@@ -68,6 +68,9 @@ impl InForce {
             stops.cut.cancel();
             connections.wait().await;
         }
+        if let Some(log) = &gateway.access_log {
+            log.finish().await;
+        }
     }
 
     /// Follows the files of the certificates that are shown now, whichever those are.

@@ -2,6 +2,7 @@
 
 mod accept;
 mod accepted;
+mod access_log;
 mod activity;
 mod background;
 mod begun;
@@ -50,6 +51,7 @@ mod write;
 mod written;
 
 pub use accepted::write_source;
+pub use access_log::{AccessLogSettings, LogTarget, LoggedErrors};
 pub use field_changes::FieldChanges;
 pub use in_force::InForce;
 pub use settings::{Invalidates, Limits, RouteSettings, Settings};
@@ -64,6 +66,7 @@ use crate::secret::KeyedHash;
 use crate::source::Source;
 use crate::sync::{Engine, Fenced, Hold};
 use crate::tls::Acceptor;
+use access_log::AccessLog;
 use background::Background;
 use entrance::{Entrance, Place};
 use landing::Landing;
@@ -94,6 +97,8 @@ pub struct Gateway {
     tasks: TaskTracker,
     entrance: Arc<Entrance>,
     tls: Option<Arc<Acceptor>>,
+    /// `None`: nothing is logged.
+    access_log: Option<Arc<AccessLog>>,
 }
 
 /// The other parts that a gateway uses.
@@ -148,6 +153,7 @@ impl Gateway {
             tasks: TaskTracker::new(),
             entrance: Arc::new(Entrance::new()),
             tls: settings.tls.clone().map(|tls| Arc::new(Acceptor::new(tls))),
+            access_log: AccessLog::new(&settings.access_log),
             settings,
         };
         gateway.routes = gateway.at_work(quotas);
@@ -181,6 +187,10 @@ impl Gateway {
             tasks: self.tasks.clone(),
             entrance: Arc::clone(&self.entrance),
             tls: self.acceptor(&settings),
+            access_log: match &self.access_log {
+                Some(log) if self.settings.access_log == settings.access_log => Some(Arc::clone(log)),
+                _ => AccessLog::new(&settings.access_log),
+            },
             settings,
         };
         gateway.routes = gateway.at_work(quotas);

@@ -1,5 +1,6 @@
 //! The way of one request, top to bottom.
 
+use super::access_log::{Asked, Logged};
 use super::body::Body;
 use super::cache_status::CacheStatus;
 use super::interim::Interim;
@@ -18,6 +19,7 @@ use http::header::{CONTENT_LENGTH, TRAILER};
 use http::{Method, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -96,6 +98,7 @@ struct Seen<'a> {
     method: Method,
     /// When the head was read; finer than `began`.
     since: Instant,
+    client: IpAddr,
     trailers: Welcome,
     line: Option<Line>,
 }
@@ -104,7 +107,6 @@ struct Seen<'a> {
 struct Line {
     host: String,
     path: String,
-    client: std::net::IpAddr,
 }
 
 impl<'a> Seen<'a> {
@@ -113,7 +115,6 @@ impl<'a> Seen<'a> {
         let line = logged.then(|| Line {
             host: request.target.authority().to_string(),
             path: request.target.path().to_owned(),
-            client: request.client.address,
         });
         Self {
             gateway,
@@ -121,6 +122,7 @@ impl<'a> Seen<'a> {
             id: request.id.clone(),
             method: request.method.clone(),
             since: Instant::now(),
+            client: request.client.address,
             trailers: Welcome::of(request.version, &request.fields),
             line,
         }
@@ -152,7 +154,7 @@ impl<'a> Seen<'a> {
                 method = %self.method,
                 host = line.host,
                 path = line.path,
-                client = %line.client,
+                client = %self.client,
                 route = route.map_or("", |route| &route.name),
                 status = response.status().as_u16(),
                 cache_status = field.and_then(|value| value.to_str().ok()).unwrap_or_default(),
@@ -160,7 +162,14 @@ impl<'a> Seen<'a> {
                 "request"
             );
         }
-        response
+        let Some(log) = &self.gateway.access_log else { return response };
+        let Self { began, since, method, client, .. } = self;
+        let asked = Asked { began, since, method, client };
+        let name = route.map(|route| &route.name);
+        match log.pending(&asked, name, (response.status(), status), response.headers()) {
+            Some(pending) => response.map(|body| Body::Logged(Box::new(Logged { body, pending }))),
+            None => response,
+        }
     }
 }
 

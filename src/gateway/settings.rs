@@ -1,5 +1,6 @@
 //! What the public side is built from.
 
+use super::access_log::AccessLogSettings;
 use super::field_changes::FieldChanges;
 use super::route::PathPattern;
 use crate::source::Protocol;
@@ -23,6 +24,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// Bounds of what a client may send.
     pub limits: Limits,
+    /// Which requests are logged.
+    pub access_log: AccessLogSettings,
     /// The first that matches wins.
     pub routes: Vec<RouteSettings>,
 }

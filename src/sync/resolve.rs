@@ -9,7 +9,7 @@
 
 use super::change::ChangeId;
 use super::engine::Inner;
-use super::journal::record::{Head, Keyed, Record, Suspect, Unwritten, Verdict, kept_fields};
+use super::journal::record::{Head, Keyed, Record, Suspect, Unwritten, Verdict, fields_in_place};
 use super::journal::sqlite::{self, Stored};
 use super::ports::{Fenced, Hold, ReadSource, SourceState};
 use super::settings::{Addresses, Repeats};
@@ -274,7 +274,8 @@ fn decide(head: &Head, addresses: Addresses, state: SourceState, before: Seen) -
 }
 
 fn reconciled(head: &Head, method: &Method, fields: &HeaderMap, body: Bytes) -> Decision {
-    let head = Head { method: method.to_string(), fields: kept_fields(fields), ..head.clone() };
+    let fields = fields_in_place(head, fields);
+    let head = Head { method: method.to_string(), fields, ..head.clone() };
     Decision::Verdict(Verdict::Reconciled { head: Box::new(head), body })
 }
 

@@ -87,6 +87,12 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         "Time until the head of an answer: of what is stored (hit), of a forward, or Tidegate's own.",
     ),
     (
+        names::ACCESS_LOG_DROPPED,
+        Kind::Counter,
+        Unit::Count,
+        "Lines of the access log that were dropped: its queue was full, or its file cannot be written.",
+    ),
+    (
         names::SOURCE_REQUESTS,
         Kind::Counter,
         Unit::Count,
@@ -225,6 +231,8 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         "Duration of commits of the journal, fsync included.",
     ),
     (names::JOURNAL_USED, Kind::Gauge, Unit::Bytes, "Bytes of the journal's pages in use."),
+    (names::JOURNAL_MAX, Kind::Gauge, Unit::Bytes, "Bytes that the journal may use at most."),
+    (names::JOURNAL_STATE, Kind::Gauge, Unit::Count, "1 for the state that the journal is in, else 0."),
     (names::JOURNAL_DAMAGED, Kind::Counter, Unit::Count, "Records of the journal that were found damaged."),
     (
         names::IDEMPOTENCY,
@@ -243,6 +251,13 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
     ),
     (names::DEAD_LETTERS, Kind::Gauge, Unit::Count, "Dead letters kept."),
     (names::PARKED_KEYS, Kind::Gauge, Unit::Count, "Keys that wait behind a dead letter."),
+    (
+        names::DESTINATION_HELD,
+        Kind::Gauge,
+        Unit::Count,
+        "1 while a destination is held: its breaker is open, or it refuses Tidegate as such.",
+    ),
+    (names::DESTINATION_PAUSED, Kind::Gauge, Unit::Count, "1 while an operator has paused a destination."),
     (
         names::DESTINATION_DETACHED,
         Kind::Gauge,

@@ -21,6 +21,8 @@ pub const CONFIG_LAST_SUCCESSFUL: &str = "tidegate_config_last_reload_successful
 pub const REQUESTS: &str = "tidegate_requests_total";
 /// Seconds until the head of an answer, by `route` and `served` (hit, forward, own).
 pub const REQUEST_SECONDS: &str = "tidegate_request_head_seconds";
+/// Lines of the access log that were dropped: its queue was full, or its file cannot be written.
+pub const ACCESS_LOG_DROPPED: &str = "tidegate_access_log_dropped_total";
 /// Requests to a source by `source` and `reason` (RFC 9211 `fwd`, or an own cause).
 pub const SOURCE_REQUESTS: &str = "tidegate_source_requests_total";
 /// Requests to a source under way, by `source`.
@@ -125,6 +127,10 @@ pub const JOURNAL_BATCH: &str = "tidegate_journal_batch_records";
 pub const JOURNAL_SECONDS: &str = "tidegate_journal_commit_seconds";
 /// Bytes of the journal's pages in use.
 pub const JOURNAL_USED: &str = "tidegate_journal_used_bytes";
+/// Bytes that the journal may use at most (`sync.max_size`).
+pub const JOURNAL_MAX: &str = "tidegate_journal_max_bytes";
+/// 1 for the state that the journal is in, by `state` (accepts, full, unavailable, damaged).
+pub const JOURNAL_STATE: &str = "tidegate_journal_state";
 /// Records of the journal that were found damaged.
 pub const JOURNAL_DAMAGED: &str = "tidegate_journal_damaged_total";
 /// Changes by `state`.
@@ -142,6 +148,10 @@ pub const DESTINATION_LAG: &str = "tidegate_destination_lag_seconds";
 pub const DEAD_LETTERS: &str = "tidegate_dead_letters";
 /// Keys that wait behind a dead letter, by `destination`.
 pub const PARKED_KEYS: &str = "tidegate_destination_parked_keys";
+/// 1 while a destination is held, by `destination`; computed when scraped.
+pub const DESTINATION_HELD: &str = "tidegate_destination_held";
+/// 1 while an operator has paused a destination, by `destination`; computed when scraped.
+pub const DESTINATION_PAUSED: &str = "tidegate_destination_paused";
 /// 1 while a destination is detached, by `destination`.
 pub const DESTINATION_DETACHED: &str = "tidegate_destination_detached";
 /// Deliveries given up with their `destination`, which is not configured any more.

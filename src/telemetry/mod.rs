@@ -1,9 +1,10 @@
-//! Logs and metrics. Logs go to standard error, so that standard output stays for results.
+//! Logs, metrics and traces. Logs go to standard error, so that standard output stays for results.
 
 mod describe;
 mod exporter;
 pub mod metrics;
 mod process;
+pub mod trace;
 
 use std::env::VarError;
 use std::io::IsTerminal;

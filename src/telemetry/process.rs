@@ -14,6 +14,7 @@ struct Figures {
     cpu_seconds: Option<f64>,
     resident_bytes: Option<u64>,
     open_fds: Option<usize>,
+    max_fds: Option<u64>,
 }
 
 /// Appends the figures in the Prometheus text format.
@@ -30,6 +31,7 @@ fn read() -> Figures {
         cpu_seconds: cpu_seconds(&stat),
         resident_bytes: resident_bytes(&status),
         open_fds: fs::read_dir("/proc/self/fd").ok().map(Iterator::count),
+        max_fds: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
     }
 }
 
@@ -76,6 +78,12 @@ fn write_figures(text: &mut String, figures: Figures) {
             figures.resident_bytes.map(|value| value.to_string()),
         ),
         ("process_open_fds", "gauge", "Open descriptors.", figures.open_fds.map(|value| value.to_string())),
+        (
+            "process_max_fds",
+            "gauge",
+            "Descriptors that may be open.",
+            figures.max_fds.map(|value| value.to_string()),
+        ),
     ];
     for (name, kind, help, value) in lines {
         if let Some(value) = value {

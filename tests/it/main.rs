@@ -36,6 +36,7 @@ mod lanes;
 mod lifecycle;
 mod limits;
 mod min_version;
+mod observe;
 mod openapi;
 mod operators;
 mod outcomes;

@@ -2,6 +2,7 @@
 
 use super::Check;
 use super::scalar::Bound;
+use crate::config::file::Errors;
 use crate::target::Scheme;
 use crate::{admin, gateway};
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,9 @@ const FIELDS_MAX: i64 = 10_000;
 
 /// The most connections.
 const CONNECTIONS_MAX: i64 = 1_000_000;
+
+/// Of how many requests one may be logged.
+const ONE_IN_MAX: i64 = 1_000_000;
 
 /// The least bound of bodies in flight: with less, hardly anything could be forwarded.
 const IN_FLIGHT_BYTES_MIN: u64 = 1 << 20;
@@ -82,7 +86,27 @@ impl Check<'_, '_> {
             request_timeout: self.duration(&server.request_timeout, Bound::Positive),
             shutdown_grace: self.duration(&server.shutdown_grace, Bound::ZeroAllowed),
             limits: self.limits(),
+            access_log: self.access_log(),
             routes: Vec::new(),
+        }
+    }
+
+    fn access_log(&mut self) -> gateway::AccessLogSettings {
+        let given = &self.file.server.access_log;
+        if given.to.is_empty() {
+            self.report.fault(&given.to.span, "is empty", "write \"stderr\" or the path of a file");
+        }
+        gateway::AccessLogSettings {
+            to: match given.to.as_str() {
+                "stderr" => gateway::LogTarget::StandardError,
+                file => gateway::LogTarget::File(self.base.join(file)),
+            },
+            one_in: self.count(&given.one_in, 0..=ONE_IN_MAX),
+            errors: match *given.errors {
+                Errors::None => gateway::LoggedErrors::None,
+                Errors::Server => gateway::LoggedErrors::Server,
+                Errors::All => gateway::LoggedErrors::All,
+            },
         }
     }
 

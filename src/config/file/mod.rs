@@ -69,6 +69,29 @@ pub(in crate::config) struct Server {
     pub(in crate::config) tls: Option<Given<Tls>>,
     /// Bounds of what a client may send.
     pub(in crate::config) limits: Given<Limits>,
+    /// The access log.
+    pub(in crate::config) access_log: Given<AccessLog>,
+}
+
+/// The access log: a JSON object a line for some requests.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct AccessLog {
+    /// "stderr", or a file, to which is appended.
+    pub(in crate::config) to: Text,
+    /// One request of so many is logged, chosen at random; 0: none.
+    pub(in crate::config) one_in: Given<i64>,
+    /// Which answers are logged besides.
+    pub(in crate::config) errors: Given<Errors>,
+}
+
+/// Answers that the access log always has: none, those of 5xx, or all of 4xx and 5xx.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum Errors {
+    None,
+    Server,
+    All,
 }
 
 /// TLS on the public listeners.

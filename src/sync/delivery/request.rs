@@ -7,6 +7,7 @@ use crate::sync::change::ChangeId;
 use crate::sync::journal::record::Head;
 use crate::sync::settings::{DestinationSettings, Format};
 use crate::sync::signature::{SigningKey, signatures};
+use crate::telemetry::trace;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -70,6 +71,7 @@ impl Requests {
                 (Method::POST, self.base.itself(), fields)
             }
         };
+        trace::go_on(&mut fields);
         // The later ones win: the client's fields, the destination's own, Tidegate's.
         for (name, value) in &self.fields {
             fields.insert(name, value.clone());
@@ -116,9 +118,10 @@ fn expects_content(method: &Method) -> bool {
     matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
-/// Of a request's fields those that describe its content, which is an event's data.
+/// Of a request's fields those that describe its content, which is an event's data, and its trace.
 fn content_fields(fields: &HeaderMap) -> HeaderMap {
-    let named = fields.iter().filter(|(name, _)| name.as_str().starts_with("content-"));
+    let goes = |name: &str| name.starts_with("content-") || trace::is_field(name);
+    let named = fields.iter().filter(|(name, _)| goes(name.as_str()));
     named.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 

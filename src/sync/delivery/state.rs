@@ -5,7 +5,7 @@ use super::outcome::retry_after;
 use super::reads::Unread;
 use crate::sync::change::ChangeId;
 use crate::sync::engine::Inner;
-use crate::sync::journal::record::{Head, kept_fields};
+use crate::sync::journal::record::{Head, fields_in_place};
 use crate::sync::ports::{ReadSource, SourceState, Unreadable};
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
@@ -58,7 +58,8 @@ pub(super) async fn read(inner: &Inner, change: ChangeId, head: Head, key: &str,
             return Seen::Unread(Unread { source: head.source, status: None, retry_after: None });
         }
     };
-    let head = Head { method: method.to_string(), path_and_query, fields: kept_fields(&fields), ..head };
+    let fields = fields_in_place(&head, &fields);
+    let head = Head { method: method.to_string(), path_and_query, fields, ..head };
     Seen::State(Box::new(Snapshot { change, head, body, target, as_of }))
 }
 

@@ -141,7 +141,7 @@ impl Journal {
             destinations: std::cell::RefCell::new(destinations),
             clock,
             shared: Arc::clone(&shared),
-            meters: writer::Meters::new(),
+            meters: writer::Meters::new(pages.used_bytes, max_size_bytes),
             log_bytes: std::cell::Cell::new(0),
         };
         let (sender, receiver) = mpsc::channel(QUEUE_RECORDS);

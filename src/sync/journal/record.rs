@@ -6,6 +6,7 @@ use crate::clock::Timestamp;
 use crate::sync::answers::{ClientKey, KeptAnswer};
 use crate::sync::change::ChangeId;
 use crate::sync::settings::{DestinationSettings, OnFailure, Start};
+use crate::telemetry::trace;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,13 @@ impl Head {
     }
 }
 
+/// The fields of what goes in a change's place: those of a source's answer, under the trace of the change.
+pub(crate) fn fields_in_place(head: &Head, answer: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    let own = head.fields.iter().filter(|(name, _)| trace::is_field(name)).cloned();
+    let answered = kept_fields(answer).into_iter().filter(|(name, _)| !trace::is_field(name));
+    answered.chain(own).collect()
+}
+
 fn parsed(fields: &[(String, Vec<u8>)]) -> HeaderMap {
     let parsed = fields.iter().filter_map(|(name, value)| {
         Some((name.parse::<HeaderName>().ok()?, HeaderValue::from_bytes(value).ok()?))
@@ -43,13 +51,14 @@ fn parsed(fields: &[(String, Vec<u8>)]) -> HeaderMap {
     parsed.collect()
 }
 
-/// The fields of a request that destinations get: Content-*, Accept* and Prefer, and of these not
-/// Content-Length, which the body gives anew.
+/// The fields of a request that destinations get: Content-*, Accept*, Prefer and those of its trace, and of
+/// these not Content-Length, which the body gives anew.
 pub(crate) fn kept_fields(fields: &HeaderMap) -> Vec<(String, Vec<u8>)> {
     let kept = |name: &str| {
         (name.starts_with("content-") && name != "content-length")
             || name.starts_with("accept")
             || name == "prefer"
+            || trace::is_field(name)
     };
     let pairs = fields.iter().filter(|(name, _)| kept(name.as_str()));
     pairs.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
@@ -409,13 +418,14 @@ mod tests {
         let mut fields = HeaderMap::new();
         for name in ["content-type", "content-length", "accept-language", "prefer", "authorization", "cookie"]
             .into_iter()
+            .chain(["traceparent", "tracestate", "baggage"])
             .chain(["if-match", "tidegate-key", "webhook-id", "ce-id", "idempotency-key"])
         {
             fields.insert(name, HeaderValue::from_static("x"));
         }
         let mut names: Vec<_> = kept_fields(&fields).into_iter().map(|(name, _)| name).collect();
         names.sort();
-        assert_eq!(names, ["accept-language", "content-type", "prefer"]);
+        assert_eq!(names, ["accept-language", "content-type", "prefer", "traceparent", "tracestate"]);
     }
 
     #[test]

@@ -62,7 +62,11 @@ pub(super) struct Meters {
 }
 
 impl Meters {
-    pub(super) fn new() -> Self {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge of bytes need not be exact beyond 2^53")]
+    pub(super) fn new(used_bytes: u64, max_size_bytes: u64) -> Self {
+        gauge!(names::JOURNAL_MAX).set(max_size_bytes as f64);
+        // Known from the start: a journal that nobody writes to may be full as well.
+        gauge!(names::JOURNAL_USED).set(used_bytes as f64);
         let changes = |state: &'static str| counter!(names::CHANGES, "state" => state);
         Self {
             commits: counter!(names::JOURNAL_COMMITS),
