@@ -5,7 +5,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use futures_util::stream;
 use std::convert::Infallible;
@@ -87,6 +87,8 @@ struct Counts {
     forwards: AtomicU64,
     /// What `/slow/` waits before it answers, in milliseconds.
     latency_ms: AtomicU64,
+    /// After how many seconds `/accepted/` wants to be asked again; 0: it takes what comes.
+    rest_seconds: AtomicU64,
 }
 
 impl Stage {
@@ -94,7 +96,7 @@ impl Stage {
         let counts = Arc::<Counts>::default();
         let source = Router::new()
             .route("/items/{id}", get(read).put(write))
-            .route("/accepted/{id}", put(write))
+            .route("/accepted/{id}", put(write_or_rest))
             .route("/followed/{id}", put(write))
             .route("/slow/{id}", get(read_slowly))
             .route("/stream/{id}", get(read_in_parts))
@@ -117,6 +119,11 @@ impl Stage {
             servings.push(serving);
         }
         Ok(Self { source, destinations: addresses, counts, arrivals, voice, _serving: servings })
+    }
+
+    /// From now on the source wants writes to `/accepted/` so many seconds later; 0: at once.
+    pub(crate) fn rest_source(&self, seconds: u64) {
+        self.counts.rest_seconds.store(seconds, Ordering::Relaxed);
     }
 
     /// From now on the arrivals of `/followed/` are noted there, once for a stage.
@@ -181,6 +188,15 @@ async fn read_in_parts(State(counts): State<Arc<Counts>>) -> impl IntoResponse {
 }
 
 async fn write() {}
+
+async fn write_or_rest(State(counts): State<Arc<Counts>>) -> Response {
+    match counts.rest_seconds.load(Ordering::Relaxed) {
+        0 => StatusCode::OK.into_response(),
+        seconds => {
+            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, seconds.to_string())]).into_response()
+        }
+    }
+}
 
 async fn deliver(State(counts): State<Arc<Counts>>) {
     counts.delivered.fetch_add(1, Ordering::Relaxed);

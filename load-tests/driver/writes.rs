@@ -16,6 +16,10 @@ use tokio::time::{Instant, sleep};
 const DESTINATION: &str = "destination";
 /// The longest wait for the destination to have every write.
 const DELIVERED_WAIT_MAX: Duration = Duration::from_mins(5);
+/// Seconds that the source rests longer than the measurement takes.
+const REST_LONGER: u64 = 2;
+/// How long one client writes until the gateway has been told that the source rests.
+const RESTS_AFTER: Duration = Duration::from_millis(200);
 /// Between two looks whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -33,7 +37,10 @@ struct Round {
     bare: f64,
     redis: anyhow::Result<f64>,
     postgres: anyhow::Result<f64>,
-    accept: Pressed,
+    /// Nothing is carried meanwhile.
+    durable: Timed,
+    /// The source gets its writes meanwhile.
+    accept: Timed,
     through: Pressed,
     /// Of the gateway, for a change through it and to the destination.
     through_cpu: Duration,
@@ -41,6 +48,12 @@ struct Round {
     others_cpu: Duration,
     /// From the last answer to the last delivery.
     delivered_after: Duration,
+}
+
+/// Answers, and what of the gateway's time went by for each until the last.
+struct Timed {
+    pressed: Pressed,
+    cpu: Duration,
 }
 
 /// Plays all rounds; the lines of the report.
@@ -59,11 +72,26 @@ async fn round(plan: Plan, gateway: &Gateway, stage: &Stage) -> anyhow::Result<R
     let postgres = peers::postgres(folder, clients, length).await;
     let address = gateway.base.trim_start_matches("http://").parse()?;
     let writers = |folder| Writers { address, clients, length, folder, body_bytes: RECORD_BYTES };
+    let timed = async |writers: Writers| -> anyhow::Result<Timed> {
+        let before = gateway.cpu_time()?.context("this gateway is not ours")?;
+        let pressed = writers.run().await?;
+        let spent = gateway.cpu_time()?.unwrap_or_default().saturating_sub(before);
+        Ok(Timed { cpu: spent / u32::try_from(pressed.acknowledged.max(1))?, pressed })
+    };
     gateway.destination(DESTINATION, Act::Pause).await?;
     let before = stage.delivered();
-    let accept = writers("accepted").run().await?;
+    // One write finds out that the source rests.
+    stage.rest_source(length.as_secs() + REST_LONGER);
+    let first = Writers { clients: 1, length: RESTS_AFTER, ..writers("accepted") }.run().await?;
+    let durable = timed(writers("accepted")).await?;
+    stage.rest_source(0);
     gateway.destination(DESTINATION, Act::Resume).await?;
-    until_delivered(stage, before + accept.acknowledged).await?;
+    until_delivered(stage, before + first.acknowledged + durable.pressed.acknowledged).await?;
+    gateway.destination(DESTINATION, Act::Pause).await?;
+    let before = stage.delivered();
+    let accept = timed(writers("accepted")).await?;
+    gateway.destination(DESTINATION, Act::Resume).await?;
+    until_delivered(stage, before + accept.pressed.acknowledged).await?;
     let before = stage.delivered();
     let (cpu, own) = (gateway.cpu_time()?.context("this gateway is not ours")?, process::cpu_time("self")?);
     let through = writers("items").run().await?;
@@ -75,6 +103,7 @@ async fn round(plan: Plan, gateway: &Gateway, stage: &Stage) -> anyhow::Result<R
         bare,
         redis,
         postgres,
+        durable,
         accept,
         through,
         through_cpu: spent / changes,
@@ -102,9 +131,10 @@ fn lines(plan: Plan, rounds: &[Round]) -> Vec<String> {
         ),
         "bare: appends and syncs in groups of as many as there are clients; Redis: XADD, appendfsync always;"
             .to_owned(),
-        "PostgreSQL: inserts of one row, prepared; accept: the destination is paused; through: it is not\n".to_owned(),
-        "| round | bare | Redis | PostgreSQL | accept | p50 | p99 | through | p50 | p99 | gateway's time a change | others' | delivered after |".to_owned(),
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|".to_owned(),
+        "PostgreSQL: inserts of one row, prepared; durable: mode accept, source and destination get nothing".to_owned(),
+        "meanwhile; accept: the source does, the destination is paused; through: both do; time: the gateway's own for\na change\n".to_owned(),
+        "| round | bare | Redis | PostgreSQL | durable | p50 | p99 | time | accept | p50 | p99 | time | through | p50 | p99 | time | others' | delivered after |".to_owned(),
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|".to_owned(),
     ];
     for (number, round) in (1..).zip(rounds) {
         lines.push(row(number, round));
@@ -117,8 +147,12 @@ fn lines(plan: Plan, rounds: &[Round]) -> Vec<String> {
     }
     lines.push(String::new());
     let of = |rate: fn(&Round) -> Option<f64>, name: &str, aim: &str| {
-        let ratios = rounds.iter().filter_map(|round| Some(round.accept.rate() / rate(round)?)).collect();
-        median(ratios).map(|ratio| format!("accept over {name}: {ratio:.2} (median of rounds){aim}"))
+        let over = |timed: fn(&Round) -> &Timed| {
+            let ratio = |round| Some(timed(round).pressed.rate() / rate(round)?);
+            median(rounds.iter().filter_map(ratio).collect())
+        };
+        let (durable, accept) = (over(|round| &round.durable)?, over(|round| &round.accept)?);
+        Some(format!("over {name}: durable {durable:.2}, accept {accept:.2} (medians of rounds){aim}"))
     };
     lines.extend(of(|round| Some(round.bare), "the bare program", ""));
     lines.extend(of(|round| round.redis.as_ref().ok().copied(), "Redis", "; aim: at least 0.5"));
@@ -127,19 +161,21 @@ fn lines(plan: Plan, rounds: &[Round]) -> Vec<String> {
 }
 
 fn row(number: u64, round: &Round) -> String {
-    let Round { accept, through, .. } = round;
+    let Round { durable, accept, through, .. } = round;
     let mut row = format!("| {number} | {:.0} ", round.bare);
     for rate in [&round.redis, &round.postgres] {
         let text = rate.as_ref().map_or_else(|_| "-".to_owned(), |rate| format!("{rate:.0}"));
         write!(row, "| {text} ").unwrap_or_default();
     }
-    for pressed in [accept, through] {
-        let (p50, p99) = (pressed.quantile(500), pressed.quantile(990));
-        write!(row, "| {:.0} | {p50} | {p99} ", pressed.rate()).unwrap_or_default();
-    }
     let micros = |time: Duration| time.as_micros();
-    let (own, others) = (micros(round.through_cpu), micros(round.others_cpu));
-    write!(row, "| {own} us | {others} us | {} ms |", round.delivered_after.as_millis()).unwrap_or_default();
+    let all = [(&durable.pressed, durable.cpu), (&accept.pressed, accept.cpu), (through, round.through_cpu)];
+    for (pressed, cpu) in all {
+        let (p50, p99) = (pressed.quantile(500), pressed.quantile(990));
+        let cpu = micros(cpu);
+        write!(row, "| {:.0} | {p50} | {p99} | {cpu} us ", pressed.rate()).unwrap_or_default();
+    }
+    let (others, after) = (micros(round.others_cpu), round.delivered_after.as_millis());
+    write!(row, "| {others} us | {after} ms |").unwrap_or_default();
     row
 }
 

@@ -10,7 +10,7 @@ use crate::sync::failpoint;
 use crate::sync::journal::Health;
 use crate::sync::journal::at_source::AtSource;
 use crate::sync::journal::record::{self, Burial, Head, Past, Record};
-use crate::sync::journal::sqlite::{self, Due, Stored, ToSend};
+use crate::sync::journal::sqlite::{Due, Stored, ToSend};
 use crate::sync::key::bounded;
 use crate::sync::ports::WriteSource;
 use crate::sync::resolve::{Doubt, Waits};
@@ -79,8 +79,7 @@ impl Carrier {
             return self.rest(now.plus(REST));
         }
         let number = due.number;
-        let read = self.inner.journal.readers().read(move |store| sqlite::to_send(store, number)).await;
-        match read {
+        match self.inner.journal.to_send(due).await {
             Ok(Some(to_send)) => self.send(number, turn, to_send, now).await,
             // An operator's call came between.
             Ok(None) => {}

@@ -23,7 +23,7 @@ use recent::Recent;
 use record::{Enlisted, Record, Suspect, Unwritten};
 use room::Bounds;
 pub(crate) use room::Room;
-use sqlite::{Depth, Stored, Unverified};
+use sqlite::{Depth, Due, Stored, ToSend, Unverified};
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
 use std::path::Path;
@@ -218,6 +218,17 @@ impl Journal {
             self.quarantine(vec![Suspect::Sequence(sequence)]).await;
         }
         Ok(stored)
+    }
+
+    /// What is sent of an accepted change whose turn it is; `None`: it is not its turn any more.
+    pub(crate) async fn to_send(&self, due: &Due) -> Result<Option<ToSend>, Unwritten> {
+        let number = due.number;
+        if due.is_untried
+            && let Some(recent) = self.shared.recent.untried(number)
+        {
+            return Ok(Some(recent));
+        }
+        self.readers.read(move |store| sqlite::to_send(store, number)).await
     }
 
     /// Lists changes as damaged, counts them and says so, once for each.

@@ -3,9 +3,11 @@
 //! Only what this process wrote itself and was told to be durable is here, and only so much of it. A
 //! destination that has fallen behind finds nothing here, and reads.
 
-use super::record::{Head, NewChange, Verdict};
-use super::sqlite::Stored;
+use super::at_source::Acceptance;
+use super::record::{Head, NewChange, Past, Verdict};
+use super::sqlite::{Stored, ToSend};
 use crate::sync::change::ChangeId;
+use crate::sync::settings::OnRefusal;
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +27,8 @@ pub(super) struct Recent(Mutex<Window>);
 struct Window {
     contents: HashMap<ChangeId, Content>,
     places: HashMap<u64, ChangeId>,
+    /// Accepted changes by their number, until they have an outcome.
+    accepted: HashMap<i64, ChangeId>,
     oldest_first: VecDeque<ChangeId>,
     bytes: usize,
 }
@@ -33,20 +37,27 @@ struct Window {
 struct Content {
     head: Arc<Head>,
     body: Bytes,
+    /// Of an accepted change, its number too.
+    accepted: Option<(i64, Acceptance)>,
     /// Once it has an outcome.
     sequence: Option<u64>,
 }
 
 impl Recent {
-    /// An intent is durable.
-    pub(super) fn recorded(&self, change: NewChange) {
-        let NewChange { id, head, body, .. } = change;
+    /// An intent is durable; `number` is that of an accepted change.
+    pub(super) fn recorded(&self, change: NewChange, number: i64) {
+        let NewChange { id, head, body, accepted, .. } = change;
         if body.len() > BODY_BYTES_MAX {
             return;
         }
         // A copy: what came in holds its share of the bytes in flight as long as anybody has it.
-        let content = Content { head: Arc::new(head), body: Bytes::copy_from_slice(&body), sequence: None };
+        let body = Bytes::copy_from_slice(&body);
+        let accepted = accepted.map(|acceptance| (number, acceptance));
+        let content = Content { head: Arc::new(head), body, accepted, sequence: None };
         let mut window = self.window();
+        if content.accepted.is_some() {
+            window.accepted.insert(number, id);
+        }
         window.bytes += content.weight();
         window.contents.insert(id, content);
         window.oldest_first.push_back(id);
@@ -63,6 +74,9 @@ impl Recent {
             Verdict::Committed { .. } if sequence > 0 => {
                 let Some(content) = window.contents.get_mut(&id) else { return };
                 content.sequence = Some(sequence);
+                if let Some((number, _)) = content.accepted.take() {
+                    window.accepted.remove(&number);
+                }
                 window.places.insert(sequence, id);
             }
             Verdict::InDoubt => {}
@@ -77,6 +91,21 @@ impl Recent {
         let id = *window.places.get(&sequence)?;
         let content = window.contents.get(&id)?;
         Some(Stored::Sound { id, head: Arc::clone(&content.head), body: content.body.clone() })
+    }
+
+    /// What is sent of an accepted change that has never been tried, if it is here.
+    pub(super) fn untried(&self, number: i64) -> Option<ToSend> {
+        let window = self.window();
+        let id = *window.accepted.get(&number)?;
+        let content = window.contents.get(&id)?;
+        let (_, acceptance) = content.accepted.as_ref()?;
+        Some(ToSend {
+            content: Stored::Sound { id, head: Arc::clone(&content.head), body: content.body.clone() },
+            conditions: acceptance.conditions.clone(),
+            past: Past::default(),
+            parks: acceptance.on_refusal == OnRefusal::ParkKey,
+            sent: false,
+        })
     }
 
     /// From now on only what the file holds counts.
@@ -96,6 +125,9 @@ impl Window {
         self.bytes = self.bytes.saturating_sub(content.weight());
         if let Some(sequence) = content.sequence {
             self.places.remove(&sequence);
+        }
+        if let Some((number, _)) = content.accepted {
+            self.accepted.remove(&number);
         }
     }
 }
@@ -143,7 +175,7 @@ mod tests {
     fn what_was_committed_is_found_by_its_place_and_nothing_else_is() {
         let recent = Recent::default();
         for number in 1..=4 {
-            recent.recorded(change(number, 10));
+            recent.recorded(change(number, 10), 0);
         }
         assert!(recent.get(0).is_none(), "without an outcome nothing has a place");
         recent.decided(id(1), &Verdict::Committed { key: Some("/items/7".into()) }, 11);
@@ -164,16 +196,41 @@ mod tests {
     }
 
     #[test]
+    fn an_accepted_change_is_found_by_its_number_until_it_has_an_outcome() {
+        let recent = Recent::default();
+        let conditions = vec![("if-match".to_owned(), b"\"1\"".to_vec())];
+        for number in 1..=4 {
+            let accepted =
+                Acceptance { turn: None, on_refusal: OnRefusal::ParkKey, conditions: conditions.clone() };
+            let change = NewChange { accepted: Some(accepted), ..change(number, 10) };
+            recent.recorded(change, i64::try_from(number).unwrap() + 100);
+        }
+        recent.recorded(change(5, 10), 0);
+        let untried = recent.untried(101).unwrap();
+        assert!(matches!(untried.content, Stored::Sound { id: found, .. } if found == id(1)));
+        assert_eq!((untried.conditions, untried.parks, untried.sent), (conditions, true, false));
+        recent.decided(id(1), &Verdict::Committed { key: None }, 11);
+        recent.decided(id(2), &Verdict::Aborted, 0);
+        for (number, found) in [(0, false), (101, false), (102, false), (103, true), (104, true)] {
+            assert_eq!(recent.untried(number).is_some(), found, "{number}");
+        }
+        assert!(recent.get(11).is_some(), "it is delivered now");
+        assert_eq!(recent.window().accepted.len(), 2);
+        recent.clear();
+        assert!(recent.untried(103).is_none());
+    }
+
+    #[test]
     fn i10_the_oldest_go_where_the_bound_is_reached() {
         let recent = Recent::default();
         let fit = u64::try_from(BYTES_MAX / (BODY_BYTES_MAX + OVERHEAD_BYTES)).unwrap();
         for number in 1..=fit + 2 {
-            recent.recorded(change(number.into(), BODY_BYTES_MAX));
+            recent.recorded(change(number.into(), BODY_BYTES_MAX), 0);
             recent.decided(id(number.into()), &Verdict::Committed { key: None }, number);
         }
         let kept: Vec<u64> = (1..=fit + 2).filter(|sequence| recent.get(*sequence).is_some()).collect();
         assert_eq!(kept, (3..=fit + 2).collect::<Vec<_>>());
-        recent.recorded(change(u128::MAX, BODY_BYTES_MAX + 1));
+        recent.recorded(change(u128::MAX, BODY_BYTES_MAX + 1), 0);
         recent.decided(id(u128::MAX), &Verdict::Committed { key: None }, u64::MAX);
         assert!(recent.get(u64::MAX).is_none(), "one that is too large for it is not kept");
         let window = recent.window();

@@ -211,7 +211,7 @@ impl Writer {
                 }
                 Record::Intent(change) => {
                     accepted = accepted.max(told.cast_signed());
-                    self.shared.recent.recorded(*change);
+                    self.shared.recent.recorded(*change, told.cast_signed());
                 }
                 Record::Quarantine { .. } => self.shared.recent.clear(),
                 _ => {}

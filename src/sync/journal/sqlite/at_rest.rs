@@ -4,8 +4,8 @@ use super::read::stored;
 use super::sealed::ANSWERS;
 use super::verify::{Depth, Unverified, faults, is_corrupt, walk};
 use super::{
-    FILE, LOG, LOG_INDEX, SqlError, Store, Stored, change_state, figures, open_changes, schema, settle_in,
-    settled, wal,
+    FILE, LOG, LOG_INDEX, READER_CACHE_KIBIBYTES, SqlError, Store, Stored, change_state, figures,
+    open_changes, schema, settle_in, settled, wal,
 };
 use crate::sync::journal::record::Suspect;
 use crate::sync::status::{AtRestDamage, AtRestDestination, AtRestReport};
@@ -115,7 +115,7 @@ fn open(folder: &Path) -> Result<Store, SqlError> {
     let store = Connection::open_with_flags(address, flags)?;
     store.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     store.query_row("PRAGMA locking_mode=EXCLUSIVE", [], |_| Ok(()))?;
-    settle_in(&store)?;
+    settle_in(&store, READER_CACHE_KIBIBYTES)?;
     Ok(store)
 }
 

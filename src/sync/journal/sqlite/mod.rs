@@ -57,8 +57,10 @@ const BUSY_WAIT: Duration = Duration::from_secs(1);
 const STATEMENTS: usize = 128;
 /// Rows that one step of work on a whole destination or key touches at most: some ten milliseconds.
 const STEP_ROWS: u32 = 500;
-/// Pages that a connection keeps, in KiB.
+/// Pages that the connection that writes keeps, in KiB.
 const CACHE_KIBIBYTES: u32 = 8 << 10;
+/// The same for one that reads: each commit makes what it keeps old.
+const READER_CACHE_KIBIBYTES: u32 = 1 << 10;
 
 /// The states of a change, as stored. SQL says them as numbers, which are part of the format.
 pub(crate) mod change_state {
@@ -151,20 +153,20 @@ pub(crate) fn reopen(folder: &Path, id: i64) -> Result<Store, OpenError> {
 
 fn connect(folder: &Path, flags: OpenFlags) -> Result<(Store, i64), SqlError> {
     let store = Connection::open_with_flags(folder.join(FILE), flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    settle_in(&store)?;
+    settle_in(&store, CACHE_KIBIBYTES)?;
     let format: i64 = store.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     Ok((store, format))
 }
 
 /// What every connection needs.
-fn settle_in(store: &Store) -> Result<(), SqlError> {
+fn settle_in(store: &Store, cache_kibibytes: u32) -> Result<(), SqlError> {
     store.busy_timeout(BUSY_WAIT)?;
     store.set_prepared_statement_cache_capacity(STATEMENTS);
     // Else a statement over a partial index is planned anew for every value that is bound to it.
     store.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // What a statement with triggers would undo is kept in small pieces, instead of 64 KiB each time.
     store.execute_batch(&format!(
-        "PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-{CACHE_KIBIBYTES}"
+        "PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-{cache_kibibytes}"
     ))?;
     sealed::teach(store)
 }
@@ -194,7 +196,7 @@ pub(crate) fn journal_id(store: &Store) -> Result<i64, SqlError> {
 pub(crate) fn open_reader(folder: &Path) -> Result<Store, SqlError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let store = Connection::open_with_flags(folder.join(FILE), flags)?;
-    settle_in(&store)?;
+    settle_in(&store, READER_CACHE_KIBIBYTES)?;
     Ok(store)
 }
 
@@ -255,7 +257,7 @@ pub(crate) const IMMEDIATE: rusqlite::TransactionBehavior = rusqlite::Transactio
 #[cfg(test)]
 pub(crate) fn in_memory() -> Store {
     let mut store = Connection::open_in_memory().unwrap();
-    settle_in(&store).unwrap();
+    settle_in(&store, CACHE_KIBIBYTES).unwrap();
     schema::make(&mut store, 0).unwrap();
     store
 }

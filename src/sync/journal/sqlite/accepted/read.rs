@@ -16,6 +16,8 @@ use std::sync::Arc;
 pub(crate) struct Due {
     pub(crate) number: i64,
     pub(crate) turn: Option<Arc<str>>,
+    /// Nothing has happened to it since it was accepted. Nobody but its worker changes that.
+    pub(crate) is_untried: bool,
 }
 
 /// The changes of a source up to `newest` that are due, the longest due first; and when the next one
@@ -28,11 +30,12 @@ pub(crate) fn due(
     limit: usize,
 ) -> Result<(Vec<Due>, Option<Timestamp>), SqlError> {
     let now = now.as_millis().cast_signed();
-    let sql = "SELECT number, turn FROM accepted WHERE source=?1 AND state=0 AND next_at<=?2 AND number<=?3
-               ORDER BY next_at LIMIT ?4";
+    let sql = "SELECT number, turn, attempts=0 AND waited=0 AND sent=0 AND answer_lost=0 FROM accepted
+               WHERE source=?1 AND state=0 AND next_at<=?2 AND number<=?3 ORDER BY next_at LIMIT ?4";
     let mut statement = store.prepare_cached(sql)?;
     let rows = statement.query_map(params![source, now, newest, limit as u64], |row| {
-        Ok(Due { number: row.get(0)?, turn: row.get::<_, Option<String>>(1)?.map(Into::into) })
+        let turn = row.get::<_, Option<String>>(1)?;
+        Ok(Due { number: row.get(0)?, turn: turn.map(Into::into), is_untried: row.get(2)? })
     })?;
     let due = rows.collect::<Result<Vec<_>, _>>()?;
     let next: Option<u64> = store
