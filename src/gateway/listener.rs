@@ -161,10 +161,11 @@ async fn connection(
             let under_way = activity.begin();
             let client = hyper::upgrade::on(&mut request);
             let interim = (protocol == Protocol::Http1).then(|| interims.begin(activity.begun()));
-            let answer = pipeline::answer(in_force.gateway(), peer.clone(), request, interim.clone());
+            let (gateway, peer) = (in_force.gateway(), peer.clone());
             let (activity, stopping, follows) = (Arc::clone(&activity), stopping.clone(), follows.clone());
             async move {
-                let mut answer = answer.await;
+                // Made here: a future that is moved in would be held twice, and copied with each request.
+                let mut answer = pipeline::answer(gateway, peer, request, interim.clone()).await;
                 if let Some(interim) = interim {
                     interim.finish().await;
                 }
