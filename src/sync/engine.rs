@@ -215,10 +215,15 @@ impl Inner {
             return Err(RecordError::Unavailable);
         }
         match (self.journal.health(), self.journal.room()) {
+            (Health::Failed | Health::Sound, Room::Full) => Err(RecordError::Full),
             (Health::Failed | Health::Damaged, _) => Err(RecordError::Unavailable),
-            (Health::Sound, Room::Full) => Err(RecordError::Full),
             (Health::Sound, Room::Enough | Room::Squeezed) => Ok(()),
         }
+    }
+
+    /// Why an intent was not written.
+    pub(super) fn unwritten(&self) -> RecordError {
+        self.has_room().err().unwrap_or(RecordError::Unavailable)
     }
 
     async fn record(
@@ -252,7 +257,7 @@ impl Inner {
             client_key: draft.claim.as_ref().map(|claim| claim.key),
             for_source,
         };
-        self.journal.write(Record::Intent(Box::new(change))).await.map_err(|_| RecordError::Unavailable)?;
+        self.journal.write(Record::Intent(Box::new(change))).await.map_err(|Unwritten| self.unwritten())?;
         let (method, claim, stage) = (draft.method, draft.claim, Stage::Recorded);
         Ok(Intent::new(Open { id, method, turn, otherwise, claim, own_key, stage, doubt, inner: self }))
     }

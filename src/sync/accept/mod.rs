@@ -26,7 +26,7 @@ use super::change::{ChangeId, Draft, DraftKey};
 use super::engine::{Engine, new_id};
 use super::error::RecordError;
 use super::journal::at_source::Acceptance;
-use super::journal::record::{NewChange, Record};
+use super::journal::record::{NewChange, Record, Unwritten};
 use super::settings::OnRefusal;
 use super::status::AcceptedStatus;
 use http::HeaderMap;
@@ -68,7 +68,8 @@ impl Engine {
         });
         match recorded.await {
             Ok(Ok(_)) => Ok(id),
-            Ok(Err(_)) | Err(_) => Err(RecordError::Unavailable),
+            Ok(Err(Unwritten)) => Err(self.inner.unwritten()),
+            Err(_) => Err(RecordError::Unavailable),
         }
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod at_source;
 pub(crate) mod readers;
 mod recent;
 pub(crate) mod record;
+mod reserve;
 mod room;
 pub(crate) mod sqlite;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use crate::telemetry::metrics as names;
 use readers::Readers;
 use recent::Recent;
 use record::{Enlisted, Record, Suspect, Unwritten};
+use reserve::Reserve;
 use room::Bounds;
 pub(crate) use room::Room;
 use sqlite::{Depth, Due, Stored, ToSend, Unverified};
@@ -106,6 +108,7 @@ impl Journal {
             let found = "journal.sqlite is empty".to_owned();
             return Err(OpenError::Damaged { folder: folder.to_owned(), found });
         }
+        let reserve = Reserve::of(folder);
         let mut store = sqlite::open(folder)?;
         if !had_one {
             // From now on an empty file is not a new journal.
@@ -124,10 +127,12 @@ impl Journal {
         })();
         let (suspects, pages, (newest, accepted), id) =
             prepared.map_err(|error: Unverified| error.of_folder(folder))?;
+        let bounds = Bounds::of(folder, max_size_bytes, reserve.held_bytes());
+        reserve.take(bounds);
         let shared = Arc::new(Shared {
             commits: AtomicU64::new(0),
             damaged: AtomicU64::new(0),
-            room: watch::Sender::new(room::room(pages, 0, Bounds::of(folder, max_size_bytes))),
+            room: watch::Sender::new(room::room(pages, 0, bounds)),
             health: watch::Sender::new(Health::Sound),
             newest: watch::Sender::new(newest),
             accepted: watch::Sender::new(accepted),
@@ -143,6 +148,7 @@ impl Journal {
             shared: Arc::clone(&shared),
             meters: writer::Meters::new(pages.used_bytes, max_size_bytes),
             log_bytes: std::cell::Cell::new(0),
+            reserve,
         };
         let (sender, receiver) = mpsc::channel(QUEUE_RECORDS);
         let thread = std::thread::Builder::new()

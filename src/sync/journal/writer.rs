@@ -7,6 +7,7 @@
 //! deliveries under way, which hold their places until they are told.
 
 use super::record::{Enlisted, Record, Unwritten, Verdict};
+use super::reserve::Reserve;
 use super::room::{self, Bounds};
 use super::sqlite::{self, SqlError, Store};
 use super::sqlite::{Depth, Unverified};
@@ -45,6 +46,7 @@ pub(super) struct Writer {
     pub(super) meters: Meters,
     /// Of the write-ahead log, what was too long and could not be moved into the file.
     pub(super) log_bytes: Cell<u64>,
+    pub(super) reserve: Reserve,
 }
 
 /// Handles of the metrics, kept where it is hot.
@@ -137,8 +139,12 @@ impl Writer {
 
     /// Moves a long log into the file.
     fn move_log(&self, store: &Store) -> Result<(), SqlError> {
-        let left = match sqlite::move_log(store) {
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+        let mut moved = sqlite::move_log(store);
+        if moved.as_ref().is_err_and(is_full) && self.reserve.give_up() {
+            moved = sqlite::move_log(store);
+        }
+        let left = match moved {
+            Err(error) if is_full(&error) => {
                 tracing::warn!(
                     "the disk is full: the journal's write-ahead log cannot be moved into its file"
                 );
@@ -155,7 +161,8 @@ impl Writer {
     fn measure(&self, store: &Store) -> Result<(), SqlError> {
         let pages = sqlite::pages(store)?;
         self.meters.used(pages.used_bytes);
-        let bounds = Bounds::of(&self.folder, self.max_size_bytes.get());
+        let bounds = Bounds::of(&self.folder, self.max_size_bytes.get(), self.reserve.held_bytes());
+        self.reserve.take(bounds);
         self.make_room(room::room(pages, self.log_bytes.get(), bounds));
         Ok(())
     }
@@ -243,6 +250,11 @@ impl Writer {
             self.shared.fail();
             tracing::error!(%error, "the journal cannot be written; synced writes are refused until it can be");
         }
+        if is_full(error) {
+            // Before anybody is told: it is why.
+            self.make_room(Room::Full);
+        }
+        let mut at_once = is_full(error) && self.reserve.give_up();
         self.shared.recent.clear();
         let (mut kept, mut refused) = (Vec::new(), Vec::new());
         sort_out(group, &mut kept, &mut refused);
@@ -252,7 +264,9 @@ impl Writer {
         // What the file may hold of the refused intents was never sent: it is aborted first.
         kept.splice(0..0, undo);
         loop {
-            std::thread::park_timeout(REOPEN_AFTER);
+            if !std::mem::take(&mut at_once) {
+                std::thread::park_timeout(REOPEN_AFTER);
+            }
             while let Ok(job) = queue.try_recv() {
                 // An intent that queued since was never written: nothing to undo.
                 sort_out(vec![job], &mut kept, &mut Vec::new());
@@ -293,8 +307,7 @@ impl Writer {
         };
         sqlite::register(&store, &self.destinations.borrow()).map_err(sql)?;
         // A full disk has no room for it, and has broken no promise about what was written before.
-        let is_full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
-        if !is_full && !sqlite::begin_new_log(&store).map_err(sql)? {
+        if !is_full(error) && !sqlite::begin_new_log(&store).map_err(sql)? {
             return Err(unusable("somebody reads it, a backup for instance".into()));
         }
         let suspects = sqlite::verify(&store, Depth::Content);
@@ -304,6 +317,10 @@ impl Writer {
         let newest = sqlite::last_sequence(&store).map_err(sql)?;
         Ok((store, told, newest))
     }
+}
+
+fn is_full(error: &SqlError) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }
 
 /// Refuses intents, other configurations, steps of retention, and whoever only wants to know what is durable; keeps everything else.

@@ -1,4 +1,4 @@
-//! A disk that fills up: 507 before the source is asked, reads and deliveries go on, and room comes back by
+//! A disk that fills up (I2, I11): 507 before the source is asked, reads and deliveries go on, and room comes back by
 //! itself. Where mounting is allowed the disk is a small tmpfs; a limit of the file's size stands in for
 //! it in any case.
 
@@ -103,5 +103,62 @@ async fn i10_max_size_counts_used_pages() {
     let (source, destination, setup) = world().await;
     let gateway = setup.sync("max_size = \"8MiB\"").start().await;
     fill(&gateway, &source, &destination).await;
+    assert!(gateway.terminate().await.status.success());
+}
+
+/// Others fill the disk to the last byte: what is reserved keeps deliveries going, and room comes back by itself.
+#[tokio::test]
+async fn i2_i11_deliveries_go_on_where_others_fill_the_disk() {
+    let (source, destination, setup) = world().await;
+    let Some(disk) = Disk::mount(&setup.data()) else {
+        eprintln!("no tmpfs can be mounted: only the reserve's own tests ran");
+        return;
+    };
+    let gateway = setup.start().await;
+    for number in 0..8 {
+        gateway.put(&format!("/items/{number}"), "before").await;
+    }
+    destination.wait_for(8).await;
+    let pause = |what: &str| format!("/v1/destinations/search/{what}");
+    assert_eq!(gateway.admin_post(&pause("pause"), &serde_json::json!({})).await.status, 200);
+    for number in 0..8 {
+        gateway.put(&format!("/items/{number}"), "waits").await;
+    }
+    let taken = disk.0.join("somebody-else");
+    let mut file = std::fs::File::create(&taken).unwrap();
+    while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    drop(file);
+    let asked = source.applied.all().len();
+    let body = "x".repeat(64 << 10);
+    eventually("writes are refused for want of room", async || {
+        let answer = gateway.put("/items/refused", &body).await;
+        answer.status == 507 && !answer.field("Retry-After").is_empty()
+    })
+    .await;
+    let applied = source.applied.all().len();
+    for _ in 0..4 {
+        gateway.put("/items/refused", &body).await.assert_problem(507);
+    }
+    assert_eq!(source.applied.all().len(), applied, "the source is not asked");
+    assert_eq!(gateway.get("/items/0").await.status, 200, "reads go on");
+    let ready = gateway.admin_get("/readyz").await;
+    assert_eq!((ready.status, &ready.json()["parts"]["journal"]), (503, &serde_json::json!("full")));
+    assert_eq!(gateway.admin_post(&pause("resume"), &serde_json::json!({})).await.status, 200);
+    eventually("what waits is delivered and settled on a full disk", async || {
+        let shown = gateway.destination("search").await;
+        shown["pending"] == 0 && shown["in_flight"] == 0
+    })
+    .await;
+    assert_eq!(destination.deliveries.all().len(), 8 + 8 + (applied - asked), "each once");
+    // Also over a kill: to open it takes room, too.
+    gateway.kill().await;
+    let gateway = setup.start().await;
+    gateway.put("/items/refused", &body).await.assert_problem(507);
+    std::fs::remove_file(&taken).unwrap();
+    eventually("writes are taken again", async || gateway.put("/items/last", "last").await.status == 200)
+        .await;
+    destination.wait_for_body("last").await;
+    eventually("the reserve is taken again", async || disk.0.join("reserve").exists()).await;
+    assert_eq!(gateway.admin_get("/readyz").await.status, 200);
     assert!(gateway.terminate().await.status.success());
 }
