@@ -108,7 +108,7 @@ impl Engine {
         let at_destinations = match &destination {
             Some(name) => vec![self.worker(name)?],
             None if filter.source.is_some() => Vec::new(),
-            None => self.inner.roster.load().destinations.clone(),
+            None => self.inner.roster.load().working().cloned().collect(),
         };
         let mut workers: Vec<Holder> = self.sources_of(&filter)?.into_iter().map(Holder::Source).collect();
         workers.extend(at_destinations.into_iter().map(Holder::Destination));

@@ -22,6 +22,9 @@ const COMMANDS: usize = 16;
 /// Before a worker that met a fault of its own begins anew.
 const BEGIN_ANEW_AFTER: Duration = Duration::from_secs(1);
 
+/// Between two looks at whether a destination that drains has everything.
+const DRAINED_EVERY: Duration = Duration::from_secs(1);
+
 /// Whether a destination without anything left is forgotten at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Forgetful {
@@ -43,6 +46,11 @@ pub(super) struct WorkerHandle {
 impl WorkerHandle {
     pub(super) fn on_failure(&self) -> OnFailure {
         self.settings.borrow().on_failure
+    }
+
+    /// Whether it begins nothing any more.
+    pub(super) fn has_left(&self) -> bool {
+        self.presence.leave.is_cancelled()
     }
 }
 
@@ -131,6 +139,48 @@ impl Inner {
         }
         if !self.stop.is_cancelled() {
             self.let_go(&post.known).await;
+        }
+    }
+
+    /// Lets the worker of a destination that was taken out of the configuration go on until nothing waits for
+    /// it, nor for its source to be done.
+    pub(super) fn drain(self: &Arc<Self>, worker: WorkerHandle) {
+        let inner = Arc::clone(self);
+        self.run(async move {
+            let leave = worker.presence.leave.clone();
+            leave.run_until_cancelled(inner.see_drained(&worker)).await;
+        });
+    }
+
+    async fn see_drained(&self, worker: &WorkerHandle) {
+        let destination = &worker.known.name;
+        let mut told = false;
+        loop {
+            {
+                // Else it could be configured again in between.
+                let _changing = self.changing.lock().await;
+                if !self.roster.load().drains(&worker.known) {
+                    return;
+                }
+                match self.left_over(&worker.known).await {
+                    Ok(LeftOver { waiting: 0, undecided: 0, .. }) => {
+                        if told {
+                            tracing::info!(%destination, "nothing waits for it any more");
+                        }
+                        return worker.presence.leave.cancel();
+                    }
+                    Ok(LeftOver { waiting, undecided, .. }) if !told => {
+                        told = true;
+                        tracing::warn!(
+                            %destination, waiting, undecided,
+                            "a destination is not configured any more; what waits for it is still delivered while \
+                             this process runs, or given up by sync.removed = \"drop\""
+                        );
+                    }
+                    Ok(_) | Err(Unwritten) => {}
+                }
+            }
+            tokio::time::sleep(DRAINED_EVERY).await;
         }
     }
 
@@ -226,10 +276,12 @@ impl Inner {
         Ok(())
     }
 
-    /// What a destination has not had yet, or may have to get.
+    /// What a destination has not had yet, or may have to get, as the journal has it now.
     async fn left_over(&self, of: &KnownDestination) -> Result<LeftOver, Unwritten> {
-        let of = of.clone();
+        let id = of.id;
         let read = move |store: &sqlite::Store| {
+            let known = sqlite::destinations(store)?.into_iter().find(|known| known.id == id);
+            let Some(of) = known else { return Ok(LeftOver::default()) };
             let Figures { waiting, parked, dead_letters, .. } = sqlite::figures(store, &of, of.frontier)?;
             let undecided = sqlite::undecided(store, of.id)?;
             Ok(LeftOver { waiting, undecided, parked, dead_letters })
@@ -239,7 +291,7 @@ impl Inner {
 }
 
 /// What is left for a destination.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct LeftOver {
     waiting: u64,
     /// Changes that name it, and that their source has not done or refused yet.

@@ -3,7 +3,8 @@
 //! ```text
 //! prepare -> the journal knows the destinations that are new          refused: nothing has changed
 //! apply   -> kept: its worker goes on, with other settings if they are    added: a worker
-//!            removed: its worker ends what is under way, then `sync.removed` says what becomes of the rest
+//!            removed: `sync.removed` = "drain": its worker goes on until nothing waits for it
+//!                                    "drop": its worker ends what is under way, the rest is given up
 //! ```
 //! One that comes back before its worker has ended waits for that: no key is in flight twice (I3).
 
@@ -45,6 +46,8 @@ impl Configured {
 pub(super) struct Roster {
     pub(super) destinations: Vec<WorkerHandle>,
     pub(super) sources: Vec<accept::Handle>,
+    /// Those of destinations that are not configured any more, and for which something waits.
+    draining: Vec<WorkerHandle>,
     /// Those of what is not configured any more, that have not ended.
     leaving: Vec<Leaving>,
 }
@@ -136,8 +139,9 @@ impl Prepared {
         self.leave(&old, &mut new);
         for settings in &self.settings.destinations {
             let name = &settings.name;
-            if let Some(worker) = old.destinations.iter().find(|worker| worker.known.name == *name) {
-                if altered.destinations.contains(name) {
+            if let Some(worker) = old.working().find(|worker| worker.known.name == *name) {
+                // One that drains has the settings that it had when it went.
+                if altered.destinations.contains(name) || old.drains(&worker.known) {
                     worker.settings.send_replace(Arc::new(settings.clone()));
                 }
                 new.destinations.push(worker.clone());
@@ -161,10 +165,21 @@ impl Prepared {
         self.inner.roster.store(Arc::new(new));
     }
 
-    /// Those that are not configured any more begin nothing from now on.
+    /// Those that are not configured any more begin nothing from now on, but for destinations that drain.
     fn leave(&self, old: &Roster, new: &mut Roster) {
         let stays = |name: &str| self.settings.destinations.iter().any(|it| it.name == name);
-        for worker in old.destinations.iter().filter(|worker| !stays(&worker.known.name)) {
+        for worker in old.working().filter(|worker| !stays(&worker.known.name)) {
+            if self.settings.removed == Removed::Drain {
+                new.draining.push(worker.clone());
+                if !old.drains(&worker.known) {
+                    self.inner.drain(worker.clone());
+                }
+                continue;
+            }
+            let who = Who::Destination(worker.known.name.clone());
+            new.leaving.push(Leaving { who, presence: worker.presence.clone() });
+        }
+        for worker in old.draining.iter().filter(|worker| worker.has_left()) {
             let who = Who::Destination(worker.known.name.clone());
             new.leaving.push(Leaving { who, presence: worker.presence.clone() });
         }
@@ -180,7 +195,17 @@ impl Prepared {
 impl Roster {
     /// Nobody leaves.
     pub(super) fn new(destinations: Vec<WorkerHandle>, sources: Vec<accept::Handle>) -> Self {
-        Self { destinations, sources, leaving: Vec::new() }
+        Self { destinations, sources, draining: Vec::new(), leaving: Vec::new() }
+    }
+
+    /// Those that deliver: to what is configured, and to what drains.
+    pub(super) fn working(&self) -> impl Iterator<Item = &WorkerHandle> {
+        self.destinations.iter().chain(self.draining.iter().filter(|worker| !worker.has_left()))
+    }
+
+    /// Whether a destination is not configured any more, and something waits for it.
+    pub(super) fn drains(&self, known: &KnownDestination) -> bool {
+        self.draining.iter().any(|worker| worker.known.id == known.id && !worker.has_left())
     }
 
     /// Ends when the last one of this name that leaves has gone; `None`: there is none.

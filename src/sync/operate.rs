@@ -51,7 +51,7 @@ impl Engine {
         let roster = self.inner.roster.load_full();
         let mut statuses = Vec::with_capacity(known.len());
         for destination in known {
-            let worker = roster.destinations.iter().find(|worker| worker.known.id == destination.id);
+            let worker = roster.working().find(|worker| worker.known.id == destination.id);
             let told = match worker {
                 // One that does not tell in time must not hide the others.
                 Some(worker) => ask(worker).await.unwrap_or_else(|_| {
@@ -120,7 +120,7 @@ impl Engine {
     }
 
     async fn mark_in_flight(&self, views: &mut [ChangeView]) {
-        for worker in &self.inner.roster.load_full().destinations {
+        for worker in self.inner.roster.load_full().working() {
             let Ok(WorkerStatus { in_flight, .. }) = ask(worker).await else { continue };
             let under_way =
                 views.iter_mut().filter(|view| view.sequence.is_some_and(|it| in_flight.contains(&it)));
@@ -222,7 +222,7 @@ impl Engine {
 
     pub(super) fn worker(&self, name: &str) -> Result<WorkerHandle, CommandError> {
         let roster = self.inner.roster.load();
-        let worker = roster.destinations.iter().find(|worker| worker.known.name == name);
+        let worker = roster.working().find(|worker| worker.known.name == name);
         worker.cloned().ok_or(CommandError::UnknownDestination)
     }
 }

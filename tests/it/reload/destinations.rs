@@ -150,7 +150,7 @@ async fn a_breaker_that_is_open_stays_open() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn i3_what_waits_for_a_destination_that_goes_is_kept_and_goes_on_when_it_comes_back() {
+async fn i3_what_waits_for_a_destination_that_goes_is_delivered_also_if_it_comes_back_in_between() {
     let (source, search) = (obliging_source().await, RecordingDestination::start().await);
     let gate = Gate::closed();
     let wait = gate.clone();
@@ -164,8 +164,7 @@ async fn i3_what_waits_for_a_destination_that_goes_is_kept_and_goes_on_when_it_c
     }
     search.wait_for(1).await;
     let setup = reload(&gateway, setup, without.clone()).await;
-    eventually("it is told as disabled", async || gateway.destination("search").await["state"] == "disabled")
-        .await;
+    eventually("it is said", async || gateway.log_text().contains("is still delivered")).await;
     assert_eq!(gateway.put("/items/1", "unsynced").await.field("Tidegate-Change"), "");
     // It comes back while the attempt of before is under way: nothing of its key begins beside it.
     let setup = reload(&gateway, setup, with.clone()).await;
@@ -174,18 +173,53 @@ async fn i3_what_waits_for_a_destination_that_goes_is_kept_and_goes_on_when_it_c
     gate.open();
     settled(&gateway, "search").await;
     assert_eq!(bodies(&search), ["1", "2", "3", "4"]);
-    // Gone and back with nothing under way: what waits in between is kept.
+    // Gone in an outage, and not back: it gets what waits for it, and then nobody delivers to it any more.
     search.answer(|_| Reply::new(503, ""));
     gateway.put("/items/1", "5").await;
     search.wait_for(5).await;
     let setup = reload(&gateway, setup, without).await;
-    eventually("its worker has ended", async || gateway.log_text().contains("is not configured any more"))
-        .await;
-    assert_eq!(gateway.destination("search").await["pending"], 1);
+    eventually("it waits", async || gateway.destination("search").await["pending"] == 1).await;
+    assert_eq!(gateway.put("/items/1", "unsynced").await.field("Tidegate-Change"), "");
     search.answer(|_| Reply::ok(""));
-    reload(&gateway, setup, with).await;
     search.wait_for_body("5").await;
-    assert_eq!(bodies(&search), ["1", "2", "3", "4", "5"]);
+    eventually("its worker has ended", async || gateway.destination("search").await["state"] == "disabled")
+        .await;
+    assert!(gateway.log_text().contains("nothing waits for it any more"), "{}", gateway.log_text());
+    // Back once more.
+    reload(&gateway, setup, with).await;
+    gateway.put("/items/1", "6").await;
+    search.wait_for_body("6").await;
+    assert_eq!(bodies(&search), ["1", "2", "3", "4", "5", "6"]);
+}
+
+/// What drains is given up by a later word, and told rightly.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_drains_can_still_be_given_up_and_is_an_operators_as_before() {
+    let (source, search) = (obliging_source().await, RecordingDestination::start().await);
+    let with = format!("{}{}{}", source.table(), search.table("search"), synced_to(&["search"]));
+    let without = format!("{}{EVERYTHING}", source.table());
+    let setup = Setup::new(with);
+    let gateway = setup.start().await;
+    // What it has had already is none of what is left.
+    for number in 0..3 {
+        gateway.put(&format!("/items/{number}"), "had").await;
+    }
+    settled(&gateway, "search").await;
+    gateway.admin_post("/v1/destinations/search/pause", &json!({})).await;
+    gateway.put("/items/1", "lost").await;
+    gateway.put("/items/2", "lost").await;
+    let setup = reload(&gateway, setup, without.clone()).await;
+    eventually("it is said", async || gateway.log_text().contains("\"waiting\":2")).await;
+    assert_eq!(gateway.destination("search").await["state"], "paused");
+    assert_eq!(gateway.admin_post("/v1/destinations/search/pause", &json!({})).await.status, 200);
+    reload(&gateway, setup.sync("removed = \"drop\""), without).await;
+    eventually("it is given up", async || {
+        gateway.metric("tidegate_deliveries_dropped_total{destination=\"search\"}").await == 2
+    })
+    .await;
+    let all = gateway.admin_get("/v1/destinations").await.json();
+    assert_eq!(all["destinations"], json!([]));
+    assert_eq!(search.deliveries.all().len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

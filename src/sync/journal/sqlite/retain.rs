@@ -4,6 +4,7 @@
 //! A step looks at [`STEP_CHANGES`] changes, stops after [`STEP_BYTES`] of content, and gives
 //! [`STEP_PAGES`] pages back to the file system: some ten milliseconds of the writer's time.
 
+use super::queue::goes_to;
 use super::{SqlError, Store};
 use crate::clock::Timestamp;
 use crate::sync::failpoint;
@@ -55,18 +56,21 @@ impl Step<'_> {
     /// there is nothing behind it.
     fn delivered(&mut self, before: Timestamp, after: u64) -> Result<Option<u64>, SqlError> {
         // The destinations in force are a temporary table of this connection: see `read::register`.
-        let sql = "SELECT c.number, c.sequence,
+        let sql = concat!(
+            "SELECT c.number, c.sequence,
               NOT EXISTS(SELECT 1 FROM deliveries d WHERE d.sequence=c.sequence
                          AND d.destination IN (SELECT id FROM destinations)
                          AND (d.state=3 OR (d.state IN (0,1,2) AND d.destination IN
                               (SELECT id FROM destinations WHERE detached=0))))
               AND NOT EXISTS(SELECT 1 FROM destinations t WHERE t.id NOT IN (SELECT value FROM active)
-                             AND t.detached=0 AND t.frontier<c.sequence
-                             AND instr(c.destinations, json_quote(t.name))>0)
+                             AND t.detached=0 AND t.frontier<c.sequence AND ",
+            goes_to!(),
+            ")
             FROM changes c WHERE c.sequence>?1
             AND c.sequence <= min(?2, (SELECT coalesce(min(frontier), 9223372036854775807) FROM destinations
                                        WHERE id IN (SELECT value FROM active) AND detached=0))
-            ORDER BY c.sequence LIMIT ?3";
+            ORDER BY c.sequence LIMIT ?3"
+        );
         let mut statement = self.store.prepare_cached(sql)?;
         let bounds = params![after.cast_signed(), first_sequence(before).cast_signed(), STEP_CHANGES];
         let found: Vec<(i64, i64, bool)> = statement

@@ -3,8 +3,9 @@ mod steps;
 use super::*;
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
-use crate::sync::journal::record::{Progress, Record, Step, Suspect, Verdict};
+use crate::sync::journal::record::{Enlisted, Progress, Record, Step, Suspect, Verdict};
 use crate::sync::journal::tests::{head, intent};
+use crate::sync::settings::Start;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -374,6 +375,29 @@ fn i10_retention_goes_in_steps_and_gives_space_back() {
     assert!(now.used_bytes < before.used_bytes / 10, "{before:?} {now:?}");
     assert!(now.file_bytes < before.file_bytes / 2 + (20 << 20), "{before:?} {now:?}");
     assert_eq!(verify(&store, Depth::Record).unwrap(), []);
+}
+
+/// What a destination has taken over of a route's history waits for it like any other change, also once it is
+/// not in force any more.
+#[test]
+fn i2_what_was_taken_over_stays_until_it_is_had() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = journal(folder.path());
+    let route = head().route;
+    let from_retention = Enlisted { name: "e".into(), start: Start::Retention { routes: vec![route] } };
+    register(&store, &["d".into(), from_retention]).unwrap();
+    register(&store, &["d".into()]).unwrap();
+    write(&store, &settled_to(last_sequence(&store).unwrap()));
+    let soon = Timestamp::from_millis(u64::MAX >> 12);
+    let left = |store: &Store| -> u64 {
+        write(store, &Record::Retain { delivered_before: soon, after: 0 });
+        store.query_row("SELECT count(*) FROM changes WHERE state=2", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(left(&store), 5);
+    let sql = "SELECT id FROM destinations WHERE name='e'";
+    let destination = store.query_row(sql, [], |row| row.get(0)).unwrap();
+    while write(&store, &Record::Forget { destination }) > 0 {}
+    assert_eq!(left(&store), 0);
 }
 
 /// Somebody who reads for long holds the log up; then it counts, and is cut when they are done.
