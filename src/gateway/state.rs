@@ -31,7 +31,8 @@ pub async fn read_state(source: &Source, in_flight: &Arc<InFlight>, read: ReadSo
     match head.status {
         StatusCode::NOT_FOUND | StatusCode::GONE => return SourceState::Absent,
         StatusCode::NOT_MODIFIED if is_conditional => return SourceState::Unchanged,
-        status if status.is_success() => {}
+        // A part, although none was asked for (RFC 9110 15.3.7), is not what the source has.
+        status if status.is_success() && status != StatusCode::PARTIAL_CONTENT => {}
         status => return SourceState::Unreadable(Unreadable::Answered { status, fields: head.headers }),
     }
     let (mut whole, mut share) = (BytesMut::new(), in_flight.share(Work::Background));

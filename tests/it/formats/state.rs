@@ -113,6 +113,26 @@ async fn a_source_that_cannot_be_read_is_no_fault_of_the_destination() {
     assert_eq!(delivery.attempt, 1, "what was not read was no attempt");
 }
 
+/// A part that nobody asked for is not what the source has (RFC 9110 15.3.7).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i2_a_part_of_a_state_is_not_delivered_as_the_whole() {
+    let (source, destination) = (ScriptedSource::start().await, RecordingDestination::start().await);
+    let reads = Mutex::new(0);
+    source.on("*", move |request| {
+        if request.method != "GET" {
+            return Reply::ok("");
+        }
+        let mut reads = reads.lock().unwrap();
+        *reads += 1;
+        let part = Reply::new(206, "wh").field("Content-Range", "bytes 0-1/5");
+        if *reads < 3 { part } else { Reply::ok("whole") }
+    });
+    let gateway = delivering(&source.table(), &destination, "format = \"state\"").await;
+    gateway.send(Ask::put("/items/7", "seven")).await;
+    destination.wait_for_body("whole").await;
+    assert_eq!(destination.deliveries.all().len(), 1);
+}
+
 /// A key may have changes of many targets: what was read of one stands for none of the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i2_every_target_of_a_key_is_delivered() {
