@@ -263,7 +263,8 @@ async fn i5_nothing_is_stored_while_a_change_is_in_doubt() {
     let id = change_of(&gateway.put("/items/1", "x").await);
     eventually("it is in doubt", async || gateway.change_state(&id).await == "in-doubt").await;
     for path in ["/items/1", "/items/1?a", "/items/2"] {
-        gateway.get(path).await;
+        let told = gateway.get(path).await.field("Cache-Status").contains("; stored");
+        assert_eq!(told, path == "/items/2", "{path}: what is said of it");
         assert_eq!(gateway.get(path).await.is_hit(), path == "/items/2", "{path}");
     }
     let aborted = serde_json::json!({"as": "aborted"});

@@ -11,8 +11,14 @@ impl Cache {
         self.holds.hold(names)
     }
 
+    /// Whether what would be stored now is held.
+    #[must_use]
+    pub fn is_held(&self, key: &CacheKey, tags: &[String]) -> bool {
+        self.holds.covers(key, tags)
+    }
+
     pub(super) fn may_store(&self, key: &CacheKey, stored: &StoredResponse) -> bool {
         self.purged.judge(key, &stored.tags, stored.fence) == Standing::Valid
-            && !self.holds.covers(key, &stored.tags)
+            && !self.is_held(key, &stored.tags)
     }
 }

@@ -157,7 +157,6 @@ impl Fill {
         let Arrived { parts, body, exchange } = arrived;
         let response = ResponseHead { status: parts.status, fields: &parts.headers };
         let length = body.size_hint().exact();
-        let stored = to_store.as_ref().map_or_else(|reason| Stored::No(*reason), |_| Stored::Yes);
         // What is not stored needs no more than a window for those who read along.
         let whole_bytes_max = to_store.as_ref().map_or(0, |_| self.gateway.cache.object_bytes_max());
         let growing = Growing::new(whole_bytes_max, self.gateway.in_flight.share(Work::Copy));
@@ -167,6 +166,11 @@ impl Fill {
         let head = match &to_store {
             Ok(to_store) => to_store.head(),
             Err(_) => storable::unstored(self.request(), response, &exchange),
+        };
+        let stored = match &to_store {
+            Ok(_) if self.gateway.cache.is_held(&self.key, &head.tags) => Stored::No(NoStoreReason::Purged),
+            Ok(_) => Stored::Yes,
+            Err(reason) => Stored::No(*reason),
         };
         // Late comers may join only what they could have been given from the store.
         let fresh = to_store.is_ok() && assess(&head, self.gateway.clock.now()) == Verdict::Fresh;
