@@ -109,7 +109,7 @@ impl Journal {
             return Err(OpenError::Damaged { folder: folder.to_owned(), found });
         }
         let reserve = Reserve::of(folder);
-        let mut store = sqlite::open(folder)?;
+        let mut store = if had_one { sqlite::open_made(folder)? } else { sqlite::open(folder)? };
         if !had_one {
             // From now on an empty file is not a new journal.
             (&lock).write_all(HELD).map_err(unusable)?;

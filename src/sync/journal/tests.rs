@@ -202,3 +202,16 @@ fn a_newer_format_is_refused() {
     let error = Journal::open(folder.path(), 1 << 20, vec![], Clock::system()).unwrap_err();
     assert!(error.to_string().contains("its format is 99"), "{error}");
 }
+
+/// A journal whose log is gone, and with it all that was acknowledged, has a file without tables.
+#[tokio::test]
+async fn i2_a_journal_without_its_tables_is_not_taken_for_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path(), 1 << 30).close().await;
+    std::fs::remove_file(sqlite::file(folder.path())).unwrap();
+    let bare = rusqlite::Connection::open(sqlite::file(folder.path())).unwrap();
+    bare.execute_batch("PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL").unwrap();
+    drop(bare);
+    let error = Journal::open(folder.path(), 1 << 30, vec![], Clock::system()).unwrap_err();
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+}

@@ -102,6 +102,22 @@ pub(crate) type Store = Connection;
 
 /// Opens the journal for writing, and makes or upgrades it.
 pub(crate) fn open(folder: &Path) -> Result<Store, OpenError> {
+    opened(folder, Made::Perhaps)
+}
+
+/// As [`open`], where the folder has had a journal before: one without tables has lost them.
+pub(crate) fn open_made(folder: &Path) -> Result<Store, OpenError> {
+    opened(folder, Made::Before)
+}
+
+/// Whether there must be a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Made {
+    Before,
+    Perhaps,
+}
+
+fn opened(folder: &Path, made: Made) -> Result<Store, OpenError> {
     let unusable = |cause| OpenError::Unusable { folder: folder.to_owned(), cause };
     let damaged = |found: String| OpenError::Damaged { folder: folder.to_owned(), found };
     let failed = |error: SqlError| Unverified::from(error).of_folder(folder);
@@ -116,8 +132,12 @@ pub(crate) fn open(folder: &Path) -> Result<Store, OpenError> {
         }
         wal::Log::Damaged(what) => return Err(damaged(what.to_owned())),
     }
+    let is_there = file(folder).exists();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let (mut store, format) = connect(folder, flags).map_err(failed)?;
+    if format == 0 && is_there && made == Made::Before {
+        return Err(damaged("it has no tables: its write-ahead log is lost".to_owned()));
+    }
     if format > schema::FORMAT {
         let newest = schema::FORMAT;
         let message = format!("its format is {format}, and this version of tidegate reads up to {newest}");

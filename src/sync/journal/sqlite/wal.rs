@@ -22,7 +22,8 @@ const PAGE_BYTES: std::ops::RangeInclusive<u32> = 512..=65_536;
 pub(crate) enum Log {
     /// Everything that was acknowledged, as far as can be told.
     Whole,
-    /// One group is not readable: the last one of a power cut, which nobody was told of, or a damaged one.
+    /// One group is not readable, or not there to its end: the last one of a power cut, which nobody was told
+    /// of, or a damaged one.
     Torn,
     /// It lacks groups that were acknowledged.
     Damaged(&'static str),
@@ -48,6 +49,8 @@ struct Frames {
     readable: u32,
     /// Groups that end behind a frame that does not match.
     unreadable_groups: u32,
+    /// It ends within a group.
+    is_cut: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,7 +69,7 @@ fn judge(frames: &Frames, index: Option<&Index>) -> Log {
         _ => {}
     }
     let Some(index) = index else {
-        return if frames.unreadable_groups == 0 { Log::Whole } else { Log::Torn };
+        return if frames.unreadable_groups == 0 && !frames.is_cut { Log::Whole } else { Log::Torn };
     };
     let known = match frames.header {
         Header::Sound => (index.salts == frames.salts).then_some(index.frames),
@@ -82,8 +85,9 @@ fn judge(frames: &Frames, index: Option<&Index>) -> Log {
 impl Frames {
     fn read(mut log: impl Read) -> io::Result<Self> {
         let mut header = [0; HEADER];
-        if !filled(&mut log, &mut header)? {
-            return Ok(Self::default());
+        let bytes = fill(&mut log, &mut header)?;
+        if bytes < HEADER {
+            return Ok(Self { is_cut: bytes > 0, ..Self::default() });
         }
         let salts = part(&header, 16);
         let page_bytes = word(&header, 8);
@@ -99,7 +103,12 @@ impl Frames {
         let page_bytes = if is_sound { page_bytes as usize } else { super::PAGE_BYTES };
         let mut frame = vec![0; FRAME_HEADER + page_bytes];
         let (mut count, mut readable) = (0, is_sound);
-        while filled(&mut log, &mut frame)? {
+        loop {
+            let bytes = fill(&mut log, &mut frame)?;
+            if bytes < frame.len() {
+                found.is_cut = bytes > 0 || (readable && count > found.readable);
+                return Ok(found);
+            }
             count += 1;
             let ends_group = word(&frame, 4) != 0;
             if readable {
@@ -117,7 +126,6 @@ impl Frames {
                 _ => {}
             }
         }
-        Ok(found)
     }
 }
 
@@ -140,7 +148,7 @@ impl Index {
             Err(error) => return Err(error),
         };
         let mut bytes = [0; INDEX_HEADER];
-        Ok(if filled(&mut file, &mut bytes)? { Self::of(&bytes) } else { None })
+        Ok(if fill(&mut file, &mut bytes)? == bytes.len() { Self::of(&bytes) } else { None })
     }
 
     fn of(bytes: &[u8]) -> Option<Self> {
@@ -154,13 +162,18 @@ impl Index {
     }
 }
 
-/// Whether a whole buffer was read; what is too short is the end.
-fn filled(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
-    match from.read_exact(buffer) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
+/// Reads up to the end of a buffer, or of what is read; how many bytes.
+fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match from.read(rest) {
+            Ok(0) => break,
+            Ok(bytes) => filled += bytes,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
+    Ok(filled)
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {
@@ -236,6 +249,10 @@ mod tests {
         }
         for cut in [0, 10, HEADER, HEADER + frame, log.len() - 1] {
             assert!(matches!(look(folder.path(), &log[..cut], &index), Log::Damaged(_)), "cut at {cut}");
+        }
+        // Without the index the end of a group may be that of the log, and nothing else.
+        for cut in [10, HEADER + 10, HEADER + frame - 1, last + 30, log.len() - 1] {
+            assert_eq!(look(folder.path(), &log[..cut], &[]), Log::Torn, "cut at {cut}");
         }
         // An index that does not match itself says nothing.
         let mut broken = index.clone();
