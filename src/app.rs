@@ -29,8 +29,8 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {cause}; free the address or set another")]
     Listen {
-        /// The address.
-        address: SocketAddr,
+        /// The address, or the socket.
+        address: String,
         /// What the system said.
         #[source]
         cause: std::io::Error,
@@ -57,7 +57,7 @@ pub struct Running {
     /// Where clients are listened to; real ports where 0 was asked for.
     pub public: Vec<SocketAddr>,
     /// Where operators are listened to.
-    pub admin: SocketAddr,
+    pub admin: admin::Listen,
     readiness: Arc<Readiness>,
     cache: Arc<Cache>,
     gateway: Arc<InForce>,
@@ -114,10 +114,10 @@ pub async fn start(settings: Settings, origin: Origin) -> Result<Running, StartE
     let metrics = telemetry::metrics::install();
     let clock = Clock::system();
     let (listeners, public) = listen_to_clients(&settings.gateway.listen).await?;
-    let (admin_listener, admin) = listen(settings.admin.listen).await?;
+    let (admin_listener, admin) = listen_to_operators(&settings.admin.listen).await?;
     let open = |shared: &crate::cache::SharedSettings| Redis::open(&shared.redis, clock.clone());
     let redis = settings.cache.shared.as_ref().map(open).transpose()?;
-    let parts = Parts::start(&settings, redis.clone(), clock.clone(), admin).await?;
+    let parts = Parts::start(&settings, redis.clone(), clock.clone(), admin.clone()).await?;
     let gateway = Arc::clone(&parts.gateway);
     let told = Arc::new(admin::InForce::new(parts.told(&settings, clock.now()), metrics.clone()));
     let (cache, readiness) = (Arc::clone(&parts.cache), Arc::new(Readiness::default()));
@@ -137,7 +137,7 @@ pub async fn start(settings: Settings, origin: Origin) -> Result<Running, StartE
     let serving_admin = tokio::spawn(admin::serve(admin_listener, router, stop_admin.clone()));
     cache.warm().await;
     readiness.ready();
-    announce(&public, admin);
+    announce(&public, &admin);
     let mut beside = beside(&origin, &reloader, metrics);
     beside.spawn(looks);
     Ok(Running {
@@ -165,7 +165,7 @@ fn explain(gateway: &Arc<InForce>) -> admin::Explain {
 }
 
 /// The log lines that others wait for.
-fn announce(public: &[SocketAddr], admin: SocketAddr) {
+fn announce(public: &[SocketAddr], admin: &admin::Listen) {
     for address in public {
         tracing::info!(listener = "public", %address, "listening");
     }
@@ -197,6 +197,10 @@ fn beside(origin: &Origin, reloader: &Arc<Reloader>, metrics: telemetry::metrics
     beside
 }
 
+async fn listen_to_operators(listen: &admin::Listen) -> Result<(admin::Listener, admin::Listen), StartError> {
+    listen.bind().await.map_err(|cause| StartError::Listen { address: listen.to_string(), cause })
+}
+
 async fn listen_to_clients(
     addresses: &[SocketAddr],
 ) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), StartError> {
@@ -221,7 +225,7 @@ fn name_unused_journal(settings: &Settings) {
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |cause| StartError::Listen { address, cause };
+    let failed = |cause| StartError::Listen { address: address.to_string(), cause };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))

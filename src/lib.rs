@@ -12,7 +12,7 @@
 //!   app                                  builds every part from Settings, starts and stops them
 //!     config                             a file -> Settings, or every fault of it at once
 //!       gateway, admin                   what happens to one request; the operators' listener
-//!         cache, sync, rate_limit, source   stored responses; changes; quotas; who is asked
+//!         access, cache, sync, rate_limit, source   who comes in; stored responses; changes; quotas; who is asked
 //!           redis, in_flight, explanation   ground floor, three steps: connections, bytes held, answers,
 //!             breaker, secret, target, telemetry, tls               values and rules,
 //!               clock                                               and time
@@ -20,6 +20,7 @@
 //!
 //! Modules of one floor do not import each other; `tests/tidy.rs` checks that.
 
+pub mod access;
 pub mod admin;
 pub mod app;
 pub mod breaker;

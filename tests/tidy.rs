@@ -18,7 +18,7 @@ const FLOORS: &[&[&str]] = &[
     &["app"],
     &["config"],
     &["gateway", "admin"],
-    &["cache", "sync", "rate_limit", "source"],
+    &["access", "cache", "sync", "rate_limit", "source"],
     &["redis", "in_flight", "explanation"],
     &["breaker", "secret", "target", "telemetry", "tls"],
     &["clock"],

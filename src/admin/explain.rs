@@ -39,7 +39,8 @@ pub(super) async fn show(
     Parameters(asked): Parameters<Vec<(String, String)>>,
 ) -> Result<Json<Explanation>, Problem> {
     // Who asks here is taken for who would ask there: quotas are told for that address.
-    let peer = peer.map_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), |Extension(Peer(peer))| peer);
+    let peer = peer.and_then(|Extension(Peer(peer))| peer);
+    let peer = peer.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let question = question(asked, peer)?;
     Ok(Json((parts.explain)(question).await))
 }

@@ -3,9 +3,10 @@
 //! Host and Origin keep pages in an operator's browser out, also where they point a name of their
 //! own at this address (DNS rebinding); the token keeps everybody else out.
 
+use super::operator::{NOBODY, Operators, Role};
 use super::problem::Problem;
 use super::serve::Peer;
-use super::{Parts, Settings};
+use super::{Listen, Parts, Settings};
 use crate::target::{Authority, Scheme};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -13,10 +14,8 @@ use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::Body as _;
-use sha2::{Digest, Sha256};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use subtle::ConstantTimeEq;
 use tracing::info;
 
 /// Paths for probes and scrapers, which know neither the token nor a name.
@@ -25,9 +24,9 @@ const OPEN_PATHS: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 /// What a caller must show.
 #[derive(Debug)]
 pub(super) struct Guard {
-    /// The digest of the token: digests are of one length, so comparing tells nothing of it.
-    token: Option<[u8; 32]>,
-    listening_on: SocketAddr,
+    operators: Operators,
+    /// `None`: a Unix socket.
+    listening_on: Option<SocketAddr>,
     hosts: Vec<Authority>,
 }
 
@@ -39,9 +38,9 @@ pub(super) struct Done(pub(super) String);
 pub(super) async fn guard(State(parts): State<Arc<Parts>>, request: Request, next: Next) -> Response {
     let changing = !matches!(*request.method(), Method::GET | Method::HEAD);
     let call = changing.then(|| format!("{} {}", request.method(), request.uri().path()));
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0);
     let told = parts.in_force.told();
-    let who = call.as_ref().map(|_| told.guard.caller(request.headers()));
+    let who = call.as_ref().map(|_| told.guard.caller(request.headers()).to_owned());
     let mut response = match told.guard.check(&request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
@@ -58,18 +57,29 @@ pub(super) async fn guard(State(parts): State<Arc<Parts>>, request: Request, nex
 }
 
 impl Guard {
-    pub(super) fn new(settings: &Settings, listening_on: SocketAddr) -> Self {
+    pub(super) fn new(settings: &Settings, listening_on: &Listen) -> Self {
         let hosts = settings.hosts.iter().filter_map(|host| Authority::parse(host, Scheme::Http).ok());
         Self {
-            token: settings.token.as_ref().map(|token| Sha256::digest(token.expose()).into()),
-            listening_on,
+            operators: Operators::new(settings),
+            listening_on: listening_on.address(),
             hosts: hosts.collect(),
         }
     }
 
-    /// Who calls, for the audit log: there is one token, and it has no name.
-    fn caller(&self, fields: &HeaderMap) -> &'static str {
-        if self.token.is_some() && self.has_token(fields) { "token" } else { "none" }
+    /// Who calls, for the audit log.
+    fn caller(&self, fields: &HeaderMap) -> &str {
+        self.operator(fields).map_or(NOBODY, |(name, _)| name)
+    }
+
+    /// What a caller may do; `None`: nothing.
+    fn role(&self, fields: &HeaderMap) -> Option<Role> {
+        if self.operators.are_none() { Some(Role::All) } else { self.operator(fields).map(|(_, role)| role) }
+    }
+
+    /// Whose token it shows.
+    fn operator(&self, fields: &HeaderMap) -> Option<(&str, Role)> {
+        let (scheme, token) = only(fields, &AUTHORIZATION).and_then(|value| value.split_once(' '))?;
+        if scheme.eq_ignore_ascii_case("bearer") { self.operators.of(token.trim_matches(' ')) } else { None }
     }
 
     fn check(&self, request: &Request) -> Result<(), Problem> {
@@ -79,9 +89,8 @@ impl Guard {
         }
         let host = self.host(request).ok_or(Problem::FOREIGN_HOST)?;
         let fields = request.headers();
-        if (path == "/v1" || path.starts_with("/v1/")) && !self.has_token(fields) {
-            return Err(Problem::UNAUTHORIZED);
-        }
+        let is_guarded = path == "/v1" || path.starts_with("/v1/");
+        let role = if is_guarded { self.role(fields).ok_or(Problem::UNAUTHORIZED)? } else { Role::All };
         if matches!(*request.method(), Method::GET | Method::HEAD) {
             return Ok(());
         }
@@ -91,6 +100,9 @@ impl Guard {
         let sends_body = !request.body().is_end_stream();
         if (sends_body || fields.contains_key(CONTENT_TYPE)) && !is_json(fields) {
             return Err(Problem::MEDIA_TYPE);
+        }
+        if !role.may(request.method(), path) {
+            return Err(Problem::ROLE);
         }
         Ok(())
     }
@@ -105,7 +117,7 @@ impl Guard {
             }
         }
         let port = port(&asked);
-        let own = (port.is_none() || port == Some(self.listening_on.port()))
+        let own = (port.is_none() || port == self.listening_on.map(|own| own.port()))
             && (asked.host() == "localhost" || self.is_own_address(asked.host()));
         let named = self
             .hosts
@@ -118,17 +130,8 @@ impl Guard {
     /// pointed elsewhere.
     fn is_own_address(&self, host: &str) -> bool {
         let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-        let own = self.listening_on.ip().to_canonical();
+        let Some(own) = self.listening_on.map(|own| own.ip().to_canonical()) else { return false };
         literal.parse::<IpAddr>().is_ok_and(|asked| own.is_unspecified() || asked.to_canonical() == own)
-    }
-
-    fn has_token(&self, fields: &HeaderMap) -> bool {
-        let Some(token) = &self.token else { return true };
-        let given = only(fields, &AUTHORIZATION).and_then(|value| value.split_once(' '));
-        given.is_some_and(|(scheme, given)| {
-            let digest: [u8; 32] = Sha256::digest(given.trim_matches(' ')).into();
-            scheme.eq_ignore_ascii_case("bearer") && bool::from(digest.ct_eq(token))
-        })
     }
 }
 

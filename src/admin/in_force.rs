@@ -1,13 +1,12 @@
 //! What operators are told of what is in force. `app` replaces it; a call takes it once.
 
-use super::Settings;
 use super::guard::Guard;
+use super::{Listen, Settings};
 use crate::clock::Timestamp;
 use crate::sync::Engine;
 use crate::telemetry::metrics::Metrics;
 use arc_swap::ArcSwap;
 use serde::Serialize;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Whether a route needs the journal.
@@ -54,7 +53,7 @@ impl Told {
     #[must_use]
     pub fn new(
         settings: &Settings,
-        listening_on: SocketAddr,
+        listening_on: &Listen,
         engine: Option<Arc<Engine>>,
         journal: Journal,
         configuration: Configuration,

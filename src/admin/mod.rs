@@ -12,8 +12,10 @@ mod explain;
 mod guard;
 mod in_force;
 mod input;
+mod listen;
 mod openapi;
 mod operations;
+mod operator;
 mod page;
 mod probes;
 mod problem;
@@ -28,6 +30,8 @@ mod watch;
 
 pub use explain::Explain;
 pub use in_force::{Configuration, InForce, Journal, LastReload, Told};
+pub use listen::{Listen, Listener};
+pub use operator::{NOBODY, ONLY_TOKEN, Operator, Role};
 pub use readiness::{Phase, Readiness};
 pub use reload::{Refused, Reload, Reloaded};
 pub use serve::serve;
@@ -40,7 +44,6 @@ use crate::telemetry::metrics::Metrics;
 use axum::Router;
 use axum::routing::{get, post};
 use problem::Problem;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use watch::Watch;
 
@@ -48,9 +51,11 @@ use watch::Watch;
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where it listens.
-    pub listen: SocketAddr,
-    /// What `/v1` asks for; `None` on loopback only.
+    pub listen: Listen,
+    /// What `/v1` asks for, which may do everything; without any token on loopback or a Unix socket only.
     pub token: Option<Secret>,
+    /// Operators with tokens of their own.
+    pub operators: Vec<Operator>,
     /// Further Host values that are answered.
     pub hosts: Vec<String>,
 }

@@ -24,6 +24,8 @@ impl Problem {
         Self::fixed(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method; see Allow");
     pub(super) const UNAUTHORIZED: Self =
         Self::fixed(StatusCode::UNAUTHORIZED, "this path asks for `Authorization: Bearer` and admin.token");
+    pub(super) const ROLE: Self =
+        Self::fixed(StatusCode::FORBIDDEN, "the role of this token may not do that");
     pub(super) const FOREIGN_HOST: Self = Self::fixed(
         StatusCode::FORBIDDEN,
         "Host is neither the listener's address nor localhost; other names go into admin.hosts",

@@ -1,5 +1,6 @@
 //! The accept loop of the admin listener: few connections, each with timers.
 
+use super::listen::{Listener, Stream};
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -8,7 +9,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,9 +30,9 @@ const FINISH: Duration = Duration::from_secs(10);
 /// Pause after an accept that failed: the process has no descriptors, and will not at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// Who is connected; stands in the extensions of each request.
+/// Who is connected, where they have an address; stands in the extensions of each request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) SocketAddr);
+pub(super) struct Peer(pub(super) Option<SocketAddr>);
 
 /// How long the connection of a request lasts; stands in its extensions. What streams ends before it is cut.
 #[derive(Clone, Debug)]
@@ -52,7 +53,7 @@ impl Life {
 }
 
 /// Answers on `listener` until `stop`, then lets the requests under way finish.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+pub async fn serve(listener: Listener, router: Router, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     let accept = async || {
@@ -63,9 +64,12 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     while let Some((place, accepted)) = stop.run_until_cancelled(accept()).await {
         match accepted {
             Ok((stream, peer)) => {
-                let connection = connection(stream, Peer(peer), router.clone(), stop.clone());
+                let (peer, router, stop) = (Peer(peer), router.clone(), stop.clone());
                 connections.spawn(async move {
-                    connection.await;
+                    match stream {
+                        Stream::Tcp(stream) => connection(stream, peer, router, stop).await,
+                        Stream::Unix(stream) => connection(stream, peer, router, stop).await,
+                    }
                     drop(place);
                 });
             }
@@ -80,7 +84,12 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, peer: Peer, router: Router, stop: CancellationToken) {
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    router: Router,
+    stop: CancellationToken,
+) {
     let until = Instant::now() + CONNECTION_LIFE;
     let life = Life { stop: stop.clone(), until };
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
@@ -106,7 +115,7 @@ async fn connection(stream: TcpStream, peer: Peer, router: Router, stop: Cancell
         }
     };
     if let Err(cause) = ended {
-        debug!(peer = %peer.0, %cause, "an admin connection broke off");
+        debug!(peer = peer.0.map(tracing::field::display), %cause, "an admin connection broke off");
     }
 }
 

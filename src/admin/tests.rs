@@ -7,6 +7,7 @@ use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENT
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,8 @@ const TOKEN: &str = "canary-token";
 
 fn settings(token: Option<&str>) -> Settings {
     Settings {
-        listen: ADDRESS.parse().unwrap(),
+        listen: Listen::Address(ADDRESS.parse().unwrap()),
+        operators: vec![],
         token: token.map(|token| Secret::new(token.to_owned())),
         hosts: vec!["gate.example".to_owned(), "other.example:8443".to_owned()],
     }
@@ -37,7 +39,7 @@ fn bound_to(address: SocketAddr, token: Option<&str>, readiness: Arc<Readiness>)
         digest: "abc".to_owned(),
         loaded_at: crate::clock::Timestamp::from_millis(7),
     };
-    let told = Told::new(&settings(token), address, None, Journal::Needed, configuration);
+    let told = Told::new(&settings(token), &Listen::Address(address), None, Journal::Needed, configuration);
     let metrics = crate::telemetry::metrics::install();
     Parts {
         cache: Cache::new(
@@ -375,7 +377,7 @@ async fn requests_under_way_finish_and_idle_connections_close_when_it_stops() {
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let gate = router(bound_to(address, None, Arc::default())).0;
-    let served = tokio::spawn(serve(listener, gate, stop.clone()));
+    let served = tokio::spawn(serve(Listener::Tcp(listener), gate, stop.clone()));
     let mut busy = TcpStream::connect(address).await.unwrap();
     let head = format!(
         "POST /v1/dead-letters/redrive HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
@@ -399,7 +401,7 @@ async fn requests_under_way_finish_and_idle_connections_close_when_it_stops() {
 async fn a_half_head_is_cut() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let served = tokio::spawn(serve(listener, admin(None), CancellationToken::new()));
+    let served = tokio::spawn(serve(Listener::Tcp(listener), admin(None), CancellationToken::new()));
     let mut slow = TcpStream::connect(address).await.unwrap();
     slow.write_all(b"GET /livez HTTP/1.1\r\nHost: ").await.unwrap();
     let begun = tokio::time::Instant::now();

@@ -12,7 +12,6 @@ use crate::secret::KeyedHash;
 use crate::source::{self, Source};
 use crate::sync::{Altered, Engine, OpenError, Ports, ReadSource, SourceState};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -24,7 +23,7 @@ pub(super) struct Parts {
     pub(super) cache: Arc<Cache>,
     pub(super) redis: Option<Arc<Redis>>,
     pub(super) clock: Clock,
-    pub(super) admin: SocketAddr,
+    pub(super) admin: admin::Listen,
     /// The active checks, by source.
     pub(super) checks: HashMap<String, JoinSet<()>>,
 }
@@ -38,7 +37,7 @@ impl Parts {
         settings: &Settings,
         redis: Option<Arc<Redis>>,
         clock: Clock,
-        admin: SocketAddr,
+        admin: admin::Listen,
     ) -> Result<Self, OpenError> {
         let in_flight = InFlight::new(settings.gateway.limits.in_flight_bytes);
         let cache = Cache::new(&settings.cache, clock.clone(), redis.clone(), &in_flight);
@@ -114,7 +113,7 @@ impl Parts {
             digest: settings.digest.clone(),
             loaded_at: now,
         };
-        admin::Told::new(&settings.admin, self.admin, self.engine.clone(), journal, in_force)
+        admin::Told::new(&settings.admin, &self.admin, self.engine.clone(), journal, in_force)
     }
 
     /// How the sync engine reaches sources and stored responses, which lie on its own floor: those in force.

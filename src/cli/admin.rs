@@ -2,15 +2,18 @@
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::net::UnixStream;
 use url::Url;
 
 /// Until a connection stands.
@@ -23,7 +26,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Which gateway, and how the outcome is told.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Reach {
-    /// The admin listener of the gateway; the token comes from `TIDEGATE_ADMIN_TOKEN`
+    /// The admin listener of the gateway, or unix:PATH; the token comes from `TIDEGATE_ADMIN_TOKEN`
     #[arg(
         long,
         global = true,
@@ -42,14 +45,37 @@ pub(super) struct Reach {
 pub(super) struct Admin {
     base: Url,
     authorization: Option<HeaderValue>,
-    client: Client<HttpConnector, Full<Bytes>>,
+    way: Way,
+}
+
+/// How the listener is reached.
+#[derive(Clone, Debug)]
+enum Way {
+    Tcp(Client<HttpConnector, Full<Bytes>>),
+    Unix(PathBuf),
+}
+
+impl Way {
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Incoming>> {
+        match self {
+            Self::Tcp(client) => Ok(client.request(request).await?),
+            Self::Unix(path) => {
+                let stream = tokio::time::timeout(CONNECT_WAIT, UnixStream::connect(path)).await??;
+                let (mut send, connection) =
+                    hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+                tokio::spawn(connection);
+                Ok(send.send_request(request).await?)
+            }
+        }
+    }
 }
 
 impl Admin {
     /// Reads the token from the environment; an empty one counts as left out.
     pub(super) fn new(reach: &Reach) -> anyhow::Result<Self> {
-        if reach.admin.scheme() != "http" {
-            bail!("--admin {}: an admin listener speaks plain http://", reach.admin);
+        let socket = (reach.admin.scheme() == "unix").then(|| PathBuf::from(reach.admin.path()));
+        if reach.admin.scheme() != "http" && socket.is_none() {
+            bail!("--admin {}: an admin listener speaks plain http://, or unix:PATH", reach.admin);
         }
         let token = std::env::var("TIDEGATE_ADMIN_TOKEN").unwrap_or_default();
         let authorization = (!token.is_empty()).then(|| {
@@ -60,10 +86,14 @@ impl Admin {
         let authorization = authorization
             .transpose()
             .map_err(|_| anyhow::anyhow!("TIDEGATE_ADMIN_TOKEN has a byte that no token has"))?;
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_WAIT));
-        let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { base: reach.admin.clone(), authorization, client })
+        let (base, way) = if let Some(path) = socket {
+            (Url::parse("http://localhost")?, Way::Unix(path))
+        } else {
+            let mut connector = HttpConnector::new();
+            connector.set_connect_timeout(Some(CONNECT_WAIT));
+            (reach.admin.clone(), Way::Tcp(Client::builder(TokioExecutor::new()).build(connector)))
+        };
+        Ok(Self { base, authorization, way })
     }
 
     /// A GET of a path, given by its segments, with those parameters that have a value.
@@ -97,7 +127,13 @@ impl Admin {
     }
 
     async fn call<T: DeserializeOwned>(&self, method: Method, url: &Url, body: Bytes) -> anyhow::Result<T> {
-        let mut request = Request::builder().method(method).uri(url.as_str());
+        let mut request = match &self.way {
+            Way::Tcp(_) => Request::builder().method(method).uri(url.as_str()),
+            Way::Unix(_) => {
+                let target = &url[url::Position::BeforePath..];
+                Request::builder().method(method).uri(target).header(HOST, "localhost")
+            }
+        };
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
@@ -106,7 +142,7 @@ impl Admin {
         }
         let request = request.body(Full::new(body))?;
         let exchange = async {
-            let answer = self.client.request(request).await?;
+            let answer = self.way.exchange(request).await?;
             let (head, body) = answer.into_parts();
             let body =
                 Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(anyhow::Error::from_boxed)?;

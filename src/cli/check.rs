@@ -25,6 +25,12 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> ExitCode {
     match config::load(&arguments.config) {
         Ok(settings) => {
+            for file in config::exposed(&settings.secret_files) {
+                let file = file.display();
+                tell(format_args!(
+                    "{file}: warning: holds secrets, and everybody on this system can read it; chmod o-r {file}"
+                ));
+            }
             if arguments.json {
                 print("[]");
             } else {

@@ -31,6 +31,9 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         }
     };
     telemetry::init(arguments.log_format);
+    for file in config::exposed(&settings.secret_files) {
+        tracing::warn!(?file, "holds secrets, and everybody on this system can read it: chmod o-r");
+    }
     raise_descriptors();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(settings.threads).enable_all().build();

@@ -96,6 +96,14 @@ pub(super) struct Report<'t> {
     absent: usize,
     faults: Vec<Fault>,
     untold: usize,
+    secrets: Secrets,
+}
+
+/// Whether the file's own text has secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Secrets {
+    None,
+    Written,
 }
 
 struct Node {
@@ -116,7 +124,17 @@ impl<'t> Report<'t> {
             absent: 0,
             faults: Vec::new(),
             untold: 0,
+            secrets: Secrets::None,
         }
+    }
+
+    /// A secret stands in the text itself.
+    pub(super) fn holds_secret(&mut self) {
+        self.secrets = Secrets::Written;
+    }
+
+    pub(super) fn secrets(&self) -> Secrets {
+        self.secrets
     }
 
     /// Notes the key of a value. Where a table has no text of its own, the deeper one wins.

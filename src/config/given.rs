@@ -51,7 +51,7 @@ impl<T: JsonSchema> JsonSchema for Given<T> {
 /// A text that is a secret. Empty counts as left out.
 #[derive(Deserialize, JsonSchema)]
 #[serde(from = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("x-secret" = "text"))]
 pub(super) struct Hidden(Secret);
 
 impl Hidden {
@@ -80,6 +80,7 @@ impl Serialize for Hidden {
 /// The text of the URL of Redis, which may name several hosts and carry a secret.
 #[derive(Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("x-secret" = "password"))]
 pub(super) struct RedisUrl(String);
 
 impl RedisUrl {
@@ -100,11 +101,22 @@ impl Serialize for RedisUrl {
 /// The text of a URL that may carry a secret.
 #[derive(Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("x-secret" = "password"))]
 pub(super) struct Address(String);
 
 impl Address {
     pub(super) fn url(&self) -> Result<url::Url, url::ParseError> {
         url::Url::parse(&self.0)
+    }
+
+    /// Whether it is meant as a URL: where that is not needed, it can be a path.
+    pub(super) fn is_url(&self) -> bool {
+        self.0.contains("://")
+    }
+
+    /// The path that it is otherwise.
+    pub(super) fn path(&self) -> &str {
+        &self.0
     }
 }
 
@@ -112,6 +124,8 @@ impl Serialize for Address {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.url() {
             Ok(url) => Endpoint::new(url).serialize(serializer),
+            // The path of a file has no secret.
+            Err(_) if !self.is_url() => serializer.serialize_str(&self.0),
             Err(_) => serializer.serialize_str(REDACTED),
         }
     }

@@ -28,6 +28,11 @@ pub enum Subject {
         /// Its name.
         name: String,
     },
+    /// An `[[access]]`.
+    Access {
+        /// Its name.
+        name: String,
+    },
     /// A `[[route]]`.
     Route {
         /// Its name.
@@ -93,6 +98,7 @@ impl Keys {
         let subject = match list {
             "source" => Subject::Source { name },
             "destination" => Subject::Destination { name },
+            "access" => Subject::Access { name },
             _ => {
                 self.routes.push(name.clone());
                 Subject::Route { name }

@@ -10,6 +10,7 @@
 mod changes;
 mod check;
 mod environment;
+mod exposure;
 mod fault;
 mod file;
 mod given;
@@ -21,12 +22,13 @@ mod structure;
 mod suggestion;
 
 pub use changes::{Change, Changes, Verb};
+pub use exposure::exposed;
 pub use fault::{Fault, Faults};
 pub use keys::{Keys, Subject};
 pub use schema::document as schema;
 
 use crate::{admin, cache, gateway, source, sync};
-use fault::{Report, WHOLE_FILE};
+use fault::{Report, Secrets, WHOLE_FILE};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::io::Read;
@@ -59,6 +61,8 @@ pub struct Settings {
     pub keys: Keys,
     /// The SHA-256 of the text that it was read from, in hexadecimal digits.
     pub digest: String,
+    /// The files that hold its secrets: keys of certificates, and its own where secrets stand in it.
+    pub secret_files: Vec<PathBuf>,
 }
 
 impl Settings {
@@ -169,6 +173,10 @@ pub fn parse(
         Ok(file) => check::settings(&file, base, &mut report).map(|settings| Settings {
             keys,
             digest: digest(text),
+            secret_files: match report.secrets() {
+                Secrets::Written => [settings.secret_files, vec![PathBuf::from(name)]].concat(),
+                Secrets::None => settings.secret_files,
+            },
             ..settings
         }),
         // The walk lets nothing pass that does not fit the shapes; should it, this says where.

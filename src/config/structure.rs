@@ -5,6 +5,7 @@
 //! walk and the checks after it find every other fault too.
 
 use super::environment::{ExpandError, expand};
+use super::exposure;
 use super::fault::Report;
 use super::schema::{first, value_of};
 use super::suggestion::closest;
@@ -70,7 +71,17 @@ impl Walk<'_, '_> {
         self.report.note(&span, key);
         let schema = branch(schema, value.get_ref());
         match (value.get_mut(), type_of(schema)) {
-            (DeValue::String(text), "string") => self.text(text, &span, schema),
+            (DeValue::String(text), "string") => {
+                let is_secret = match schema.get("x-secret").and_then(Value::as_str) {
+                    Some("password") => exposure::is_written_password(text),
+                    Some(_) => exposure::is_written_secret(key, text),
+                    None => false,
+                };
+                if is_secret {
+                    self.report.holds_secret();
+                }
+                self.text(text, &span, schema);
+            }
             (DeValue::Boolean(_), "boolean") => {}
             (DeValue::Integer(number), "integer") => self.integer(number, &span),
             (DeValue::Array(values), "array") => {

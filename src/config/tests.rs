@@ -33,7 +33,7 @@ fn the_shortest_file_has_every_default() {
     assert_eq!(settings.gateway.limits.head_bytes, 32 << 10);
     assert_eq!(settings.gateway.limits.body_bytes, None);
     assert_eq!(settings.gateway.limits.in_flight_bytes, 256 << 20);
-    assert_eq!(settings.admin.listen, "127.0.0.1:9090".parse().unwrap());
+    assert_eq!(settings.admin.listen, admin::Listen::Address("127.0.0.1:9090".parse().unwrap()));
     assert!(settings.admin.token.is_none());
     assert_eq!(settings.cache.memory_bytes, 256 << 20);
     assert!(settings.cache.shared.is_none() && !settings.syncs());
@@ -199,7 +199,7 @@ requests = "many"
             "13:1: route[0].cache.identiti: unknown key; did you mean identity?",
             "16:8: route[0].limit[0].mode: must be one of enforce, shadow; did you mean \"enforce\"?",
             "17:12: route[0].limit[0].requests: must be a whole number; write one such as 100",
-            "18:2: nowhere: unknown key; remove it; known here: admin, cache, destination, route, server, source, sync",
+            "18:2: nowhere: unknown key; remove it; known here: access, admin, cache, destination, route, server, source, sync",
         ]
     );
 }
@@ -544,4 +544,75 @@ fn a_flood_of_faults_is_cut_and_says_so() {
     let told = faults(&text);
     assert_eq!(told.len(), 501);
     assert!(told[500].contains("has 1502 more faults"), "{}", told[500]);
+}
+
+#[test]
+fn who_may_come_in_is_checked() {
+    let access = |more: &str| format!("{MINIMAL}access = \"a\"\n[[access]]\nname = \"a\"\n{more}");
+    let jwt = |more: &str| {
+        access(&format!(
+            "[access.jwt]\nissuer = \"i\"\naudience = [\"a\"]\njwks = \"http://[::1]:1/k\"\n{more}"
+        ))
+    };
+    let key = |name: &str, digest: &str| format!("[[access.key]]\nname = \"{name}\"\nsha256 = [{digest}]\n");
+    let digest = |digit: &str| format!("\"{}\"", digit.repeat(64));
+    let sound = access(&format!("addresses = [\"10.0.0.0/8\"]\n{}", key("k", &digest("a"))));
+    let settings = read(&sound).unwrap();
+    assert_eq!(settings.gateway.access[0].key_field.as_str(), "x-api-key");
+    assert_eq!(settings.gateway.routes[0].access.as_deref(), Some("a"));
+    let shown = settings.redacted.to_string();
+    assert!(!shown.contains("aaaa") && shown.contains("10.0.0.0/8"), "{shown}");
+    assert!(settings.secret_files.is_empty(), "a digest is no secret");
+    assert!(read(&jwt("")).is_ok());
+    for (text, part) in [
+        (format!("{MINIMAL}access = \"b\"\n"), "unknown access"),
+        (access(""), "nobody could ever come in"),
+        (access("certificates = [\"x\"]\n"), "server.tls.client_ca"),
+        (access("addresses = [\"x\"]\n"), "is no CIDR"),
+        (access(&key("k", "\"xyz\"")), "is no SHA-256"),
+        (access(&key("k", "")), "must be one digest"),
+        (access(&(key("k", &digest("a")) + &key("l", &digest("a")))), "is there twice"),
+        (access(&(key("k", &digest("a")) + &key("k", &digest("b")))), "is there twice"),
+        (
+            access(&format!("key_field = \"Cookie\"\n{}", key("k", &digest("a")))),
+            "no field that could hold a key",
+        ),
+        (
+            access(&format!("identity_field = \"Host\"\n{}", key("k", &digest("a")))),
+            "no field for a client's name",
+        ),
+        (
+            access(&format!("identity_field = \"X-Real-IP\"\n{}", key("k", &digest("a")))),
+            "no field for a client's name",
+        ),
+        (jwt("algorithms = [\"HS256\"]"), "who can verify it could also sign"),
+        (jwt("algorithms = [\"none\"]"), "is no signature"),
+        (jwt("algorithms = []"), "no token would be good"),
+        (jwt("audience = []").replace("audience = [\"a\"]\n", ""), "tokens for anybody else"),
+        (jwt("leeway = \"1h\""), "at most 10m"),
+        (jwt("refresh = \"1s\""), "from 10s to 24h"),
+        (jwt("").replace("[::1]", "id.example"), "keys of their own"),
+        (jwt("").replace("[::1]", "u:p@[::1]"), "no user info"),
+        (jwt("").replace("http://[::1]:1/k", "missing.json"), "cannot be read"),
+        (format!("{MINIMAL}[route.cache]\nidentity = \"access\"\n"), "nobody is let in by name"),
+        (
+            format!(
+                "{MINIMAL}[[route.limit]]\nname = \"l\"\nrequests = 1\nper = \"1s\"\nkey = \"identity\"\n"
+            ),
+            "nobody is let in by name",
+        ),
+        (
+            format!("{MINIMAL}[[admin.operator]]\nname = \"none\"\ntoken = \"t\"\n"),
+            "something else in the audit log",
+        ),
+        (
+            format!("{MINIMAL}[admin]\ntoken = \"t\"\n[[admin.operator]]\nname = \"o\"\ntoken = \"t\"\n"),
+            "another one's too",
+        ),
+        (format!("{MINIMAL}[[admin.operator]]\nname = \"o\"\ntoken = \"\"\n"), "is empty"),
+        (format!("{MINIMAL}[admin]\nlisten = \"unix:\"\n"), "the path of a socket"),
+    ] {
+        let found = faults(&text);
+        assert!(found.len() == 1 && found[0].contains(part), "{part}: {found:?}\n{text}");
+    }
 }

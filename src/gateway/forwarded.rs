@@ -107,7 +107,8 @@ pub(crate) fn scheme(fields: &HeaderMap, trust: Trust, own: Scheme) -> Scheme {
 
 /// Fields that sources act on although no key holds them: from clients that are not trusted they are
 /// removed (web cache poisoning).
-pub(crate) fn is_unkeyed(name: &str) -> bool {
+#[must_use]
+pub fn is_unkeyed(name: &str) -> bool {
     const PREFIXES: [&str; 4] = ["x-forwarded-", "x-original-", "x-rewrite-", "x-override-"];
     const NAMES: [&str; 5] = ["forwarded", "x-http-method", "x-host", "x-real-ip", "x-http-method-override"];
     PREFIXES.iter().any(|prefix| name.starts_with(prefix))

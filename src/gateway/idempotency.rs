@@ -16,6 +16,7 @@ use super::reply::Answer;
 use super::request::Request;
 use super::route::Route;
 use super::write::{TIDEGATE_CHANGE, Verdict};
+use crate::cache::rules::identity::TIDEGATE_IDENTITY;
 use crate::in_flight::Share;
 use crate::sync::{ChangeId, ClientKey, Hash, KeptAnswer, KeptHead};
 use crate::telemetry::metrics as names;
@@ -64,7 +65,7 @@ pub(crate) fn client_key(route: &Route, request: &Request, key: &str, content: &
         who.push(b"identity");
         who.extend(identity.parts(&request.fields));
     } else {
-        for (name, tag) in [(AUTHORIZATION, &b"a"[..]), (COOKIE, b"c")] {
+        for (name, tag) in [(AUTHORIZATION, &b"a"[..]), (COOKIE, b"c"), (TIDEGATE_IDENTITY, b"i")] {
             let lines = request.fields.get_all(&name).iter();
             // The tag keeps lines of the one field from being taken for the other's.
             who.extend(lines.flat_map(|line| [tag, line.as_bytes()]));

@@ -10,6 +10,7 @@ mod body;
 mod cache_status;
 mod connection;
 mod content;
+mod door;
 mod entrance;
 mod explain;
 mod field_changes;
@@ -53,13 +54,15 @@ mod written;
 pub use accepted::write_source;
 pub use access_log::{AccessLogSettings, LogTarget, LoggedErrors};
 pub use field_changes::FieldChanges;
+pub use forwarded::is_unkeyed;
 pub use in_force::InForce;
 pub use settings::{Invalidates, Limits, RouteSettings, Settings};
 pub use state::read_state;
 
+use crate::access::{self, Access};
 use crate::cache::collapse::Flights;
 use crate::cache::{Cache, Purge, PurgeMode};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::in_flight::InFlight;
 use crate::rate_limit::{Quotas, SharedQuotas};
 use crate::secret::KeyedHash;
@@ -84,6 +87,7 @@ use tokio_util::task::TaskTracker;
 pub struct Gateway {
     settings: Settings,
     routes: Routes,
+    access: Vec<Arc<Access>>,
     sources: Vec<Arc<Source>>,
     shared_quotas: Option<Arc<SharedQuotas>>,
     keyed_hash: KeyedHash,
@@ -139,8 +143,10 @@ impl Gateway {
         let quotas = |route: &RouteSettings| {
             Quotas::new(&route.name, &route.limits).with_shared(parts.shared_quotas.clone())
         };
+        let now = parts.clock.now();
         let mut gateway = Self {
             routes: Routes(Vec::new()),
+            access: settings.access.iter().map(|own| Access::new(own.clone(), None, now)).collect(),
             sources: parts.sources,
             shared_quotas: parts.shared_quotas.clone(),
             keyed_hash: parts.keyed_hash,
@@ -175,6 +181,7 @@ impl Gateway {
         };
         let mut gateway = Self {
             routes: Routes(Vec::new()),
+            access: self.successors(&settings.access, now),
             sources,
             shared_quotas: shared_quotas.clone(),
             keyed_hash: self.keyed_hash.clone(),
@@ -206,6 +213,15 @@ impl Gateway {
         }
     }
 
+    /// Who may come in by other settings; each goes on with what the one of its name has fetched.
+    fn successors(&self, settings: &[access::Settings], now: Timestamp) -> Vec<Arc<Access>> {
+        let before = |name: &str| self.access.iter().find(|old| old.settings().name == name);
+        settings
+            .iter()
+            .map(|new| Access::new(new.clone(), before(&new.name).map(AsRef::as_ref), now))
+            .collect()
+    }
+
     /// A place for a connection that was just accepted.
     fn enter(&self, stream: &TcpStream, peer: IpAddr) -> Result<Place, Refusal> {
         self.entrance.enter(&self.settings, stream, peer)
@@ -213,7 +229,13 @@ impl Gateway {
 
     fn at_work(&self, quotas: impl Fn(&RouteSettings) -> Quotas) -> Routes {
         let routes = self.settings.routes.iter().filter_map(|route| {
+            // A name that is not there lets nobody in by mistake: the route is left out.
+            let access = match &route.access {
+                None => None,
+                Some(name) => Some(self.access.iter().find(|own| own.settings().name == *name)?),
+            };
             Some(Arc::new(Route {
+                access: access.cloned(),
                 name: route.name.as_str().into(),
                 source: Arc::clone(self.source(&route.source)?),
                 quotas: quotas(route),

@@ -10,7 +10,7 @@ use super::reply::Answer;
 use super::request::{Peer, Request, RequestId, X_REQUEST_ID};
 use super::route::{Action, Route};
 use super::trailers::Welcome;
-use super::{Gateway, forward, proxy_status, query, read, relay, strict, upgrade, write};
+use super::{Gateway, door, forward, proxy_status, query, read, relay, strict, upgrade, write};
 use crate::clock::Timestamp;
 use crate::rate_limit::{Fields, Stage};
 use crate::telemetry::metrics as names;
@@ -68,6 +68,11 @@ async fn way(
         return Err(GatewayError::Loop);
     }
     route.disbelieve(&mut request);
+    if let Some(field) = &gateway.settings.client_name_field {
+        door::name_client(&mut request, field);
+    }
+    let entered = door::enter(route, &mut request, now).await;
+    // Whoever is not let in is counted as well: guesses are bounded by quotas.
     *quota = if route.quotas.asks_redis(Stage::Edge) {
         let mut left = request.redis_left;
         let admitted = Box::pin(route.admitted_within(Stage::Edge, &request, now, &mut left)).await;
@@ -76,6 +81,7 @@ async fn way(
     } else {
         route.admit(Stage::Edge, &request, now)?
     };
+    entered?;
     if Forwards::of(&request.method, &request.fields) == Forwards::Last {
         return Ok(max_forwards::answer(route.settings.methods.as_deref()));
     }

@@ -1,21 +1,23 @@
 //! The only place where an error becomes a response (RFC 9457).
 
+mod failure;
+
+pub(crate) use failure::SourceFailure;
+
 use super::body::Body;
 use super::cache_status::{CacheStatus, Unwaited};
 use super::content::ContentFault;
+use super::door;
 use super::proxy_status;
 use super::strict::Refusal;
 use super::write::TIDEGATE_CHANGE;
+use crate::access::Denial;
 use crate::cache::rules::ForwardReason;
 use crate::rate_limit::Denied;
-use crate::source::{Outage, SourceError};
 use crate::sync::{ClaimError, RecordError};
-use crate::tls::TlsFault;
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
-use std::error::Error;
-use std::io::ErrorKind;
 
 /// What clients are told to wait where nothing better is known, in seconds.
 const RETRY_AFTER_SECONDS: u64 = 1;
@@ -33,6 +35,9 @@ pub(crate) enum GatewayError {
     /// The source was seen before in this very request's path (RFC 8586).
     #[error("loop")]
     Loop,
+    /// The route's access does not let it in.
+    #[error("not let in: {}", .0.denial.as_str())]
+    Access(Box<door::Refused>),
     #[error("a quota denies")]
     Quota(Denied),
     #[error(transparent)]
@@ -65,162 +70,14 @@ pub(crate) enum GatewayError {
     Panicked,
 }
 
-/// How a source failed, in the words of RFC 9209 2.3.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SourceFailure {
-    Busy,
-    /// It was not asked: Tidegate holds as much for others as it may.
-    Overloaded,
-    /// It is left alone: its breaker is open.
-    Open(Outage),
-    Refused,
-    ConnectTimeout,
-    Dns,
-    Tls(TlsFault),
-    Unreachable,
-    Timeout,
-    Terminated,
-    Protocol,
-}
-
-impl SourceFailure {
-    /// RFC 9209's token.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Busy => "connection_limit_reached",
-            Self::Overloaded => "proxy_internal_response",
-            Self::Open(_) => "destination_unavailable",
-            Self::Refused => "connection_refused",
-            Self::ConnectTimeout => "connection_timeout",
-            Self::Dns => "dns_error",
-            Self::Tls(TlsFault::Protocol) => "tls_protocol_error",
-            Self::Tls(TlsFault::Alert) => "tls_alert_received",
-            Self::Tls(TlsFault::Name | TlsFault::Expired | TlsFault::Untrusted | TlsFault::Certificate) => {
-                "tls_certificate_error"
-            }
-            Self::Unreachable => "destination_ip_unroutable",
-            Self::Timeout => "http_response_timeout",
-            Self::Terminated => "connection_terminated",
-            Self::Protocol => "http_protocol_error",
-        }
-    }
-
-    /// The status of the answer.
-    pub(crate) const fn status(self) -> StatusCode {
-        match self {
-            Self::Busy | Self::Overloaded | Self::Open(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::Refused
-            | Self::ConnectTimeout
-            | Self::Dns
-            | Self::Tls(_)
-            | Self::Unreachable
-            | Self::Terminated
-            | Self::Protocol => StatusCode::BAD_GATEWAY,
-        }
-    }
-
-    /// Whether the source was not asked, to spare it or Tidegate itself.
-    pub(crate) const fn is_refusal(self) -> bool {
-        matches!(self, Self::Busy | Self::Overloaded | Self::Open(_))
-    }
-
-    /// Whether the source could not be reached or closed without an answer.
-    pub(crate) const fn is_disconnect(self) -> bool {
-        match self {
-            Self::Refused
-            | Self::ConnectTimeout
-            | Self::Dns
-            | Self::Tls(_)
-            | Self::Unreachable
-            | Self::Terminated
-            | Self::Open(Outage::Disconnected) => true,
-            Self::Busy | Self::Overloaded | Self::Open(Outage::Silent) | Self::Timeout | Self::Protocol => {
-                false
-            }
-        }
-    }
-}
-
-impl std::fmt::Display for SourceFailure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl From<&SourceError> for SourceFailure {
-    fn from(error: &SourceError) -> Self {
-        match error {
-            SourceError::Busy | SourceError::Yielded => Self::Busy,
-            SourceError::Full => Self::Overloaded,
-            SourceError::Timeout => Self::Timeout,
-            SourceError::Connect(cause) => of_connect(cause),
-            SourceError::Closed(cause) => of_exchange(cause),
-            SourceError::Open(outage) => Self::Open(*outage),
-            SourceError::Unsayable
-            | SourceError::Switched
-            | SourceError::HeadTooLarge
-            | SourceError::Framing
-            | SourceError::Flood => Self::Protocol,
-        }
-    }
-}
-
-/// The errors behind an error, itself first.
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    let mut next = Some(error);
-    std::iter::from_fn(move || {
-        let current = next?;
-        // What an io::Error is made of is not its source, but it tells more.
-        let made_of = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        next = made_of.map(|error| error as &(dyn Error + 'static)).or_else(|| current.source());
-        Some(current)
-    })
-}
-
-fn io_kind(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
-    chain(error)
-        .filter_map(|error| error.downcast_ref::<std::io::Error>())
-        .map(std::io::Error::kind)
-        .find(|kind| *kind != ErrorKind::Other)
-}
-
-fn of_connect(error: &(dyn Error + 'static)) -> SourceFailure {
-    if let Some(fault) = chain(error).find_map(TlsFault::of) {
-        return SourceFailure::Tls(fault);
-    }
-    match io_kind(error) {
-        Some(ErrorKind::ConnectionRefused) => SourceFailure::Refused,
-        Some(ErrorKind::TimedOut) => SourceFailure::ConnectTimeout,
-        Some(ErrorKind::InvalidData) => SourceFailure::Tls(TlsFault::Protocol),
-        Some(ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof) => SourceFailure::Terminated,
-        Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable) => {
-            SourceFailure::Unreachable
-        }
-        // The resolver's errors have no kind of their own.
-        Some(_) | None => SourceFailure::Dns,
-    }
-}
-
-fn of_exchange(error: &(dyn Error + 'static)) -> SourceFailure {
-    // TLS 1.3: who refuses a certificate says so behind the handshake.
-    if let Some(fault) = chain(error).find_map(TlsFault::of) {
-        return SourceFailure::Tls(fault);
-    }
-    let hyper = chain(error).find_map(|error| error.downcast_ref::<hyper::Error>());
-    match hyper {
-        Some(error) if error.is_parse() || error.is_parse_status() => SourceFailure::Protocol,
-        _ => SourceFailure::Terminated,
-    }
-}
-
 impl GatewayError {
     /// The status of the answer.
-    pub(crate) const fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Refused(refusal) => refusal.status(),
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::Access(refused) => refused.denial.status(),
             Self::Quota(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Content(ContentFault::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Content(ContentFault::TooSlow) => StatusCode::REQUEST_TIMEOUT,
@@ -270,7 +127,7 @@ impl GatewayError {
             }
             Self::NoRoute => "destination_not_found",
             Self::Loop => "proxy_loop_detected",
-            Self::Quota(_) => "http_request_denied",
+            Self::Quota(_) | Self::Access(_) => "http_request_denied",
             Self::Source(failure, _) | Self::Unvalidated(failure) => failure.as_str(),
             Self::OnlyIfCached
             | Self::Content(ContentFault::NoRoom)
@@ -305,6 +162,7 @@ impl GatewayError {
             Self::Refused(refusal) => refusal.detail(),
             Self::NoRoute => "no route takes this host, path and method".into(),
             Self::Loop => "this request has passed through here before".into(),
+            Self::Access(refused) => refused.denial.detail().into(),
             Self::Quota(denied) => format!("the quota {} is used up", denied.violated.join(", ")),
             Self::Content(fault) => fault.to_string(),
             Self::Source(failure, _) | Self::Unvalidated(failure) => match failure {
@@ -345,6 +203,7 @@ impl GatewayError {
             | Self::Content(ContentFault::NoRoom)
             | Self::Refused(Refusal::Connections) => Some(RETRY_AFTER_SECONDS),
             Self::Source(failure, _) if failure.is_refusal() => Some(RETRY_AFTER_SECONDS),
+            Self::Access(refused) if refused.denial == Denial::KeysUnavailable => Some(RETRY_AFTER_SECONDS),
             _ => None,
         }
     }
@@ -381,6 +240,14 @@ impl GatewayError {
         }
         if let Self::Refused(Refusal::Method) = &self {
             fields.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        }
+        if let Self::Access(refused) = &self {
+            // What others are answered after it must not be this one's refusal, nor the other way round.
+            fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            let challenges = (status == StatusCode::UNAUTHORIZED).then(|| refused.challenges());
+            for challenge in challenges.into_iter().flatten() {
+                fields.append(WWW_AUTHENTICATE, challenge);
+            }
         }
         proxy_status::failed(self.error_type(), fields);
         if matches!(self, Self::Refused(_) | Self::Content(_)) {

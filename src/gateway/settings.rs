@@ -4,7 +4,8 @@ use super::access_log::AccessLogSettings;
 use super::field_changes::FieldChanges;
 use super::route::PathPattern;
 use crate::source::Protocol;
-use crate::{cache, rate_limit, sync, tls};
+use crate::{access, cache, rate_limit, sync, tls};
+use http::HeaderName;
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,6 +27,10 @@ pub struct Settings {
     pub limits: Limits,
     /// Which requests are logged.
     pub access_log: AccessLogSettings,
+    /// Where the source is told the name in the client's certificate.
+    pub client_name_field: Option<HeaderName>,
+    /// Who may come in, for routes to name.
+    pub access: Vec<access::Settings>,
     /// The first that matches wins.
     pub routes: Vec<RouteSettings>,
 }
@@ -66,6 +71,8 @@ pub struct RouteSettings {
     pub path: PathPattern,
     /// Its methods; `None`: all.
     pub methods: Option<Vec<http::Method>>,
+    /// The name of who may come in; `None`: anybody.
+    pub access: Option<String>,
     /// Upgrades that are passed on.
     pub upgrade: Vec<Protocol>,
     /// Until the head of the answer; `None`: the source's `timeout`.

@@ -3,6 +3,7 @@
 
 use super::Settings;
 use super::content::Content;
+use super::door;
 use super::forwarded;
 use super::interim::Interim;
 use super::request::{Client, Peer, Request, RequestId, TIDEGATE_MIN_VERSION};
@@ -200,6 +201,7 @@ fn modelled(
     let target = Target::new(scheme, authority, origin_form).map_err(Refusal::Target)?;
     hop_by_hop::remove_named(&mut fields);
     drop_impostors(&mut fields);
+    door::remove_own(&mut fields);
     if of_the_server {
         // RFC 9110 9.3.7: it asks what the server can do, and the server that it asked is this one.
         fields.insert(MAX_FORWARDS, HeaderValue::from_static("0"));

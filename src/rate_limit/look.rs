@@ -71,7 +71,7 @@ mod tests {
         );
         let fields = HeaderMap::new();
         let (caller, now) = (
-            Caller { address: [127, 0, 0, 1].into(), fields: &fields, certificate: None },
+            Caller { address: [127, 0, 0, 1].into(), fields: &fields, certificate: None, identity: None },
             Timestamp::from_millis(1 << 40),
         );
         for left in [3, 2, 1, 0] {

@@ -60,6 +60,8 @@ pub enum QuotaKey {
     Header(HeaderName),
     /// The name in the client's certificate; those without one share one.
     Certificate,
+    /// Who was let in by name (`route.access`); those without one by address.
+    Identity,
     /// All requests of the route together.
     Route,
 }
@@ -122,6 +124,8 @@ pub struct Caller<'a> {
     pub fields: &'a HeaderMap,
     /// The name in the client's certificate, where it was asked for one.
     pub certificate: Option<&'a str>,
+    /// What tells who was let in from others, where anybody was by name.
+    pub identity: Option<&'a [u8]>,
 }
 
 /// What the quotas say to a request.

@@ -17,6 +17,8 @@ pub(super) enum Partition {
     Field([u8; 32]),
     /// The name in a certificate, as a digest.
     Certificate([u8; 32]),
+    /// Who was let in by name, as a digest.
+    Identity([u8; 32]),
     /// Everybody without the field, or without a name in a certificate.
     Absent,
 }
@@ -31,6 +33,10 @@ pub(super) fn partition(key: &QuotaKey, caller: &Caller<'_>) -> Option<Partition
                 .certificate
                 .map_or(Partition::Absent, |name| Partition::Certificate(Sha256::digest(name).into())),
         ),
+        QuotaKey::Identity => Some(caller.identity.map_or_else(
+            || Partition::Client(client(caller.address)),
+            |identity| Partition::Identity(Sha256::digest(identity).into()),
+        )),
         QuotaKey::Route => None,
     }
 }

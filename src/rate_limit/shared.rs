@@ -83,6 +83,7 @@ fn bytes(partition: Partition) -> Vec<u8> {
         Partition::Client(IpAddr::V6(address)) => [&b"6"[..], &address.octets()].concat(),
         Partition::Field(digest) => [&b"f"[..], &digest].concat(),
         Partition::Certificate(digest) => [&b"c"[..], &digest].concat(),
+        Partition::Identity(digest) => [&b"i"[..], &digest].concat(),
         Partition::Absent => b"-".to_vec(),
     }
 }

@@ -24,7 +24,11 @@ fn at(millis: u64) -> Timestamp {
 /// One request of an address without fields.
 fn ask(quotas: &Quotas, stage: Stage, address: impl Into<IpAddr>, now: Timestamp) -> Verdict {
     let fields = HeaderMap::new();
-    quotas.admit(stage, &Caller { address: address.into(), fields: &fields, certificate: None }, now)
+    quotas.admit(
+        stage,
+        &Caller { address: address.into(), fields: &fields, certificate: None, identity: None },
+        now,
+    )
 }
 
 fn limit_of(verdict: &Verdict) -> String {
@@ -146,8 +150,11 @@ fn clients_are_networks_and_fields_are_values() {
     with.insert(name, HeaderValue::from_static("a"));
     let without = HeaderMap::new();
     for (fields, passes) in [(&with, true), (&without, true), (&with, false), (&without, false)] {
-        let verdict =
-            quotas.admit(Stage::Edge, &Caller { address: CLIENT.into(), fields, certificate: None }, at(0));
+        let verdict = quotas.admit(
+            Stage::Edge,
+            &Caller { address: CLIENT.into(), fields, certificate: None, identity: None },
+            at(0),
+        );
         assert_eq!(matches!(verdict, Verdict::Admit(_)), passes, "{fields:?}");
     }
 }

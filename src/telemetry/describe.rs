@@ -201,6 +201,18 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
     ),
     (names::TUNNELS, Kind::Gauge, Unit::Count, "Tunnels open after an upgrade."),
     (names::TUNNELS_ENDED, Kind::Counter, Unit::Count, "Tunnels that ended, and how."),
+    (
+        names::ACCESS_DENIED,
+        Kind::Counter,
+        Unit::Count,
+        "Requests that were not let in (route.access), by route and reason.",
+    ),
+    (
+        names::ACCESS_KEY_FETCHES,
+        Kind::Counter,
+        Unit::Count,
+        "Fetches of the keys that tokens are verified by, by result.",
+    ),
     (names::REFUSED, Kind::Counter, Unit::Count, "Requests refused before routing."),
     (
         names::INTERIM_DROPPED,

@@ -82,6 +82,10 @@ pub const TLS_HANDSHAKES: &str = "tidegate_tls_handshakes_total";
 pub const TUNNELS: &str = "tidegate_tunnels";
 /// Tunnels that ended, by `route` and `end` (closed, broken, idle, cut).
 pub const TUNNELS_ENDED: &str = "tidegate_tunnels_ended_total";
+/// Requests that were not let in, by `route` and `reason`.
+pub const ACCESS_DENIED: &str = "tidegate_access_denied_total";
+/// Fetches of the keys that tokens are verified by, by `result` (fetched, failed).
+pub const ACCESS_KEY_FETCHES: &str = "tidegate_access_key_fetches_total";
 /// Requests refused before routing, by `reason`.
 pub const REFUSED: &str = "tidegate_refused_total";
 /// Interim responses (1xx) of sources that their client was not sent: over a bound, or it did not read.

@@ -12,6 +12,7 @@
 )]
 
 mod accept;
+mod access;
 mod addresses;
 mod admin;
 mod again;

@@ -6,6 +6,19 @@
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName};
 
+/// Who was let in (`route.access`), written by Tidegate; a client's own is removed before.
+pub const TIDEGATE_IDENTITY: HeaderName = HeaderName::from_static("tidegate-identity");
+
+/// Written by Tidegate where what was let in counts as Authorization (RFC 9111 3.5): it was one, or the source
+/// is told who asks.
+pub const TIDEGATE_AUTHORIZED: HeaderName = HeaderName::from_static("tidegate-authorized");
+
+/// Whether what is answered to these fields may be meant for who sent them alone (RFC 9111 3.5).
+#[must_use]
+pub fn is_authorized(fields: &HeaderMap) -> bool {
+    fields.contains_key(AUTHORIZATION) || fields.contains_key(TIDEGATE_AUTHORIZED)
+}
+
 /// What splits a route's stored responses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Identity {
@@ -17,6 +30,8 @@ pub enum Identity {
     Header(HeaderName),
     /// The value of a cookie.
     Cookie(String),
+    /// Who was let in.
+    Access,
 }
 
 impl Identity {
@@ -31,7 +46,7 @@ impl Identity {
     pub fn claim(&self) -> Option<&HeaderName> {
         match self {
             Self::Header(name) if *name != AUTHORIZATION && *name != COOKIE => Some(name),
-            Self::Header(_) | Self::Shared | Self::Cookie(_) => None,
+            Self::Header(_) | Self::Shared | Self::Cookie(_) | Self::Access => None,
         }
     }
 
@@ -42,11 +57,15 @@ impl Identity {
         let mut parts: Vec<&[u8]> = Vec::new();
         match self {
             Self::Shared => return parts,
+            Self::Access => {}
             Self::Header(name) if *name == AUTHORIZATION => {}
             Self::Header(name) => {
                 parts.extend(fields.get_all(name).iter().flat_map(|line| [b"h", line.as_bytes()]));
             }
             Self::Cookie(name) => cookie(name.as_bytes(), fields, &mut parts),
+        }
+        if *self == Self::Access || fields.contains_key(TIDEGATE_AUTHORIZED) {
+            parts.extend(fields.get(TIDEGATE_IDENTITY).into_iter().flat_map(|who| [b"i", who.as_bytes()]));
         }
         parts.extend(fields.get_all(AUTHORIZATION).iter().flat_map(|line| [b"a", line.as_bytes()]));
         parts

@@ -4,13 +4,14 @@
 use super::cache_control::{Directives, Flag};
 use super::early::Early;
 use super::freshness::{self, Lifetime};
+use super::identity::is_authorized;
 use super::vary::{self, Vary};
 use super::{Exchange, NoStoreReason, RequestHead, ResponseHead};
 use super::{incremental, reuse, stored_fields, tags};
 use crate::cache::policy::{Policy, RequestDirectives, SetCookie, Storing};
 use crate::cache::stored::{Reuse, StoredResponse};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, ETAG, LAST_MODIFIED, SET_COOKIE};
+use http::header::{ETAG, LAST_MODIFIED, SET_COOKIE};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use std::time::Duration;
 
@@ -202,7 +203,7 @@ fn permitted(
     }
     // Split by identity, it is found by whoever sends the same only.
     if !policy.identity.splits()
-        && request.fields.contains_key(AUTHORIZATION)
+        && is_authorized(request.fields)
         && !directives.allows_sharing_with_authorization()
     {
         return Err(NoStoreReason::Authorization);

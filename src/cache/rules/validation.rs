@@ -2,6 +2,7 @@
 
 use super::cache_control::Directives;
 use super::entity_tag::EntityTag;
+use super::identity::is_authorized;
 use super::storable::{self, admit};
 use super::vary;
 use super::{Exchange, NoStoreReason, RequestHead, ResponseHead, date, early, hop_by_hop, tags};
@@ -229,7 +230,7 @@ pub fn freshen(
 /// Authorization only by its own word (3.5), not by that of what it updates.
 fn may_update(request: RequestHead<'_>, update: &HeaderMap, policy: &Policy) -> bool {
     policy.identity.splits()
-        || !request.fields.contains_key(AUTHORIZATION)
+        || !is_authorized(request.fields)
         || Directives::of_response(update).allows_sharing_with_authorization()
 }
 

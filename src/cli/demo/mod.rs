@@ -84,7 +84,8 @@ async fn demo(arguments: &Arguments) -> anyhow::Result<bool> {
     let destination = SampleDestination::start(honesty).await?;
     let text = configuration(source.address, destination.address, folder.path());
     let running = app::start(settings_from(&text)?, app::Origin::Fixed).await?;
-    let stage = Stage { http: Http::new(), source, destination, admin: running.admin };
+    let admin = running.admin.address().ok_or_else(|| anyhow::anyhow!("the demo listens on an address"))?;
+    let stage = Stage { http: Http::new(), source, destination, admin };
     let result = stage.play(arguments, &running, &mut interrupts).await;
     running.stop().await;
     folder.close()?;

@@ -38,6 +38,7 @@ fn shown(changes: &Changes) -> Vec<String> {
         let (what, name) = match &change.subject {
             Subject::Section { name } => ("section", name.clone()),
             Subject::Source { name } => ("source", name.clone()),
+            Subject::Access { name } => ("access", name.clone()),
             Subject::Destination { name } => ("destination", name.clone()),
             Subject::Route { name } => ("route", name.clone()),
             Subject::Quota { route, name } => ("quota", format!("{route}/{name}")),

@@ -2,6 +2,8 @@
 //! one run. Where a value is wrong its fault is noted and some other value stands in for it; the
 //! caller drops the settings of a report with faults.
 
+mod access;
+mod admin;
 mod delivery;
 mod field_changes;
 mod route;
@@ -17,15 +19,16 @@ use super::{Keys, Settings};
 use crate::{cache, gateway, sync};
 use scalar::Bound;
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Settings of a file; `None` where a fault left nothing to build from.
 pub(super) fn settings(file: &File, base: &Path, report: &mut Report<'_>) -> Option<Settings> {
-    let mut check = Check { report, base, file };
+    let mut check = Check { report, base, file, secret_files: Vec::new() };
     check.names();
     let threads = check.threads();
-    let (listen, admin) = check.listeners();
+    let (listen, operators) = check.listeners();
+    let admin = check.admin(operators);
     let shared = file.cache.shared.as_ref().map(|shared| check.shared(shared));
     let cache = cache::Settings {
         memory_bytes: check.size(&file.cache.memory, Bound::ZeroAllowed),
@@ -36,20 +39,22 @@ pub(super) fn settings(file: &File, base: &Path, report: &mut Report<'_>) -> Opt
     let at_sources = file.source.iter().map(|source| check.accepted_writes(source)).collect();
     let destinations = each(&file.destination, |destination| check.destination(destination));
     let routes = each(&file.route, |route| check.route(route));
+    let access = each(&file.access, |access| check.access(access));
     let journal = check.journal();
     let gateway = check.gateway(listen);
     // Every check has run: from here on what is missing has its fault.
-    let (sources, destinations, routes) = (sources?, destinations?, routes?);
+    let (sources, destinations, routes, access) = (sources?, destinations?, routes?, access?);
     let sync = sync::Settings {
         source_timeouts: sources.iter().map(|source| longest_timeout(source, &routes)).collect(),
         sources: at_sources,
         destinations,
         ..journal
     };
-    let gateway = gateway::Settings { routes, ..gateway };
+    let gateway = gateway::Settings { routes, access, ..gateway };
     let redacted = serde_json::to_value(file).ok()?;
-    let (keys, digest) = (Keys::default(), String::new());
-    Some(Settings { threads, gateway, admin: admin?, cache, sources, sync, redacted, keys, digest })
+    let (keys, digest, secret_files) = (Keys::default(), String::new(), check.secret_files);
+    let admin = admin?;
+    Some(Settings { threads, gateway, admin, cache, sources, sync, redacted, keys, digest, secret_files })
 }
 
 /// A source's name, and how long it may act at most on a request of any route.
@@ -73,6 +78,8 @@ struct Check<'a, 't> {
     report: &'a mut Report<'t>,
     base: &'a Path,
     file: &'a File,
+    /// Where keys of certificates are.
+    secret_files: Vec<PathBuf>,
 }
 
 impl Check<'_, '_> {
@@ -81,6 +88,7 @@ impl Check<'_, '_> {
         let file = self.file;
         self.unique(file.source.iter().map(|source| &source.name), "source");
         self.unique(file.destination.iter().map(|destination| &destination.name), "destination");
+        self.unique(file.access.iter().map(|access| &access.name), "access");
         self.unique(file.route.iter().map(|route| &route.name), "route");
         for (is_missing, name) in [(file.source.is_empty(), "source"), (file.route.is_empty(), "route")] {
             if is_missing {

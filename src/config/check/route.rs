@@ -18,6 +18,10 @@ use http::{HeaderName, Method, StatusCode};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+/// What needs somebody to be let in by name.
+const NOBODY_NAMED: (&str, &str) =
+    ("nobody is let in by name without the route's access", "set access, or write another");
+
 /// The longest window of a quota.
 const PER_MAX: Duration = Duration::from_hours(24);
 
@@ -27,9 +31,10 @@ impl Check<'_, '_> {
         let invalidates = given.invalidates.iter().map(|given| self.invalidates(given)).collect();
         let names: Vec<&Given<String>> = self.file.source.iter().map(|source| &source.name).collect();
         self.known_name(&given.source, &names, "source");
+        let access = given.access.as_ref().map(|access| self.known_access(access));
         let upgrade = self.upgrade(&given.upgrade);
         self.unique(given.limit.iter().map(|limit| &limit.name), "limit");
-        let limits = each(&given.limit, |limit| self.limit(limit));
+        let limits = each(&given.limit, |limit| self.limit(limit, given.access.as_ref()));
         let scheme = self.public_scheme();
         let host = given.host.as_ref().map(|host| self.authority(host, scheme));
         let methods = given.methods.as_ref().map(|methods| self.methods(methods));
@@ -38,12 +43,13 @@ impl Check<'_, '_> {
         let body_bytes = given.body.as_ref().map(|body| self.size(body, Bound::ZeroAllowed));
         let request_fields = self.field_changes(given.request_headers.as_ref(), Message::Request);
         let response_fields = self.field_changes(given.response_headers.as_ref(), Message::Response);
-        let cache = self.policy(&given.cache);
+        let cache = self.policy(&given.cache, given.access.as_ref());
         let sync = given.sync.as_ref().map(|sync| self.route_sync(sync, path.as_ref()));
         Some(RouteSettings {
             name: given.name.to_string(),
             host,
             methods,
+            access,
             upgrade,
             timeout,
             strip,
@@ -60,6 +66,12 @@ impl Check<'_, '_> {
                 Some(sync) => Some(sync?),
             },
         })
+    }
+
+    fn known_access(&mut self, given: &Given<String>) -> String {
+        let names: Vec<&Given<String>> = self.file.access.iter().map(|access| &access.name).collect();
+        self.known_name(given, &names, "access");
+        given.to_string()
     }
 
     /// A name that has to be among others.
@@ -142,7 +154,7 @@ impl Check<'_, '_> {
         tag.to_owned()
     }
 
-    fn policy(&mut self, given: &RouteCache) -> Policy {
+    fn policy(&mut self, given: &RouteCache, access: Option<&Given<String>>) -> Policy {
         let mut negative = Vec::with_capacity(given.negative.len());
         for (status, lifetime) in &given.negative {
             let duration = self.duration(lifetime, Bound::ZeroAllowed);
@@ -169,7 +181,7 @@ impl Check<'_, '_> {
             stale_on_disconnect: *given.stale_on_disconnect,
             heuristic: *given.heuristic,
             ignore_query: given.ignore_query.iter().map(|parameter| parameter.to_string()).collect(),
-            identity: self.identity(&given.identity),
+            identity: self.identity(&given.identity, access),
             negative,
             set_cookie: if *given.store_set_cookie { SetCookie::Stored } else { SetCookie::NotStored },
             request_directives: match *given.request_directives {
@@ -180,9 +192,11 @@ impl Check<'_, '_> {
         }
     }
 
-    fn identity(&mut self, given: &Given<String>) -> Identity {
+    fn identity(&mut self, given: &Given<String>, access: Option<&Given<String>>) -> Identity {
         let (message, remedy) = match given.split_once(':') {
             None if given.as_str() == "shared" => return Identity::Shared,
+            None if given.as_str() == "access" && access.is_some() => return Identity::Access,
+            None if given.as_str() == "access" => NOBODY_NAMED,
             Some(("header", name)) => match name.parse() {
                 Ok(name) if is_end_to_end(&name) => return Identity::Header(name),
                 Ok(_) => ("a connection's own field tells nobody's clients apart", "name another field"),
@@ -191,13 +205,13 @@ impl Check<'_, '_> {
             Some(("cookie", name)) if name.parse::<HeaderName>().is_ok() => {
                 return Identity::Cookie(name.to_owned());
             }
-            None | Some(_) => ("must be shared, header:Name or cookie:name", "write \"shared\""),
+            None | Some(_) => ("must be shared, access, header:Name or cookie:name", "write \"shared\""),
         };
         self.report.fault(&given.span, message, remedy);
         Identity::Shared
     }
 
-    fn limit(&mut self, given: &Given<Limit>) -> Option<QuotaSettings> {
+    fn limit(&mut self, given: &Given<Limit>, access: Option<&Given<String>>) -> Option<QuotaSettings> {
         let requests: u32 = self.count(&given.requests, 1..=i64::from(u32::MAX));
         let burst = given.burst.as_ref().map(|burst| self.count(burst, 1..=i64::from(u32::MAX)));
         let per = self.duration(&given.per, Bound::Positive);
@@ -207,10 +221,15 @@ impl Check<'_, '_> {
         let key = match given.key.split_once(':') {
             None if given.key.as_str() == "client" => Some(QuotaKey::Client),
             None if given.key.as_str() == "route" => Some(QuotaKey::Route),
+            None if given.key.as_str() == "identity" && access.is_some() => Some(QuotaKey::Identity),
+            None if given.key.as_str() == "identity" => {
+                self.report.fault(&given.key.span, NOBODY_NAMED.0, NOBODY_NAMED.1);
+                None
+            }
             None if given.key.as_str() == "certificate" => self.certificate_key(&given.key),
             Some(("header", name)) => self.field_name(&given.key, name).map(QuotaKey::Header),
             None | Some(_) => {
-                let message = "must be client, route, certificate or header:Name";
+                let message = "must be client, route, certificate, identity or header:Name";
                 self.report.fault(&given.key.span, message, "write \"client\"");
                 None
             }

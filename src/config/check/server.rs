@@ -33,15 +33,17 @@ impl Check<'_, '_> {
         }
     }
 
-    /// The public addresses and the admin side; no address twice.
-    pub(super) fn listeners(&mut self) -> (Vec<SocketAddr>, Option<admin::Settings>) {
+    /// The public addresses and where operators are listened to; no address twice.
+    pub(super) fn listeners(&mut self) -> (Vec<SocketAddr>, Option<admin::Listen>) {
         let (server, given) = (&self.file.server, &self.file.admin);
         if server.listen.is_empty() {
             let remedy = "write listen = [\"127.0.0.1:8080\"]";
             self.report.fault(&server.listen.span, "there is no listener", remedy);
         }
+        let socket = given.listen.strip_prefix("unix:");
+        let admin = if socket.is_some() { None } else { Some(&given.listen) };
         let mut addresses: Vec<SocketAddr> = Vec::new();
-        for listen in server.listen.iter().chain([&given.listen]) {
+        for listen in server.listen.iter().chain(admin) {
             let Some(address) = self.socket(listen) else { continue };
             let clash = addresses.iter().find(|taken| clashes(**taken, address));
             if let Some(clash) = clash {
@@ -50,21 +52,14 @@ impl Check<'_, '_> {
             }
             addresses.push(address);
         }
-        let listen = given.listen.parse::<SocketAddr>().ok();
-        let token = given.token.secret();
-        if listen.is_some_and(|listen| !listen.ip().to_canonical().is_loopback()) && token.is_none() {
-            let message = "missing: an admin listener beyond loopback needs one";
-            self.report.fault(&given.token.span, message, "set it, or listen on 127.0.0.1");
+        if let Some(path) = socket {
+            return (addresses, self.unix_socket(path));
         }
-        if !given.token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
-            let message = "has a character that no bearer token may contain";
-            self.report.fault(&given.token.span, message, "use visible ASCII characters");
-        }
-        let hosts = given.hosts.iter().map(|host| self.authority(host, Scheme::Http)).collect();
-        if listen.is_some() {
+        let address = given.listen.parse::<SocketAddr>().ok();
+        if address.is_some() {
             addresses.pop();
         }
-        (addresses, listen.map(|listen| admin::Settings { listen, token, hosts }))
+        (addresses, address.map(admin::Listen::Address))
     }
 
     /// What the public listeners speak.
@@ -87,6 +82,8 @@ impl Check<'_, '_> {
             shutdown_grace: self.duration(&server.shutdown_grace, Bound::ZeroAllowed),
             limits: self.limits(),
             access_log: self.access_log(),
+            client_name_field: server.tls.as_ref().and_then(|tls| self.client_name_field(tls)),
+            access: Vec::new(),
             routes: Vec::new(),
         }
     }

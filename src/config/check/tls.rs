@@ -4,6 +4,7 @@ use super::Check;
 use crate::config::file::{Text, Tls};
 use crate::config::given::{Address, Given};
 use crate::tls::{ClientFiles, ClientTls, FileError, Pair, Place, ServerFiles, ServerTls, SystemRoots};
+use http::HeaderName;
 use std::ops::Range;
 
 /// The most certificates of the public listeners.
@@ -30,6 +31,7 @@ impl Check<'_, '_> {
             pairs: pairs.iter().map(|(cert, key)| Pair { cert: path(cert), key: path(key) }).collect(),
             client_ca: given.client_ca.as_ref().map(path),
         };
+        self.secret_files.extend(files.pairs.iter().map(|pair| pair.key.clone()));
         files
             .load()
             .map_err(|faults| {
@@ -43,6 +45,16 @@ impl Check<'_, '_> {
                 }
             })
             .ok()
+    }
+
+    /// The field for the names in clients' certificates, which are only shown where they are asked for.
+    pub(super) fn client_name_field(&mut self, given: &Tls) -> Option<HeaderName> {
+        let field = given.client_name_field.as_ref()?;
+        if given.client_ca.is_none() {
+            let message = "clients show no certificate without client_ca";
+            self.report.fault(&field.span, message, "set client_ca, or leave it out");
+        }
+        self.written_field(field)
     }
 
     /// How a source or destination is connected to, whose URLs are these.
@@ -72,6 +84,7 @@ impl Check<'_, '_> {
             ca: given.ca.map(path),
             own: own.map(|(cert, key)| Pair { cert: path(cert), key: path(key) }),
         };
+        self.secret_files.extend(files.own.iter().map(|own| own.key.clone()));
         let system = if secured.is_some() { SystemRoots::Needed } else { SystemRoots::Unneeded };
         files
             .load(system)

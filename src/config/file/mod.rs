@@ -5,9 +5,11 @@
 //! may be left out. A key marked `x-required` has to be written, and a table with such a key is
 //! there only where it is written.
 
+mod access;
 mod destination;
 mod route;
 
+pub(in crate::config) use access::{Access, Credentials, Jwt, Key, Preflight};
 pub(in crate::config) use destination::{
     Allow, AllowKnown, Breaker, Class, Destination, Format, From, OnFailure, Rate, Retry,
 };
@@ -46,6 +48,9 @@ pub(in crate::config) struct File {
     /// The systems that must follow.
     #[serde(default)]
     pub(in crate::config) destination: Vec<Given<Destination>>,
+    /// Who may come in, for routes to name.
+    #[serde(default)]
+    pub(in crate::config) access: Vec<Given<Access>>,
     /// The first route that matches wins.
     #[serde(default)]
     pub(in crate::config) route: Vec<Given<Route>>,
@@ -106,6 +111,8 @@ pub(in crate::config) struct Tls {
     pub(in crate::config) key: Text,
     /// PEM file of the authorities whose clients may connect; switches mutual TLS on.
     pub(in crate::config) client_ca: Option<Text>,
+    /// The field that tells sources the name in a client's certificate; left out: none.
+    pub(in crate::config) client_name_field: Option<Text>,
     /// Further certificates, chosen by the name that a client asks for.
     #[serde(default)]
     pub(in crate::config) certificate: Vec<Given<Certificate>>,
@@ -153,12 +160,38 @@ pub(in crate::config) struct Limits {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Admin {
-    /// An IP address with a port.
+    /// An IP address with a port, or "unix:" and the path of a socket.
     pub(in crate::config) listen: Text,
-    /// What `/v1` asks for; required unless the listener is loopback.
+    /// What `/v1` asks for, for everything; required unless the listener is loopback or a socket.
     pub(in crate::config) token: Given<Hidden>,
+    /// Operators with tokens of their own.
+    #[serde(default)]
+    pub(in crate::config) operator: Vec<Given<Operator>>,
     /// Further Host values that are answered.
     pub(in crate::config) hosts: Texts,
+}
+
+/// An operator with a token of its own.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Operator {
+    /// Its name, for the audit log.
+    #[schemars(extend("x-required" = true))]
+    pub(in crate::config) name: Text,
+    /// What it shows.
+    #[schemars(extend("x-required" = true))]
+    pub(in crate::config) token: Given<Hidden>,
+    /// What it may do.
+    pub(in crate::config) role: Given<Role>,
+}
+
+/// What an operator may do: read; read and purge; everything.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum Role {
+    Read,
+    Purge,
+    All,
 }
 
 /// Stored responses.

@@ -20,6 +20,8 @@ pub(in crate::config) struct Route {
     pub(in crate::config) path: Text,
     /// Its methods; left out: all.
     pub(in crate::config) methods: Option<Texts>,
+    /// The name of who may come in; left out: anybody.
+    pub(in crate::config) access: Option<Text>,
     /// Upgrades that are passed on; others are forwarded without the upgrade.
     pub(in crate::config) upgrade: Texts,
     /// Until the head of the answer; left out: the source's timeout.

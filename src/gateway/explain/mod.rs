@@ -13,7 +13,7 @@ use super::problem::GatewayError;
 use super::read::{self, Foreseen, Judged};
 use super::request::Request;
 use super::route::{Action, Route};
-use super::{forward, strict};
+use super::{door, forward, strict};
 use crate::cache::rules::ForwardReason;
 use crate::cache::rules::key::QueryDigest;
 use crate::cache::{CacheKey, Found};
@@ -50,11 +50,13 @@ impl Gateway {
             Err(error) => return Ending::of_error(&error).told(told),
         };
         route.disbelieve(&mut request);
+        let entered = door::foresee(&route, &mut request, now);
         told.route = Some(matched(&route, told.passed_over.len() + 1, &request));
         told.quotas = route.quota_states(&request, now);
         told.source = Some(route.source.health());
         let ending = self.ending(&route, &request, now, &mut told).await;
-        before(&route, &request, now).unwrap_or(ending).told(told)
+        let refused = entered.err().map(|error| Ending::of_error(&error));
+        before(&route, &request, refused, now).unwrap_or(ending).told(told)
     }
 
     /// What comes of a request behind the quotas of every request.
@@ -135,13 +137,16 @@ impl Gateway {
     }
 }
 
-/// What is decided before anything else: loops, the quotas of every request, hops.
-fn before(route: &Route, request: &Request, now: Timestamp) -> Option<Ending> {
+/// What is decided before anything else: loops, the quotas of every request, who may come in, hops.
+fn before(route: &Route, request: &Request, refused: Option<Ending>, now: Timestamp) -> Option<Ending> {
     if forward::is_loop(&request.fields) {
         return Some(Ending::of_error(&GatewayError::Loop));
     }
     if let Some(denied) = route.would_deny(Stage::Edge, request, now) {
         return Some(Ending::of_error(&denied));
+    }
+    if refused.is_some() {
+        return refused;
     }
     (Forwards::of(&request.method, &request.fields) == Forwards::Last).then(Ending::last_hop)
 }

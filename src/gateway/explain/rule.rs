@@ -37,6 +37,7 @@ pub(super) fn of_error(error: &GatewayError) -> Rule {
     let section = match error {
         GatewayError::Refused(_) => "RFC 9112 3, RFC 9110 7.2",
         GatewayError::NoRoute => "the configuration's routes",
+        GatewayError::Access(_) => "route.access",
         GatewayError::Loop => "RFC 8586 2",
         GatewayError::Quota(_) => "RFC 6585 4",
         GatewayError::OnlyIfCached => "RFC 9111 5.2.1.7",

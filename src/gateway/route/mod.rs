@@ -13,9 +13,11 @@ use super::problem::GatewayError;
 use super::request::Request;
 use super::strict::Refusal;
 use super::upgrade;
+use crate::access::Access;
 use crate::cache::CacheKey;
 use crate::cache::policy::{RequestDirectives, Storing};
 use crate::cache::rules::cache_control::Directives;
+use crate::cache::rules::identity::TIDEGATE_IDENTITY;
 use crate::cache::rules::key::QueryDigest;
 use crate::cache::rules::{ForwardReason, invalidation, preconditions};
 use crate::clock::Timestamp;
@@ -42,6 +44,8 @@ pub(crate) struct Route {
     pub content_bounds: Bounds,
     pub in_flight: Arc<InFlight>,
     pub keyed_hash: KeyedHash,
+    /// Who may come in; `None`: anybody.
+    pub access: Option<Arc<Access>>,
 }
 
 /// What becomes of a request.
@@ -225,7 +229,8 @@ impl Route {
 /// Who asks, for quotas.
 fn caller(request: &Request) -> Caller<'_> {
     let certificate = request.tls.as_ref().and_then(|session| session.client_name.as_deref());
-    Caller { address: request.client.address, fields: &request.fields, certificate }
+    let identity = request.fields.get(TIDEGATE_IDENTITY).map(http::HeaderValue::as_bytes);
+    Caller { address: request.client.address, fields: &request.fields, certificate, identity }
 }
 
 /// Why a route does not take a request.

@@ -44,7 +44,7 @@ impl Gateway {
 
     async fn ask(&self) -> Verdict {
         let fields = HeaderMap::new();
-        let caller = Caller { address: CLIENT, fields: &fields, certificate: None };
+        let caller = Caller { address: CLIENT, fields: &fields, certificate: None, identity: None };
         let mut left = Duration::from_millis(500);
         self.quotas.admit_shared(Stage::Edge, &caller, self.clock.now(), &mut left).await
     }

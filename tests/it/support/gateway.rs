@@ -86,8 +86,9 @@ impl Setup {
 
     /// Its text, as it stands with the other tables.
     pub(crate) fn text(&self) -> String {
+        let listen = if self.admin.contains("listen =") { "" } else { "listen = \"127.0.0.1:0\"" };
         format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"]\nthreads = 2\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n\
+            "[server]\nlisten = [\"127.0.0.1:0\"]\nthreads = 2\n{}\n[admin]\n{listen}\n{}\n\
              [sync]\ndata = \"data\"\n{}\n{}",
             self.server, self.admin, self.sync, self.rest
         )
@@ -332,7 +333,9 @@ impl Seen {
         if fields["message"] != "listening" {
             return false;
         }
-        let address = fields["address"].as_str().and_then(|text| text.parse().ok());
+        // A Unix socket has no address: what asks there goes its own way.
+        let parsed = |text: &str| text.strip_prefix("unix:").map_or(text, |_| "0.0.0.0:0").parse().ok();
+        let address = fields["address"].as_str().and_then(parsed);
         match fields["listener"].as_str() {
             Some("public") => self.public = address,
             Some("admin") => self.admin = address,
