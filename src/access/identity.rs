@@ -27,6 +27,7 @@ impl Way {
 /// The name of somebody who came in. One of another `[[access]]`, or recognised in another way, is another.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
+    way: Way,
     whole: String,
     name_at: usize,
 }
@@ -39,13 +40,19 @@ impl Identity {
         let mut whole = format!("{}:{}:{access}:", way.as_str(), access.len());
         let name_at = whole.len();
         whole.push_str(name);
-        Self { whole, name_at }
+        Self { way, whole, name_at }
     }
 
     /// The owner of a certificate, whoever may come in.
     #[must_use]
     pub fn of_certificate(name: &str) -> Self {
         Self::new("", Way::Certificate, name)
+    }
+
+    /// How it was recognised.
+    #[must_use]
+    pub const fn way(&self) -> Way {
+        self.way
     }
 
     /// The name.

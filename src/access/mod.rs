@@ -146,9 +146,8 @@ impl Access {
                 _ if self.settings.addresses.is_empty() => Denial::NoCertificate,
                 _ => Denial::Address,
             },
-            Credential::None => Denial::Missing,
             Credential::One(_) if !self.settings.keys.is_empty() => Denial::UnknownKey,
-            Credential::One(_) => Denial::Missing,
+            Credential::None | Credential::One(_) => Denial::Missing,
             Credential::Ambiguous => Denial::Malformed,
         }
     }

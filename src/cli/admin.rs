@@ -51,7 +51,7 @@ pub(super) struct Admin {
 /// How the listener is reached.
 #[derive(Clone, Debug)]
 enum Way {
-    Tcp(Client<HttpConnector, Full<Bytes>>),
+    Tcp(Box<Client<HttpConnector, Full<Bytes>>>),
     Unix(PathBuf),
 }
 
@@ -91,7 +91,7 @@ impl Admin {
         } else {
             let mut connector = HttpConnector::new();
             connector.set_connect_timeout(Some(CONNECT_WAIT));
-            (reach.admin.clone(), Way::Tcp(Client::builder(TokioExecutor::new()).build(connector)))
+            (reach.admin.clone(), Way::Tcp(Box::new(Client::builder(TokioExecutor::new()).build(connector))))
         };
         Ok(Self { base, authorization, way })
     }

@@ -7,11 +7,13 @@ use super::forwarded;
 use super::problem::GatewayError;
 use super::request::{Request, Trust};
 use super::route::Route;
-use crate::access::{Access, Credential, Credentials, Denial, Identity, Preflight, Shown, Verdict};
+use crate::access::{
+    Access, Credential, Credentials, Denial, Identity, Preflight, Settings, Shown, Verdict, Way,
+};
 use crate::cache::rules::identity::{TIDEGATE_AUTHORIZED, TIDEGATE_IDENTITY};
 use crate::clock::Timestamp;
 use crate::telemetry::metrics as names;
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, ORIGIN};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, ORIGIN, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use std::sync::Arc;
 
@@ -72,39 +74,45 @@ fn settled(
         Verdict::Denied(denial) => return Err(refused(denial)),
         Verdict::KeysNeeded => return Err(refused(access.unknown_signer(now))),
     };
-    let fields = &mut request.fields;
-    let settings = access.settings();
-    let looked_at_bearer = settings.looks_at_bearer() && bearer(fields) != Credential::None;
-    let told = settings.credentials == Credentials::Forward || settings.identity_field.is_some();
+    let (settings, fields) = (access.settings(), &mut request.fields);
+    let came_by = identity.as_ref().map(Identity::way);
+    let in_authorization = match came_by {
+        Some(Way::Token) => true,
+        Some(Way::Key) => settings.key_field == AUTHORIZATION,
+        Some(Way::Certificate) | None => false,
+    };
+    take_credentials(settings, fields, came_by);
     if let Some(name) = &settings.identity_field {
         forwarded::remove_claim(fields, name, Trust::Nobody);
+        // Sources that read trailers as fields would believe what stands there; only what is announced goes on.
+        fields.remove(TRAILER);
     }
-    take_credentials(access, fields, looked_at_bearer);
-    if let Some(identity) = identity {
-        // Names were found fit for fields when they were read; one that is not would be nobody's.
-        let value = identity.value().ok_or_else(|| refused(Denial::Claim))?;
-        fields.insert(TIDEGATE_IDENTITY, value);
-        if told || looked_at_bearer {
-            fields.insert(TIDEGATE_AUTHORIZED, HeaderValue::from_static("1"));
-        }
-        if let Some(name) = &settings.identity_field {
-            tell(fields, name, identity.name());
-        }
+    let Some(identity) = identity else { return Ok(()) };
+    // Names were found fit for fields when they were read; one that is not would be nobody's.
+    let value = identity.value().ok_or_else(|| refused(Denial::Claim))?;
+    fields.insert(TIDEGATE_IDENTITY, value);
+    let is_forwarded = settings.credentials == Credentials::Forward && came_by != Some(Way::Certificate);
+    if in_authorization || is_forwarded || settings.identity_field.is_some() {
+        // What the certificate's name has made of it stays.
+        fields.entry(TIDEGATE_AUTHORIZED).or_insert(HeaderValue::from_static("1"));
+    }
+    if let Some(name) = &settings.identity_field {
+        tell(fields, name, identity.name());
     }
     Ok(())
 }
 
-/// Takes away what was looked at, and whatever a source could take for it because it reads `_` as `-`.
-fn take_credentials(access: &Access, fields: &mut HeaderMap, looked_at_bearer: bool) {
-    let settings = access.settings();
-    let trust = match settings.credentials {
-        Credentials::Remove => Trust::Nobody,
-        Credentials::Forward => Trust::Proxy,
-    };
-    if !settings.keys.is_empty() && settings.key_field != AUTHORIZATION {
+/// Takes away what was looked at, and whatever a source could take for it because it reads `_` as `-`. Only the
+/// credential that let the request in may go on: of another nobody knows whose it is.
+fn take_credentials(settings: &Settings, fields: &mut HeaderMap, came_by: Option<Way>) {
+    let goes_on = |way| settings.credentials == Credentials::Forward && came_by == Some(way);
+    let key_in_authorization = settings.key_field == AUTHORIZATION;
+    if !settings.keys.is_empty() && !key_in_authorization {
+        let trust = if goes_on(Way::Key) { Trust::Proxy } else { Trust::Nobody };
         forwarded::remove_claim(fields, &settings.key_field, trust);
     }
-    if looked_at_bearer && settings.credentials == Credentials::Remove {
+    let bearer_goes_on = goes_on(Way::Token) || (key_in_authorization && goes_on(Way::Key));
+    if settings.looks_at_bearer() && !bearer_goes_on && bearer(fields) != Credential::None {
         fields.remove(AUTHORIZATION);
     }
 }
@@ -121,11 +129,11 @@ pub(crate) fn tell(fields: &mut HeaderMap, field: &HeaderName, name: &str) {
 /// Authorization: what it is answered may be meant for it alone.
 pub(crate) fn name_client(request: &mut Request, field: &HeaderName) {
     forwarded::remove_claim(&mut request.fields, field, Trust::Nobody);
+    request.fields.remove(TRAILER);
     let Some(name) = request.tls.as_ref().and_then(|session| session.client_name.clone()) else { return };
-    tell(&mut request.fields, field, &name);
-    request.fields.insert(TIDEGATE_AUTHORIZED, HeaderValue::from_static("1"));
     if let Some(value) = Identity::of_certificate(&name).value() {
-        request.fields.insert(TIDEGATE_IDENTITY, value);
+        tell(&mut request.fields, field, &name);
+        request.fields.insert(TIDEGATE_AUTHORIZED, value);
     }
 }
 

@@ -90,7 +90,7 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
         };
     }
     Forwards::of(&request.method, &request.fields).update(&mut fields);
-    forwarded::set(&mut fields, request.client, &request.target);
+    forwarded::set(&mut fields, request.client, &request.target, &route.settings.let_through);
     forwarded::append(&mut fields, &VIA, via(request.version));
     forwarded::append(&mut fields, &CDN_LOOP, SELF);
     fields.insert(X_REQUEST_ID, request.id.value());

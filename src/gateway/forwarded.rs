@@ -131,11 +131,14 @@ pub(crate) fn remove_claim(fields: &mut HeaderMap, claim: &HeaderName, trust: Tr
 }
 
 /// Sets X-Forwarded-For, -Proto, -Host and Forwarded (RFC 7239): anew, or extended where the peer is
-/// a trusted proxy.
-pub(crate) fn set(fields: &mut HeaderMap, client: Client, target: &Target) {
+/// a trusted proxy. Of what is not keyed strangers keep what the route lets through, which is part of its keys.
+pub(crate) fn set(fields: &mut HeaderMap, client: Client, target: &Target, let_through: &[HeaderName]) {
     if client.trust == Trust::Nobody {
-        let unkeyed: Vec<HeaderName> =
-            fields.keys().filter(|name| is_unkeyed(name.as_str())).cloned().collect();
+        let unkeyed: Vec<HeaderName> = fields
+            .keys()
+            .filter(|name| is_unkeyed(name.as_str()) && !let_through.contains(name))
+            .cloned()
+            .collect();
         for name in unkeyed {
             fields.remove(name);
         }
@@ -259,7 +262,12 @@ mod tests {
             ("x-host", "evil"),
         ];
         let mut given = fields(&lies);
-        set(&mut given, Client { address: peer, peer, trust: Trust::Nobody }, &target);
+        let let_through = [HeaderName::from_static("x-original-url")];
+        let mut through = given.clone();
+        set(&mut through, Client { address: peer, peer, trust: Trust::Nobody }, &target, &let_through);
+        assert_eq!(through.get("x-original-url").unwrap(), "/admin");
+        assert_eq!(through.get("x-rewrite-url"), None);
+        set(&mut given, Client { address: peer, peer, trust: Trust::Nobody }, &target, &[]);
         let expected = fields(&[
             ("x-forwarded-for", "9.9.9.9"),
             ("forwarded", "for=9.9.9.9;host=\"h\";proto=http"),
@@ -268,7 +276,7 @@ mod tests {
         ]);
         assert_eq!(given, expected);
         let mut given = fields(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")]);
-        set(&mut given, Client { address: peer, peer, trust: Trust::Proxy }, &target);
+        set(&mut given, Client { address: peer, peer, trust: Trust::Proxy }, &target, &[]);
         assert_eq!(given.get("x-forwarded-for").unwrap(), "1.1.1.1, 9.9.9.9");
         assert_eq!(given.get("x-forwarded-proto").unwrap(), "https");
     }

@@ -16,7 +16,7 @@ use super::reply::Answer;
 use super::request::Request;
 use super::route::Route;
 use super::write::{TIDEGATE_CHANGE, Verdict};
-use crate::cache::rules::identity::TIDEGATE_IDENTITY;
+use crate::cache::rules::identity::{TIDEGATE_AUTHORIZED, TIDEGATE_IDENTITY};
 use crate::in_flight::Share;
 use crate::sync::{ChangeId, ClientKey, Hash, KeptAnswer, KeptHead};
 use crate::telemetry::metrics as names;
@@ -65,7 +65,12 @@ pub(crate) fn client_key(route: &Route, request: &Request, key: &str, content: &
         who.push(b"identity");
         who.extend(identity.parts(&request.fields));
     } else {
-        for (name, tag) in [(AUTHORIZATION, &b"a"[..]), (COOKIE, b"c"), (TIDEGATE_IDENTITY, b"i")] {
+        for (name, tag) in [
+            (AUTHORIZATION, &b"a"[..]),
+            (COOKIE, b"c"),
+            (TIDEGATE_IDENTITY, b"i"),
+            (TIDEGATE_AUTHORIZED, b"n"),
+        ] {
             let lines = request.fields.get_all(&name).iter();
             // The tag keeps lines of the one field from being taken for the other's.
             who.extend(lines.flat_map(|line| [tag, line.as_bytes()]));

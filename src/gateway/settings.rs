@@ -81,6 +81,8 @@ pub struct RouteSettings {
     pub strip: Option<String>,
     /// The largest body; `None`: the server's bound.
     pub body_bytes: Option<u64>,
+    /// Fields that sources act on and no key holds, which this route passes on and holds in its keys.
+    pub let_through: Vec<HeaderName>,
     /// What is done to the fields that the source gets.
     pub request_fields: FieldChanges,
     /// What is done to the fields of what the source answers, stored or not.

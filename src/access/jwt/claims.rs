@@ -17,14 +17,12 @@ const NAME_BYTES_MAX: usize = 256;
 pub(super) fn subject(claims: &Map<String, Value>, jwt: &Jwt, now: Timestamp) -> Result<String, Denial> {
     let seconds = Duration::from_millis(now.as_millis()).as_secs_f64();
     let leeway = jwt.leeway.as_secs_f64();
-    let expires = time(claims, "exp").ok_or(Denial::Expired)?.ok_or(Denial::Expired)?;
+    let expires = time(claims, "exp", Denial::Expired)?.ok_or(Denial::Expired)?;
     if seconds >= expires + leeway {
         return Err(Denial::Expired);
     }
-    match time(claims, "nbf") {
-        None => {}
-        Some(Some(begins)) if seconds + leeway >= begins => {}
-        Some(_) => return Err(Denial::NotYet),
+    if time(claims, "nbf", Denial::NotYet)?.is_some_and(|begins| seconds + leeway < begins) {
+        return Err(Denial::NotYet);
     }
     if claims.get("iss").and_then(Value::as_str) != Some(jwt.issuer.as_str()) {
         return Err(Denial::Issuer);
@@ -44,7 +42,11 @@ pub(super) fn subject(claims: &Map<String, Value>, jwt: &Jwt, now: Timestamp) ->
     if is_usable { Ok(name.to_owned()) } else { Err(Denial::Claim) }
 }
 
-/// Seconds since the epoch (RFC 7519 2, `NumericDate`). `None`: the claim is not there; `Some(None)`: it is no time.
-fn time(claims: &Map<String, Value>, name: &str) -> Option<Option<f64>> {
-    claims.get(name).map(|value| value.as_f64().filter(|seconds| seconds.is_finite()))
+/// Seconds since the epoch (RFC 7519 2, `NumericDate`), where the claim is there.
+///
+/// # Errors
+/// `otherwise`: it is no time.
+fn time(claims: &Map<String, Value>, name: &str, otherwise: Denial) -> Result<Option<f64>, Denial> {
+    let Some(claim) = claims.get(name) else { return Ok(None) };
+    claim.as_f64().filter(|seconds| seconds.is_finite()).map(Some).ok_or(otherwise)
 }

@@ -75,15 +75,12 @@ impl KeySet {
             algorithm.fits(&signer.key) && signer.algorithm.is_none_or(|own| own == algorithm)
         };
         let fitting = self.0.iter().filter(fits);
-        match id {
-            Some(id) => {
-                fitting.filter(|signer| signer.id.as_deref() == Some(id)).map(|signer| &signer.key).collect()
-            }
-            None => {
-                let all: Vec<&PublicKey> = fitting.map(|signer| &signer.key).collect();
-                if all.len() == 1 { all } else { Vec::new() }
-            }
+        if let Some(id) = id {
+            let named = fitting.filter(|signer| signer.id.as_deref() == Some(id));
+            return named.map(|signer| &signer.key).collect();
         }
+        let all: Vec<&PublicKey> = fitting.map(|signer| &signer.key).collect();
+        if all.len() == 1 { all } else { Vec::new() }
     }
 }
 

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName};
 pub const TIDEGATE_IDENTITY: HeaderName = HeaderName::from_static("tidegate-identity");
 
 /// Written by Tidegate where what was let in counts as Authorization (RFC 9111 3.5): it was one, or the source
-/// is told who asks.
+/// is told who asks; with the name in the client's certificate where it is told that.
 pub const TIDEGATE_AUTHORIZED: HeaderName = HeaderName::from_static("tidegate-authorized");
 
 /// Whether what is answered to these fields may be meant for who sent them alone (RFC 9111 3.5).
@@ -66,6 +66,7 @@ impl Identity {
         }
         if *self == Self::Access || fields.contains_key(TIDEGATE_AUTHORIZED) {
             parts.extend(fields.get(TIDEGATE_IDENTITY).into_iter().flat_map(|who| [b"i", who.as_bytes()]));
+            parts.extend(fields.get(TIDEGATE_AUTHORIZED).into_iter().flat_map(|who| [b"n", who.as_bytes()]));
         }
         parts.extend(fields.get_all(AUTHORIZATION).iter().flat_map(|line| [b"a", line.as_bytes()]));
         parts
@@ -145,6 +146,13 @@ mod tests {
             assert!(identity.parts(&fields(&[("x-other", "u")])).is_empty(), "{identity:?}");
             assert_eq!(identity.splits(), *identity != Identity::Shared);
         }
+        let told = fields(&[("tidegate-identity", "a"), ("tidegate-authorized", "c")]);
+        for identity in [&Identity::Access, &header, &cookie, &authorization] {
+            assert_eq!(identity.parts(&told), [&b"i"[..], b"a", b"n", b"c"], "{identity:?}");
+        }
+        let let_in = fields(&[("tidegate-identity", "a")]);
+        assert_eq!(Identity::Access.parts(&let_in), [b"i", b"a"]);
+        assert!(cookie.parts(&let_in).is_empty() && !is_authorized(&let_in) && is_authorized(&told));
         assert_ne!(header.parts(&fields(&[("x-user", "")])), header.parts(&HeaderMap::new()));
         assert_eq!(header.claim().map(HeaderName::as_str), Some("x-user"));
         for anybodys in [&cookie, &authorization, &Identity::Header(COOKIE), &Identity::Shared] {

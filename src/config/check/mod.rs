@@ -50,7 +50,7 @@ pub(super) fn settings(file: &File, base: &Path, report: &mut Report<'_>) -> Opt
         destinations,
         ..journal
     };
-    let gateway = gateway::Settings { routes, access, ..gateway };
+    let gateway = gateway::Settings { access, routes, ..gateway };
     let redacted = serde_json::to_value(file).ok()?;
     let (keys, digest, secret_files) = (Keys::default(), String::new(), check.secret_files);
     let admin = admin?;

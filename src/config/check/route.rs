@@ -9,7 +9,7 @@ use crate::cache::rules::identity::Identity;
 use crate::config::file::{self, Limit, Route, RouteCache, RouteSync};
 use crate::config::given::Given;
 use crate::gateway::route::PathPattern;
-use crate::gateway::{Invalidates, RouteSettings};
+use crate::gateway::{Invalidates, RouteSettings, is_unkeyed};
 use crate::rate_limit::{Mode, QuotaKey, QuotaSettings, Scope, Stage};
 use crate::source::Protocol;
 use crate::sync::{self, KeyTemplate};
@@ -41,6 +41,7 @@ impl Check<'_, '_> {
         let timeout = given.timeout.as_ref().map(|timeout| self.duration(timeout, Bound::Positive));
         let strip = given.strip.as_ref().map(|strip| self.path(strip));
         let body_bytes = given.body.as_ref().map(|body| self.size(body, Bound::ZeroAllowed));
+        let let_through = given.let_through.iter().filter_map(|name| self.unkeyed_field(name)).collect();
         let request_fields = self.field_changes(given.request_headers.as_ref(), Message::Request);
         let response_fields = self.field_changes(given.response_headers.as_ref(), Message::Response);
         let cache = self.policy(&given.cache, given.access.as_ref());
@@ -54,6 +55,7 @@ impl Check<'_, '_> {
             timeout,
             strip,
             body_bytes,
+            let_through,
             request_fields,
             response_fields,
             invalidates,
@@ -96,6 +98,20 @@ impl Check<'_, '_> {
         PathPattern::parse(given)
             .map_err(|cause| self.report.fault(&given.span, cause.to_string(), remedy))
             .ok()
+    }
+
+    /// A field that is removed from what strangers send, unless it is let through.
+    fn unkeyed_field(&mut self, given: &Given<String>) -> Option<HeaderName> {
+        let is_own = |name: &str| {
+            matches!(name, "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host")
+        };
+        let name = given.parse::<HeaderName>().ok();
+        let name = name.filter(|name| is_unkeyed(name.as_str()) && !is_own(name.as_str()));
+        if name.is_none() {
+            let message = "is no field that is removed, or Tidegate writes it";
+            self.report.fault(&given.span, message, "write one such as \"X-Original-URL\"");
+        }
+        name
     }
 
     fn methods(&mut self, given: &file::Texts) -> Vec<Method> {

@@ -30,6 +30,9 @@ pub(in crate::config) struct Route {
     pub(in crate::config) strip: Option<Text>,
     /// The largest body; left out: the server's bound.
     pub(in crate::config) body: Option<Text>,
+    /// Fields such as X-Original-URL that are not removed here, and are part of the key.
+    #[serde(default)]
+    pub(in crate::config) let_through: Vec<Text>,
     /// What is done to the fields that the source gets.
     pub(in crate::config) request_headers: Option<Given<FieldChanges>>,
     /// What is done to the fields of what the source answers.

@@ -165,10 +165,21 @@ impl Route {
         CacheKey::of_query(&self.without_ignored_query(target), self.identity(fields).as_deref(), query)
     }
 
-    /// Who asks, as a hash; `None` where that splits nothing, empty where nothing tells.
+    /// Who asks, and what a source may act on besides, as a hash; `None` where that splits nothing, empty where
+    /// nothing tells.
     fn identity(&self, fields: &HeaderMap) -> Option<Vec<u8>> {
-        let identity = &self.settings.cache.identity;
-        identity.splits().then(|| match identity.parts(fields).as_slice() {
+        let (identity, through) = (&self.settings.cache.identity, &self.settings.let_through);
+        if !identity.splits() && through.is_empty() {
+            return None;
+        }
+        let mut parts = if identity.splits() { identity.parts(fields) } else { Vec::new() };
+        for name in through {
+            // No kind of an identity is as long as the name of such a field.
+            parts.extend(
+                fields.get_all(name).iter().flat_map(|line| [name.as_str().as_bytes(), line.as_bytes()]),
+            );
+        }
+        Some(match parts.as_slice() {
             [] => Vec::new(),
             parts => self.keyed_hash.digest("identity", parts.iter().copied()).to_vec(),
         })

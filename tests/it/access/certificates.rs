@@ -6,7 +6,7 @@ use crate::support::{Ask, EVERYTHING, Reply, ScriptedSource, Setup};
 
 const TLS: &str = "tls = { cert = \"server.pem\", key = \"server.key\", client_ca = \"clients.pem\"";
 
-async fn secured(source: &ScriptedSource, tls: &str, rest: &str) -> (Authority, Setup) {
+fn secured(source: &ScriptedSource, tls: &str, rest: &str) -> (Authority, Setup) {
     let authority = Authority::new("test authority");
     let setup = Setup::new(format!("{}{rest}", source.table())).server(&format!("{TLS}{tls} }}"));
     authority.issue(&["127.0.0.1", "a.example"]).write(setup.folder(), "server");
@@ -27,7 +27,7 @@ async fn source() -> ScriptedSource {
 async fn the_names_in_certificates_let_in() {
     let source = source().await;
     let access = "[[access]]\nname = \"door\"\ncertificates = [\"billing\"]\n";
-    let (authority, setup) = secured(&source, "", &format!("{access}{EVERYTHING}access = \"door\"\n")).await;
+    let (authority, setup) = secured(&source, "", &format!("{access}{EVERYTHING}access = \"door\"\n"));
     let gateway = setup.start().await;
     for (name, status) in [("billing", 200), ("shipping", 403)] {
         let config = authority.trusting(Some(&authority.client(name)), &[]);
@@ -49,7 +49,7 @@ async fn the_names_in_certificates_let_in() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i7_a_source_is_told_the_name_that_was_verified_and_no_other() {
     let source = source().await;
-    let (authority, setup) = secured(&source, ", client_name_field = \"X-Client-Name\"", EVERYTHING).await;
+    let (authority, setup) = secured(&source, ", client_name_field = \"X-Client-Name\"", EVERYTHING);
     let gateway = setup.start().await;
     for name in ["ada", "bob", "ada"] {
         let config = authority.trusting(Some(&authority.client(name)), &[]);

@@ -33,6 +33,24 @@ async fn i7_what_a_source_was_told_of_one_is_never_given_to_another() {
     }
 }
 
+/// Of a credential that let nobody in nobody knows whose it is: no source acts on it, and no trailer says who asks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i7_only_what_was_found_good_goes_on() {
+    let source = telling_source().await;
+    let access =
+        door("addresses = [\"127.0.0.0/8\"]\ncredentials = \"forward\"\nidentity_field = \"X-User\"");
+    let gateway = guarded(&source, &access, "[route.cache]\nidentity = \"access\"\n").await;
+    for (key, said, hit) in
+        [("other", "- - -", false), ("another", "- - -", true), ("key-ada", "key-ada - ada", false)]
+    {
+        let answer = gateway.send(with_key(Ask::get("/x"), key)).await;
+        assert_eq!((answer.text().as_str(), answer.is_hit()), (said, hit), "{key}");
+    }
+    let write = with_key(Ask::put("/t", "1"), "key-ada").chunked().trailer("X-User", "root");
+    assert_eq!(gateway.send(write.field("Trailer", "X-User")).await.status, 200);
+    assert_eq!(source.received("/t")[0].trailers.get("X-User"), None);
+}
+
 /// A source that is told nothing of who asks answers all of them alike.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_source_was_told_nothing_for_is_for_all_who_are_let_in() {
@@ -103,5 +121,24 @@ async fn i7_an_idempotency_key_of_one_is_not_anothers() {
     for (key, answered) in [("key-ada", "0"), ("key-bob", "1"), ("key-ada", "0")] {
         let write = with_key(Ask::put("/x", "1"), key).field("Idempotency-Key", "\"k\"");
         assert_eq!(gateway.send(write).await.text(), answered, "{key}");
+    }
+}
+
+/// What no key holds is removed, or held by the key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i7_a_field_that_a_route_lets_through_is_part_of_its_key() {
+    let source = ScriptedSource::start().await;
+    source.on("*", |request| {
+        let field = |name| request.fields.get(name).unwrap_or("-").to_owned();
+        Reply::ok(format!("{} {}", field("X-Original-URL"), field("X-Rewrite-URL")))
+            .cache_control("max-age=60")
+    });
+    for (route, said) in [("", "- -"), ("let_through = [\"X-Original-URL\"]\n", "/admin -")] {
+        let gateway = crate::support::gateway_for(&source, route).await;
+        let poisoned = || Ask::get("/x").field("X-Original-URL", "/admin").field("X-Rewrite-URL", "/admin");
+        assert_eq!(gateway.send(poisoned()).await.text(), said);
+        let clean = gateway.get("/x").await;
+        assert_eq!((clean.text().as_str(), clean.is_hit()), ("- -", route.is_empty()));
+        assert!(gateway.send(poisoned()).await.is_hit());
     }
 }
