@@ -1,6 +1,6 @@
 # Each recipe is a line that can also be typed by hand; `make` alone lists them.
 .DEFAULT_GOAL := list
-.PHONY: list check lint redis test test-page torture run demo schema load-hits load-writes load-lag load-collapse load-brownout
+.PHONY: list check lint deny sbom redis test test-page torture run demo schema load-hits load-writes load-lag load-collapse load-brownout
 
 list: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -9,6 +9,13 @@ check: lint test ## what CI asks for: format, lints, documentation, tests
 
 lint: ## format, lints and documentation
 	cargo fmt --check && cargo clippy --all-targets --jobs 2 -- -D warnings && RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --jobs 2
+
+deny: ## licences, bans and sources of what is built in
+	.ci/deny
+
+sbom: ## the bill of materials of the binary (CycloneDX), in target/tidegate.cdx.json
+	@command -v cargo-cyclonedx >/dev/null || cargo install --locked cargo-cyclonedx
+	cargo cyclonedx --format json --override-filename tidegate.cdx && install -D tidegate.cdx.json target/tidegate.cdx.json && rm tidegate.cdx.json
 
 redis:
 	@command -v redis-server >/dev/null || .ci/install-redis

@@ -3,15 +3,17 @@
 //!
 //! RFC 3986 6.2.2: escapes of unreserved characters are decoded, other escapes have upper-case hex
 //! digits. Everything else stays as it came: `%2F`, `//`, `;`, `+`, and the query byte for byte.
-//! What two parsers could read differently is refused instead of being repaired.
+//! What two parsers could read differently is refused instead of being repaired. Only where a route says
+//! `target = "opaque"` the bytes go on as they came: they are then part of the key besides the canonical form.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// The longest host name, with its port, that is taken (RFC 1035 2.3.4, and `:65535`).
 const AUTHORITY_BYTES_MAX: usize = 261;
 
 /// Why a target is refused; each is answered 400.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TargetError {
     /// A byte that no target may contain, plain or escaped.
     #[error("the target contains a character that is not allowed")]
@@ -136,6 +138,15 @@ fn is_host(host: &str) -> bool {
     !host.is_empty() && host.bytes().all(allowed)
 }
 
+/// Which form of targets a route forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetForm {
+    /// The one that is routed.
+    Canonical,
+    /// The bytes as they came.
+    Opaque,
+}
+
 /// A canonical path and query, and the authority they were asked of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
@@ -143,6 +154,10 @@ pub struct Target {
     authority: Authority,
     path_and_query: String,
     path_len: usize,
+    /// Path and query as they came, where that is another form.
+    came: Option<Box<str>>,
+    /// Why there is no canonical form, where path and query stand as they came.
+    unclear: Option<TargetError>,
 }
 
 impl Target {
@@ -151,20 +166,70 @@ impl Target {
     /// # Errors
     /// The first [`TargetError`] of the path or the query.
     pub fn new(scheme: Scheme, authority: Authority, origin_form: &str) -> Result<Self, TargetError> {
-        let (path, query) = match origin_form.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (origin_form, None),
-        };
-        let mut path_and_query = canonical_path(path)?;
-        let path_len = path_and_query.len();
-        if let Some(query) = query {
-            if !query.bytes().all(is_target_byte) {
-                return Err(TargetError::Character);
+        let (path_and_query, path_len) = canonical(origin_form)?;
+        Ok(Self { scheme, authority, path_and_query, path_len, came: None, unclear: None })
+    }
+
+    /// As [`Target::new`], and keeps how it came, for a route that forwards that. Where only such a route may
+    /// take it, [`Target::unclear`] says why.
+    ///
+    /// # Errors
+    /// [`TargetError`] of bytes that no target may contain.
+    pub fn received(scheme: Scheme, authority: Authority, origin_form: &str) -> Result<Self, TargetError> {
+        let (path, query) = parts(origin_form);
+        let (path_and_query, path_len, unclear) = match canonical(origin_form) {
+            Ok((form, path_len)) => (form, path_len, None),
+            Err(error) => {
+                let is_sayable = path.starts_with('/')
+                    && path.bytes().all(is_path_byte)
+                    && query.is_none_or(|query| query.bytes().all(is_query_byte));
+                if !is_sayable {
+                    return Err(error);
+                }
+                (origin_form.to_owned(), path.len(), Some(error))
             }
-            path_and_query.push('?');
-            path_and_query.push_str(query);
+        };
+        let came = (path_and_query != origin_form).then(|| origin_form.into());
+        Ok(Self { scheme, authority, path_and_query, path_len, came, unclear })
+    }
+
+    /// Becomes what a route of this form forwards.
+    ///
+    /// # Errors
+    /// Why it has no canonical form, where that is forwarded.
+    pub fn take_form(&mut self, form: TargetForm) -> Result<(), TargetError> {
+        match (form, self.unclear) {
+            (TargetForm::Opaque, _) => {}
+            (TargetForm::Canonical, None) => self.came = None,
+            (TargetForm::Canonical, Some(error)) => return Err(error),
         }
-        Ok(Self { scheme, authority, path_and_query, path_len })
+        Ok(())
+    }
+
+    /// Why it has no canonical form; `None` where it has one.
+    #[must_use]
+    pub const fn unclear(&self) -> Option<TargetError> {
+        self.unclear
+    }
+
+    /// Path and query as they came, where they are forwarded so and that is not the canonical form.
+    #[must_use]
+    pub fn came(&self) -> Option<&str> {
+        self.came.as_deref()
+    }
+
+    /// What its source is asked for.
+    #[must_use]
+    pub fn as_forwarded(&self) -> Cow<'_, Self> {
+        let Some(came) = &self.came else { return Cow::Borrowed(self) };
+        Cow::Owned(Self {
+            scheme: self.scheme,
+            authority: self.authority.clone(),
+            path_and_query: came.to_string(),
+            path_len: parts(came).0.len(),
+            came: None,
+            unclear: self.unclear,
+        })
     }
 
     /// Reads an absolute URL, as purge and explain take them.
@@ -172,6 +237,14 @@ impl Target {
     /// # Errors
     /// The first [`TargetError`] found.
     pub fn parse_absolute(url: &str) -> Result<Self, TargetError> {
+        Self::parse_absolute_in(url, TargetForm::Canonical)
+    }
+
+    /// The same for what a route of this form is asked for.
+    ///
+    /// # Errors
+    /// The first [`TargetError`] found.
+    pub fn parse_absolute_in(url: &str, form: TargetForm) -> Result<Self, TargetError> {
         let (scheme, rest) = url.split_once("://").ok_or(TargetError::Scheme)?;
         let scheme = match scheme {
             _ if scheme.eq_ignore_ascii_case("http") => Scheme::Http,
@@ -181,11 +254,13 @@ impl Target {
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, origin_form) = rest.split_at(end);
         let authority = Authority::parse(authority, scheme)?;
-        match origin_form.bytes().next() {
-            Some(b'/') => Self::new(scheme, authority, origin_form),
+        let mut target = match origin_form.bytes().next() {
+            Some(b'/') => Self::received(scheme, authority, origin_form),
             Some(b'#') => Err(TargetError::Character),
-            _ => Self::new(scheme, authority, &format!("/{origin_form}")),
-        }
+            _ => Self::received(scheme, authority, &format!("/{origin_form}")),
+        }?;
+        target.take_form(form)?;
+        Ok(target)
     }
 
     /// The scheme by which it was asked.
@@ -248,15 +323,51 @@ impl Target {
     }
 }
 
+/// The canonical form of an origin form, and the length of its path.
+fn canonical(origin_form: &str) -> Result<(String, usize), TargetError> {
+    let (path, query) = parts(origin_form);
+    let mut path_and_query = canonical_path(path)?;
+    let path_len = path_and_query.len();
+    if let Some(query) = query {
+        if !query.bytes().all(is_query_byte) {
+            return Err(TargetError::Character);
+        }
+        path_and_query.push('?');
+        path_and_query.push_str(query);
+    }
+    Ok((path_and_query, path_len))
+}
+
+/// Path and query of an origin form.
+fn parts(origin_form: &str) -> (&str, Option<&str>) {
+    match origin_form.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (origin_form, None),
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}{}", self.scheme.as_str(), self.authority, self.path_and_query)
     }
 }
 
-/// Visible ASCII less what no target may contain raw (RFC 3986 2.2 leaves out `#` and `\`).
+/// Visible ASCII less what no target may contain raw (RFC 3986 2.2) and some parser refuses. What browsers
+/// leave as it is passes.
 const fn is_target_byte(byte: u8) -> bool {
-    matches!(byte, 0x21..=0x7E) && !matches!(byte, b'#' | b'\\')
+    matches!(byte, 0x21..=0x7E) && !matches!(byte, b'#' | b'\\' | b'<' | b'>')
+}
+
+/// Whether a path may contain this byte as it is.
+#[must_use]
+pub const fn is_path_byte(byte: u8) -> bool {
+    is_target_byte(byte) && byte != b'`'
+}
+
+/// Whether a query may contain this byte as it is.
+#[must_use]
+pub const fn is_query_byte(byte: u8) -> bool {
+    is_target_byte(byte) && byte != b'"'
 }
 
 /// The canonical form of an absolute path, as a route, a purge or a configuration names it.
@@ -270,7 +381,7 @@ pub fn canonical_path(path: &str) -> Result<String, TargetError> {
     let mut canonical = String::with_capacity(path.len());
     let mut bytes = path.bytes();
     while let Some(byte) = bytes.next() {
-        if !is_target_byte(byte) {
+        if !is_path_byte(byte) {
             return Err(TargetError::Character);
         }
         if byte != b'%' {
@@ -348,6 +459,10 @@ mod tests {
             ("/a%5c..", TargetError::Character),
             ("/a\\b", TargetError::Character),
             ("/a#b", TargetError::Character),
+            ("/<a>", TargetError::Character),
+            ("/`a`", TargetError::Character),
+            ("/a?<b>", TargetError::Character),
+            ("/a?\"b\"", TargetError::Character),
             ("/a%00", TargetError::Character),
             ("/a%0d%0a", TargetError::Character),
             ("/\u{e9}", TargetError::Character),
@@ -377,6 +492,32 @@ mod tests {
         }
         for refused in ["", ":80", "a, b", "a@b", "a/b", "a:b", "a:1:2", "[::1", "a b", "h:99999", "[x]"] {
             assert_eq!(Authority::parse(refused, Scheme::Http), Err(TargetError::Host), "{refused}");
+        }
+    }
+
+    #[test]
+    fn i8_an_opaque_target_keeps_its_bytes_beside_its_canonical_form() {
+        for (came, canonical, unclear) in [
+            ("/a", "/a", None),
+            ("/%61%2fb?c", "/a%2Fb?c", None),
+            ("/a/../b", "/a/../b", Some(TargetError::DotSegment)),
+            ("//a?b", "//a?b", Some(TargetError::Path)),
+            ("/a%5Cb", "/a%5Cb", Some(TargetError::Character)),
+            ("/a%zz", "/a%zz", Some(TargetError::Escape)),
+        ] {
+            let authority = Authority::parse("h", Scheme::Http).unwrap();
+            let target = Target::received(Scheme::Http, authority, came).unwrap();
+            assert_eq!((target.path_and_query(), target.unclear()), (canonical, unclear), "{came}");
+            assert_eq!(target.as_forwarded().path_and_query(), came);
+            let (mut opaque, mut settled) = (target.clone(), target);
+            assert_eq!(opaque.take_form(TargetForm::Opaque), Ok(()));
+            assert_eq!(opaque.as_forwarded().path_and_query(), came);
+            assert_eq!(settled.take_form(TargetForm::Canonical), unclear.map_or(Ok(()), Err), "{came}");
+            assert!(unclear.is_some() || settled.as_forwarded().path_and_query() == canonical);
+        }
+        for refused in ["/a\\b", "/a#b", "/\u{e9}", "/a b", "a"] {
+            let authority = Authority::parse("h", Scheme::Http).unwrap();
+            assert!(Target::received(Scheme::Http, authority, refused).is_err(), "{refused}");
         }
     }
 

@@ -206,7 +206,7 @@ fn no_path_of_one_machine() {
         "Cargo.toml",
         "README.md",
     ];
-    let more = ["CONTRIBUTING.md", "CHANGELOG.md", "clippy.toml"];
+    let more = ["CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "clippy.toml", "deny.toml"];
     let mut faults = Vec::new();
     for path in files(&folders).into_iter().chain(files(&more)) {
         let Ok(text) = fs::read_to_string(root().join(&path)) else { continue };
@@ -258,6 +258,23 @@ fn every_invariant_names_tests_that_cite_it() {
     assert_none(&rows.into_iter().flat_map(|(at, row)| invariant_faults(at + 1, row)).collect::<Vec<_>>());
 }
 
+/// The faults of one row of a table of promises: it names at least one test that is there.
+fn promise_faults(line: usize, row: &str) -> Vec<String> {
+    let named = row.split('`').skip(1).step_by(2).filter(|code| code.contains(".rs::")).count();
+    if named > 0 { Vec::new() } else { vec![format!("docs/HARDENING.md:{line}: names no test")] }
+}
+
+#[test]
+fn every_row_of_hardening_names_a_test() {
+    let text = fs::read_to_string(root().join("docs/HARDENING.md")).unwrap();
+    let is_row = |line: &str| {
+        line.starts_with("| ") && !line.starts_with("| What comes |") && !line.starts_with("| What happens |")
+    };
+    let rows: Vec<_> = text.lines().enumerate().filter(|(_, line)| is_row(line)).collect();
+    assert!(rows.len() >= 40, "{} rows", rows.len());
+    assert_none(&rows.into_iter().flat_map(|(at, row)| promise_faults(at + 1, row)).collect::<Vec<_>>());
+}
+
 /// Files, and tests in them, that a document names in backticks, from the root or from `src`, and that are
 /// not there.
 fn dangling(document: &str, text: &str) -> Vec<String> {
@@ -284,7 +301,7 @@ fn dangling(document: &str, text: &str) -> Vec<String> {
 
 #[test]
 fn documents_name_files_that_exist() {
-    let documents = files(&["README.md", "CONTRIBUTING.md", "docs", "load-tests/README.md"]);
+    let documents = files(&["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "load-tests/README.md"]);
     let written = documents.iter().filter(|path| path.extension().is_some_and(|e| e == "md"));
     let faults = written.flat_map(|path| {
         let text = fs::read_to_string(root().join(path)).unwrap();
@@ -331,6 +348,8 @@ fn planted_faults_are_seen() {
         assert_eq!(crate_faults(&Source::new(path, text)).len(), faults, "{path}: {text}");
     }
     assert_eq!(name_faults(&Source::new("src/cache/util.rs", "mod helpers;")).len(), 2);
+    assert_eq!(promise_faults(1, "| a | b | `tests/tidy.rs` |").len(), 1);
+    assert_eq!(promise_faults(1, "| a | b | `tests/tidy.rs::imports_go_down_only` |").len(), 0);
     let text =
         "`src/lib.rs` `src/gone.rs` `cli/gone.rs` `make test` `/a/` `src/main.rs::main` `src/main.rs::gone`";
     assert_eq!(dangling("README.md", text).len(), 3);

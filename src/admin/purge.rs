@@ -5,7 +5,7 @@ use super::guard::Done;
 use super::input::{Content, Nothing, Parameters};
 use super::problem::Problem;
 use crate::cache::{Applied, Purge, PurgeMode, PurgeStatus};
-use crate::target::{Target, canonical_path};
+use crate::target::{Target, TargetForm, canonical_path};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
@@ -73,7 +73,8 @@ pub(super) async fn purge(
         u8::from(order.prefix.is_some()),
         order.all
     );
-    let applied = parts.cache.purge(purges(order)?, mode).await;
+    let form = form(&parts.in_force.told().configuration.config);
+    let applied = parts.cache.purge(purges(order, form)?, mode).await;
     if mode == PurgeMode::Soft {
         parts.cache.refill_hottest();
     }
@@ -99,11 +100,18 @@ pub(super) async fn show(
     parts.cache.purge_status(seq).await.map(Json).ok_or_else(unknown)
 }
 
-/// The purges that an order names, in canonical form.
-fn purges(order: Order) -> Result<Vec<Purge>, Problem> {
+/// What targets may be stored: where a route is opaque, such without a canonical form, too.
+fn form(config: &serde_json::Value) -> TargetForm {
+    let routes = config["route"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_any = routes.iter().any(|route| route["target"] == "opaque");
+    if is_any { TargetForm::Opaque } else { TargetForm::Canonical }
+}
+
+/// The purges that an order names, in canonical form: that covers every form in which they were asked for.
+fn purges(order: Order, form: TargetForm) -> Result<Vec<Purge>, Problem> {
     let mut purges = Vec::with_capacity(order.urls.len() + order.tags.len() + 2);
     for (index, url) in order.urls.iter().enumerate() {
-        let target = Target::parse_absolute(url).map_err(|fault| {
+        let target = Target::parse_absolute_in(url, form).map_err(|fault| {
             Problem::refused(format!("urls[{index}] is not an absolute http URL: {fault}"))
         })?;
         purges.push(Purge::Url {
@@ -149,7 +157,7 @@ mod tests {
     use axum::response::IntoResponse;
 
     fn read(json: &str) -> Result<Vec<Purge>, Problem> {
-        purges(serde_json::from_str(json).unwrap())
+        purges(serde_json::from_str(json).unwrap(), TargetForm::Canonical)
     }
 
     fn url(authority: &str, path_and_query: &str) -> Purge {
@@ -175,6 +183,14 @@ mod tests {
         ] {
             assert_eq!(read(json), Ok(purges), "{json}");
         }
+    }
+
+    #[test]
+    fn i8_where_a_route_is_opaque_every_form_can_be_purged() {
+        let order = serde_json::from_str(r#"{"urls":["http://h/a/../b","http://h/%61"]}"#).unwrap();
+        let opaque = form(&serde_json::json!({ "route": [{ "name": "a" }, { "target": "opaque" }] }));
+        assert_eq!(purges(order, opaque), Ok(vec![url("h", "/a/../b"), url("h", "/a")]));
+        assert_eq!(form(&serde_json::json!({ "route": [{ "target": "canonical" }] })), TargetForm::Canonical);
     }
 
     #[test]

@@ -13,6 +13,8 @@ mod environment;
 mod exposure;
 mod fault;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod given;
 mod keys;
 mod quantity;

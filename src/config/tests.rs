@@ -385,6 +385,8 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ("[[route]]", "response_headers = { set = { transfer-encoding = \"chunked\" } }", "route[0].response_headers.set.transfer-encoding", "sets itself"),
     ("[[route]]", "response_headers = { set = { Age = \"1\" } }", "route[0].response_headers.set.Age", "sets itself"),
     ("[[route]]", "response_headers = { add = {} }", "route[0].response_headers.add", "unknown key"),
+    ("[[route]]", "target = \"raw\"", "route[0].target", "opaque"),
+    ("[[route]]", "target = \"opaque\"\nstrip = \"/a\"", "route[0].target", "as they came"),
     ("[route.cache]", "identity = \"user\"", "route[0].cache.identity", "must be"),
     ("[route.cache]", "identity = \"header:A B\"", "route[0].cache.identity", "no name of a field"),
     ("[route.cache]", "identity = \"header:TE\"", "route[0].cache.identity", "tells nobody's clients apart"),

@@ -15,7 +15,6 @@ use super::pace::{Pace, Piece, TooSlow};
 use super::raw_answer::raw_answer;
 use super::strict::Refusal;
 use super::wire::Wire;
-use crate::telemetry::metrics as names;
 use bytes::{Buf, Bytes, BytesMut};
 use std::io;
 use std::pin::Pin;
@@ -188,8 +187,7 @@ impl Transport {
 
     /// Tells the client why, and reads away what it still sends.
     fn refuse(&mut self, refusal: Refusal, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        metrics::counter!(names::REFUSED, "reason" => refusal.as_str()).increment(1);
-        tracing::debug!(target: "tidegate::access", reason = refusal.as_str(), "refused");
+        refusal.tell();
         // Best effort: whoever does not read gets the close alone.
         let told = Pin::new(&mut self.stream).poll_write(context, &raw_answer(refusal)).is_ready();
         self.arrived.clear();
@@ -262,7 +260,10 @@ impl Transport {
                 }
                 // Nothing of this message has passed: hyper never hears of it.
                 Some(Err(refusal)) if self.activity.is_idle() => return self.refuse(refusal, context),
-                Some(Err(_)) => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+                Some(Err(refusal)) => {
+                    refusal.tell();
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                }
             }
         }
     }

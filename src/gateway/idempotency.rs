@@ -76,7 +76,8 @@ pub(crate) fn client_key(route: &Route, request: &Request, key: &str, content: &
             who.extend(lines.flat_map(|line| [tag, line.as_bytes()]));
         }
     }
-    let (authority, target) = (request.target.authority().as_str(), request.target.path_and_query());
+    let (authority, target) = (request.target.authority().as_str(), request.target.as_forwarded());
+    let target = target.path_and_query();
     let what = [request.method.as_str().as_bytes(), authority.as_bytes(), target.as_bytes(), content];
     ClientKey { scope: hash(&who), fingerprint: hash(&what) }
 }

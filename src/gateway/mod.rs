@@ -18,6 +18,8 @@ mod fill;
 mod forward;
 mod forwarded;
 mod freshening;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gate;
 mod idempotency;
 mod in_force;

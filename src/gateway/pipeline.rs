@@ -32,16 +32,21 @@ pub(crate) async fn answer(
     interim: Option<Interim>,
 ) -> Response<Body> {
     let now = gateway.clock.now();
-    let request = match strict::admit(request, &peer, &gateway.settings, interim) {
+    let mut request = match strict::admit(request, &peer, &gateway.settings, interim) {
         Ok(request) => request,
         Err(refusal) => {
-            metrics::counter!(names::REFUSED, "reason" => refusal.as_str()).increment(1);
+            refusal.tell();
             return finished(Err(GatewayError::Refused(refusal)), None, &Fields::default()).0;
         }
     };
     let seen = Seen::of(&gateway, &request, now);
-    let (outcome, route, quota) = match gateway.routes.matching(&request) {
-        Err(error) => (Err(error), None, Fields::default()),
+    let (outcome, route, quota) = match gateway.routes.settle(&mut request) {
+        Err(error) => {
+            if let GatewayError::Refused(refusal) = &error {
+                refusal.tell();
+            }
+            (Err(error), None, Fields::default())
+        }
         Ok(route) => {
             let route = Arc::clone(route);
             let mut quota = Fields::default();

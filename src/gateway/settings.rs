@@ -4,6 +4,7 @@ use super::access_log::AccessLogSettings;
 use super::field_changes::FieldChanges;
 use super::route::PathPattern;
 use crate::source::Protocol;
+use crate::target::TargetForm;
 use crate::{access, cache, rate_limit, sync, tls};
 use http::HeaderName;
 use ipnet::IpNet;
@@ -77,6 +78,8 @@ pub struct RouteSettings {
     pub upgrade: Vec<Protocol>,
     /// Until the head of the answer; `None`: the source's `timeout`.
     pub timeout: Option<Duration>,
+    /// In which form targets are forwarded.
+    pub target: TargetForm,
     /// Taken off the path before it is forwarded.
     pub strip: Option<String>,
     /// The largest body; `None`: the server's bound.

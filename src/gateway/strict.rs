@@ -1,6 +1,8 @@
 //! The strict gate: what is not a well-formed, unambiguous request never gets further
 //! (RFC 9112 3.2, 6; RFC 9110 7.2). Refused requests close their connection.
 
+mod http2;
+
 use super::Settings;
 use super::content::Content;
 use super::door;
@@ -12,10 +14,12 @@ use crate::cache::rules::hop_by_hop;
 use crate::explanation::Question;
 use crate::rate_limit::REDIS_BUDGET;
 use crate::target::{Authority, Scheme, Target, TargetError};
+use crate::telemetry::metrics as names;
 use crate::tls::Session;
 use http::header::{EXPECT, HOST, MAX_FORWARDS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use hyper::body::Incoming;
+use std::borrow::Cow;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -85,6 +89,13 @@ impl Refusal {
         }
     }
 
+    /// Tells operators of it, by log and metric.
+    pub(crate) fn tell(self) {
+        let reason = self.as_str();
+        metrics::counter!(names::REFUSED, "reason" => reason).increment(1);
+        tracing::debug!(target: "tidegate::access", reason, "refused");
+    }
+
     /// What the client is told.
     pub(crate) fn detail(self) -> String {
         match self {
@@ -126,7 +137,7 @@ pub(crate) fn admit(
     settings: &Settings,
     interim: Option<Interim>,
 ) -> Result<Request, Refusal> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let version = match head.version {
         Version::HTTP_10 | Version::HTTP_11 | Version::HTTP_2 => head.version,
         _ => return Err(Refusal::Version),
@@ -134,6 +145,8 @@ pub(crate) fn admit(
     if version == Version::HTTP_2 && !is_unserved(&head.method) {
         // Of HTTP/1 the gate has counted the bytes themselves.
         sizes(&head.method, &head.uri, &head.headers, settings)?;
+        http2::framing(&head.headers)?;
+        http2::join_cookies(&mut head.headers);
     }
     let uri = &head.uri;
     let origin_form = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
@@ -196,9 +209,14 @@ fn modelled(
     if !is_for(&authority, peer) {
         return Err(Refusal::Misdirected);
     }
-    let of_the_server = origin_form == "*";
-    let origin_form = if of_the_server { "/" } else { origin_form };
-    let target = Target::new(scheme, authority, origin_form).map_err(Refusal::Target)?;
+    let of_the_server = origin_form == "*" && method == Method::OPTIONS;
+    let origin_form = match origin_form {
+        "*" if of_the_server => Cow::Borrowed("/"),
+        // The absolute form may leave an empty path out (RFC 9112 3.2.2), `:path` may not (RFC 9113 8.3.1).
+        query if query.starts_with('?') && version != Version::HTTP_2 => Cow::Owned(format!("/{query}")),
+        whole => Cow::Borrowed(whole),
+    };
+    let target = Target::received(scheme, authority, &origin_form).map_err(Refusal::Target)?;
     hop_by_hop::remove_named(&mut fields);
     drop_impostors(&mut fields);
     door::remove_own(&mut fields);

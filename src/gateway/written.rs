@@ -110,7 +110,7 @@ impl Written {
         let sent = schemes.into_iter().filter_map(|scheme| at(scheme, host));
         Some(Self {
             method: write.method.clone(),
-            target: Target::new(Scheme::Http, client, &write.client_path_and_query).ok()?,
+            target: Target::received(Scheme::Http, client, &write.client_path_and_query).ok()?,
             request_fields: HeaderMap::new(),
             told: asked.chain(sent).collect(),
             own: source.authorities().filter_map(|(scheme, authority)| at(scheme, &authority)).collect(),
@@ -201,6 +201,10 @@ impl Written {
             let path = format!("{base}{}", target.path_and_query());
             Target::new(target.scheme(), target.authority().clone(), &path).ok()
         };
+        // Another spelling is another resource there.
+        if self.target.came().is_some() {
+            return Vec::new();
+        }
         let with_each = |target| bases.iter().filter_map(move |base| with_base(target, base));
         self.told.iter().flat_map(with_each).collect()
     }

@@ -213,7 +213,12 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         Unit::Count,
         "Fetches of the keys that tokens are verified by, by result.",
     ),
-    (names::REFUSED, Kind::Counter, Unit::Count, "Requests refused before routing."),
+    (
+        names::REFUSED,
+        Kind::Counter,
+        Unit::Count,
+        "Requests refused by the strict gate, and connections beyond a bound.",
+    ),
     (
         names::INTERIM_DROPPED,
         Kind::Counter,

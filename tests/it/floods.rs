@@ -1,108 +1,14 @@
 //! HTTP/2 frame by frame: floods, stalls and bounds that only raw frames can reach (RFC 9113 5.1.2, 10.5).
 
+use crate::support::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GET, GOAWAY, HEADERS, PING, PRIORITY,
+    REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE, field, frame, get, next, open, until,
+};
 use crate::support::wait::{Gate, within_time};
 use crate::support::{EVERYTHING, Gateway, Reply, ScriptedSource, Setup, Step, eventually, within};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-const REFUSED_STREAM: u32 = 7;
-const ENHANCE_YOUR_CALM: u32 = 11;
-
-/// `GET / http://a`, by the static table of HPACK and one literal (RFC 7541 A, 6.2.2).
-const GET: &[u8] = &[0x82, 0x86, 0x84, 0x01, 1, b'a'];
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let head = [length[1], length[2], length[3], kind, flags];
-    [&head[..], &stream.to_be_bytes(), payload].concat()
-}
-
-fn get(stream: u32) -> Vec<u8> {
-    frame(HEADERS, END_STREAM | END_HEADERS, stream, GET)
-}
-
-/// A literal field, not indexed, of a new name (RFC 7541 6.2.2).
-fn field(name: &str, value: &str) -> Vec<u8> {
-    let text = |text: &str| {
-        let mut length = text.len();
-        let mut bytes = Vec::new();
-        if length < 127 {
-            bytes.push(u8::try_from(length).unwrap());
-        } else {
-            bytes.push(127);
-            length -= 127;
-            while length >= 128 {
-                bytes.push(u8::try_from(length % 128).unwrap() | 128);
-                length /= 128;
-            }
-            bytes.push(u8::try_from(length).unwrap());
-        }
-        [bytes.as_slice(), text.as_bytes()].concat()
-    };
-    [&[0][..], &text(name), &text(value)].concat()
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Frame {
-    kind: u8,
-    stream: u32,
-    payload: Vec<u8>,
-}
-
-impl Frame {
-    /// The error code of `RST_STREAM`, or of GOAWAY behind the last stream.
-    fn code(&self) -> u32 {
-        let at = if self.kind == GOAWAY { 4 } else { 0 };
-        u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
-    }
-}
-
-/// The next frame; `None` at the end of the connection, whether or not it is a good one.
-async fn next(from: &mut OwnedReadHalf) -> Option<Frame> {
-    let mut head = [0; 9];
-    from.read_exact(&mut head).await.ok()?;
-    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-    let mut payload = vec![0; usize::try_from(length).unwrap()];
-    from.read_exact(&mut payload).await.ok()?;
-    let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-    Some(Frame { kind: head[3], stream, payload })
-}
-
-async fn until(from: &mut OwnedReadHalf, what: &str, is: impl Fn(&Frame) -> bool) -> Frame {
-    within(what, async {
-        loop {
-            let frame = next(from).await.unwrap_or_else(|| panic!("ended before: {what}"));
-            if is(&frame) {
-                return frame;
-            }
-        }
-    })
-    .await
-}
-
-async fn open(gateway: &Gateway, settings: &[u8]) -> (OwnedReadHalf, OwnedWriteHalf) {
-    let (from, mut to) = TcpStream::connect(gateway.public).await.unwrap().into_split();
-    to.write_all(PREFACE).await.unwrap();
-    to.write_all(&frame(SETTINGS, 0, 0, settings)).await.unwrap();
-    (from, to)
-}
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::OwnedWriteHalf;
 
 async fn gateway(source: &ScriptedSource, limits: &str) -> Gateway {
     Setup::new(format!("{}{EVERYTHING}[server.limits]\n{limits}", source.table())).start().await
@@ -157,7 +63,7 @@ async fn i10_a_flood_of_continuations_ends_the_connection() {
     let source = ScriptedSource::start().await;
     source.always("/", Reply::ok("").cache_control("no-store"));
     let gateway = gateway(&source, "").await;
-    for piece in [vec![], field("x", &"y".repeat(1000))] {
+    for piece in [vec![], field(b"x", &[b'y'; 1000])] {
         let (mut from, mut to) = open(&gateway, &[]).await;
         to.write_all(&frame(HEADERS, 0, 1, GET)).await.unwrap();
         let flood = frame(CONTINUATION, 0, 1, &piece).repeat(100);
@@ -189,7 +95,7 @@ async fn a_head_over_the_bound_is_431_and_the_next_request_is_served() {
     let (mut from, mut to) = open(&gateway, &[]).await;
     // `:status: 431` is a literal behind an index, or the whole is; 200 has one of its own (0x88).
     for (stream, bytes, is_good) in [(1, 5_000, false), (3, 1000, true), (5, 12_000, false), (7, 10, true)] {
-        let head = [GET, &field("x", &"y".repeat(bytes))].concat();
+        let head = [GET, &field(b"x", &b"y".repeat(bytes))].concat();
         to.write_all(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &head)).await.unwrap();
         let answer = until(&mut from, "an answer", |frame| frame.kind == HEADERS).await;
         assert_eq!((answer.stream, answer.payload[0] == 0x88), (stream, is_good), "{bytes}");
@@ -248,12 +154,12 @@ async fn a_stream_under_the_least_rate_is_cut() {
     let (mut from, mut to) = open(&gateway, &[0, 4, 0, 0, 3, 232]).await;
     to.write_all(&get(1)).await.unwrap();
     let taken = async {
-        let mut taken = 0;
+        let (mut taken, grant) = (0, frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]));
         while let Some(frame) = next(&mut from).await {
             if frame.kind == DATA {
                 taken += frame.payload.len();
                 // One byte more for each that came.
-                drop(to.write_all(&self::frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1])).await);
+                drop(to.write_all(&grant).await);
             }
         }
         taken

@@ -76,10 +76,11 @@ impl CacheKey {
             target.query().map(str::as_bytes),
             identity,
         ];
-        // The others have no sixth part at all.
+        // The others have no sixth part at all, nor a seventh and eighth for bytes that are forwarded as they came.
         let digest = query.as_ref().map(|QueryDigest(digest)| Some(digest.as_slice()));
+        let came = target.came().into_iter().flat_map(|came| [Some(&b"opaque"[..]), Some(came.as_bytes())]);
         let mut text = Vec::with_capacity(target.path_and_query().len() + 64);
-        for part in parts.into_iter().chain(digest) {
+        for part in parts.into_iter().chain(digest).chain(came) {
             // Absent and empty differ: a length of u32::MAX never occurs.
             let length = part.map_or(u32::MAX, |part| u32::try_from(part.len()).unwrap_or(u32::MAX - 1));
             text.extend_from_slice(&length.to_be_bytes());

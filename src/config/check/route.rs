@@ -13,6 +13,7 @@ use crate::gateway::{Invalidates, RouteSettings, is_unkeyed};
 use crate::rate_limit::{Mode, QuotaKey, QuotaSettings, Scope, Stage};
 use crate::source::Protocol;
 use crate::sync::{self, KeyTemplate};
+use crate::target::TargetForm;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderName, Method, StatusCode};
 use std::num::NonZeroU32;
@@ -40,6 +41,7 @@ impl Check<'_, '_> {
         let methods = given.methods.as_ref().map(|methods| self.methods(methods));
         let timeout = given.timeout.as_ref().map(|timeout| self.duration(timeout, Bound::Positive));
         let strip = given.strip.as_ref().map(|strip| self.path(strip));
+        let target = self.target_form(given);
         let body_bytes = given.body.as_ref().map(|body| self.size(body, Bound::ZeroAllowed));
         let let_through = given.let_through.iter().filter_map(|name| self.unkeyed_field(name)).collect();
         let request_fields = self.field_changes(given.request_headers.as_ref(), Message::Request);
@@ -53,6 +55,7 @@ impl Check<'_, '_> {
             access,
             upgrade,
             timeout,
+            target,
             strip,
             body_bytes,
             let_through,
@@ -74,6 +77,22 @@ impl Check<'_, '_> {
         let names: Vec<&Given<String>> = self.file.access.iter().map(|access| &access.name).collect();
         self.known_name(given, &names, "access");
         given.to_string()
+    }
+
+    /// What comes as it is can have nothing taken off.
+    fn target_form(&mut self, given: &Route) -> TargetForm {
+        match *given.target {
+            file::TargetForm::Canonical => return TargetForm::Canonical,
+            file::TargetForm::Opaque => {}
+        }
+        let (message, remedy) = ("forwards targets as they came", "write \"canonical\", or take out");
+        if given.strip.is_some() {
+            self.report.fault(&given.target.span, message, format!("{remedy} strip"));
+        }
+        if !given.cache.ignore_query.is_empty() {
+            self.report.fault(&given.target.span, message, format!("{remedy} cache.ignore_query"));
+        }
+        TargetForm::Opaque
     }
 
     /// A name that has to be among others.

@@ -15,7 +15,7 @@ pub(in crate::config) use destination::{
 };
 pub(in crate::config) use route::{
     FieldChanges, Limit, LimitMode, OnRefusal, RequestDirectives, Route, RouteCache, RouteSync, Scope, Stage,
-    SyncMode,
+    SyncMode, TargetForm,
 };
 
 use crate::config::given::{Address, Given, Hidden, RedisUrl};

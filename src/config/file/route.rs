@@ -26,6 +26,8 @@ pub(in crate::config) struct Route {
     pub(in crate::config) upgrade: Texts,
     /// Until the head of the answer; left out: the source's timeout.
     pub(in crate::config) timeout: Option<Text>,
+    /// In which form targets are forwarded: canonical, or opaque (as they came).
+    pub(in crate::config) target: Given<TargetForm>,
     /// Prefix taken off before forwarding; left out: the path is never rewritten.
     pub(in crate::config) strip: Option<Text>,
     /// The largest body; left out: the server's bound.
@@ -95,6 +97,14 @@ pub(in crate::config) struct RouteCache {
     /// Tags added to those that the source sends.
     #[serde(default)]
     pub(in crate::config) tags: Vec<Text>,
+}
+
+/// In which form targets are forwarded.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum TargetForm {
+    Canonical,
+    Opaque,
 }
 
 /// What becomes of the client's Cache-Control.

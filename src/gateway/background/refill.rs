@@ -52,7 +52,7 @@ fn asked(gateway: &Gateway, key: &CacheKey, stored: &StoredResponse) -> Option<(
         }
     }
     let own = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let request = Request {
+    let mut request = Request {
         method: Method::GET,
         target,
         version: Version::HTTP_11,
@@ -66,6 +66,6 @@ fn asked(gateway: &Gateway, key: &CacheKey, stored: &StoredResponse) -> Option<(
         tls: None,
         deadline: Instant::now() + gateway.settings.request_timeout,
     };
-    let route = gateway.routes.matching(&request).ok()?;
+    let route = gateway.routes.settle(&mut request).ok()?;
     (route.key(&request.target, &request.fields) == *key).then(|| (Arc::clone(route), request))
 }

@@ -36,7 +36,7 @@ impl Gateway {
         };
         told.target = Some(request.target.to_string());
         let routes = &self.routes;
-        let matching = routes.matching(&request).map(Arc::clone);
+        let matching = routes.settle(&mut request).map(Arc::clone);
         for route in &routes.0 {
             match route.mismatch(&request.method, &request.target, request.target.path()) {
                 Some(because) => told

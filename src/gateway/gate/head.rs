@@ -2,7 +2,10 @@
 
 use crate::gateway::Limits;
 use crate::gateway::strict::Refusal;
-use crate::target::TargetError;
+use crate::target::{self, Authority, Scheme, TargetError};
+
+/// The longest target that hyper's own reading takes, whatever the configuration allows.
+const TARGET_BYTES_MAX: u64 = u16::MAX as u64 - 1;
 
 /// How the end of a message is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +48,7 @@ pub(super) fn whole(
 fn sizes(head: &[u8], limits: &Limits) -> Result<(), Refusal> {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let target = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    if target.len() as u64 > limits.target_bytes {
+    if target.len() as u64 > limits.target_bytes.min(TARGET_BYTES_MAX) {
         return Err(Refusal::TargetTooLong);
     }
     if head.len() as u64 > limits.head_bytes {
@@ -64,10 +67,8 @@ fn well_formed(head: &[u8], limits: &Limits) -> Result<Framing, Refusal> {
     if has_bare_line_end(head) {
         return Err(Refusal::Framing);
     }
-    let mut lines = head
-        .split(|byte| *byte == b'\n')
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-        .filter(|line| !line.is_empty());
+    let head = head.strip_suffix(b"\r\n\r\n").unwrap_or(head);
+    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let version = request_line(lines.next().unwrap_or_default())?;
     let (mut lengths, mut codings, mut fields) = (Stated::Nothing, Stated::Nothing, 0usize);
     for line in lines {
@@ -146,16 +147,36 @@ fn request_line(line: &[u8]) -> Result<Version, Refusal> {
         _ if version.starts_with(b"HTTP/") => return Err(Refusal::Version),
         _ => return Err(Refusal::Framing),
     };
-    if !target.iter().all(|byte| matches!(byte, 0x21..=0x7E) && !matches!(byte, b'#' | b'\\')) {
-        return Err(Refusal::Target(TargetError::Character));
+    if method == b"CONNECT" {
+        return Err(Refusal::Method);
     }
-    let absolute = || target.windows(3).any(|window| window == b"://");
-    let asterisk = target == b"*" && method == b"OPTIONS";
     match target.first() {
-        Some(b'/') => Ok(version),
-        _ if asterisk || method == b"CONNECT" || absolute() => Ok(version),
-        _ => Err(Refusal::Target(TargetError::Path)),
+        Some(b'/') => origin_form(target)?,
+        _ if target == b"*" && method == b"OPTIONS" => {}
+        _ => absolute_form(target)?,
     }
+    Ok(version)
+}
+
+/// Nothing but what hyper takes, too: the path's own rules are those of [`target`].
+fn origin_form(target: &[u8]) -> Result<(), Refusal> {
+    let query = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
+    let (path, query) = target.split_at(query);
+    let is_clean = path.iter().all(|byte| target::is_path_byte(*byte))
+        && query.iter().all(|byte| target::is_query_byte(*byte));
+    if is_clean { Ok(()) } else { Err(Refusal::Target(TargetError::Character)) }
+}
+
+/// RFC 9112 3.2.2. User info, which is no `host[:port]`, is refused with its authority.
+fn absolute_form(target: &[u8]) -> Result<(), Refusal> {
+    let text = std::str::from_utf8(target).map_err(|_| Refusal::Target(TargetError::Character))?;
+    let (scheme, rest) = text.split_once("://").ok_or(Refusal::Target(TargetError::Path))?;
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return Err(Refusal::Target(TargetError::Scheme));
+    }
+    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
+    Authority::parse(authority, Scheme::Http).map_err(|_| Refusal::Host)?;
+    origin_form(rest.as_bytes())
 }
 
 /// `name: value`, the name a token, no space before the colon, no folding, no control octets
@@ -163,12 +184,23 @@ fn request_line(line: &[u8]) -> Result<Version, Refusal> {
 pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     let colon = line.iter().position(|byte| *byte == b':').ok_or(Refusal::Field)?;
     let (name, value) = line.split_at(colon);
-    let value = value.get(1..).unwrap_or_default().trim_ascii();
+    let value = without_padding(value.get(1..).unwrap_or_default());
     let clean = |byte: &u8| !matches!(byte, 0..=8 | 10..=31 | 127);
     if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) || !value.iter().all(clean) {
         return Err(Refusal::Field);
     }
     Ok((name, value))
+}
+
+/// Without the spaces and tabs around it (RFC 9110 5.5): nothing else that is blank elsewhere is so here.
+fn without_padding(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = value {
+        value = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 /// RFC 9110 5.6.2.
@@ -261,6 +293,14 @@ mod tests {
             ("GET /a#b HTTP/1.1\r\n\r\n", Refusal::Target(TargetError::Character)),
             ("GET /\u{e9} HTTP/1.1\r\n\r\n", Refusal::Target(TargetError::Character)),
             ("GET a HTTP/1.1\r\n\r\n", Refusal::Target(TargetError::Path)),
+            ("GET ftp://a/ HTTP/1.1\r\n\r\n", Refusal::Target(TargetError::Scheme)),
+            ("GET http://u@a/ HTTP/1.1\r\n\r\n", Refusal::Host),
+            ("GET http:///a HTTP/1.1\r\n\r\n", Refusal::Host),
+            ("GET /<a> HTTP/1.1\r\n\r\n", Refusal::Target(TargetError::Character)),
+            ("CONNECT a:1 HTTP/1.1\r\n\r\n", Refusal::Method),
+            ("\r\n\r\nGET / HTTP/1.1\r\n\r\n", Refusal::Framing),
+            ("\nGET / HTTP/1.1\r\n\r\n", Refusal::Framing),
+            ("POST / HTTP/1.1\r\nContent-Length: 3\x0C\r\n\r\n", Refusal::Field),
         ] {
             assert_eq!(framing_of(head), Err(refusal), "{head:?}");
         }

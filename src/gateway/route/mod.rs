@@ -1,6 +1,8 @@
 //! Which route takes a request, and what it makes of it. The canonical target decides, for routing,
 //! key and forward alike (I8).
 
+#[cfg(test)]
+mod pairs;
 mod pattern;
 
 pub use pattern::{PathPattern, PatternError};
@@ -26,7 +28,7 @@ use crate::in_flight::InFlight;
 use crate::rate_limit::{Caller, Fields, Quotas, Stage, Verdict};
 use crate::secret::KeyedHash;
 use crate::source::{Protocol, Source};
-use crate::target::{Target, TargetError};
+use crate::target::{Target, TargetError, TargetForm};
 use http::header::RANGE;
 use http::{HeaderMap, Method};
 use std::borrow::Cow;
@@ -195,6 +197,9 @@ impl Route {
 
     /// The target that the source gets, before its base path.
     pub(crate) fn forwarded<'a>(&self, target: &'a Target) -> Cow<'a, Target> {
+        if self.settings.target == TargetForm::Opaque {
+            return target.as_forwarded();
+        }
         let target = self.without_ignored_query(target);
         match &self.settings.strip {
             Some(prefix) => Cow::Owned(target.into_owned().strip(prefix)),
@@ -208,16 +213,7 @@ impl Route {
     }
 
     fn without_ignored_query<'a>(&self, target: &'a Target) -> Cow<'a, Target> {
-        let ignored = &self.settings.cache.ignore_query;
-        let Some(query) = target.query().filter(|_| !ignored.is_empty()) else {
-            return Cow::Borrowed(target);
-        };
-        let kept: Vec<&str> = query.split('&').filter(|pair| !is_ignored(pair, ignored)).collect();
-        if kept.len() == query.split('&').count() {
-            return Cow::Borrowed(target);
-        }
-        let kept = kept.join("&");
-        Cow::Owned(target.clone().with_query((!kept.is_empty()).then_some(&kept)))
+        without_query(target, &self.settings.cache.ignore_query)
     }
 
     /// What of a request does not match; `None`: it is taken.
@@ -263,6 +259,19 @@ impl Mismatch {
     }
 }
 
+/// The target less the pairs of its query that are left out.
+fn without_query<'a>(target: &'a Target, ignored: &[String]) -> Cow<'a, Target> {
+    let Some(query) = target.query().filter(|_| !ignored.is_empty()) else {
+        return Cow::Borrowed(target);
+    };
+    let kept: Vec<&str> = query.split('&').filter(|pair| !is_ignored(pair, ignored)).collect();
+    if kept.len() == query.split('&').count() {
+        return Cow::Borrowed(target);
+    }
+    let kept = kept.join("&");
+    Cow::Owned(target.clone().with_query((!kept.is_empty()).then_some(&kept)))
+}
+
 /// Whether a query's pair is left out; a trailing `*` stands for any end of the name.
 fn is_ignored(pair: &str, ignored: &[String]) -> bool {
     let name = pair.split_once('=').map_or(pair, |(name, _)| name);
@@ -288,25 +297,52 @@ impl Routes {
         self.0.iter().find(|route| *route.name == *name)
     }
 
-    /// The first that matches.
+    /// The first that matches; from here on the target is in the form that it forwards.
     ///
     /// # Errors
     /// [`GatewayError::NoRoute`]; a refusal where another parser of the same path could come to
     /// another route.
-    pub(crate) fn matching(&self, request: &Request) -> Result<&Arc<Route>, GatewayError> {
+    pub(crate) fn settle(&self, request: &mut Request) -> Result<&Arc<Route>, GatewayError> {
+        let route = self.matching(request)?;
+        let formed = request.target.take_form(route.settings.target);
+        formed.map_err(|error| GatewayError::Refused(Refusal::Target(error)))?;
+        Ok(route)
+    }
+
+    fn matching(&self, request: &Request) -> Result<&Arc<Route>, GatewayError> {
         let target = &request.target;
+        let refused = |error| Err(GatewayError::Refused(Refusal::Target(error)));
         let first =
             |path: &str| self.0.iter().find(|route| route.mismatch(&request.method, target, path).is_none());
-        let route = first(target.path()).ok_or(GatewayError::NoRoute)?;
+        let found = first(target.path());
+        if let Some(error) = target.unclear() {
+            // Only where the bytes are nothing but data: whatever they are taken for, it is this route's.
+            let is_data = |route: &&Arc<Route>| {
+                let leads_here = |path: String| first(&path).is_some_and(|other| Arc::ptr_eq(other, route));
+                route.settings.target == TargetForm::Opaque
+                    && every_reading(target.path()).into_iter().all(leads_here)
+            };
+            return found.filter(is_data).map_or_else(|| refused(error), Ok);
+        }
+        let route = found.ok_or(GatewayError::NoRoute)?;
         let confused = other_readings(target.path())
             .into_iter()
             .filter_map(|path| first(&path))
             .any(|other| !Arc::ptr_eq(other, route));
         if confused {
-            return Err(GatewayError::Refused(Refusal::Target(TargetError::Ambiguous)));
+            return refused(TargetError::Ambiguous);
         }
         Ok(route)
     }
+}
+
+/// The same, of a path without a canonical form, by parsers that also follow dot segments.
+fn every_reading(path: &str) -> Vec<String> {
+    let mut readings = other_readings(path);
+    readings.push(path.to_owned());
+    let followed: Vec<String> = readings.iter().map(|path| without_dots(path)).collect();
+    readings.extend(followed);
+    readings
 }
 
 /// How parsers that decode escapes, cut parameters or merge slashes would read a path.
@@ -345,6 +381,19 @@ fn without_parameters(path: &str) -> String {
     segments.collect::<Vec<_>>().join("/")
 }
 
+/// RFC 3986 5.2.4.
+fn without_dots(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in path.split('/').skip(1) {
+        match segment {
+            "." => {}
+            ".." => drop(kept.pop()),
+            segment => kept.push(segment),
+        }
+    }
+    format!("/{}", kept.join("/"))
+}
+
 fn with_single_slashes(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for character in path.chars() {
@@ -365,6 +414,15 @@ mod tests {
         let readings = other_readings("/a%2Fb;x//c");
         for reading in ["/a/b;x//c", "/a%2Fb//c", "/a%2Fb;x/c", "/a/b/c"] {
             assert!(readings.iter().any(|path| path == reading), "{reading} in {readings:?}");
+        }
+    }
+
+    #[test]
+    fn i8_every_reading_of_a_path_without_a_canonical_form() {
+        let readings = every_reading("/a/%2e%2e%5Cb/../c;x");
+        for reading in ["/a/%2e%2e%5Cb/../c;x", "/a/c;x", "/c;x", "/a/..", "/c"] {
+            let is_there = readings.iter().any(|path| path == reading);
+            assert_eq!(is_there, reading != "/a/..", "{reading} in {readings:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod destination;
+pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod inventory;
 pub(crate) mod redis;
