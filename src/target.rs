@@ -6,6 +6,10 @@
 //! What two parsers could read differently is refused instead of being repaired. Only where a route says
 //! `target = "opaque"` the bytes go on as they came: they are then part of the key besides the canonical form.
 
+mod canonical;
+
+pub use canonical::{canonical_path, is_path_byte, is_query_byte};
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -134,8 +138,9 @@ fn is_host(host: &str) -> bool {
     if let Some(literal) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return literal.parse::<std::net::Ipv6Addr>().is_ok();
     }
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    !host.is_empty() && host.bytes().all(allowed)
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~');
+    // An empty label is no name's: with one, a dot at the end could be taken off more than once.
+    host.split('.').all(|label| !label.is_empty() && label.bytes().all(allowed))
 }
 
 /// Which form of targets a route forwards.
@@ -166,7 +171,7 @@ impl Target {
     /// # Errors
     /// The first [`TargetError`] of the path or the query.
     pub fn new(scheme: Scheme, authority: Authority, origin_form: &str) -> Result<Self, TargetError> {
-        let (path_and_query, path_len) = canonical(origin_form)?;
+        let (path_and_query, path_len) = canonical::form(origin_form)?;
         Ok(Self { scheme, authority, path_and_query, path_len, came: None, unclear: None })
     }
 
@@ -176,8 +181,8 @@ impl Target {
     /// # Errors
     /// [`TargetError`] of bytes that no target may contain.
     pub fn received(scheme: Scheme, authority: Authority, origin_form: &str) -> Result<Self, TargetError> {
-        let (path, query) = parts(origin_form);
-        let (path_and_query, path_len, unclear) = match canonical(origin_form) {
+        let (path, query) = canonical::parts(origin_form);
+        let (path_and_query, path_len, unclear) = match canonical::form(origin_form) {
             Ok((form, path_len)) => (form, path_len, None),
             Err(error) => {
                 let is_sayable = path.starts_with('/')
@@ -226,7 +231,7 @@ impl Target {
             scheme: self.scheme,
             authority: self.authority.clone(),
             path_and_query: came.to_string(),
-            path_len: parts(came).0.len(),
+            path_len: canonical::parts(came).0.len(),
             came: None,
             unclear: self.unclear,
         })
@@ -323,103 +328,10 @@ impl Target {
     }
 }
 
-/// The canonical form of an origin form, and the length of its path.
-fn canonical(origin_form: &str) -> Result<(String, usize), TargetError> {
-    let (path, query) = parts(origin_form);
-    let mut path_and_query = canonical_path(path)?;
-    let path_len = path_and_query.len();
-    if let Some(query) = query {
-        if !query.bytes().all(is_query_byte) {
-            return Err(TargetError::Character);
-        }
-        path_and_query.push('?');
-        path_and_query.push_str(query);
-    }
-    Ok((path_and_query, path_len))
-}
-
-/// Path and query of an origin form.
-fn parts(origin_form: &str) -> (&str, Option<&str>) {
-    match origin_form.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (origin_form, None),
-    }
-}
-
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}{}", self.scheme.as_str(), self.authority, self.path_and_query)
     }
-}
-
-/// Visible ASCII less what no target may contain raw (RFC 3986 2.2) and some parser refuses. What browsers
-/// leave as it is passes.
-const fn is_target_byte(byte: u8) -> bool {
-    matches!(byte, 0x21..=0x7E) && !matches!(byte, b'#' | b'\\' | b'<' | b'>')
-}
-
-/// Whether a path may contain this byte as it is.
-#[must_use]
-pub const fn is_path_byte(byte: u8) -> bool {
-    is_target_byte(byte) && byte != b'`'
-}
-
-/// Whether a query may contain this byte as it is.
-#[must_use]
-pub const fn is_query_byte(byte: u8) -> bool {
-    is_target_byte(byte) && byte != b'"'
-}
-
-/// The canonical form of an absolute path, as a route, a purge or a configuration names it.
-///
-/// # Errors
-/// The first [`TargetError`] of the path.
-pub fn canonical_path(path: &str) -> Result<String, TargetError> {
-    if !path.starts_with('/') || path.starts_with("//") {
-        return Err(TargetError::Path);
-    }
-    let mut canonical = String::with_capacity(path.len());
-    let mut bytes = path.bytes();
-    while let Some(byte) = bytes.next() {
-        if !is_path_byte(byte) {
-            return Err(TargetError::Character);
-        }
-        if byte != b'%' {
-            canonical.push(char::from(byte));
-            continue;
-        }
-        let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-        let (Some(high), Some(low)) = (digit(bytes.next()), digit(bytes.next())) else {
-            return Err(TargetError::Escape);
-        };
-        let escaped = u8::try_from(high * 16 + low).map_err(|_| TargetError::Escape)?;
-        match escaped {
-            0..=0x1F | 0x7F | b'\\' => return Err(TargetError::Character),
-            b'-' | b'.' | b'_' | b'~' => canonical.push(char::from(escaped)),
-            _ if escaped.is_ascii_alphanumeric() => canonical.push(char::from(escaped)),
-            _ => {
-                canonical.push('%');
-                for digit in [escaped >> 4, escaped & 15] {
-                    let digit = char::from_digit(digit.into(), 16).unwrap_or('0');
-                    canonical.push(digit.to_ascii_uppercase());
-                }
-            }
-        }
-    }
-    if has_dot_segment(&canonical) {
-        return Err(TargetError::DotSegment);
-    }
-    Ok(canonical)
-}
-
-/// Whether a segment is `.` or `..` for anybody who decodes `%2F` or cuts `;parameters`.
-fn has_dot_segment(canonical: &str) -> bool {
-    canonical
-        .split('/')
-        .flat_map(|segment| segment.split("%2F"))
-        .map(|segment| segment.split([';']).next().unwrap_or_default())
-        .map(|segment| segment.split("%3B").next().unwrap_or_default())
-        .any(|segment| matches!(segment, "." | ".."))
 }
 
 #[cfg(test)]
@@ -490,7 +402,10 @@ mod tests {
             let authority = Authority::parse(given, Scheme::Http).unwrap();
             assert_eq!(authority.as_str(), canonical);
         }
-        for refused in ["", ":80", "a, b", "a@b", "a/b", "a:b", "a:1:2", "[::1", "a b", "h:99999", "[x]"] {
+        for refused in [
+            "", ":80", "a, b", "a@b", "a/b", "a:b", "a:1:2", "[::1", "a b", "h:99999", "[x]", "a..", ".",
+            ".a", "a..b",
+        ] {
             assert_eq!(Authority::parse(refused, Scheme::Http), Err(TargetError::Host), "{refused}");
         }
     }

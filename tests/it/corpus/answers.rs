@@ -27,15 +27,9 @@ async fn faults(gateway: &Gateway, source: &ScriptedSource, case: &Case, path: &
     let warm = gateway.get("/warm").await;
     let connections = source.connections();
     let lie = Reply::none(Step::Bytes(bytes(&given.concat())));
-    source.always(
-        path,
-        match (closes, passes) {
-            (true, _) => lie.after(Step::Cut),
-            (false, true) => lie,
-            // What is wrong is seen without the end of the connection.
-            (false, false) => lie.after(Step::Wait(Gate::closed())),
-        },
-    );
+    // A lie is seen without the end of the connection.
+    let last = if closes || passes { Step::Cut } else { Step::Wait(Gate::closed()) };
+    source.always(path, lie.after(last));
     let outcome = outcome(gateway, path).await;
     let mut faults = String::new();
     if warm.status != 200 || outcome.trim_end() != case.verdict.trim_end() {

@@ -14,6 +14,29 @@ use tokio::net::TcpStream;
 /// Cases that the corpus has at least.
 const CASES_MIN: usize = 250;
 
+/// Beside the route for everything: one of short bodies, one of another method, one that is used up.
+const ROUTES: &str = r#"
+[[route]]
+name = "small"
+path = "/small/{*rest}"
+body = "8B"
+source = "inventory"
+[[route]]
+name = "closed"
+path = "/closed/{*rest}"
+methods = ["DELETE"]
+source = "inventory"
+[[route]]
+name = "limited"
+path = "/limited/{*rest}"
+source = "inventory"
+[[route.limit]]
+name = "once"
+requests = 1
+per = "24h"
+key = "route"
+"#;
+
 const HIT: &str = "GET /hit HTTP/1.1|Host: a||";
 const GOOD: &str = "GET /good HTTP/1.1|Host: a||";
 const GOOD_AT_SOURCE: &str = "GET /good HTTP/1.1|host: a||";
@@ -208,13 +231,12 @@ async fn faults(
 async fn http1_no_message_is_read_in_two_ways() {
     let cases = cases("http1");
     let source = Recorder::start().await;
-    let routes = "[[route]]\nname = \"small\"\npath = \"/small/{*rest}\"\nbody = \"8B\"\nsource = \"inventory\"\n\
-                  [[route]]\nname = \"closed\"\npath = \"/closed/{*rest}\"\nmethods = [\"DELETE\"]\nsource = \"inventory\"\n";
-    let gateway = Setup::new(format!("{}{routes}{EVERYTHING}", source.table())).start().await;
+    let gateway = Setup::new(format!("{}{ROUTES}{EVERYTHING}", source.table())).start().await;
     gateway.get("/hit").await;
     let warm = Case { name: "warm".into(), given: vec![HIT.into()], verdict: "answered 200".into() };
     // The store is warm once a hit reaches nobody.
     exchange(&gateway, &warm, Play::Alone).await.unwrap();
+    assert_eq!(gateway.get("/limited/once").await.status, 200);
     source.take();
     let (mut broken, mut counted) = (Vec::new(), refusals(&gateway).await);
     for case in &cases {

@@ -167,8 +167,10 @@ async fn exchange(gateway: &Gateway, case: &Case, play: Play) -> Played {
     drop(to.write_all(&at_once).await);
     let mut played = Played { outcomes: BTreeMap::new(), ended: false };
     let mut waits = play == Play::Alone;
-    let is_over = |played: &Played| {
-        played.outcomes.contains_key(&last) && (played.outcomes.contains_key(&own) || !expects_answer(case))
+    let is_over = |Played { outcomes, .. }: &Played| {
+        let is_first_there = play.first().is_none() || outcomes.contains_key(&1);
+        let is_own_there = !expects_answer(case) || outcomes.contains_key(&own);
+        is_first_there && is_own_there && outcomes.contains_key(&last)
     };
     while !is_over(&played) {
         let Some(frame) = within(&format!("an end of {} ({play:?})", case.name), next(&mut from)).await

@@ -1,6 +1,6 @@
 //! I8 over generated pairs of requests: equal keys mean equal bytes at the source, and one route.
 
-use super::{PathPattern, without_query};
+use super::super::{PathPattern, without_query};
 use crate::cache::CacheKey;
 use crate::target::{Authority, Scheme, Target, TargetForm};
 
