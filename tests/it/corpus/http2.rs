@@ -4,8 +4,7 @@ use super::cases::{Case, bytes, cases};
 use super::http1::{Refusals, more, refusals};
 use super::recorder::{Recorder, normal};
 use crate::support::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, RST_STREAM, SETTINGS, field, frame,
-    next, open,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, RST_STREAM, field, frame, next, open,
 };
 use crate::support::{EVERYTHING, Gateway, Setup, within};
 use std::collections::BTreeMap;
@@ -203,7 +202,7 @@ fn note(frame: &Frame, played: &mut Played) {
             played.outcomes.entry(frame.stream).or_insert(Outcome::Reset);
         }
         GOAWAY => played.ended = true,
-        SETTINGS | _ => {}
+        _ => {}
     }
 }
 
