@@ -115,20 +115,13 @@ async fn i8_what_is_answered_was_asked_of_the_source_in_this_form() {
         let path: String = (0..random.usize(1..4)).map(|_| parts[random.usize(..parts.len())]).collect();
         let (path, query) = (format!("/{path}"), ["", "?q=%61", "?q=a"][random.usize(..3)]);
         let answer = gateway.get(&format!("{path}{query}")).await;
-        match canonical(&path) {
-            Some(form) => {
-                assert_eq!(
-                    (answer.status, answer.text()),
-                    (200, format!("{form}{query}")),
-                    "seed {seed}: {path}"
-                );
-                hits += usize::from(answer.is_hit());
-            }
-            None => {
-                assert_eq!(answer.status, 400, "seed {seed}: {path}");
-                refused += 1;
-            }
-        }
+        let Some(form) = canonical(&path) else {
+            assert_eq!(answer.status, 400, "seed {seed}: {path}");
+            refused += 1;
+            continue;
+        };
+        assert_eq!((answer.status, answer.text()), (200, format!("{form}{query}")), "seed {seed}: {path}");
+        hits += usize::from(answer.is_hit());
     }
     assert!(hits > 100 && refused > 100, "{hits} hits, {refused} refused");
 }

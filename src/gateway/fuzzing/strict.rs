@@ -8,6 +8,9 @@ use std::time::Duration;
 /// Messages of one input; further ones are left out.
 const MESSAGES_MAX: usize = 8;
 
+/// Trailer lines of an input: more than 16 KiB can hold.
+const TRAILERS_MAX: usize = 8192;
+
 /// Small, so that inputs reach the bounds.
 const LIMITS: Limits = Limits {
     head_bytes: 400,
@@ -127,7 +130,7 @@ fn chunks(content: &[u8]) -> Option<usize> {
         }
         at += 2;
     }
-    let mut fields = [httparse::EMPTY_HEADER; 2048];
+    let mut fields = vec![httparse::EMPTY_HEADER; TRAILERS_MAX];
     match httparse::parse_headers(content.get(at..)?, &mut fields).ok()? {
         httparse::Status::Complete((trailers, _)) => Some(at + trailers),
         httparse::Status::Partial => None,

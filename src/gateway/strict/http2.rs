@@ -43,7 +43,7 @@ pub(super) fn join_cookies(fields: &mut HeaderMap) {
 mod tests {
     use super::*;
 
-    fn fields(name: http::HeaderName, values: &[&'static str]) -> HeaderMap {
+    fn fields(name: &http::HeaderName, values: &[&'static str]) -> HeaderMap {
         values.iter().map(|value| (name.clone(), HeaderValue::from_static(value))).fold(
             HeaderMap::new(),
             |mut fields, (name, value)| {
@@ -65,7 +65,7 @@ mod tests {
             (&["3, 3"], false),
             (&[""], false),
         ] {
-            assert_eq!(framing(&fields(CONTENT_LENGTH, lengths)).is_ok(), is_sound, "{lengths:?}");
+            assert_eq!(framing(&fields(&CONTENT_LENGTH, lengths)).is_ok(), is_sound, "{lengths:?}");
         }
     }
 
@@ -76,9 +76,9 @@ mod tests {
             (&["a=b; c=d"][..], &["a=b; c=d"][..]),
             (&["a=b", "c=d", "e=f"], &["a=b; c=d; e=f"]),
         ] {
-            let mut given = fields(COOKIE, crumbs);
+            let mut given = fields(&COOKIE, crumbs);
             join_cookies(&mut given);
-            assert_eq!(given, fields(COOKIE, line));
+            assert_eq!(given, fields(&COOKIE, line));
         }
     }
 }

@@ -126,11 +126,15 @@ fn status(block: &[u8]) -> u16 {
         }
         [0x08..=0x0E | 0x48..=0x4E, length, ref rest @ ..] if length & 0x80 != 0 => {
             let bits: String =
-                rest[..usize::from(length & 0x7F)].iter().map(|byte| format!("{byte:08b}")).collect();
+                rest[..usize::from(length & 0x7F)].iter().copied().map(bits_of).collect::<Vec<_>>().concat();
             huffman_digits(&bits)
         }
         _ => panic!("a status that is written in another way: {block:02X?}"),
     }
+}
+
+fn bits_of(byte: u8) -> String {
+    format!("{byte:08b}")
 }
 
 fn huffman_digits(mut bits: &str) -> u16 {
