@@ -32,7 +32,7 @@ use super::version::Signing;
 use super::{CacheKey, Fence, Found, Lookup, Settings, Standing, StoredResponse, Tier};
 use crate::clock::{Clock, Timestamp};
 use crate::in_flight::InFlight;
-use crate::redis::Redis;
+use crate::redis::{Patience, Redis};
 use crate::telemetry::metrics;
 use counters::Counters;
 use hot::Hot;
@@ -122,8 +122,15 @@ impl Cache {
         self.memory.object_bytes().max(shared)
     }
 
-    /// Finds what may answer a request for `key` whose fields are `request`, at `now`.
-    pub async fn lookup(&self, key: &CacheKey, request: &HeaderMap, now: Timestamp) -> Lookup {
+    /// Finds what may answer a request for `key` whose fields are `request`, at `now`; in memory only where
+    /// it has waited for Redis as long as it may.
+    pub async fn lookup(
+        &self,
+        key: &CacheKey,
+        request: &HeaderMap,
+        now: Timestamp,
+        patience: &Patience,
+    ) -> Lookup {
         let near = self.look_in_memory(key, request, now);
         self.counters.memory.count(&near);
         let Some(shared) = &self.shared else { return near };
@@ -131,7 +138,7 @@ impl Cache {
             return near;
         }
         // Boxed: a hit in memory moves none of it.
-        let found = Box::pin(shared.tier.find(key, request)).await;
+        let found = Box::pin(shared.tier.find(key, request, patience)).await;
         let Some(far) = self.promoted(key, found, now) else { return near };
         self.counters.shared.count(&far);
         better(near, far)
@@ -152,7 +159,7 @@ impl Cache {
             return true;
         }
         let Some(shared) = &self.shared else { return false };
-        let found = shared.tier.find(key, request).await;
+        let found = shared.tier.find(key, request, &Patience::of_request()).await;
         if matches!(&found, SharedFound::Response(stored) if stored.received_at <= than.received_at) {
             return false;
         }

@@ -69,10 +69,7 @@ async fn way(
     }
     route.disbelieve(&mut request);
     *quota = if route.quotas.asks_redis(Stage::Edge) {
-        let mut left = request.redis_left;
-        let admitted = Box::pin(route.admitted_within(Stage::Edge, &request, now, &mut left)).await;
-        request.redis_left = left;
-        admitted?
+        Box::pin(route.admitted_together(Stage::Edge, &request, now)).await?
     } else {
         route.admit(Stage::Edge, &request, now)?
     };

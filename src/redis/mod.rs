@@ -11,10 +11,12 @@ mod examine;
 mod keeper;
 mod lease;
 mod log;
+mod patience;
 mod roster;
 mod server;
 
 pub use log::{LogEntry, LogExtent, LogPosition, LogReader, ReadWait};
+pub use patience::Patience;
 pub use server::{Server, UrlFault};
 
 use crate::breaker::State;

@@ -1,5 +1,6 @@
 //! The shared tier: what lies in Redis is not trusted, may lie anywhere, and may go at any time.
 
+mod budget;
 mod large;
 mod outages;
 mod topologies;

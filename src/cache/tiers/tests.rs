@@ -8,8 +8,8 @@ use crate::cache::{Cache, CacheKey, Fence, Lookup, Purge, PurgeMode, PurgeScope,
 use crate::cache::{StoredResponse, Tier};
 use crate::clock::{Clock, Timestamp};
 use crate::in_flight::InFlight;
-use crate::redis::Redis;
 use crate::redis::testing::{RedisServer, eventually};
+use crate::redis::{Patience, Redis};
 use http::HeaderMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,7 +83,7 @@ impl Gateway {
     }
 
     async fn lookup(&self, key: &CacheKey) -> Seen {
-        Seen::of(&self.cache.lookup(key, &HeaderMap::new(), self.clock.now()).await)
+        Seen::of(&self.cache.lookup(key, &HeaderMap::new(), self.clock.now(), &Patience::of_request()).await)
     }
 
     fn connection(&self) -> &Redis {
@@ -130,10 +130,13 @@ async fn memory_alone_stores_selects_and_forgets() {
     cache.store(&key, varying("de", "eins", now)).unwrap();
     assert_eq!(gateway.lookup(&key).await, Seen::Forward(ForwardReason::VaryMiss));
     let german = asking_for("de");
-    assert_eq!(Seen::of(&cache.lookup(&key, &german, now).await), Seen::fresh(Tier::Memory, "eins"));
+    assert_eq!(
+        Seen::of(&cache.lookup(&key, &german, now, &Patience::of_request()).await),
+        Seen::fresh(Tier::Memory, "eins")
+    );
     let applied = cache.purge(path("/a"), PurgeMode::Hard).await;
     assert_eq!((applied.seq, applied.scope), (1, PurgeScope::Local));
-    assert_eq!(Seen::of(&cache.lookup(&key, &german, now).await), URI_MISS);
+    assert_eq!(Seen::of(&cache.lookup(&key, &german, now, &Patience::of_request()).await), URI_MISS);
 }
 
 #[tokio::test]
@@ -221,7 +224,8 @@ async fn what_one_gateway_stores_another_promotes() {
     ] {
         let request = asking_for(language);
         eventually(language, async || {
-            let lookup = other.cache.lookup(&varied, &request, other.clock.now()).await;
+            let lookup =
+                other.cache.lookup(&varied, &request, other.clock.now(), &Patience::of_request()).await;
             other.cache.memory_for_tests().remove(&varied);
             Seen::of(&lookup) == seen
         })

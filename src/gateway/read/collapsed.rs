@@ -205,10 +205,8 @@ impl Wanted<'_> {
             Lane::Any | Lane::Variant(_) => {}
         }
         // Who insists, or has seen a write, wants what the source says from now on.
-        // And who has waited for Redis enough asks at once.
-        let may_wait = !self.request.redis_left.is_zero();
-        if may_wait && self.floor == Floor::None && !insists(&self.asked) {
-            fill.among = Among::Replicas;
+        if self.floor == Floor::None && !insists(&self.asked) {
+            fill.among = Among::Replicas(self.request.patience.handed_on());
         }
         let (private, receiver) = oneshot::channel();
         let turn = lead.turn();

@@ -19,7 +19,7 @@ use super::tables::Tables;
 use super::{Fence, Purge, PurgeMode, PurgeScope};
 use crate::cache::SharedSettings;
 use crate::clock::{Clock, Timestamp};
-use crate::redis::{LogPosition, Redis};
+use crate::redis::{LogPosition, Patience, Redis, Unavailable};
 use heard::Heard;
 use kept::Kept;
 use outbox::Outbox;
@@ -178,18 +178,22 @@ impl Log {
         purges: Vec<Purge>,
         mode: PurgeMode,
         now: Timestamp,
+        patience: &Patience,
     ) -> (Fence, PurgeScope) {
-        let until = Instant::now() + PURGE_BUDGET;
+        let budget = patience.left(PURGE_BUDGET);
         let (number, sent) = self.shared.apply(purges, mode, now);
         // Not worth waiting for while nothing can be sent.
         if self.shared.redis.is_connected() {
-            return match tokio::time::timeout_at(until, sent).await {
-                Ok(Ok(())) => (number, PurgeScope::Shared),
-                Ok(Err(_)) | Err(_) => (number, PurgeScope::Local),
+            let sent = async {
+                let sent = tokio::time::timeout(budget, sent).await;
+                sent.map_err(|_| Unavailable::TimedOut)?.map_err(|_| Unavailable::Lost)
             };
+            let is_sent = patience.spent_on(sent).await.is_ok();
+            return (number, if is_sent { PurgeScope::Shared } else { PurgeScope::Local });
         }
         if self.shared.keeping == Keeping::OnDisk {
             let mut kept = self.shared.kept_to.subscribe();
+            let until = Instant::now() + PURGE_BUDGET;
             // Whatever comes of it, the purge holds here.
             drop(tokio::time::timeout_at(until, kept.wait_for(|to| *to >= number.0)).await);
         }
