@@ -13,6 +13,7 @@
 use super::shared::{Parts, Shared, SharedFound};
 use crate::cache::CacheKey;
 use crate::redis::{Lane, Patience};
+use crate::telemetry::metrics;
 use http::HeaderMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,11 +76,24 @@ impl Drop for Lease {
         let (parts, word) = (Arc::clone(&self.parts), self.word);
         let (name, token) = (std::mem::take(&mut self.name), std::mem::take(&mut self.token));
         runtime.spawn(async move {
-            let last = (word, NOT_STORABLE_KEPT);
+            let word = if word.is_empty() { String::new() } else { parts.naming.vouched(&name, word) };
+            let last = (&*word, NOT_STORABLE_KEPT);
             let released = parts.redis.release_lease(&name, &token, last, RELEASE_BUDGET).await;
             // Else it expires.
             released.unwrap_or_default();
         });
+    }
+}
+
+impl Parts {
+    /// Who has a lease, or its last word; `None`: no gateway of the namespace has said that.
+    fn holder<'s>(&self, name: &str, said: &'s [u8]) -> Option<&'s str> {
+        let holder = std::str::from_utf8(said).ok().and_then(|said| Some(said.rsplit_once('-')?.0));
+        let holder = holder.filter(|holder| self.naming.vouched(name, holder).as_bytes() == said);
+        if holder.is_none() {
+            ::metrics::counter!(metrics::TIER_UNREADABLE, "reason" => "lease").increment(1);
+        }
+        holder
     }
 }
 
@@ -92,10 +106,11 @@ impl Shared {
         if !may_ask || parts.log.replicas() < 2 || !parts.log.is_trusted() {
             return Turn::Everybody;
         }
-        let token = format!("{:x}-{:x}", parts.log.gateway(), fastrand::u64(..));
         let name = parts.naming.lease(key);
-        let taken = parts.redis.take_lease(&name, &token, lasts, patience.left(BUDGET));
-        match patience.spent_on(taken).await {
+        let holder = format!("{:x}-{:x}", parts.log.gateway(), fastrand::u64(..));
+        let token = parts.naming.vouched(&name, &holder);
+        let asked = parts.redis.take_lease(&name, &token, lasts, patience.left(BUDGET));
+        match patience.spent_on(asked).await {
             Ok(true) => Turn::Own(Lease { parts: Arc::clone(parts), name, token, word: "" }),
             Ok(false) => Turn::Other,
             Err(_) => Turn::Everybody,
@@ -123,9 +138,11 @@ impl Shared {
             match patience.spent_on(look).await {
                 Err(_) => return Awaited::Nothing,
                 Ok(None) => return Awaited::Stored(self.find(key, request, patience).await),
-                Ok(Some(holder)) if &holder[..] == NOT_STORABLE.as_bytes() => return Awaited::NotStorable,
-                Ok(Some(_)) if Instant::now() >= until => return Awaited::Nothing,
-                Ok(Some(_)) => {}
+                Ok(Some(said)) => match parts.holder(&name, &said) {
+                    Some(NOT_STORABLE) => return Awaited::NotStorable,
+                    Some(_) if Instant::now() < until => {}
+                    Some(_) | None => return Awaited::Nothing,
+                },
             }
         }
     }
