@@ -246,6 +246,15 @@ impl Parts {
         Ok(bodies.map(|bodies| bodies.concat().into()))
     }
 
+    /// The pieces that a value leads to.
+    pub(super) fn pieces_of(&self, place: &SharedKey, value: &Bytes) -> Option<Pieces> {
+        match self.codec.decode(&place.text, value).ok()? {
+            Value::Response(packed) => packed.packing.pieces,
+            Value::Variants(_) | Value::Piece(_) => None,
+        }
+        .filter(|pieces| pieces.bytes_min() <= self.object_bytes)
+    }
+
     pub(super) async fn open(&self, packed: Box<PackedResponse>) -> Result<StoredResponse, DecodeError> {
         let most = self.object_bytes;
         if !is_slow(packed.packing.length) {
