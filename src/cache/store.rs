@@ -3,6 +3,7 @@
 //! Whatever a tier has is judged against the purges since its fence at each lookup (I5); so a store
 //! or a promotion that loses a race against a purge is harmless.
 
+mod again;
 mod bodies;
 mod counters;
 mod held;
@@ -26,7 +27,7 @@ use super::rules::reuse::{Verdict, assess};
 use super::rules::vary;
 use super::stored::Reuse;
 use super::tiers::large::LargeBodies;
-use super::tiers::memory::{Memory, Variants};
+use super::tiers::memory::{Memory, Touched, Variants};
 use super::tiers::shared::{Shared, SharedFound};
 use super::version::Signing;
 use super::{CacheKey, Fence, Found, Lookup, Settings, Standing, StoredResponse, Tier};
@@ -34,6 +35,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::in_flight::InFlight;
 use crate::redis::{Patience, Redis};
 use crate::telemetry::metrics;
+use again::Again;
 use counters::Counters;
 use hot::Hot;
 use http::HeaderMap;
@@ -68,6 +70,7 @@ struct SharedTier {
     tier: Shared,
     log: Arc<Log>,
     redis: Arc<Redis>,
+    again: Again,
 }
 
 impl Cache {
@@ -82,11 +85,12 @@ impl Cache {
     ) -> Arc<Self> {
         let large = LargeBodies::new(Arc::clone(in_flight));
         let purged = Arc::new(Tables::new());
+        let (again, wanted) = Again::new();
         let shared = settings.shared.as_ref().zip(redis).map(|(settings, redis)| {
             let log = Log::start(settings, Arc::clone(&redis), Arc::clone(&purged), clock.clone());
             let log = Arc::new(log);
             let tier = Shared::start(settings, Arc::clone(&redis), Arc::clone(&log), clock.clone());
-            SharedTier { tier, log, redis }
+            SharedTier { tier, log, redis, again }
         });
         let run = shared.as_ref().map_or_else(|| fastrand::u64(..), |shared| shared.log.gateway());
         let secret = settings.shared.as_ref().and_then(|shared| shared.secret.clone());
@@ -106,6 +110,7 @@ impl Cache {
         });
         if cache.shared.is_some() {
             tokio::spawn(hot::tell(Arc::downgrade(&cache)));
+            tokio::spawn(again::look(Arc::downgrade(&cache), wanted));
         }
         cache
     }
@@ -200,7 +205,9 @@ impl Cache {
         let Some(variants) = self.memory.get(key) else { return Lookup::Forward(ForwardReason::UriMiss) };
         match self.chosen(key, &variants, request, now) {
             Ok((stored, lookup)) => {
-                variants.touch(stored, now);
+                if variants.touch(stored, now) == Touched::LookAgain {
+                    self.look_again(key, stored);
+                }
                 self.hot.note(key);
                 lookup
             }

@@ -1,5 +1,6 @@
 //! The cache against a real redis-server: what it serves while Redis comes, goes, freezes and forgets.
 
+use super::shared::SharedFound;
 use super::testing::{asking_for, key, response, settings, varying};
 use crate::breaker::State;
 use crate::cache::rules::ForwardReason;
@@ -200,6 +201,45 @@ async fn i9_starts_without_redis_and_uses_it_when_it_comes() {
     assert!(waited < Duration::from_secs(5), "{waited:?}");
     gateway.follows().await;
     assert_eq!(gateway.cache.purge(path("/b"), PurgeMode::Hard).await.scope, PurgeScope::Shared);
+}
+
+#[tokio::test]
+async fn what_memory_serves_is_looked_for_again_after_a_minute() {
+    let server = RedisServer::start().await;
+    let (one, other) =
+        (Gateway::ready(&server).await, Gateway::with_max_unverified(&server, Duration::from_hours(1)));
+    other.follows().await;
+    let key = key("http://h/a");
+    let store = async |body: &str| {
+        let stored = StoredResponse {
+            fence: one.cache.fence(),
+            freshness_lifetime: Duration::from_hours(1),
+            ..response(body, one.clock.now())
+        };
+        one.cache.store(&key, stored).unwrap();
+        let shared = one.cache.shared_for_tests();
+        eventually("it is written", async || {
+            let found = shared.find(&key, &HeaderMap::new(), &Patience::of_request()).await;
+            matches!(found, SharedFound::Response(found) if found.body == body)
+        })
+        .await;
+    };
+    store("old").await;
+    assert_eq!(other.lookup(&key).await, Seen::fresh(Tier::Shared, "old"));
+    store("new").await;
+    let later = async |seconds| {
+        let now = other.clock.now().plus(Duration::from_secs(seconds));
+        Seen::of(&other.cache.lookup(&key, &HeaderMap::new(), now, &Patience::of_request()).await)
+    };
+    let old = Seen::fresh(Tier::Memory, "old");
+    for seconds in [0, 30, 50] {
+        assert_eq!(later(seconds).await, old, "{seconds}");
+    }
+    assert_eq!(later(61).await, old, "nobody waits for the look");
+    eventually("the newer one is used", async || {
+        other.lookup(&key).await == Seen::fresh(Tier::Memory, "new")
+    })
+    .await;
 }
 
 #[tokio::test]
