@@ -25,6 +25,7 @@ use http::header::{CONTENT_LOCATION, HOST, LOCATION, VIA};
 use http::{HeaderMap, HeaderValue, Method, Response};
 use http_body::Body as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A write that is about to be sent.
 #[derive(Debug)]
@@ -98,7 +99,7 @@ impl Written {
             own,
             requested_at: gateway.clock.now(),
             fence: gateway.cache.fence(),
-            patience: request.patience.handed_on(),
+            patience: request.patience.handed_on(Duration::ZERO),
         }
     }
 

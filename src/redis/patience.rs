@@ -47,10 +47,13 @@ impl Patience {
         self.left(REQUEST).is_zero()
     }
 
-    /// All that is left, for a part of the request that goes its own way; the rest of it waits for nothing.
+    /// What is left, less what is kept, for a part of the request that goes its own way.
     #[must_use]
-    pub fn handed_on(&self) -> Self {
-        Self(AtomicU64::new(self.0.swap(0, Ordering::Relaxed)))
+    pub fn handed_on(&self, kept: Duration) -> Self {
+        let left = self.0.load(Ordering::Relaxed);
+        let kept = micros(kept).min(left);
+        self.0.store(kept, Ordering::Relaxed);
+        Self(AtomicU64::new(left - kept))
     }
 
     /// Waits, and takes off what that took.
@@ -100,10 +103,12 @@ mod tests {
             assert_eq!(patience.spent_on(waiting(20, refused)).await, refused);
         }
         assert_eq!(patience.left(Duration::from_millis(20)), Duration::from_millis(15));
-        let rest = patience.handed_on();
-        assert!(patience.is_over() && !rest.is_over(), "it is spent once");
-        rest.spent_on(waiting(14, Ok(()))).await.unwrap();
+        let rest = patience.handed_on(Duration::from_millis(5));
+        assert_eq!(patience.left(REQUEST), Duration::from_millis(5));
+        assert_eq!(rest.left(REQUEST), Duration::from_millis(10), "it is spent once");
+        rest.spent_on(waiting(9, Ok(()))).await.unwrap();
         assert!(rest.is_over(), "what is left is too little to be asked for");
+        assert!(!patience.handed_on(Duration::ZERO).is_over() && patience.is_over());
         assert!(began.elapsed() <= REQUEST);
     }
 

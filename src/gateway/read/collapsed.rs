@@ -15,8 +15,13 @@ use crate::gateway::reply::{self, Answer};
 use crate::rate_limit::{Fields, Stage};
 use http::{Method, StatusCode};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+
+/// What the request whose forward it is may still wait for Redis besides: for another charge, where it has to
+/// forward again.
+const KEPT_FOR_ITSELF: Duration = Duration::from_millis(20);
 
 /// What became of a collapsed forward for one of those who waited.
 pub(super) enum Outcome {
@@ -206,7 +211,7 @@ impl Wanted<'_> {
         }
         // Who insists, or has seen a write, wants what the source says from now on.
         if self.floor == Floor::None && !insists(&self.asked) {
-            fill.among = Among::Replicas(self.request.patience.handed_on());
+            fill.among = Among::Replicas(self.request.patience.handed_on(KEPT_FOR_ITSELF));
         }
         let (private, receiver) = oneshot::channel();
         let turn = lead.turn();

@@ -60,12 +60,11 @@ impl Relay {
 
 async fn pass(here: TcpStream, there: SocketAddr, late: watch::Receiver<Duration>) {
     let Ok(there) = TcpStream::connect(there).await else { return };
-    let ((mut from_here, mut to_here), (mut from_there, mut to_there)) =
-        (here.into_split(), there.into_split());
+    let ((mut asking, mut asker), (mut server, mut asked)) = (here.into_split(), there.into_split());
     let (answers, mut coming) = mpsc::channel(PARTS_MAX);
     let answered = async move {
         let mut part = vec![0; 64 * 1024];
-        while let Ok(length @ 1..) = from_there.read(&mut part).await {
+        while let Ok(length @ 1..) = server.read(&mut part).await {
             let at = Instant::now() + *late.borrow();
             if answers.send((at, part[..length].to_vec())).await.is_err() {
                 break;
@@ -75,7 +74,7 @@ async fn pass(here: TcpStream, there: SocketAddr, late: watch::Receiver<Duration
     let told = async move {
         while let Some((at, part)) = coming.recv().await {
             sleep_until(at).await;
-            if to_here.write_all(&part).await.is_err() {
+            if asker.write_all(&part).await.is_err() {
                 break;
             }
         }
@@ -83,6 +82,6 @@ async fn pass(here: TcpStream, there: SocketAddr, late: watch::Receiver<Duration
     // However it ends, both sides see it.
     tokio::select! {
         ((), ()) = async { tokio::join!(answered, told) } => {}
-        _ = tokio::io::copy(&mut from_here, &mut to_there) => {}
+        _ = tokio::io::copy(&mut asking, &mut asked) => {}
     }
 }
