@@ -163,23 +163,31 @@ async fn a_forged_lease_keeps_nobody_waiting() {
         gateway.uses_redis().await;
         eventually("both are known", async || gateway.metric("tidegate_purge_followers").await == 2).await;
     }
-    let gate = Gate::closed();
-    let waits = gate.clone();
-    source.on("/slow", move |_| Reply::ok("x").cache_control("max-age=600").after(Step::Wait(waits.clone())));
-    let ask = |gateway: &Gateway| {
-        let to = gateway.public;
-        tokio::spawn(async move { Ask::get("/slow").field("Host", HOST).send(to).await })
-    };
-    let first = ask(&one);
-    source.wait_for("/slow", 1).await;
-    let second = ask(&other);
-    eventually("the other fills", async || other.metric("tidegate_fills").await == 1).await;
-    let leases = redis.names("tidegate:l:").await;
-    redis.command::<()>(cmd("SET").arg(&leases[0]).arg("somebody").arg("EX").arg(60)).await;
-    source.wait_for("/slow", 2).await;
-    assert!(ignored(&other, "lease").await > 0);
-    gate.open();
-    for answer in [first, second] {
-        assert!(answer.await.expect("no panic").is_ok_and(|answer| answer.status == 200));
+    // A machine that is busy with other things may overrun the budget of a look: then nothing was believed.
+    for attempt in 0..10 {
+        let (path, gate) = (format!("/slow/{attempt}"), Gate::closed());
+        let waits = gate.clone();
+        source
+            .on(&path, move |_| Reply::ok("x").cache_control("max-age=600").after(Step::Wait(waits.clone())));
+        let ask = |gateway: &Gateway| {
+            let (to, ask) = (gateway.public, Ask::get(&path).field("Host", HOST));
+            tokio::spawn(async move { ask.send(to).await })
+        };
+        let first = ask(&one);
+        source.wait_for(&path, 1).await;
+        let second = ask(&other);
+        eventually("the other fills", async || other.metric("tidegate_fills").await == 1).await;
+        for lease in redis.names("tidegate:l:").await {
+            redis.command::<()>(cmd("SET").arg(lease).arg("somebody").arg("EX").arg(60)).await;
+        }
+        source.wait_for(&path, 2).await;
+        gate.open();
+        for answer in [first, second] {
+            assert!(answer.await.expect("no panic").is_ok_and(|answer| answer.status == 200));
+        }
+        if ignored(&other, "lease").await > 0 {
+            return;
+        }
     }
+    panic!("no forged lease was looked at");
 }

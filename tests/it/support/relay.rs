@@ -60,7 +60,7 @@ impl Relay {
 
 async fn pass(here: TcpStream, there: SocketAddr, late: watch::Receiver<Duration>) {
     let Ok(there) = TcpStream::connect(there).await else { return };
-    let ((mut asking, mut asker), (mut server, mut asked)) = (here.into_split(), there.into_split());
+    let ((mut asking, mut asker), (mut server, mut requests)) = (here.into_split(), there.into_split());
     let (answers, mut coming) = mpsc::channel(PARTS_MAX);
     let answered = async move {
         let mut part = vec![0; 64 * 1024];
@@ -82,6 +82,6 @@ async fn pass(here: TcpStream, there: SocketAddr, late: watch::Receiver<Duration
     // However it ends, both sides see it.
     tokio::select! {
         ((), ()) = async { tokio::join!(answered, told) } => {}
-        _ = tokio::io::copy(&mut asking, &mut asked) => {}
+        _ = tokio::io::copy(&mut asking, &mut requests) => {}
     }
 }
