@@ -1,6 +1,6 @@
 # Each recipe is a line that can also be typed by hand; `make` alone lists them.
 .DEFAULT_GOAL := list
-.PHONY: list check lint deny sbom redis test test-page torture run demo schema load-hits load-writes load-lag load-collapse load-brownout
+.PHONY: list check lint deny sbom redis test test-page torture run demo schema load-hits load-writes load-lag load-collapse load-brownout load-tiers load-purge
 
 list: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -54,3 +54,9 @@ load-collapse: ## 1,000 clients at once on what is not stored
 rate ?= 5000
 load-brownout: ## open-loop load while the source is ten times slower, rate=REQUESTS a second
 	cargo build --release && cargo run --release --example load -- brownout --rate $(rate)
+
+load-tiers: redis ## an answer's cost from memory, Redis and the source, beside redis-benchmark
+	cargo build --release && cargo run --release --example load -- tiers
+
+load-purge: redis ## a purge by a tag of ten responses and of 100,000
+	cargo build --release && cargo run --release --example load -- purge

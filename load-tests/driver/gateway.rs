@@ -40,11 +40,21 @@ impl Gateway {
 
     /// Starts `binary` with a configuration and a journal of its own, in a folder that goes with it.
     pub(crate) async fn start(binary: Option<&Path>, stage: &Stage) -> anyhow::Result<Self> {
+        Self::start_with(binary, stage, "memory = \"64MiB\"\n").await
+    }
+
+    /// The same with a shared tier.
+    pub(crate) async fn sharing(binary: Option<&Path>, stage: &Stage, redis: &str) -> anyhow::Result<Self> {
+        let cache = format!("memory = \"512MiB\"\n[cache.shared]\nredis = \"{redis}\"\n");
+        Self::start_with(binary, stage, &cache).await
+    }
+
+    async fn start_with(binary: Option<&Path>, stage: &Stage, cache: &str) -> anyhow::Result<Self> {
         let binary = binary.map_or_else(same_build, |binary| Ok(binary.to_path_buf()))?;
         let folder = tempfile::Builder::new().prefix("tidegate-load-").tempdir()?;
         let (public, admin) = free_ports()?;
         let path = folder.path().join("tidegate.toml");
-        fs::write(&path, configuration(public, admin, stage))?;
+        fs::write(&path, configuration(public, admin, stage, cache))?;
         let log = fs::File::create(folder.path().join("log"))?;
         let child = Command::new(&binary)
             .args(["serve", "--config"])
@@ -97,6 +107,14 @@ impl Gateway {
         Ok(self.child.as_ref().context("this gateway is not ours")?.1.path())
     }
 
+    /// What it calls itself among replicas, as it has logged.
+    pub(crate) fn replica(&self) -> anyhow::Result<Option<String>> {
+        let log = fs::read_to_string(self.folder()?.join("log"))?;
+        let (_, behind) = log.split_once("replica=").unwrap_or_default();
+        let name = behind.trim_start_matches('"').split(|c: char| !c.is_ascii_hexdigit()).next();
+        Ok(name.filter(|name| !name.is_empty()).map(str::to_owned))
+    }
+
     /// Processor time that the gateway has spent; none where it is not ours.
     pub(crate) fn cpu_time(&self) -> anyhow::Result<Option<Duration>> {
         self.pid().map(|pid| process::cpu_time(&pid.to_string())).transpose()
@@ -134,7 +152,7 @@ fn free_ports() -> std::io::Result<(u16, u16)> {
     Ok((public.local_addr()?.port(), admin.local_addr()?.port()))
 }
 
-fn configuration(public: u16, admin: u16, stage: &Stage) -> String {
+fn configuration(public: u16, admin: u16, stage: &Stage, cache: &str) -> String {
     let (source, [destination, second, third]) = (stage.source, stage.destinations);
     format!(
         r#"
@@ -143,8 +161,7 @@ listen = ["127.0.0.1:{public}"]
 [admin]
 listen = "127.0.0.1:{admin}"
 [cache]
-memory = "64MiB"
-[sync]
+{cache}[sync]
 data = "data"
 [[source]]
 name = "source"
@@ -165,6 +182,10 @@ source = "source"
 [[route]]
 name = "stream"
 path = "/stream/{{id}}"
+source = "source"
+[[route]]
+name = "tagged"
+path = "/tagged/{{tag}}/{{id}}"
 source = "source"
 [[route]]
 name = "items"

@@ -1,7 +1,7 @@
 //! The load driver: `cargo run --release --example load -- hits`, or `writes`, `lag`, `collapse`,
-//! `brownout`.
+//! `brownout`, `tiers`, `purge`.
 //!
-//! Open loop, but for `collapse` and `writes`: requests have fixed times, whether or not earlier ones were answered, and latency is
+//! Open loop, but for `collapse`, `writes`, `tiers` and `purge`: requests have fixed times, whether or not earlier ones were answered, and latency is
 //! measured from those times, so that a stall of the gateway is seen by every request that it
 //! delayed. Bounded in rate, time and connections; talks to the loopback only.
 
@@ -14,9 +14,12 @@ mod lag;
 mod peers;
 mod pressure;
 mod process;
+mod purge;
+mod readers;
 mod report;
 mod schedule;
 mod stage;
+mod tiers;
 mod writes;
 
 use anyhow::{Context, ensure};
@@ -44,6 +47,10 @@ enum Scenario {
     Collapse,
     /// A source that becomes ten times slower, and comes back.
     Brownout,
+    /// Memory, Redis and the source in one run, beside redis-benchmark.
+    Tiers,
+    /// A purge by a tag of few responses and of very many.
+    Purge,
 }
 
 /// Drives a release build of the gateway on this machine.
@@ -62,12 +69,15 @@ struct Arguments {
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1024))]
     clients: Option<u64>,
     /// How often collapse asks for something new, of each kind of source, and writes measures
-    /// [default: 5; 3 writes].
+    /// [default: 5; 3 writes, tiers and purge].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=20))]
     rounds: Option<u64>,
     /// What the source waits before it answers, in milliseconds [default: 500 collapse, 50 brownout].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=5_000))]
     source_ms: Option<u64>,
+    /// Responses that Redis has, or that carry the tag [default: 20000 tiers, 100000 purge].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=200_000))]
+    responses: Option<u64>,
     /// The gateway's binary [default: the one of the same build].
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -88,6 +98,11 @@ async fn main() -> anyhow::Result<()> {
         ensure!(reads_alone, "this scenario needs a gateway of its own, in front of its own source");
     }
     let stage = Stage::start().await?;
+    match arguments.scenario {
+        Scenario::Tiers => return tiers(&arguments, &stage).await,
+        Scenario::Purge => return purge(&arguments, &stage).await,
+        Scenario::Hits | Scenario::Writes | Scenario::Lag | Scenario::Collapse | Scenario::Brownout => {}
+    }
     let gateway = match &arguments.url {
         Some(url) => Gateway::running_at(url),
         None => Gateway::start(arguments.binary.as_deref(), &stage).await?,
@@ -98,6 +113,7 @@ async fn main() -> anyhow::Result<()> {
         Scenario::Lag => lag(&arguments, &gateway, &stage).await,
         Scenario::Collapse => collapse(&arguments, &gateway, &stage).await,
         Scenario::Brownout => brownout(&arguments, &gateway, &stage).await,
+        Scenario::Tiers | Scenario::Purge => Ok(()),
     };
     gateway.stop().await?;
     result
@@ -179,6 +195,27 @@ async fn brownout(arguments: &Arguments, gateway: &Gateway, stage: &Stage) -> an
     let lines = brownout::run(brownout::Plan { load, latency }, gateway, stage).await?;
     let title = format!("brownout: {} requests a second, 95 % of them for what is stored", load.rate);
     report::print_lines(&title, &lines)
+}
+
+async fn tiers(arguments: &Arguments, stage: &Stage) -> anyhow::Result<()> {
+    let plan = tiers::Plan {
+        clients: arguments.clients.unwrap_or(64),
+        rounds: arguments.rounds.unwrap_or(3),
+        responses: arguments.responses.unwrap_or(20_000),
+    };
+    let lines = tiers::run(plan, arguments.binary.as_deref(), stage).await?;
+    let title = format!("tiers: {} clients, {} rounds", plan.clients, plan.rounds);
+    report::print_lines(&title, &lines)
+}
+
+async fn purge(arguments: &Arguments, stage: &Stage) -> anyhow::Result<()> {
+    let plan = purge::Plan {
+        clients: arguments.clients.unwrap_or(64),
+        rounds: arguments.rounds.unwrap_or(3),
+        responses: arguments.responses.unwrap_or(100_000),
+    };
+    let lines = purge::run(plan, arguments.binary.as_deref(), stage).await?;
+    report::print_lines(&format!("purge: by a tag, {} rounds", plan.rounds), &lines)
 }
 
 /// Microseconds of the gateway's processor time for each answer; none for a gateway that is not ours.

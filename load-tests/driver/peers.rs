@@ -1,8 +1,9 @@
 //! What others acknowledge durably in the same run on the same disk: a bare program that appends and
 //! syncs in groups, Redis, `PostgreSQL`. Each by the load program that comes with it.
 
+use crate::gateway::Gateway;
 use crate::report;
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpListener;
@@ -10,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
 use tokio::time::{Instant, sleep};
 
@@ -17,6 +19,12 @@ use tokio::time::{Instant, sleep};
 pub(crate) const RECORD_BYTES: usize = 1024;
 /// The longest wait for a server to listen.
 const LISTEN_WAIT_MAX: Duration = Duration::from_secs(15);
+/// The longest wait for a gateway to follow Redis.
+const FOLLOWED_WAIT_MAX: Duration = Duration::from_secs(30);
+/// The longest wait for what was stored to be written: what was not by then was dropped.
+const WRITTEN_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Keys of a gateway that are no responses: epoch and line; the log comes with the first purge.
+const OTHER_KEYS: u64 = 2;
 /// Requests that redis-benchmark is told to make; bounds the run where Redis is fast.
 const REDIS_REQUESTS_A_SECOND: u64 = 30_000;
 
@@ -67,6 +75,94 @@ pub(crate) async fn redis(folder: &Path, clients: u64, length: Duration) -> anyh
     let rate = told.rsplit(':').next().and_then(|rest| rest.split_whitespace().next());
     fs::remove_dir_all(folder)?;
     number(rate).with_context(|| format!("redis-benchmark said {told:?}"))
+}
+
+/// A redis-server without persistence: the shared tier of what is measured.
+pub(crate) struct Redis {
+    server: Child,
+    port: String,
+}
+
+impl Redis {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let port = free_port()?.to_string();
+        let server = tokio::process::Command::new("redis-server")
+            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("redis-server")?;
+        until_listening(&port).await?;
+        Ok(Self { server, port })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Waits until it has so many responses; whether it had in time.
+    pub(crate) async fn gets_keys(&self, keys: u64) -> anyhow::Result<bool> {
+        let begun_at = Instant::now();
+        // The log of purges and what belongs to it are keys too.
+        while self.asked("DBSIZE").await?.trim_start_matches(':').parse::<u64>()? < keys + OTHER_KEYS {
+            if begun_at.elapsed() > WRITTEN_WAIT_MAX {
+                return Ok(false);
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(true)
+    }
+
+    /// Waits until a gateway has told that it follows the log of purges.
+    pub(crate) async fn until_followed(&self, gateway: &Gateway) -> anyhow::Result<()> {
+        let name = gateway.replica()?.context("the gateway has no name among replicas")?;
+        let begun_at = Instant::now();
+        while self.asked(&format!("HEXISTS tidegate:replicas {name}")).await? != ":1" {
+            ensure!(begun_at.elapsed() < FOLLOWED_WAIT_MAX, "the gateway does not follow Redis");
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Bytes of one of the responses.
+    pub(crate) async fn value_bytes(&self) -> anyhow::Result<usize> {
+        for _ in 0..100 {
+            let key = self.asked("RANDOMKEY").await?;
+            if key.starts_with("tidegate:c:") {
+                return Ok(self.asked(&format!("STRLEN {key}")).await?.trim_start_matches(':').parse()?);
+            }
+        }
+        bail!("Redis has no responses")
+    }
+
+    /// What redis-benchmark gets: answers to `GET` a second.
+    pub(crate) async fn gets(&self, clients: u64, requests: u64, bytes: usize) -> anyhow::Result<f64> {
+        let (port, clients, requests) = (self.port.clone(), clients.to_string(), requests.to_string());
+        let told = ran("redis-benchmark", move |command| {
+            command.args(["-h", "127.0.0.1", "-p", &port, "-c", &clients, "-n", &requests, "-q"]);
+            command.args(["-r", &requests, "-t", "set,get", "-d", &bytes.to_string()])
+        })
+        .await?;
+        let line =
+            told.lines().rfind(|line| line.starts_with("GET:") && line.contains("requests per second"));
+        number(line.and_then(|line| line.split_whitespace().nth(1)))
+            .with_context(|| format!("redis-benchmark said {told:?}"))
+    }
+
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        end(self.server).await
+    }
+
+    /// A command whose answer is one line, or one text.
+    async fn asked(&self, command: &str) -> anyhow::Result<String> {
+        let mut connection = tokio::net::TcpStream::connect(format!("127.0.0.1:{}", self.port)).await?;
+        connection.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).await?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await?;
+        let mut lines = answer.lines();
+        let first = lines.next().context("Redis says nothing")?;
+        Ok(if first.starts_with('$') { lines.next().unwrap_or_default() } else { first }.to_owned())
+    }
 }
 
 /// Inserts of one row each by 64 clients, each its own transaction: transactions a second.

@@ -1,7 +1,7 @@
 //! The closed loop: each client sends its next write when it has the answer to its last, on a raw
 //! connection that stands. It finds what the gateway can do, not what its clients feel.
 
-use crate::answer::{Answer, Progress};
+use crate::answer::{Answer, Origin, Progress};
 use crate::report;
 use anyhow::{Context, bail, ensure};
 use std::net::SocketAddr;
@@ -106,7 +106,8 @@ impl Writers {
     }
 }
 
-async fn exchange(connection: &mut TcpStream, request: &[u8]) -> anyhow::Result<()> {
+/// Sends one request and reads its answer; an answer that is not 2xx is an error.
+pub(crate) async fn exchange(connection: &mut TcpStream, request: &[u8]) -> anyhow::Result<Origin> {
     connection.write_all(request).await?;
     let (mut answer, mut buffer) = (Answer::default(), [0; READ_BYTES]);
     loop {
@@ -114,7 +115,7 @@ async fn exchange(connection: &mut TcpStream, request: &[u8]) -> anyhow::Result<
         ensure!(count > 0, "closed before the end");
         let Some(bytes) = buffer.get(..count) else { bail!("read more than there is room for") };
         if answer.take(bytes)? == Progress::Complete {
-            return answer.origin().map(drop);
+            return answer.origin();
         }
     }
 }

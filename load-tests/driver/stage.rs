@@ -3,7 +3,7 @@
 use anyhow::Context;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Path as UrlPath, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
@@ -98,6 +98,7 @@ impl Stage {
             .route("/items/{id}", get(read).put(write))
             .route("/accepted/{id}", put(write_or_rest))
             .route("/followed/{id}", put(write))
+            .route("/tagged/{tag}/{id}", get(read_tagged))
             .route("/slow/{id}", get(read_slowly))
             .route("/stream/{id}", get(read_in_parts))
             .with_state(counts.clone());
@@ -167,6 +168,11 @@ async fn serve(router: Router) -> anyhow::Result<(SocketAddr, AbortOnDropHandle<
 
 async fn read() -> impl IntoResponse {
     ([(header::CACHE_CONTROL, "max-age=3600"), (header::CONTENT_TYPE, "text/plain")], BODY.as_slice())
+}
+
+/// The same with a tag.
+async fn read_tagged(UrlPath((tag, _)): UrlPath<(String, u64)>) -> impl IntoResponse {
+    ([("cache-tag", tag)], read().await)
 }
 
 async fn read_slowly(State(counts): State<Arc<Counts>>) -> impl IntoResponse {

@@ -3,6 +3,7 @@
 //! Whatever a tier has is judged against the purges since its fence at each lookup (I5); so a store
 //! or a promotion that loses a race against a purge is harmless.
 
+mod again;
 mod bodies;
 mod counters;
 mod held;
@@ -26,14 +27,15 @@ use super::rules::reuse::{Verdict, assess};
 use super::rules::vary;
 use super::stored::Reuse;
 use super::tiers::large::LargeBodies;
-use super::tiers::memory::{Memory, Variants};
+use super::tiers::memory::{Memory, Touched, Variants};
 use super::tiers::shared::{Shared, SharedFound};
 use super::version::Signing;
 use super::{CacheKey, Fence, Found, Lookup, Settings, Standing, StoredResponse, Tier};
 use crate::clock::{Clock, Timestamp};
 use crate::in_flight::InFlight;
-use crate::redis::Redis;
+use crate::redis::{Patience, Redis};
 use crate::telemetry::metrics;
+use again::Again;
 use counters::Counters;
 use hot::Hot;
 use http::HeaderMap;
@@ -68,6 +70,7 @@ struct SharedTier {
     tier: Shared,
     log: Arc<Log>,
     redis: Arc<Redis>,
+    again: Again,
 }
 
 impl Cache {
@@ -82,11 +85,12 @@ impl Cache {
     ) -> Arc<Self> {
         let large = LargeBodies::new(Arc::clone(in_flight));
         let purged = Arc::new(Tables::new());
+        let (again, wanted) = Again::new();
         let shared = settings.shared.as_ref().zip(redis).map(|(settings, redis)| {
             let log = Log::start(settings, Arc::clone(&redis), Arc::clone(&purged), clock.clone());
             let log = Arc::new(log);
             let tier = Shared::start(settings, Arc::clone(&redis), Arc::clone(&log), clock.clone());
-            SharedTier { tier, log, redis }
+            SharedTier { tier, log, redis, again }
         });
         let run = shared.as_ref().map_or_else(|| fastrand::u64(..), |shared| shared.log.gateway());
         let secret = settings.shared.as_ref().and_then(|shared| shared.secret.clone());
@@ -106,6 +110,7 @@ impl Cache {
         });
         if cache.shared.is_some() {
             tokio::spawn(hot::tell(Arc::downgrade(&cache)));
+            tokio::spawn(again::look(Arc::downgrade(&cache), wanted));
         }
         cache
     }
@@ -122,8 +127,15 @@ impl Cache {
         self.memory.object_bytes().max(shared)
     }
 
-    /// Finds what may answer a request for `key` whose fields are `request`, at `now`.
-    pub async fn lookup(&self, key: &CacheKey, request: &HeaderMap, now: Timestamp) -> Lookup {
+    /// Finds what may answer a request for `key` whose fields are `request`, at `now`; in memory only where
+    /// it has waited for Redis as long as it may.
+    pub async fn lookup(
+        &self,
+        key: &CacheKey,
+        request: &HeaderMap,
+        now: Timestamp,
+        patience: &Patience,
+    ) -> Lookup {
         let near = self.look_in_memory(key, request, now);
         self.counters.memory.count(&near);
         let Some(shared) = &self.shared else { return near };
@@ -131,7 +143,7 @@ impl Cache {
             return near;
         }
         // Boxed: a hit in memory moves none of it.
-        let found = Box::pin(shared.tier.find(key, request)).await;
+        let found = Box::pin(shared.tier.find(key, request, patience)).await;
         let Some(far) = self.promoted(key, found, now) else { return near };
         self.counters.shared.count(&far);
         better(near, far)
@@ -152,7 +164,7 @@ impl Cache {
             return true;
         }
         let Some(shared) = &self.shared else { return false };
-        let found = shared.tier.find(key, request).await;
+        let found = shared.tier.find(key, request, &Patience::of_request()).await;
         if matches!(&found, SharedFound::Response(stored) if stored.received_at <= than.received_at) {
             return false;
         }
@@ -193,7 +205,9 @@ impl Cache {
         let Some(variants) = self.memory.get(key) else { return Lookup::Forward(ForwardReason::UriMiss) };
         match self.chosen(key, &variants, request, now) {
             Ok((stored, lookup)) => {
-                variants.touch(stored, now);
+                if variants.touch(stored, now) == Touched::LookAgain {
+                    self.look_again(key, stored);
+                }
                 self.hot.note(key);
                 lookup
             }

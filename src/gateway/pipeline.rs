@@ -79,10 +79,7 @@ async fn way(
     let entered = door::enter(route, &mut request, now).await;
     // Whoever is not let in is counted as well: guesses are bounded by quotas.
     *quota = if route.quotas.asks_redis(Stage::Edge) {
-        let mut left = request.redis_left;
-        let admitted = Box::pin(route.admitted_within(Stage::Edge, &request, now, &mut left)).await;
-        request.redis_left = left;
-        admitted?
+        Box::pin(route.admitted_together(Stage::Edge, &request, now)).await?
     } else {
         route.admit(Stage::Edge, &request, now)?
     };

@@ -28,7 +28,7 @@ use crate::cache::rules::cache_control::{Directives, Flag};
 use crate::cache::rules::reuse::{Failure, insists, may_use_on_failure};
 use crate::cache::rules::{ForwardReason, preconditions};
 use crate::cache::stored::Reuse;
-use crate::cache::{Cache, CacheKey, Fence, Floor, Found, Lookup, Standing, StoredResponse};
+use crate::cache::{Cache, CacheKey, Fence, Floor, Found, Standing, StoredResponse};
 use crate::clock::Timestamp;
 use alone::Because;
 use collapsed::Outcome;
@@ -76,7 +76,7 @@ pub(crate) async fn answer_by(
         Some(_) => Box::pin(floor(gateway, &request)).await?,
     };
     for _ in 0..ROUNDS_MAX {
-        let lookup = looked_up(&gateway.cache, key, &request, now).await;
+        let lookup = gateway.cache.lookup(key, &request.fields, now, &request.patience).await;
         let (stale, why) = match judge(lookup, asked.as_ref(), floor, now)? {
             Judged::Fresh(found) => {
                 background::validate_early(gateway, route, key, &request, &found.stored, now);
@@ -127,15 +127,6 @@ pub(crate) async fn answer_by(
 /// Whether nobody waits for another's HEAD: of what may not be stored for GET, or for HEAD.
 fn is_marked_for_heads(cache: &Cache, key: &CacheKey, now: Timestamp) -> bool {
     cache.is_marked(key, now) || cache.is_marked(&key.of_head(), now)
-}
-
-/// What is found, in memory only where the request's quotas have waited for Redis as long as it may.
-async fn looked_up(cache: &Cache, key: &CacheKey, request: &Request, now: Timestamp) -> Lookup {
-    if request.redis_left.is_zero() {
-        cache.lookup_memory(key, &request.fields, now)
-    } else {
-        cache.lookup(key, &request.fields, now).await
-    }
 }
 
 /// Forwards a request whose conditions only the source can decide on.

@@ -3,13 +3,13 @@
 use super::content::Content;
 use super::interim::Interim;
 use crate::cache::Token;
+use crate::redis::Patience;
 use crate::target::{Scheme, Target};
 use crate::tls;
 use http::{HeaderMap, Method, Version};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::Instant;
 
 /// Who sent a request.
@@ -58,7 +58,7 @@ pub(crate) struct Request {
     /// The write that the answer may not be older than (`Tidegate-Min-Version`).
     pub min_version: Option<Box<Token>>,
     /// What it may still wait for Redis.
-    pub redis_left: Duration,
+    pub patience: Patience,
     /// Until when the head of the answer is waited for (`server.request_timeout`).
     pub deadline: Instant,
 }

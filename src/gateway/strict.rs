@@ -12,7 +12,7 @@ use super::request::{Client, Peer, Request, RequestId, TIDEGATE_MIN_VERSION};
 use crate::cache::Token;
 use crate::cache::rules::hop_by_hop;
 use crate::explanation::Question;
-use crate::rate_limit::REDIS_BUDGET;
+use crate::redis::Patience;
 use crate::target::{Authority, Scheme, Target, TargetError};
 use crate::telemetry::metrics as names;
 use crate::tls::Session;
@@ -239,7 +239,7 @@ fn modelled(
         tls: peer.tls.clone(),
         id,
         min_version,
-        redis_left: REDIS_BUDGET,
+        patience: Patience::of_request(),
         deadline: Instant::now() + settings.request_timeout,
     })
 }

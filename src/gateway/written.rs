@@ -17,6 +17,7 @@ use crate::cache::rules::{
 use crate::cache::{Applied, Cache, Fence, Purge, PurgeMode, Standing};
 use crate::clock::Timestamp;
 use crate::in_flight::Work;
+use crate::redis::Patience;
 use crate::source::{HostSent, Source, SourceBody};
 use crate::sync::WriteSource;
 use crate::target::{Authority, Scheme, Target};
@@ -24,6 +25,7 @@ use http::header::{CONTENT_LOCATION, HOST, LOCATION, VIA};
 use http::{HeaderMap, HeaderValue, Method, Response};
 use http_body::Body as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A write that is about to be sent.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub(crate) struct Written {
     own: Vec<Target>,
     requested_at: Timestamp,
     fence: Fence,
+    /// What the write may still wait for Redis.
+    patience: Patience,
 }
 
 /// What follows from an answer to a write.
@@ -95,6 +99,7 @@ impl Written {
             own,
             requested_at: gateway.clock.now(),
             fence: gateway.cache.fence(),
+            patience: request.patience.handed_on(Duration::ZERO),
         }
     }
 
@@ -116,6 +121,7 @@ impl Written {
             own: source.authorities().filter_map(|(scheme, authority)| at(scheme, &authority)).collect(),
             requested_at: Timestamp::default(),
             fence: cache.fence(),
+            patience: Patience::none(),
         })
     }
 
@@ -156,7 +162,8 @@ impl Written {
             return Aftermath { fate: Fate::Passed(Stored::NotConsidered), applied: None };
         }
         if !post::represents_target(&self.method, head, &self.asked_at_source(route)) {
-            let applied = Some(gateway.cache.purge(purges, PurgeMode::Hard).await);
+            let applied = gateway.cache.purge_within(purges, PurgeMode::Hard, &self.patience).await;
+            let applied = Some(applied);
             return Aftermath { fate: Fate::Passed(Stored::NotConsidered), applied };
         }
         let key = route.key(&self.target, &self.request_fields);
@@ -164,7 +171,7 @@ impl Written {
         let before = gateway.cache.fence();
         let answer_tags = tags::of_response(head.fields, &policy.tags);
         let standing = gateway.cache.standing(&key, Some(&answer_tags), self.fence);
-        let applied = gateway.cache.purge(purges, PurgeMode::Hard).await;
+        let applied = gateway.cache.purge_within(purges, PurgeMode::Hard, &self.patience).await;
         let own = Fence(applied.seq);
         let fate = |fate| Aftermath { fate, applied: Some(applied) };
         if standing != Standing::Valid || own != Fence(before.0 + 1) {
@@ -291,6 +298,7 @@ mod tests {
             own: vec![target("http://source:8080/items")],
             requested_at: Timestamp::default(),
             fence: Fence(0),
+            patience: Patience::none(),
         };
         for (reference, path) in [
             ("/items/7", Some("/items/7")),

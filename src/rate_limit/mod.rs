@@ -17,7 +17,7 @@ mod shared;
 mod tests;
 
 pub use fields::{Fields, RATELIMIT, RATELIMIT_POLICY};
-pub use shared::{REDIS_BUDGET, SharedQuotas};
+pub use shared::SharedQuotas;
 
 use crate::clock::Timestamp;
 use crate::telemetry::metrics::{QUOTA_DENIED, QUOTA_SHARES};

@@ -19,7 +19,7 @@ use super::partition::Partition;
 use super::quota::{FullAt, Test};
 use super::{Caller, Counting, Denied, Mode, Quota, Quotas, Scope, Stage, Verdict};
 use crate::clock::Timestamp;
-use crate::redis::{Redis, Unavailable};
+use crate::redis::{Patience, Redis, Unavailable};
 use crate::secret::KeyedHash;
 use replicas::Replicas;
 use script::Script;
@@ -27,10 +27,9 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
-/// What a request waits for Redis, for its quotas and what is stored together.
-pub const REDIS_BUDGET: Duration = Duration::from_millis(20);
+/// What one charge may take of what a request may wait for Redis.
+const CHARGE_BUDGET: Duration = Duration::from_millis(20);
 /// Bytes of a hash that stand in a key.
 const NAME_BYTES: usize = 16;
 
@@ -122,26 +121,25 @@ impl Quotas {
         self.quotas.iter().filter(move |quota| quota.stage == stage && quota.scope == Scope::Shared)
     }
 
-    /// As [`Quotas::admit`], with Redis, for at most what is left of a request's budget; less is left then.
+    /// As [`Quotas::admit`], with Redis, for as long as the request may wait for it.
     pub async fn admit_shared(
         &self,
         stage: Stage,
         caller: &Caller<'_>,
         now: Timestamp,
-        left: &mut Duration,
+        patience: &Patience,
     ) -> Verdict {
         let Some(shared) = &self.shared else { return self.admit(stage, caller, now) };
         if let Some(denied) = self.denied_here(stage, caller, now) {
             return Verdict::Deny(denied);
         }
         let (keys, arguments) = self.charges(shared, stage, caller, now);
-        let began = Instant::now();
-        let outcome = if left.is_zero() {
+        let budget = patience.left(CHARGE_BUDGET);
+        let outcome = if budget.is_zero() {
             Err(Unavailable::TimedOut)
         } else {
-            shared.charge.run(&shared.redis, &keys, &arguments, *left).await
+            patience.spent_on(shared.charge.run(&shared.redis, &keys, &arguments, budget)).await
         };
-        *left = left.saturating_sub(began.elapsed());
         let answered = outcome.ok().and_then(|numbers| Answered::of(&numbers));
         let Some(answered) = answered.filter(|answered| answered.quotas.len() == keys.len()) else {
             shared.replicas.heard_nothing();
@@ -160,7 +158,8 @@ impl Quotas {
             // Another request was faster here; what Redis has charged, it gets back.
             Err(denied) => {
                 self.returned(stage, caller, now);
-                drop(shared.refund.run(&shared.redis, &keys, &[], *left).await);
+                let refund = shared.refund.run(&shared.redis, &keys, &[], patience.left(CHARGE_BUDGET));
+                drop(patience.spent_on(refund).await);
                 Verdict::Deny(denied)
             }
         }

@@ -151,6 +151,14 @@ impl LogReader {
         }
     }
 
+    /// Everybody's lines of a roster.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn lines(&mut self, roster: &str) -> Result<Vec<(String, String)>, Unavailable> {
+        self.query(redis::cmd("HGETALL").arg(roster)).await
+    }
+
     /// The milliseconds of the clock of Redis, by which positions are given out.
     ///
     /// # Errors

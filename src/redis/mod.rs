@@ -11,10 +11,12 @@ mod examine;
 mod keeper;
 mod lease;
 mod log;
+mod patience;
 mod roster;
 mod server;
 
 pub use log::{LogEntry, LogExtent, LogPosition, LogReader, ReadWait};
+pub use patience::Patience;
 pub use server::{Server, UrlFault};
 
 use crate::breaker::State;
@@ -180,12 +182,36 @@ impl Redis {
         self.query(Lane::Bulk, &command, budget).await
     }
 
-    /// Removes a key.
+    /// As [`Redis::set`]; what stood there before.
     ///
     /// # Errors
     /// [`Unavailable`].
-    pub async fn remove(&self, key: &str, budget: Duration) -> Result<(), Unavailable> {
-        self.query(Lane::Bulk, redis::cmd("DEL").arg(key), budget).await
+    pub async fn replace(
+        &self,
+        key: &str,
+        value: &[u8],
+        expiry: Duration,
+        budget: Duration,
+    ) -> Result<Option<Bytes>, Unavailable> {
+        let mut command = redis::cmd("SET");
+        command.arg(key).arg(value).arg("PX").arg(millis(expiry.min(EXPIRY_MAX))).arg("GET");
+        self.query(Lane::Bulk, &command, budget).await
+    }
+
+    /// Has a key expire at another time than was said before.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn expire(&self, key: &str, expiry: Duration, budget: Duration) -> Result<(), Unavailable> {
+        self.query(Lane::Bulk, redis::cmd("PEXPIRE").arg(key).arg(millis(expiry)), budget).await
+    }
+
+    /// Removes a key; what stood there.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn remove(&self, key: &str, budget: Duration) -> Result<Option<Bytes>, Unavailable> {
+        self.query(Lane::Bulk, redis::cmd("GETDEL").arg(key), budget).await
     }
 
     /// Appends to a log that keeps about `length` entries.

@@ -1,5 +1,7 @@
 //! The shared tier: what lies in Redis is not trusted, may lie anywhere, and may go at any time.
 
+mod budget;
+mod forged;
 mod large;
 mod outages;
 mod topologies;

@@ -71,6 +71,7 @@ mod tests {
     use crate::cache::{Fence, Policy, Purge, PurgeMode, Settings};
     use crate::clock::Clock;
     use crate::in_flight::InFlight;
+    use crate::redis::Patience;
     use http::{HeaderName, HeaderValue, Method, StatusCode};
 
     fn cache() -> Arc<Cache> {
@@ -144,7 +145,7 @@ mod tests {
     async fn parts_and_wholes_never_see_each_other() {
         let (cache, key) = (cache(), key("http://h/a"));
         store(&cache, &key, 0, "0123", cache.fence());
-        let lookup = cache.lookup(&key, &HeaderMap::new(), cache.clock.now()).await;
+        let lookup = cache.lookup(&key, &HeaderMap::new(), cache.clock.now(), &Patience::none()).await;
         assert!(matches!(lookup, Lookup::Forward(_)), "{lookup:?}");
         cache.store(&key, response("whole", cache.clock.now())).unwrap();
         assert_eq!(stored(&cache, &key), "", "the whole is newer");

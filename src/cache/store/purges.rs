@@ -2,13 +2,19 @@
 
 use super::Cache;
 use crate::cache::{Applied, CacheKey, Purge, PurgeMode, PurgeScope, PurgeStatus, Standing, StoredResponse};
+use crate::redis::Patience;
 use crate::target::{Authority, Scheme, Target};
 use crate::telemetry::metrics;
 use std::sync::Arc;
 
 impl Cache {
-    /// Forgets what the purges name: here at once, in the shared tier within its budget (75 ms).
+    /// Forgets what the purges name: here at once, in the shared tier within a budget of its own (75 ms).
     pub async fn purge(&self, purges: Vec<Purge>, mode: PurgeMode) -> Applied {
+        self.purge_within(purges, mode, &Patience::of_request()).await
+    }
+
+    /// The same for a request, which may have waited for Redis already.
+    pub async fn purge_within(&self, purges: Vec<Purge>, mode: PurgeMode, patience: &Patience) -> Applied {
         for purge in &purges {
             let labels = [("kind", purge.kind()), ("mode", mode.as_str())];
             ::metrics::counter!(metrics::PURGES, &labels).increment(1);
@@ -16,7 +22,7 @@ impl Cache {
         let now = self.clock.now();
         let known = if mode == PurgeMode::Hard { known_keys(&purges) } else { Vec::new() };
         let (number, scope) = match &self.shared {
-            Some(shared) => shared.log.purge(purges, mode, now).await,
+            Some(shared) => shared.log.purge(purges, mode, now, patience).await,
             None => (self.purged.apply(&purges, mode, now), PurgeScope::Local),
         };
         // Only for the memory they take: from the number on they are gone for every lookup.

@@ -8,6 +8,7 @@ use crate::cache::rules::vary;
 use crate::cache::tiers::memory::Variants;
 use crate::cache::{CacheKey, Found, Lookup, Standing, StoredResponse, Tier};
 use crate::clock::Timestamp;
+use crate::redis::Patience;
 use http::HeaderMap;
 use std::sync::Arc;
 
@@ -49,7 +50,7 @@ impl Cache {
         if matches!(near, Lookup::Fresh(_) | Lookup::StaleUsable(_)) {
             return Sight { lookup: near, held };
         }
-        let found = shared.tier.find_unseen(key, request).await;
+        let found = shared.tier.find_unseen(key, request, &Patience::of_request()).await;
         let Some((far, stored)) = self.of_shared(key, found, now) else {
             return Sight { lookup: near, held };
         };

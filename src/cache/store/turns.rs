@@ -3,6 +3,7 @@
 use super::Cache;
 use crate::cache::tiers::lease::{Awaited, Lease, Turn};
 use crate::cache::{CacheKey, Found, Lookup};
+use crate::redis::Patience;
 use crate::telemetry::metrics;
 use http::HeaderMap;
 
@@ -32,11 +33,11 @@ pub enum Brought {
 
 impl Cache {
     /// Takes the turn of a key among the replicas, or waits for the one that has it: a bounded time, once.
-    pub async fn begin_fill(&self, key: &CacheKey, request: &HeaderMap) -> Begun {
+    pub async fn begin_fill(&self, key: &CacheKey, request: &HeaderMap, patience: &Patience) -> Begun {
         let Some(shared) = &self.shared else { return Begun::Forward(FillTurn(None)) };
         let counted =
             |result: &'static str| ::metrics::counter!(metrics::FILL_TURNS, "result" => result).increment(1);
-        match shared.tier.take_turn(key).await {
+        match shared.tier.take_turn(key, patience).await {
             Turn::Own(lease) => {
                 counted("taken");
                 return Begun::Forward(FillTurn(Some(lease)));
@@ -44,7 +45,7 @@ impl Cache {
             Turn::Everybody => return Begun::Forward(FillTurn(None)),
             Turn::Other => {}
         }
-        match shared.tier.another_fills(key, request).await {
+        match shared.tier.another_fills(key, request, patience).await {
             Awaited::Stored(found) => {
                 if let Some(Lookup::Fresh(found)) = self.promoted(key, found, self.clock.now()) {
                     counted("found");

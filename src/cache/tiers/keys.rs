@@ -4,6 +4,9 @@ use crate::cache::CacheKey;
 use crate::secret::{HASH_BYTES, KeyedHash};
 use http::{HeaderName, HeaderValue};
 
+/// Bytes of the tag of a lease: it stands for a second.
+const LEASE_TAG_BYTES: usize = 8;
+
 /// How keys are named.
 #[derive(Clone, Debug)]
 pub(crate) struct Naming {
@@ -66,6 +69,12 @@ impl Naming {
     /// Where it is said who fills a key.
     pub(crate) fn lease(&self, key: &CacheKey) -> String {
         self.key('l', key, key.text().to_vec()).name
+    }
+
+    /// What somebody says in the place of a lease, with a tag that only who has the secret can make.
+    pub(crate) fn vouched(&self, name: &str, word: &str) -> String {
+        let tag = self.hash.digest("lease", [name.as_bytes(), word.as_bytes()]);
+        format!("{word}-{}", hex(tag.get(..LEASE_TAG_BYTES).unwrap_or_default()))
     }
 
     /// Where the list of the hottest places is.

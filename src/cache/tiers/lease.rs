@@ -12,12 +12,14 @@
 
 use super::shared::{Parts, Shared, SharedFound};
 use crate::cache::CacheKey;
+use crate::redis::{Lane, Patience};
+use crate::telemetry::metrics;
 use http::HeaderMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What one look at a lease may take: with the two reads of the tier it stays within 75 ms.
+/// What one look at a lease may take.
 const BUDGET: Duration = Duration::from_millis(20);
 /// What giving it back may take; nobody waits for it.
 const RELEASE_BUDGET: Duration = Duration::from_millis(500);
@@ -74,7 +76,8 @@ impl Drop for Lease {
         let (parts, word) = (Arc::clone(&self.parts), self.word);
         let (name, token) = (std::mem::take(&mut self.name), std::mem::take(&mut self.token));
         runtime.spawn(async move {
-            let last = (word, NOT_STORABLE_KEPT);
+            let word = if word.is_empty() { String::new() } else { parts.naming.vouched(&name, word) };
+            let last = (&*word, NOT_STORABLE_KEPT);
             let released = parts.redis.release_lease(&name, &token, last, RELEASE_BUDGET).await;
             // Else it expires.
             released.unwrap_or_default();
@@ -82,43 +85,64 @@ impl Drop for Lease {
     }
 }
 
+impl Parts {
+    /// Who has a lease, or its last word; `None`: no gateway of the namespace has said that.
+    fn holder<'s>(&self, name: &str, said: &'s [u8]) -> Option<&'s str> {
+        let holder = std::str::from_utf8(said).ok().and_then(|said| Some(said.rsplit_once('-')?.0));
+        let holder = holder.filter(|holder| self.naming.vouched(name, holder).as_bytes() == said);
+        if holder.is_none() {
+            ::metrics::counter!(metrics::TIER_UNREADABLE, "reason" => "lease").increment(1);
+        }
+        holder
+    }
+}
+
 impl Shared {
     /// Takes the lease of a key, where there are others who could want it too.
-    pub(crate) async fn take_turn(&self, key: &CacheKey) -> Turn {
+    pub(crate) async fn take_turn(&self, key: &CacheKey, patience: &Patience) -> Turn {
         let parts = &self.parts;
         let lasts = parts.lease;
-        if lasts.is_zero() || !parts.answers() || parts.log.replicas() < 2 || !parts.log.is_trusted() {
+        let may_ask = !lasts.is_zero() && !patience.is_over() && parts.redis.is_connected();
+        if !may_ask || parts.log.replicas() < 2 || !parts.log.is_trusted() {
             return Turn::Everybody;
         }
-        let token = format!("{:x}-{:x}", parts.log.gateway(), fastrand::u64(..));
         let name = parts.naming.lease(key);
-        match parts.redis.take_lease(&name, &token, lasts, BUDGET).await {
+        let holder = format!("{:x}-{:x}", parts.log.gateway(), fastrand::u64(..));
+        let token = parts.naming.vouched(&name, &holder);
+        let asked = parts.redis.take_lease(&name, &token, lasts, patience.left(BUDGET));
+        match patience.spent_on(asked).await {
             Ok(true) => Turn::Own(Lease { parts: Arc::clone(parts), name, token, word: "" }),
             Ok(false) => Turn::Other,
-            Err(_) => {
-                parts.failed();
-                Turn::Everybody
-            }
+            Err(_) => Turn::Everybody,
         }
     }
 
-    /// Waits for another's fill, at most as long as its lease may last.
-    pub(crate) async fn another_fills(&self, key: &CacheKey, request: &HeaderMap) -> Awaited {
+    /// Waits for another's fill, at most as long as its lease may last, and as Redis may be waited for to
+    /// tell of it.
+    pub(crate) async fn another_fills(
+        &self,
+        key: &CacheKey,
+        request: &HeaderMap,
+        patience: &Patience,
+    ) -> Awaited {
         let parts = &self.parts;
         let (name, until) = (parts.naming.lease(key), Instant::now() + parts.lease);
         let mut pause = LOOK_FIRST;
         loop {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LOOK_MOST);
-            match parts.redis.get(crate::redis::Lane::Quick, &name, BUDGET).await {
-                Err(_) => {
-                    parts.failed();
-                    return Awaited::Nothing;
-                }
-                Ok(None) => return Awaited::Stored(self.find(key, request).await),
-                Ok(Some(holder)) if &holder[..] == NOT_STORABLE.as_bytes() => return Awaited::NotStorable,
-                Ok(Some(_)) if Instant::now() >= until => return Awaited::Nothing,
-                Ok(Some(_)) => {}
+            if patience.is_over() {
+                return Awaited::Nothing;
+            }
+            let look = parts.redis.get(Lane::Quick, &name, patience.left(BUDGET));
+            match patience.spent_on(look).await {
+                Err(_) => return Awaited::Nothing,
+                Ok(None) => return Awaited::Stored(self.find(key, request, patience).await),
+                Ok(Some(said)) => match parts.holder(&name, &said) {
+                    Some(NOT_STORABLE) => return Awaited::NotStorable,
+                    Some(_) if Instant::now() < until => {}
+                    Some(_) | None => return Awaited::Nothing,
+                },
             }
         }
     }

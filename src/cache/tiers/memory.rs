@@ -24,6 +24,9 @@ const RESPONSE_OVERHEAD: usize = 672;
 /// Bytes that a field costs beside its texts.
 const FIELD_OVERHEAD: usize = 96;
 
+/// Seconds after which the shared tier is looked at again for what is in use.
+const LOOK_AGAIN_SECONDS: u64 = 60;
+
 /// What selects a variant.
 type Selecting = [(HeaderName, Option<HeaderValue>)];
 
@@ -44,8 +47,18 @@ struct Variant {
     dated: Timestamp,
     /// The second of its last use: written at most once a second, so that hits share the line.
     used: AtomicU64,
+    /// The second in which the shared tier was looked at for it last.
+    looked: AtomicU64,
     /// That this place keeps its body, where that is large; behind the response, which holds it too.
     kept: Option<Arc<Kept>>,
+}
+
+/// What follows from a use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Touched {
+    Only,
+    /// The shared tier may have a newer one by now.
+    LookAgain,
 }
 
 impl Variants {
@@ -55,12 +68,18 @@ impl Variants {
     }
 
     /// Notes that one of them was used.
-    pub(crate) fn touch(&self, stored: &Arc<StoredResponse>, now: Timestamp) {
+    pub(crate) fn touch(&self, stored: &Arc<StoredResponse>, now: Timestamp) -> Touched {
         let second = now.as_millis() / 1000;
         let variant = self.list.iter().find(|variant| Arc::ptr_eq(&variant.stored, stored));
-        if let Some(variant) = variant.filter(|variant| variant.used.load(Ordering::Relaxed) != second) {
-            variant.used.store(second, Ordering::Relaxed);
+        let Some(variant) = variant.filter(|variant| variant.used.load(Ordering::Relaxed) != second) else {
+            return Touched::Only;
+        };
+        variant.used.store(second, Ordering::Relaxed);
+        if second.saturating_sub(variant.looked.load(Ordering::Relaxed)) < LOOK_AGAIN_SECONDS {
+            return Touched::Only;
         }
+        variant.looked.store(second, Ordering::Relaxed);
+        Touched::LookAgain
     }
 
     fn new(key: &CacheKey, list: Vec<Variant>, now: Timestamp) -> Self {
@@ -79,6 +98,7 @@ impl Variants {
                 stored: Arc::clone(&variant.stored),
                 dated: variant.dated,
                 used: AtomicU64::new(variant.used.load(Ordering::Relaxed)),
+                looked: AtomicU64::new(variant.looked.load(Ordering::Relaxed)),
                 kept: variant.kept.clone(),
             })
             .collect()
@@ -165,11 +185,12 @@ impl Memory {
             if list.len() >= VARIANTS_MAX {
                 drop_least_used(&mut list);
             }
-            let used = AtomicU64::new(now.as_millis() / 1000);
+            let second = now.as_millis() / 1000;
+            let (used, looked) = (AtomicU64::new(second), AtomicU64::new(second));
             let dated =
                 date::of_field(&stored.fields, &DATE, stored.received_at).unwrap_or(stored.received_at);
             let kept = self.large.keep(&stored.body).map(Arc::new);
-            list.insert(0, Variant { stored: Arc::clone(stored), dated, used, kept });
+            list.insert(0, Variant { stored: Arc::clone(stored), dated, used, looked, kept });
             // Stable: what came last is first among those of one second.
             list.sort_by_key(|variant| {
                 (variant.stored.selecting_fields.is_empty(), Reverse(whole_seconds(variant.dated)))

@@ -10,13 +10,12 @@ use crate::cache::rules::reuse::retention;
 use crate::cache::rules::vary;
 use crate::cache::{CacheKey, SharedSettings, StoredResponse};
 use crate::clock::Clock;
-use crate::redis::{Lane, Redis, Unavailable};
+use crate::redis::{Lane, Patience, Redis, Unavailable};
 use crate::telemetry::metrics;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use http::HeaderMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -61,9 +60,21 @@ pub(super) struct Parts {
     /// How long one replica has a key to itself; zero: never.
     pub(super) lease: Duration,
     object_bytes: u64,
-    /// Whether the last answer that was waited for came.
-    has_answered: AtomicBool,
     reads: Reads<Result<Read, Unavailable>>,
+}
+
+/// Until when a lookup waits: for what is small, and in all.
+#[derive(Clone, Copy, Debug)]
+struct Within {
+    small: Instant,
+    large: Instant,
+}
+
+impl Within {
+    fn of(patience: &Patience) -> Self {
+        let now = Instant::now();
+        Self { small: now + patience.left(READ_BUDGET), large: now + patience.left(LARGE_BUDGET) }
+    }
 }
 
 /// What was found under a key.
@@ -84,7 +95,6 @@ impl Shared {
             clock,
             lease: settings.lease,
             object_bytes: settings.object_bytes,
-            has_answered: AtomicBool::new(true),
             reads: Reads::new(),
         });
         let writer = Writer::start(&parts, settings.object_bytes);
@@ -97,9 +107,9 @@ impl Shared {
     }
 
     /// Finds what a request selects.
-    pub(crate) async fn find(&self, key: &CacheKey, request: &HeaderMap) -> SharedFound {
+    pub(crate) async fn find(&self, key: &CacheKey, request: &HeaderMap, patience: &Patience) -> SharedFound {
         let start = Instant::now();
-        let found = self.find_unseen(key, request).await;
+        let found = self.find_unseen(key, request, patience).await;
         if !matches!(found, SharedFound::Unasked) {
             ::metrics::histogram!(metrics::TIER_SECONDS, "operation" => "read")
                 .record(start.elapsed().as_secs_f64());
@@ -108,13 +118,18 @@ impl Shared {
     }
 
     /// As [`Shared::find`], unmeasured.
-    pub(crate) async fn find_unseen(&self, key: &CacheKey, request: &HeaderMap) -> SharedFound {
+    pub(crate) async fn find_unseen(
+        &self,
+        key: &CacheKey,
+        request: &HeaderMap,
+        patience: &Patience,
+    ) -> SharedFound {
         // Neither waits: what could not be judged is not read.
-        if !self.parts.log.is_trusted() || !self.parts.redis.is_connected() {
+        if patience.is_over() || !self.parts.log.is_trusted() || !self.parts.redis.is_connected() {
             return SharedFound::Unasked;
         }
-        let found = self.find_within(key, request, Instant::now()).await;
-        self.parts.has_answered.store(found.is_ok(), Ordering::Relaxed);
+        let within = Within::of(patience);
+        let found = patience.spent_on(self.find_within(key, request, within)).await;
         found.unwrap_or(SharedFound::Unavailable)
     }
 
@@ -122,9 +137,9 @@ impl Shared {
         &self,
         key: &CacheKey,
         request: &HeaderMap,
-        start: Instant,
+        within: Within,
     ) -> Result<SharedFound, Unavailable> {
-        let marker = match self.parts.read(key, &self.parts.naming.primary(key), start).await? {
+        let marker = match self.parts.read(key, &self.parts.naming.primary(key), within).await? {
             Read::Nothing => return Ok(SharedFound::Nothing),
             Read::Response(stored, stamp) if vary::matches(&stored.selecting_fields, request) => {
                 return Ok(self.judged(stored, stamp));
@@ -134,7 +149,7 @@ impl Shared {
         };
         let selecting = vary::selecting_fields(marker.names, request);
         let variant = self.parts.naming.variant(key, marker.generation, &selecting);
-        match self.parts.read(key, &variant, start).await? {
+        match self.parts.read(key, &variant, within).await? {
             Read::Response(mut stored, stamp) => {
                 // Not written with it; that they are these, its key says.
                 stored.selecting_fields = selecting;
@@ -166,21 +181,12 @@ impl Shared {
 }
 
 impl Parts {
-    /// Whether Redis may be waited for once more by a request that has waited for it already.
-    pub(super) fn answers(&self) -> bool {
-        self.has_answered.load(Ordering::Relaxed) && self.redis.is_connected()
-    }
-
-    pub(super) fn failed(&self) {
-        self.has_answered.store(false, Ordering::Relaxed);
-    }
-
-    /// What stands at a place, within what is left of the budgets since `start`; once for all who ask
-    /// for it at one time. What does not verify counts as nothing.
-    async fn read(&self, key: &CacheKey, place: &SharedKey, start: Instant) -> Result<Read, Unavailable> {
-        let read = self.reads.once(&place.name, Box::pin(self.read_alone(key, place, start)));
+    /// What stands at a place; once for all who ask for it at one time. What does not verify counts as
+    /// nothing.
+    async fn read(&self, key: &CacheKey, place: &SharedKey, within: Within) -> Result<Read, Unavailable> {
+        let read = self.reads.once(&place.name, Box::pin(self.read_alone(key, place, within)));
         // Also who waits for another's read has begun at some time.
-        let read = tokio::time::timeout_at(start + LARGE_BUDGET, read).await;
+        let read = tokio::time::timeout_at(within.large, read).await;
         read.map_err(|_| Unavailable::TimedOut)?.unwrap_or(Err(Unavailable::Lost))
     }
 
@@ -188,16 +194,16 @@ impl Parts {
         &self,
         key: &CacheKey,
         place: &SharedKey,
-        start: Instant,
+        within: Within,
     ) -> Result<Read, Unavailable> {
-        let budget = READ_BUDGET.saturating_sub(start.elapsed());
+        let budget = within.small.saturating_duration_since(Instant::now());
         let mut packed = match self.value(Lane::Quick, place, budget).await? {
             Some(Value::Response(packed)) => packed,
             Some(Value::Variants(marker)) => return Ok(Read::Variants(marker)),
             Some(Value::Piece(_)) | None => return Ok(Read::Nothing),
         };
         if let Some(pieces) = packed.packing.pieces {
-            let left = LARGE_BUDGET.saturating_sub(start.elapsed());
+            let left = within.large.saturating_duration_since(Instant::now());
             match self.pieces(key, place, pieces, left).await? {
                 Some(bytes) => packed.bytes = bytes,
                 None => return Ok(Read::Nothing),
@@ -238,6 +244,15 @@ impl Parts {
         });
         let bodies: Option<Vec<Bytes>> = bodies.collect();
         Ok(bodies.map(|bodies| bodies.concat().into()))
+    }
+
+    /// The pieces that a value leads to.
+    pub(super) fn pieces_of(&self, place: &SharedKey, value: &Bytes) -> Option<Pieces> {
+        match self.codec.decode(&place.text, value).ok()? {
+            Value::Response(packed) => packed.packing.pieces,
+            Value::Variants(_) | Value::Piece(_) => None,
+        }
+        .filter(|pieces| pieces.bytes_min() <= self.object_bytes)
     }
 
     pub(super) async fn open(&self, packed: Box<PackedResponse>) -> Result<StoredResponse, DecodeError> {
@@ -299,6 +314,6 @@ impl Shared {
 
     /// Whether it has a response that can be judged.
     pub(super) async fn has(&self, key: &CacheKey) -> bool {
-        matches!(self.find(key, &HeaderMap::new()).await, SharedFound::Response(_))
+        matches!(self.find(key, &HeaderMap::new(), &Patience::of_request()).await, SharedFound::Response(_))
     }
 }

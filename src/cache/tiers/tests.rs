@@ -1,5 +1,6 @@
 //! The cache against a real redis-server: what it serves while Redis comes, goes, freezes and forgets.
 
+use super::shared::SharedFound;
 use super::testing::{asking_for, key, response, settings, varying};
 use crate::breaker::State;
 use crate::cache::rules::ForwardReason;
@@ -8,8 +9,8 @@ use crate::cache::{Cache, CacheKey, Fence, Lookup, Purge, PurgeMode, PurgeScope,
 use crate::cache::{StoredResponse, Tier};
 use crate::clock::{Clock, Timestamp};
 use crate::in_flight::InFlight;
-use crate::redis::Redis;
 use crate::redis::testing::{RedisServer, eventually};
+use crate::redis::{Patience, Redis};
 use http::HeaderMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,7 +84,7 @@ impl Gateway {
     }
 
     async fn lookup(&self, key: &CacheKey) -> Seen {
-        Seen::of(&self.cache.lookup(key, &HeaderMap::new(), self.clock.now()).await)
+        Seen::of(&self.cache.lookup(key, &HeaderMap::new(), self.clock.now(), &Patience::of_request()).await)
     }
 
     fn connection(&self) -> &Redis {
@@ -130,10 +131,13 @@ async fn memory_alone_stores_selects_and_forgets() {
     cache.store(&key, varying("de", "eins", now)).unwrap();
     assert_eq!(gateway.lookup(&key).await, Seen::Forward(ForwardReason::VaryMiss));
     let german = asking_for("de");
-    assert_eq!(Seen::of(&cache.lookup(&key, &german, now).await), Seen::fresh(Tier::Memory, "eins"));
+    assert_eq!(
+        Seen::of(&cache.lookup(&key, &german, now, &Patience::of_request()).await),
+        Seen::fresh(Tier::Memory, "eins")
+    );
     let applied = cache.purge(path("/a"), PurgeMode::Hard).await;
     assert_eq!((applied.seq, applied.scope), (1, PurgeScope::Local));
-    assert_eq!(Seen::of(&cache.lookup(&key, &german, now).await), URI_MISS);
+    assert_eq!(Seen::of(&cache.lookup(&key, &german, now, &Patience::of_request()).await), URI_MISS);
 }
 
 #[tokio::test]
@@ -200,6 +204,45 @@ async fn i9_starts_without_redis_and_uses_it_when_it_comes() {
 }
 
 #[tokio::test]
+async fn what_memory_serves_is_looked_for_again_after_a_minute() {
+    let server = RedisServer::start().await;
+    let (one, other) =
+        (Gateway::ready(&server).await, Gateway::with_max_unverified(&server, Duration::from_hours(1)));
+    other.follows().await;
+    let key = key("http://h/a");
+    let store = async |body: &str| {
+        let stored = StoredResponse {
+            fence: one.cache.fence(),
+            freshness_lifetime: Duration::from_hours(1),
+            ..response(body, one.clock.now())
+        };
+        one.cache.store(&key, stored).unwrap();
+        let shared = one.cache.shared_for_tests();
+        eventually("it is written", async || {
+            let found = shared.find(&key, &HeaderMap::new(), &Patience::of_request()).await;
+            matches!(found, SharedFound::Response(found) if found.body == body)
+        })
+        .await;
+    };
+    store("old").await;
+    assert_eq!(other.lookup(&key).await, Seen::fresh(Tier::Shared, "old"));
+    store("new").await;
+    let later = async |seconds| {
+        let now = other.clock.now().plus(Duration::from_secs(seconds));
+        Seen::of(&other.cache.lookup(&key, &HeaderMap::new(), now, &Patience::of_request()).await)
+    };
+    let old = Seen::fresh(Tier::Memory, "old");
+    for seconds in [0, 30, 50] {
+        assert_eq!(later(seconds).await, old, "{seconds}");
+    }
+    assert_eq!(later(61).await, old, "nobody waits for the look");
+    eventually("the newer one is used", async || {
+        other.lookup(&key).await == Seen::fresh(Tier::Memory, "new")
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_one_gateway_stores_another_promotes() {
     let server = RedisServer::start().await;
     let (one, other) = (Gateway::ready(&server).await, Gateway::ready(&server).await);
@@ -221,7 +264,8 @@ async fn what_one_gateway_stores_another_promotes() {
     ] {
         let request = asking_for(language);
         eventually(language, async || {
-            let lookup = other.cache.lookup(&varied, &request, other.clock.now()).await;
+            let lookup =
+                other.cache.lookup(&varied, &request, other.clock.now(), &Patience::of_request()).await;
             other.cache.memory_for_tests().remove(&varied);
             Seen::of(&lookup) == seen
         })

@@ -4,7 +4,7 @@ use super::codec::VaryMarker;
 use super::keys::SharedKey;
 use super::lease::Lease;
 use super::memory::body_bytes;
-use super::packing::{PIECE_BYTES, Packed, is_slow};
+use super::packing::{PIECE_BYTES, Packed, Pieces, is_slow};
 use super::shared::Parts;
 use crate::cache::rules::reuse::retention;
 use crate::cache::{CacheKey, StoredResponse};
@@ -28,6 +28,8 @@ const QUEUE_KIBIBYTES: usize = 64 * 1024;
 const WRITE_BUDGET: Duration = Duration::from_millis(500);
 /// A write that is not done by then, waiting included, is given up: what it brings is missed no more.
 const LATE_AFTER: Duration = Duration::from_secs(5);
+/// Pieces of a body that was replaced are kept so long for those who read them.
+const REPLACED_KEPT: Duration = Duration::from_secs(1);
 /// A marker is kept at least so long, because variants that outlive it are lost.
 const MARKER_KEPT: Duration = Duration::from_hours(1);
 
@@ -163,10 +165,38 @@ async fn store(parts: &Parts, key: &CacheKey, stored: &StoredResponse) -> Result
         dropped("too-large");
         return Ok(());
     };
+    let Some(pieces) = packed.packing.pieces else {
+        parts.redis.set(&place.name, &bytes, kept_for, WRITE_BUDGET).await?;
+        stored_one();
+        return Ok(());
+    };
     // Before what leads to them.
     put_pieces(parts, key, &place, &packed, kept_for).await?;
-    parts.redis.set(&place.name, &bytes, kept_for, WRITE_BUDGET).await?;
+    let before = match parts.redis.replace(&place.name, &bytes, kept_for, WRITE_BUDGET).await {
+        // Something of another type stands there.
+        Err(Unavailable::Refused) => {
+            parts.redis.set(&place.name, &bytes, kept_for, WRITE_BUDGET).await?;
+            None
+        }
+        before => before?,
+    };
+    stored_one();
+    match before.and_then(|before| parts.pieces_of(&place, &before)) {
+        Some(before) if before.digest != pieces.digest => let_go(parts, key, &place, before).await,
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn stored_one() {
     ::metrics::counter!(metrics::STORED, "tier" => "shared").increment(1);
+}
+
+/// Has the pieces of a body that was replaced expire soon.
+async fn let_go(parts: &Parts, key: &CacheKey, place: &SharedKey, pieces: Pieces) -> Result<(), Unavailable> {
+    for index in 0..pieces.count {
+        let piece = parts.naming.piece(key, place, &pieces.digest, index);
+        parts.redis.expire(&piece.name, REPLACED_KEPT, WRITE_BUDGET).await?;
+    }
     Ok(())
 }
 
@@ -204,5 +234,9 @@ async fn remove(parts: &Parts, key: &CacheKey, stored: &StoredResponse) -> Resul
         // What stands there now varies on nothing: it is another response.
         None => return Ok(()),
     };
-    parts.redis.remove(&place.name, WRITE_BUDGET).await
+    let before = parts.redis.remove(&place.name, WRITE_BUDGET).await?;
+    match before.and_then(|before| parts.pieces_of(&place, &before)) {
+        Some(pieces) => let_go(parts, key, &place, pieces).await,
+        None => Ok(()),
+    }
 }

@@ -7,6 +7,7 @@ use crate::gateway::content::Content;
 use crate::gateway::request::{Client, Request, RequestId, Trust};
 use crate::gateway::route::Route;
 use crate::gateway::{Gateway, InForce};
+use crate::redis::Patience;
 use crate::target::{Authority, Scheme, Target};
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, Method, Version};
@@ -62,7 +63,7 @@ fn asked(gateway: &Gateway, key: &CacheKey, stored: &StoredResponse) -> Option<(
         id: RequestId::of(&fields),
         fields,
         min_version: None,
-        redis_left: Duration::ZERO,
+        patience: Patience::none(),
         tls: None,
         deadline: Instant::now() + gateway.settings.request_timeout,
     };

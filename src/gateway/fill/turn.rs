@@ -4,14 +4,15 @@ use super::{BeganBy, Fill, Private, Wants};
 use crate::cache::collapse::{Lead, Turn};
 use crate::cache::{Begun, Brought, FillTurn};
 use crate::gateway::landing::Landing;
+use crate::redis::Patience;
 use http::Method;
 use tokio::sync::oneshot;
 
 /// Whether a fill may bring what another replica has asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Among {
-    /// It may.
-    Replicas,
+    /// It may, for as long as its client may still wait for Redis.
+    Replicas(Patience),
     /// Its client wants what the source says from now on.
     Nobody,
 }
@@ -38,8 +39,8 @@ impl Fill {
     }
 
     async fn begun(&self, lead: &Lead<Landing>) -> Option<Begun> {
-        let takes_turns = self.among == Among::Replicas
-            && self.began_by == BeganBy::Request
+        let Among::Replicas(patience) = &self.among else { return None };
+        let takes_turns = self.began_by == BeganBy::Request
             && self.wants == Wants::Whole
             && self.head.method == Method::GET
             && lead.turn() == Turn::First;
@@ -47,7 +48,7 @@ impl Fill {
             return None;
         }
         tokio::select! {
-            begun = self.gateway.cache.begin_fill(&self.key, &self.request_fields) => Some(begun),
+            begun = self.gateway.cache.begin_fill(&self.key, &self.request_fields, patience) => Some(begun),
             // Nobody waits any more: the forward finds that out for itself.
             () = lead.deserted() => None,
         }

@@ -15,8 +15,13 @@ use crate::gateway::reply::{self, Answer};
 use crate::rate_limit::{Fields, Stage};
 use http::{Method, StatusCode};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+
+/// What the request whose forward it is may still wait for Redis besides: for another charge, where it has to
+/// forward again.
+const KEPT_FOR_ITSELF: Duration = Duration::from_millis(20);
 
 /// What became of a collapsed forward for one of those who waited.
 pub(super) enum Outcome {
@@ -205,10 +210,8 @@ impl Wanted<'_> {
             Lane::Any | Lane::Variant(_) => {}
         }
         // Who insists, or has seen a write, wants what the source says from now on.
-        // And who has waited for Redis enough asks at once.
-        let may_wait = !self.request.redis_left.is_zero();
-        if may_wait && self.floor == Floor::None && !insists(&self.asked) {
-            fill.among = Among::Replicas;
+        if self.floor == Floor::None && !insists(&self.asked) {
+            fill.among = Among::Replicas(self.request.patience.handed_on(KEPT_FOR_ITSELF));
         }
         let (private, receiver) = oneshot::channel();
         let turn = lead.turn();

@@ -15,6 +15,7 @@ use crate::gateway::forward::{self, Purpose};
 use crate::gateway::forwarded;
 use crate::gateway::problem::GatewayError;
 use crate::gateway::reply::{self, Answer};
+use crate::gateway::request::Request;
 use crate::gateway::told::Told;
 use http::header::VIA;
 
@@ -84,7 +85,8 @@ impl Wanted<'_> {
             return None;
         }
         let key = self.key.of_head();
-        self.as_told(self.gateway.cache.lookup(&key, &self.request.fields, self.now).await)
+        let Request { fields, patience, .. } = self.request;
+        self.as_told(self.gateway.cache.lookup(&key, fields, self.now, patience).await)
     }
 
     /// The same, from memory: what came while a flight was begun.

@@ -89,21 +89,22 @@ impl Route {
     }
 
     /// All quotas of a stage admit, or one denies; what the answer tells of them. Redis is asked where several
-    /// gateways count together, for at most what is `left`.
+    /// gateways count together.
     ///
     /// # Errors
     /// [`GatewayError::Quota`]
-    pub(crate) async fn admitted_within(
+    pub(crate) async fn admitted_together(
         &self,
         stage: Stage,
         request: &Request,
         now: Timestamp,
-        left: &mut Duration,
     ) -> Result<Fields, GatewayError> {
         if !self.quotas.asks_redis(stage) {
             return self.admit(stage, request, now);
         }
-        match Box::pin(self.quotas.admit_shared(stage, &caller(request), now, left)).await {
+        let caller = caller(request);
+        let asked = self.quotas.admit_shared(stage, &caller, now, &request.patience);
+        match Box::pin(asked).await {
             Verdict::Admit(fields) => Ok(fields),
             Verdict::Deny(denied) => Err(GatewayError::Quota(denied)),
         }
@@ -114,8 +115,7 @@ impl Route {
     /// # Errors
     /// [`GatewayError::Quota`]
     pub(crate) async fn admitted(&self, request: &Request, now: Timestamp) -> Result<Fields, GatewayError> {
-        let mut left = request.redis_left;
-        self.admitted_within(Stage::Source, request, now, &mut left).await
+        self.admitted_together(Stage::Source, request, now).await
     }
 
     /// As this gateway alone decides, which waits for nothing.

@@ -7,6 +7,7 @@ use crate::redis::testing::{RedisServer, eventually};
 use http::HeaderMap;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
+use tokio::time::Instant;
 
 const NAMESPACE: &str = "n";
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
@@ -45,8 +46,8 @@ impl Gateway {
     async fn ask(&self) -> Verdict {
         let fields = HeaderMap::new();
         let caller = Caller { address: CLIENT, fields: &fields, certificate: None, identity: None };
-        let mut left = Duration::from_millis(500);
-        self.quotas.admit_shared(Stage::Edge, &caller, self.clock.now(), &mut left).await
+        let patience = Patience::of(Duration::from_millis(500));
+        self.quotas.admit_shared(Stage::Edge, &caller, self.clock.now(), &patience).await
     }
 
     async fn passes(&self) -> bool {

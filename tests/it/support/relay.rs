@@ -1,34 +1,42 @@
-//! A way to another process that a test can cut and mend.
+//! A way to Redis that can be cut and mended, and be slow.
 
 use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+/// Parts of answers that are on their way at once.
+const PARTS_MAX: usize = 1024;
 
 /// Passes connections on, unless it is cut.
 #[derive(Debug)]
 pub(crate) struct Relay {
     address: SocketAddr,
     is_cut: watch::Sender<bool>,
+    /// How late each answer comes.
+    late: watch::Sender<Duration>,
 }
 
 impl Relay {
     pub(crate) async fn to(there: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("port 0 can be bound");
         let address = listener.local_addr().expect("a bound listener has an address");
-        let is_cut = watch::Sender::new(false);
+        let (is_cut, late) = (watch::Sender::new(false), watch::Sender::new(Duration::ZERO));
         let there: SocketAddr = there.parse().expect("an address");
-        let state = is_cut.clone();
+        let (state, lateness) = (is_cut.clone(), late.clone());
         tokio::spawn(async move {
             while let Ok((here, _)) = listener.accept().await {
-                let mut cut = state.subscribe();
+                let (mut cut, late) = (state.subscribe(), lateness.subscribe());
                 tokio::spawn(async move {
-                    let passing = pass(here, there);
+                    let passing = pass(here, there, late);
                     // Cut, both sides are closed; so is what comes while it is cut.
                     tokio::select! { () = passing => {}, _ = cut.wait_for(|is_cut| *is_cut) => {} }
                 });
             }
         });
-        Self { address, is_cut }
+        Self { address, is_cut, late }
     }
 
     /// `[cache.shared]` for what is behind it.
@@ -43,11 +51,37 @@ impl Relay {
     pub(crate) fn mend(&self) {
         self.is_cut.send_replace(false);
     }
+
+    /// From now on every answer comes so much later.
+    pub(crate) fn slow(&self, late: Duration) {
+        self.late.send_replace(late);
+    }
 }
 
-async fn pass(mut here: TcpStream, there: SocketAddr) {
-    if let Ok(mut there) = TcpStream::connect(there).await {
-        // However it ends, both sides see it.
-        drop(tokio::io::copy_bidirectional(&mut here, &mut there).await);
+async fn pass(here: TcpStream, there: SocketAddr, late: watch::Receiver<Duration>) {
+    let Ok(there) = TcpStream::connect(there).await else { return };
+    let ((mut asking, mut asker), (mut server, mut requests)) = (here.into_split(), there.into_split());
+    let (answers, mut coming) = mpsc::channel(PARTS_MAX);
+    let answered = async move {
+        let mut part = vec![0; 64 * 1024];
+        while let Ok(length @ 1..) = server.read(&mut part).await {
+            let at = Instant::now() + *late.borrow();
+            if answers.send((at, part[..length].to_vec())).await.is_err() {
+                break;
+            }
+        }
+    };
+    let told = async move {
+        while let Some((at, part)) = coming.recv().await {
+            sleep_until(at).await;
+            if asker.write_all(&part).await.is_err() {
+                break;
+            }
+        }
+    };
+    // However it ends, both sides see it.
+    tokio::select! {
+        ((), ()) = async { tokio::join!(answered, told) } => {}
+        _ = tokio::io::copy(&mut asking, &mut requests) => {}
     }
 }

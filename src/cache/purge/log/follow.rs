@@ -1,6 +1,8 @@
 //! Follows the log on a connection of its own and applies what others have purged.
 
+use super::audit::{Finding, audit, number};
 use super::own::Place;
+use super::trail::Trail;
 use super::{Following, LOG_LENGTH, Message, PAUSE, PURGE_BUDGET, Positions, Reading};
 use crate::cache::purge::{Fence, Purge, PurgeMode};
 use crate::redis::{LogEntry, LogExtent, LogPosition, LogReader, ReadWait, Unavailable};
@@ -34,11 +36,18 @@ async fn follow_once(log: &Following) -> Result<std::convert::Infallible, Unavai
         let drawn = fastrand::u64(1..).to_string();
         // Asked for each time, because Redis may be flushed without the connection being lost.
         let epoch = reader.get_or_set(&log.epoch_key, &drawn).await?;
-        let epoch = epoch.parse().map_err(|_| Unavailable::Refused)?;
+        let Some(epoch) = epoch.parse().ok().filter(|epoch| !log.state().left.contains(epoch)) else {
+            tracing::warn!("Redis has come back as it was before: a new epoch begins");
+            reader.set(&log.epoch_key, &drawn).await?;
+            continue;
+        };
         let known = log.state().epoch;
         if known != Some(epoch) {
-            let floor = floor(reader.extent(&log.log_key).await?);
+            let (floor, finding) = believed_from(log, &mut reader, epoch).await?;
             begin(log, epoch, floor);
+            if matches!(finding, Finding::Unsound(_)) {
+                move_on(log);
+            }
         }
         let (after, reading) = {
             let state = log.state();
@@ -95,7 +104,11 @@ async fn has_gap(
 ) -> Result<bool, Unavailable> {
     let extent = reader.extent(&log.log_key).await?;
     let floor = floor(extent);
-    let known = after.max(log.state().floor);
+    let known = {
+        let mut state = log.state();
+        state.kept = (floor != LogPosition::default()).then_some(extent.length);
+        after.max(state.floor)
+    };
     if floor <= known {
         return Ok(false);
     }
@@ -106,27 +119,66 @@ async fn has_gap(
 
 /// After a gap: the log must still have what was applied last, else it is not the same log.
 async fn check_continuity(log: &Following, reader: &mut LogReader) -> Result<(), Unavailable> {
-    let (epoch, last) = {
+    let (known, before) = {
         let state = log.state();
-        (state.epoch, state.last)
+        (state.epoch.map(|epoch| Place { epoch, position: state.last }), state.seen_before)
     };
-    let start = LogPosition::default();
-    let Some(epoch) = epoch else { return Ok(()) };
-    if last == start || reader.first_from(&log.log_key, last).await? == Some(last) {
-        return Ok(());
-    }
+    let Some(Place { epoch, position: last }) = known.or(before) else { return Ok(()) };
     if reader.get::<u64>(&log.epoch_key).await? != Some(epoch) {
         // Others have begun a new one already, or it was flushed.
+        if known.is_none() {
+            log.state().leave(epoch);
+        }
+        return Ok(());
+    }
+    if last == LogPosition::default() || reader.first_from(&log.log_key, last).await? == Some(last) {
+        if known.is_some()
+            && let Finding::Unsound(seen) = audit(log, reader, epoch).await?
+        {
+            let newest = reader.extent(&log.log_key).await?.newest;
+            begin(log, epoch, beyond(log, newest.max(seen)));
+            move_on(log);
+        }
         return Ok(());
     }
     let extent = reader.extent(&log.log_key).await?;
     if extent.first.map_or(extent.newest >= last, |first| first > last) {
         tracing::warn!("the log of purges was trimmed past what is known here");
-        begin(log, epoch, floor(extent));
+        if known.is_some() {
+            begin(log, epoch, floor(extent));
+        }
         return Ok(());
     }
     tracing::warn!("Redis has come back without purges that are known here: a new epoch begins");
     reader.set(&log.epoch_key, &fastrand::u64(1..).to_string()).await
+}
+
+/// From where on a log that was not followed yet is believed.
+async fn believed_from(
+    log: &Following,
+    reader: &mut LogReader,
+    epoch: u64,
+) -> Result<(LogPosition, Finding), Unavailable> {
+    let extent = reader.extent(&log.log_key).await?;
+    let finding = audit(log, reader, epoch).await?;
+    let floor = match finding {
+        Finding::Nobody => floor(extent),
+        Finding::Sound(after) => floor(extent).max(after),
+        Finding::Unsound(seen) => beyond(log, extent.newest.max(seen)),
+    };
+    Ok((floor, finding))
+}
+
+/// The first position that was not given out yet, as far as is known: what lies before it is not believed.
+fn beyond(log: &Following, newest: LogPosition) -> LogPosition {
+    let next = LogPosition { millis: newest.millis, sequence: newest.sequence.saturating_add(1) };
+    next.max(LogPosition { millis: log.redis_millis(), sequence: 0 })
+}
+
+/// Adds an entry that purges nothing, so that what is stored from now on stands behind it.
+fn move_on(log: &Following) {
+    // Nobody waits for it.
+    drop(log.apply(Vec::new(), PurgeMode::Hard, log.clock.now()));
 }
 
 /// What a log has lost at its beginning cannot be known: stamps before this mean nothing.
@@ -149,6 +201,11 @@ pub(super) fn begin(log: &Following, epoch: u64, floor: LogPosition) {
     let whole = state.epoch.is_none() && floor == LogPosition::default();
     let number = if whole { log.tables.fence() } else { log.tables.distrust_all() };
     state.outbox.send_again();
+    if let Some(before) = state.epoch.filter(|before| *before != epoch) {
+        state.leave(before);
+    }
+    (state.seen_before, state.trail) = (None, Trail::begin(floor));
+    state.kept = (floor != LogPosition::default()).then_some(0);
     (state.epoch, state.last, state.floor) = (Some(epoch), LogPosition::default(), floor);
     state.positions = Positions::begin(number);
     state.reading = Reading::Behind;
@@ -158,8 +215,14 @@ pub(super) fn begin(log: &Following, epoch: u64, floor: LogPosition) {
 }
 
 pub(super) fn take(log: &Following, entry: &LogEntry) {
+    let Some(message) = log.seal.opened(&entry.bytes) else {
+        tracing::warn!("an entry of the log of purges was not written by a gateway that has the secret");
+        ::metrics::counter!(metrics::TIER_UNREADABLE, "reason" => "purge-entry").increment(1);
+        log.state().last = entry.position;
+        return;
+    };
     // What cannot be read was written by another version: it may have purged anything.
-    let message = postcard::from_bytes(&entry.bytes).unwrap_or(Message {
+    let message = postcard::from_bytes(message).unwrap_or(Message {
         gateway: 0,
         number: 0,
         mode: PurgeMode::Hard,
@@ -183,6 +246,9 @@ pub(super) fn take(log: &Following, entry: &LogEntry) {
         }
     }
     state.last = entry.position;
+    if log.seal.vouches() {
+        state.trail.read(entry.position, number(&log.seal, entry).unwrap_or_default());
+    }
     drop(state);
     log.moved.send_replace(());
 }

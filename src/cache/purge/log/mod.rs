@@ -5,12 +5,16 @@
 //! everything in memory is validated once, and what others have not confirmed is sent again.
 //! While a purge is unsent, or the log is not followed, the shared tier is neither read nor written.
 
+mod audit;
 mod follow;
 mod heard;
 mod kept;
 mod outbox;
 mod own;
 mod roster;
+mod seal;
+mod seen;
+mod trail;
 
 pub use roster::PurgeStatus;
 
@@ -19,20 +23,26 @@ use super::tables::Tables;
 use super::{Fence, Purge, PurgeMode, PurgeScope};
 use crate::cache::SharedSettings;
 use crate::clock::{Clock, Timestamp};
-use crate::redis::{LogPosition, Redis};
+use crate::redis::{LogPosition, Patience, Redis, Unavailable};
 use heard::Heard;
 use kept::Kept;
 use outbox::Outbox;
-use own::Own;
+use own::{Own, Place};
 use roster::Peer;
+use seal::Seal;
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
+use trail::Trail;
 
+/// Epochs that were left and are remembered; none of them is entered again.
+const LEFT_MAX: usize = 64;
 /// Entries that the log keeps, about.
 const LOG_LENGTH: usize = 100_000;
 /// What a caller waits for Redis to have its purge.
@@ -76,6 +86,9 @@ struct Following {
     epoch_key: String,
     roster_key: String,
     max_unverified: Duration,
+    seal: Seal,
+    /// Where it is noted how far the log was read.
+    data: Option<PathBuf>,
     state: Mutex<State>,
     /// Something waits in the outbox.
     outgoing: Notify,
@@ -100,6 +113,13 @@ struct State {
     last: LogPosition,
     /// What is before it in the log was never seen here: positions before it mean nothing.
     floor: LogPosition,
+    /// Of how many entries the log is, where it was trimmed.
+    kept: Option<u64>,
+    trail: Trail,
+    /// Epochs that were in force before. One of them can only come back with what was in Redis then.
+    left: VecDeque<u64>,
+    /// How far an earlier run had read, until that is checked.
+    seen_before: Option<Place>,
     positions: Positions,
     outbox: Outbox,
     heard: Heard,
@@ -145,7 +165,12 @@ impl Log {
             epoch_key: key("epoch"),
             roster_key: key("replicas"),
             max_unverified: settings.max_unverified,
-            state: Mutex::default(),
+            seal: Seal::of(settings),
+            data: settings.data.clone(),
+            state: Mutex::new(State {
+                seen_before: settings.data.as_deref().and_then(seen::read),
+                ..State::default()
+            }),
             outgoing: Notify::new(),
             to_keep: Notify::new(),
             kept_to: watch::Sender::new(0),
@@ -178,18 +203,22 @@ impl Log {
         purges: Vec<Purge>,
         mode: PurgeMode,
         now: Timestamp,
+        patience: &Patience,
     ) -> (Fence, PurgeScope) {
-        let until = Instant::now() + PURGE_BUDGET;
+        let budget = patience.left(PURGE_BUDGET);
         let (number, sent) = self.shared.apply(purges, mode, now);
         // Not worth waiting for while nothing can be sent.
         if self.shared.redis.is_connected() {
-            return match tokio::time::timeout_at(until, sent).await {
-                Ok(Ok(())) => (number, PurgeScope::Shared),
-                Ok(Err(_)) | Err(_) => (number, PurgeScope::Local),
+            let sent = async {
+                let sent = tokio::time::timeout(budget, sent).await;
+                sent.map_err(|_| Unavailable::TimedOut)?.map_err(|_| Unavailable::Lost)
             };
+            let is_sent = patience.spent_on(sent).await.is_ok();
+            return (number, if is_sent { PurgeScope::Shared } else { PurgeScope::Local });
         }
         if self.shared.keeping == Keeping::OnDisk {
             let mut kept = self.shared.kept_to.subscribe();
+            let until = Instant::now() + PURGE_BUDGET;
             // Whatever comes of it, the purge holds here.
             drop(tokio::time::timeout_at(until, kept.wait_for(|to| *to >= number.0)).await);
         }
@@ -271,6 +300,14 @@ impl Log {
 }
 
 impl State {
+    /// An epoch is not entered again.
+    fn leave(&mut self, epoch: u64) {
+        if self.left.len() >= LEFT_MAX {
+            self.left.pop_front();
+        }
+        self.left.push_back(epoch);
+    }
+
     fn trusted(&self) -> Option<u64> {
         let following = self.reading == Reading::Following && !self.outbox.has_unsent();
         self.epoch.filter(|_| following)

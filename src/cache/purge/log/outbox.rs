@@ -155,7 +155,7 @@ pub(super) async fn send(log: Arc<Following>) {
             continue;
         };
         // Plain data into a Vec does not fail; an empty entry would be read as a purge of everything.
-        let bytes = postcard::to_stdvec(&message).unwrap_or_default();
+        let bytes = log.seal.sealed(postcard::to_stdvec(&message).unwrap_or_default());
         match log.redis.append(&log.log_key, &bytes, LOG_LENGTH, PURGE_BUDGET).await {
             Ok(()) => {
                 log.state().outbox.sent(message.number);

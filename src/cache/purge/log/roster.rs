@@ -1,9 +1,12 @@
 //! Who follows the log, and how far each has applied it: a line for each replica in one hash of Redis.
 //!
+//! With a secret only lines that have its tag count, and each has a tag of what its replica has read of the log.
 //! A line ages by the clock of Redis. It counts for as long as its replica may serve memory that it
 //! could not verify: one that is cut off is listed as pending until what it has is validated.
 
 use super::own::Place;
+use super::seal::Seal;
+use super::seen;
 use super::{Following, PURGE_BUDGET};
 use crate::cache::purge::PurgeScope;
 use crate::redis::LogPosition;
@@ -45,18 +48,32 @@ pub struct PurgeStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Peer {
     name: String,
-    epoch: u64,
-    position: LogPosition,
+    pub(super) epoch: u64,
+    pub(super) position: LogPosition,
     /// When it was written, by the clock of Redis.
     at_millis: u64,
+    /// All of that, and its name: what the tags are of.
+    pub(super) said: String,
+    /// It vouches for what it has read behind this position.
+    pub(super) after: LogPosition,
+    /// The tag of that.
+    pub(super) trail: String,
 }
 
 impl Peer {
-    fn parse((name, line): (String, String)) -> Option<Self> {
+    /// Reads a line. What stands behind the first three parts is there with a secret only.
+    fn parse(seal: &Seal, (name, line): (String, String)) -> Option<Self> {
         let mut parts = line.split(' ');
         let epoch = parts.next()?.parse().ok()?;
         let position = parts.next()?.parse().ok()?;
-        Some(Self { name, epoch, position, at_millis: parts.next()?.parse().ok()? })
+        let at_millis = parts.next()?.parse().ok()?;
+        let (after, tag, trail) = match (parts.next(), parts.next(), parts.next()) {
+            (Some(after), Some(tag), Some(trail)) => (after.parse().ok()?, tag, trail.to_owned()),
+            _ => (position, "", String::new()),
+        };
+        let said = said(&name, epoch, position, at_millis, after);
+        let is_believed = seal.vouches_for(tag, [said.as_bytes()]) || !seal.vouches();
+        is_believed.then_some(Self { name, epoch, position, at_millis, said, after, trail })
     }
 
     fn is_younger(&self, than: Duration, now_millis: u64) -> bool {
@@ -74,13 +91,23 @@ impl Peer {
     }
 }
 
+/// What a line says of a replica.
+fn said(name: &str, epoch: u64, last: LogPosition, at_millis: u64, after: LogPosition) -> String {
+    format!("{name} {epoch} {last} {at_millis} {after}")
+}
+
 /// Writes and reads lines until it is dropped.
 pub(super) async fn sign(log: Arc<Following>) {
     let mut moved = log.moved.subscribe();
+    let (mut noted, mut noted_at) = (None, Instant::now());
     loop {
         let signed_at = Instant::now();
         moved.mark_unchanged();
         sign_once(&log).await;
+        if noted_at.elapsed() >= SIGN_EVERY {
+            note(&log, &mut noted).await;
+            noted_at = Instant::now();
+        }
         tokio::select! {
             () = sleep_until(signed_at + SIGN_EVERY) => {}
             // Its sender lives as long as this task.
@@ -90,12 +117,7 @@ pub(super) async fn sign(log: Arc<Following>) {
 }
 
 async fn sign_once(log: &Following) {
-    let (epoch, last) = {
-        let state = log.state();
-        (state.epoch, state.last)
-    };
-    let Some(epoch) = epoch else { return };
-    let line = format!("{epoch} {last} {}", log.redis_millis());
+    let Some(line) = line(log) else { return };
     let Ok(lines) = log.redis.sign_roster(&log.roster_key, (&log.name(), &line), SIGN_BUDGET).await else {
         return;
     };
@@ -109,10 +131,44 @@ async fn sign_once(log: &Following) {
     }
 }
 
+/// Notes how far the log was read, for the next start.
+async fn note(log: &Following, noted: &mut Option<Place>) {
+    let seen = {
+        let state = log.state();
+        state.epoch.map(|epoch| Place { epoch, position: state.last })
+    };
+    let (Some(folder), Some(seen)) = (log.data.clone(), seen.filter(|seen| Some(*seen) != *noted)) else {
+        return;
+    };
+    let written = tokio::task::spawn_blocking(move || seen::write(&folder, seen)).await;
+    match written {
+        Ok(Ok(())) => *noted = Some(seen),
+        Ok(Err(error)) => tracing::debug!(%error, "how far the log of purges was read is not noted"),
+        Err(_) => {}
+    }
+}
+
+/// The own line; `None`: the log is not followed yet.
+fn line(log: &Following) -> Option<String> {
+    let at_millis = log.redis_millis();
+    let (epoch, last, stretch, floor) = {
+        let state = log.state();
+        (state.epoch?, state.last, state.trail.stretch(state.kept), state.floor)
+    };
+    if !log.seal.vouches() {
+        return Some(format!("{epoch} {last} {at_millis}"));
+    }
+    let (after, sum) = stretch.map_or((last.max(floor), 0), |stretch| (stretch.after, stretch.sum));
+    let said = said(&log.name(), epoch, last, at_millis, after);
+    let tag = log.seal.of_line([said.as_bytes()]);
+    let trail = log.seal.of_line([said.as_bytes(), &sum.to_be_bytes()]);
+    Some(format!("{epoch} {last} {at_millis} {after} {tag} {trail}"))
+}
+
 /// Those whose lines count, by name, and names of those who are gone for long.
 fn sorted(lines: Vec<(String, String)>, log: &Following) -> (Vec<Peer>, Vec<String>) {
     let (now, kept) = (log.redis_millis(), log.max_unverified + LINE_KEPT);
-    let peers = lines.into_iter().filter_map(Peer::parse);
+    let peers = lines.into_iter().filter_map(|line| Peer::parse(&log.seal, line));
     let (mut live, gone): (Vec<_>, Vec<_>) = peers.partition(|peer| peer.is_younger(kept, now));
     live.sort_by(|one, other| one.name.cmp(&other.name));
     live.truncate(REPLICAS_MAX);
@@ -128,6 +184,13 @@ impl Following {
     /// How this run of this gateway is named among the replicas.
     pub(super) fn name(&self) -> String {
         format!("{:016x}", self.gateway)
+    }
+
+    /// The other replicas that are at work.
+    pub(super) fn at_work(&self, lines: Vec<(String, String)>) -> Vec<Peer> {
+        let (now, own) = (self.redis_millis(), self.name());
+        let others = sorted(lines, self).0.into_iter().filter(|peer| peer.name != own);
+        others.filter(|peer| peer.is_younger(AT_WORK, now)).collect()
     }
 
     /// How many replicas are at work, this one included, as far as is known.
@@ -168,6 +231,10 @@ impl Following {
 mod tests {
     use super::*;
 
+    fn seal(secret: Option<&str>) -> Seal {
+        crate::cache::purge::log::seal::tests::seal("n", secret)
+    }
+
     fn at(millis: u64) -> LogPosition {
         LogPosition { millis, sequence: 0 }
     }
@@ -179,17 +246,35 @@ mod tests {
             [(1, 9, 1, false), (1, 10, 1, true), (1, 11, 2, true), (2, 0, 2, true), (3, 99, 2, false)]
         {
             let line = format!("{epoch} {} 5", at(position));
-            let peer = Peer::parse(("a".into(), line)).unwrap();
+            let peer = Peer::parse(&seal(None), ("a".into(), line)).unwrap();
             assert_eq!(peer.has_applied(place, Some(in_force)), applied, "{epoch} {position} {in_force}");
         }
         for line in ["", "1", "1 2-0", "x 2-0 5", "1 2 5"] {
-            assert_eq!(Peer::parse(("a".into(), line.into())), None, "{line}");
+            assert_eq!(Peer::parse(&seal(None), ("a".into(), line.into())), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn with_a_secret_only_its_lines_count() {
+        let (ours, plain) = (seal(Some("s")), seal(None));
+        let tag = ours.of_line([said("a", 1, at(2), 5, at(1)).as_bytes()]);
+        let line = format!("1 2-0 5 1-0 {tag} x");
+        let parsed = |seal: &Seal, name: &str, line: &str| Peer::parse(seal, (name.into(), line.into()));
+        assert!(parsed(&ours, "a", &line).is_some());
+        assert!(parsed(&plain, "a", &line).is_some(), "a replica without it reads what it always did");
+        for (name, line) in [
+            ("b", line.as_str()),
+            ("a", &line.replace(" 5 ", " 6 ")),
+            ("a", "1 2-0 5"),
+            ("a", "1 2-0 5 1-0  "),
+        ] {
+            assert_eq!(parsed(&ours, name, line), None, "{name} {line}");
         }
     }
 
     #[test]
     fn lines_age_by_the_clock_of_redis() {
-        let peer = |at: u64| Peer::parse(("a".into(), format!("1 2-0 {at}"))).unwrap();
+        let peer = |at: u64| Peer::parse(&seal(None), ("a".into(), format!("1 2-0 {at}"))).unwrap();
         let now = 100_000;
         let work = u64::try_from(AT_WORK.as_millis()).unwrap();
         assert_eq!(at_work(&[peer(now), peer(now + 9), peer(now - work), peer(now - work - 1)], now), 3);

@@ -1,8 +1,8 @@
 use super::*;
 use crate::cache::CacheKey;
 use crate::cache::purge::Standing;
-use crate::redis::LogEntry;
 use crate::redis::testing::{RedisServer, eventually};
+use crate::redis::{LogEntry, Patience};
 use crate::target::Target;
 
 const EPOCH: u64 = 7;
@@ -55,7 +55,8 @@ fn following() -> Log {
 async fn i5_an_own_purge_on_its_way_counts_against_what_others_stamped() {
     let log = following();
     let gateway = log.shared.gateway;
-    let (number, scope) = log.purge(tag("own"), PurgeMode::Hard, Timestamp::default()).await;
+    let (number, scope) =
+        log.purge(tag("own"), PurgeMode::Hard, Timestamp::default(), &Patience::of_request()).await;
     assert_eq!((number, scope), (Fence(1), PurgeScope::Local));
     assert_eq!(log.fence_of(stamp(at(0))), None, "the shared tier is not read while a purge is unsent");
     assert_eq!(log.stamp(number), None, "nor written");
@@ -103,7 +104,7 @@ async fn i5_a_log_trimmed_past_what_is_known_leaves_memory_unverified() {
     let server = RedisServer::start().await;
     let (log, other) = (start(&server), start(&server));
     eventually("both follow", async || log.is_trusted() && other.is_trusted()).await;
-    other.purge(tag("a"), PurgeMode::Hard, Timestamp::default()).await;
+    other.purge(tag("a"), PurgeMode::Hard, Timestamp::default(), &Patience::of_request()).await;
     eventually("heard of", async || log.shared.state().last > LogPosition::default()).await;
     let fence = log.shared.tables.fence();
 
