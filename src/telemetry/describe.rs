@@ -214,6 +214,14 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         "Fetches of the keys that tokens are verified by, by result.",
     ),
     (names::REFUSED, Kind::Counter, Unit::Count, "Requests refused before routing."),
+    (names::CONTENT_REFUSED, Kind::Counter, Unit::Count, "Requests whose content was not taken, and why."),
+    (
+        names::READERS_CUT,
+        Kind::Counter,
+        Unit::Count,
+        "Readers that were cut: under server.limits.body_rate (body-rate), or too far behind a body that is not \
+         kept whole (window).",
+    ),
     (
         names::INTERIM_DROPPED,
         Kind::Counter,
