@@ -65,6 +65,7 @@ async fn sent(
     timeout: Option<Duration>,
     request: Request<RequestBody>,
 ) -> Result<Response<SourceBody>, SourceError> {
+    let timeout = timeout.unwrap_or(source.settings().timeout);
     let pass = source.admit(timeout, Urgency::Awaited).await?;
     let name = source.settings().name.clone();
     metrics::counter!(names::SOURCE_REQUESTS, "source" => name, "reason" => "accepted").increment(1);
@@ -170,6 +171,7 @@ fn unanswered(error: &SourceError) -> SourceWritten {
         }),
         SourceError::Timeout => SourceWritten::Lost(Lost::Timeout),
         SourceError::Closed(_)
+        | SourceError::Unfinished
         | SourceError::Switched
         | SourceError::HeadTooLarge
         | SourceError::Framing

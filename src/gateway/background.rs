@@ -5,7 +5,7 @@
 //! source -> a client would have to wait for it, or nearly: nothing is begun, a later hit tries again
 //! claim -> somebody validates it, or did a moment ago: nothing to do
 //!       -> another gateway has put a newer one into the shared tier: use that
-//!       -> the key's flight is somebody's: wait for what it lands, look again
+//!       -> the key's flight is somebody's: wait for what it lands, look again, then join that of the variant
 //!       -> a fill of its own
 //! ```
 //! Whatever comes of it, the stored response that it was about rests for [`REST`]: a hit that was under way
@@ -17,13 +17,14 @@ mod refill;
 pub(crate) use refill::refill;
 
 use super::Gateway;
+use super::cache_status::Stored;
 use super::fill::{BeganBy, Fill};
 use super::landing::Landing;
 use super::read;
 use super::request::Request;
 use super::route::Route;
 use crate::cache::collapse::{Lane, Role};
-use crate::cache::rules::{ForwardReason, early};
+use crate::cache::rules::{ForwardReason, early, vary};
 use crate::cache::{CacheKey, StoredResponse};
 use crate::clock::Timestamp;
 use crate::source::Urgency;
@@ -212,18 +213,38 @@ async fn run(cause: Cause, fill: Fill, stored: Arc<StoredResponse>, claim: Claim
 async fn outcome(fill: Fill, stored: &StoredResponse) -> Outcome {
     let gateway = Arc::clone(&fill.gateway);
     let (cache, key) = (&gateway.cache, fill.key.clone());
+    let mut lane = Lane::Any;
     for _ in 0..WAITS_MAX {
         if cache.has_newer(&key, &fill.request_fields, stored).await {
             return Outcome::Found;
         }
         let holds = |fence| read::is_joinable(cache, &key, fence);
-        match gateway.flights.join(&key, Lane::Any, cache.fence(), holds) {
+        match gateway.flights.join(&key, lane, cache.fence(), holds) {
             Role::Lead(lead) => {
                 return Outcome::of(fill.run(lead, None).await.as_ref());
             }
-            Role::Follow(mut follower) => drop(follower.landed().await),
+            Role::Follow(mut follower) => {
+                let landed = follower.landed().await;
+                if landed.is_some_and(|landed| takes_its_place(&landed.landing, &fill)) {
+                    return Outcome::Found;
+                }
+                // It was another variant's.
+                if !stored.selecting_fields.is_empty() {
+                    lane = gateway.flights.variant(&stored.selecting_fields);
+                }
+            }
             Role::Full(_) => return Outcome::Crowded,
         }
     }
     Outcome::Crowded
+}
+
+/// Whether what somebody else's forward brings will be found in the place of what a fill is about; it is stored
+/// at its end.
+fn takes_its_place(landing: &Landing, fill: &Fill) -> bool {
+    let Landing::Shared(shared) = landing else { return false };
+    let head = &shared.head;
+    shared.stored == Stored::Yes
+        && !head.status.is_server_error()
+        && vary::matches(&head.selecting_fields, &fill.request_fields)
 }

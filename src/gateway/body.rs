@@ -4,6 +4,7 @@ use super::access_log::Logged;
 use super::begun::Begun;
 use super::kept::Kept;
 use super::landing::Landing;
+use super::pace::ReaderCut;
 use super::trailers;
 use crate::cache::collapse::Follower;
 use crate::cache::growing::{Cut, Reader};
@@ -89,7 +90,13 @@ impl HttpBody for Body {
             }
             Self::Growing(growing) => {
                 Pin::new(&mut growing.reader).poll_chunk(context).map(|chunk| match chunk {
-                    Some(chunk) => Some(chunk.map(Frame::data).map_err(Broken::Cut)),
+                    Some(Ok(chunk)) => Some(Ok(Frame::data(chunk))),
+                    Some(Err(cut)) => {
+                        if cut == Cut::TooSlow {
+                            ReaderCut::Window.count();
+                        }
+                        Some(Err(Broken::Cut(cut)))
+                    }
                     None => growing.reader.trailers().map(|trailers| Ok(Frame::trailers(trailers))),
                 })
             }

@@ -11,7 +11,7 @@ use super::Limits;
 use super::activity::Activity;
 use super::gate::{Gate, Passage};
 use super::interim::{self, Interims};
-use super::pace::{Pace, Piece, TooSlow};
+use super::pace::{Pace, Piece, ReaderCut, TooSlow};
 use super::raw_answer::raw_answer;
 use super::strict::Refusal;
 use super::wire::Wire;
@@ -179,6 +179,7 @@ impl Transport {
             self.deadline.as_mut().reset(since + piece.patience);
             ready!(self.deadline.as_mut().poll(context));
             if self.activity.standing_since() == Some(since) {
+                ReaderCut::BodyRate.count();
                 return Poll::Ready(Ok(()));
             }
         }
@@ -317,6 +318,7 @@ impl Transport {
             },
         };
         let TooSlow = cut;
+        ReaderCut::BodyRate.count();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

@@ -4,6 +4,7 @@ use super::pace::{Pace, TooSlow};
 use super::trailers;
 use crate::in_flight::{Full, Share};
 use crate::source::{RequestBody, Upload};
+use crate::telemetry::metrics as names;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -28,6 +29,19 @@ pub(crate) enum ContentFault {
     /// It must be held, and there is no room for it: 503.
     #[error("too many bytes are in flight to hold the content; try again")]
     NoRoom,
+}
+
+impl ContentFault {
+    /// Counts it, once for each request.
+    pub(crate) fn count(self) {
+        let reason = match self {
+            Self::TooLarge => "too-large",
+            Self::TooSlow => "too-slow",
+            Self::Broken => "broken",
+            Self::NoRoom => "no-room",
+        };
+        metrics::counter!(names::CONTENT_REFUSED, "reason" => reason).increment(1);
+    }
 }
 
 /// Bounds of a request's content.
@@ -237,6 +251,7 @@ impl Metered {
     }
 
     fn fail(&self, fault: ContentFault) -> ContentFault {
+        self.upload.breaks();
         *self.fault.get_or_init(|| fault)
     }
 
@@ -265,12 +280,16 @@ impl Body for Metered {
         let frame = match Pin::new(&mut this.incoming).poll_frame(context) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
+                this.upload.waits();
                 let cut = this.pace.poll_waiting(context);
                 return cut.map(|TooSlow| Some(Err(this.fail(ContentFault::TooSlow))));
             }
         };
         Poll::Ready(match frame {
-            None => None,
+            None => {
+                this.upload.report();
+                None
+            }
             Some(Err(_)) => Some(Err(this.fail(ContentFault::Broken))),
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);

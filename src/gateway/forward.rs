@@ -21,6 +21,7 @@ use http::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, Version};
+use std::time::Duration;
 
 /// This gateway in Via, CDN-Loop and Cache-Status.
 const SELF: &str = "tidegate";
@@ -59,6 +60,8 @@ pub(crate) struct Head {
     pub held: Option<Bytes>,
     /// What the connection is asked to be switched to.
     pub upgrade: Option<Protocol>,
+    /// How long it may take until the head of the answer.
+    pub timeout: Duration,
     /// Whether somebody waits for the answer.
     pub urgency: Urgency,
     /// Where others go for the same.
@@ -74,6 +77,11 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
             (Welcome::of(request.version, &fields), trailers::announced(&fields))
         }
         Purpose::Fill | Purpose::Part | Purpose::Head => (Welcome::No, None),
+    };
+    let timeout = match purpose {
+        Purpose::Relay => route.timeout_alone(),
+        // Others may wait for it longer than the request that began it.
+        Purpose::Fill | Purpose::Part | Purpose::Alone | Purpose::Head => route.timeout(),
     };
     hop_by_hop::remove(&mut fields);
     for name in [CONTENT_LENGTH, EXPECT] {
@@ -114,6 +122,7 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
         announced,
         held: request.content.held(),
         upgrade: None,
+        timeout,
         urgency: Urgency::Awaited,
         visited: None,
     }
@@ -207,12 +216,13 @@ pub(crate) async fn send(
         let told = OnInterim::new(move |status, fields| interim.tell(status, fields));
         request.extensions_mut().insert(told);
     }
-    // Of what was never asked the source's metrics tell; a line for each would bury the reason.
-    let pass = route.source.admit(route.settings.timeout, head.urgency).await?;
+    // Of what was never asked the source's metrics tell, and what a client broke off is no news of the source; a
+    // line for each would bury the reason.
+    let pass = route.source.admit(head.timeout, head.urgency).await?;
     route.metrics.forwarded(reason);
     let outcome = pass.send(request, upload).await;
     if let Err(error) = &outcome
-        && !matches!(error, SourceError::Open(_))
+        && !matches!(error, SourceError::Open(_) | SourceError::Unfinished)
     {
         let failure = SourceFailure::from(error);
         tracing::warn!(

@@ -244,6 +244,7 @@ impl Gateway {
                 metrics: RouteMetrics::new(&route.name, &route.source),
                 in_flight: Arc::clone(&self.in_flight),
                 keyed_hash: self.keyed_hash.clone(),
+                request_timeout: self.settings.request_timeout,
                 content_bounds: content::Bounds {
                     bytes_max: route.body_bytes.or(self.settings.limits.body_bytes),
                     rate_bytes: self.settings.limits.body_rate_bytes,

@@ -3,6 +3,7 @@
 //! Only time in which the other side was waited for counts, so that nobody is cut for Tidegate's own
 //! slowness.
 
+use crate::telemetry::metrics as names;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -37,6 +38,26 @@ impl Piece {
 /// The other side is under its least rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooSlow;
+
+/// Why a reader is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReaderCut {
+    /// It is under its least rate.
+    BodyRate,
+    /// It fell too far behind a body that is not kept whole.
+    Window,
+}
+
+impl ReaderCut {
+    /// Counts one.
+    pub(crate) fn count(self) {
+        let reason = match self {
+            Self::BodyRate => "body-rate",
+            Self::Window => "window",
+        };
+        metrics::counter!(names::READERS_CUT, "reason" => reason).increment(1);
+    }
+}
 
 /// Bytes moved and time waited since the last judgement.
 #[derive(Debug)]

@@ -208,6 +208,9 @@ fn finished(
             (GatewayError::Quota(denied).into_response(), CacheStatus::Own, Some(fields))
         }
         Err(error) => {
+            if let GatewayError::Content(fault) = &error {
+                fault.count();
+            }
             let status = error.cache_status();
             (error.into_response(), status, None)
         }

@@ -1,7 +1,7 @@
 //! The addresses of a source: each request is sent to the less busy of two, of those that are in.
 
 use super::address::{Address, Load, Standing};
-use super::body::Upload;
+use super::body::{Awaits, Upload};
 use super::ejection::{Change, Outage, Probing, Report, Risk, Roster, Set, Then, Way};
 use crate::breaker::State;
 use crate::clock::Clock;
@@ -121,8 +121,8 @@ impl Addresses {
         self.roster().inside(self.clock.now()).without(tried).len()
     }
 
-    /// Chooses an address, not one of `tried` where there is another. One that brings no head for so long that
-    /// it is `silent_after` is silent, also where nobody waits to the end.
+    /// Chooses an address, not one of `tried` where there is another. One that brings no head within `grace` is
+    /// overdue, or silent, also where nobody waits to the end.
     ///
     /// # Errors
     /// How the source failed, where its breaker is open.
@@ -130,7 +130,7 @@ impl Addresses {
         &self,
         risk: Risk,
         tried: Set,
-        (silent_after, upload): (Duration, Option<&Upload>),
+        (grace, upload): (Grace, Option<&Upload>),
     ) -> Result<Option<Visit<'_>>, Outage> {
         let now = self.clock.now();
         let way = {
@@ -151,7 +151,7 @@ impl Addresses {
             let address = Arc::clone(self.list.get(number)?);
             let awaited = Awaited {
                 since: Instant::now(),
-                silent_after,
+                grace,
                 upload: upload.cloned(),
                 heads_before: address.heads(),
             };
@@ -182,7 +182,7 @@ impl Addresses {
         let change = match report {
             Report::Well => roster.passed(number, now),
             Report::Unwell | Report::Missing(_) => roster.missed(number, now),
-            Report::Nothing => None,
+            Report::Overdue | Report::Nothing => None,
         };
         self.show(&roster, number, change);
     }
@@ -191,7 +191,7 @@ impl Addresses {
         let Some(address) = self.list.get(duty.number) else { return };
         let report = duty.report.unwrap_or_else(|| duty.awaited.given_up(address.heads()));
         match report {
-            Report::Unwell | Report::Missing(_) => address.failed(),
+            Report::Unwell | Report::Missing(_) | Report::Overdue => address.failed(),
             Report::Well | Report::Nothing => {}
         }
         let now = self.clock.now();
@@ -282,11 +282,20 @@ struct Duty<'a> {
     then: Then,
 }
 
+/// How long a head may be waited for before that tells something.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grace {
+    /// Then it is overdue.
+    pub(super) overdue_after: Duration,
+    /// Then the address is silent.
+    pub(super) silent_after: Duration,
+}
+
 /// How long a head has been waited for.
 #[derive(Debug)]
 struct Awaited {
     since: Instant,
-    silent_after: Duration,
+    grace: Grace,
     upload: Option<Upload>,
     /// How many heads the address had brought when the wait began.
     heads_before: u64,
@@ -297,12 +306,18 @@ impl Awaited {
     /// others have had answers meanwhile.
     fn given_up(&self, heads: u64) -> Report {
         // A request that is still being sent has not begun to wait.
+        if self.upload.as_ref().is_some_and(|upload| upload.awaits() != Awaits::Source) {
+            return Report::Nothing;
+        }
         let moved_at = self.upload.as_ref().and_then(Upload::moved_at);
         let since = moved_at.map_or(self.since, |at| at.max(self.since));
-        if since.elapsed() >= self.silent_after && heads == self.heads_before {
-            Report::Missing(Outage::Silent)
-        } else {
+        let waited = since.elapsed();
+        if heads != self.heads_before || waited < self.grace.overdue_after {
             Report::Nothing
+        } else if waited < self.grace.silent_after {
+            Report::Overdue
+        } else {
+            Report::Missing(Outage::Silent)
         }
     }
 }

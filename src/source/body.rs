@@ -15,7 +15,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use metrics::{Counter, counter};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
@@ -41,9 +41,9 @@ pub enum BodyError {
     /// The source's connection broke, or its framing is wrong.
     #[error("the source's answer broke off")]
     Broken(#[source] hyper::Error),
-    /// More came than it said.
-    #[error("the source sent more than its answer has")]
-    Beyond,
+    /// It is framed in a way that can be read otherwise, or more came than it said.
+    #[error("the source's answer is framed wrongly")]
+    Foul,
     /// Nothing came for `body_idle`.
     #[error("the source's answer stood still")]
     Idle,
@@ -65,7 +65,7 @@ impl Broken {
 
     fn count(&self, error: &BodyError) {
         match error {
-            BodyError::Broken(_) | BodyError::Beyond => self.broken.increment(1),
+            BodyError::Broken(_) | BodyError::Foul => self.broken.increment(1),
             BodyError::Idle => self.idle.increment(1),
         }
     }
@@ -139,10 +139,10 @@ impl Body for SourceBody {
                 if is_foul {
                     this.uses.condemn();
                 }
-                Poll::Ready(frame.map(|frame| match frame {
-                    Ok(_) if is_foul => Err(BodyError::Beyond),
-                    frame => frame.map_err(BodyError::Broken),
-                }))
+                Poll::Ready(match frame {
+                    None | Some(Ok(_)) if is_foul => Some(Err(BodyError::Foul)),
+                    frame => frame.map(|frame| frame.map_err(BodyError::Broken)),
+                })
             }
             Poll::Pending => {
                 let idle = this.idle;
@@ -167,18 +167,55 @@ impl Body for SourceBody {
     }
 }
 
-/// When a request's content moved last.
+/// A request's content on its way: when it moved last, and who is waited for.
 #[derive(Clone, Debug, Default)]
-pub struct Upload(Arc<Mutex<Option<Instant>>>);
+pub struct Upload(Arc<Mutex<Content>>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Content {
+    moved_at: Option<Instant>,
+    awaits: Awaits,
+}
+
+/// Who is waited for while content is sent: what takes long, or breaks, because of its client tells nothing of
+/// the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Awaits {
+    /// All that has come was handed on.
+    #[default]
+    Source,
+    /// The next part has not come.
+    Client,
+    /// No next part: what came broke off, or is refused.
+    Nobody,
+}
 
 impl Upload {
-    /// A part was handed on.
+    /// A part was handed on, or the last one had been.
     pub fn report(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.content() = Content { moved_at: Some(Instant::now()), awaits: Awaits::Source };
+    }
+
+    /// The next part has not come.
+    pub fn waits(&self) {
+        self.content().awaits = Awaits::Client;
+    }
+
+    /// It will not be complete.
+    pub fn breaks(&self) {
+        self.content().awaits = Awaits::Nobody;
     }
 
     pub(super) fn moved_at(&self) -> Option<Instant> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.content().moved_at
+    }
+
+    pub(super) fn awaits(&self) -> Awaits {
+        self.content().awaits
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

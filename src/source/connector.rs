@@ -1,7 +1,7 @@
 //! Connections to a source, each of which knows whether it was used before, and whether anything was
 //! heard on it since something was last said.
 
-use super::first_bytes;
+use super::framing::{Finding, Framing};
 use crate::tls::ClientTls;
 use futures_util::future::Either;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,9 +19,6 @@ use tokio::net::TcpStream;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Inner = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
-
-/// It is not known how many more bytes an answer has.
-const UNKNOWN: u64 = u64::MAX;
 
 /// What a connection has carried.
 #[derive(Clone, Debug, Default)]
@@ -31,8 +28,6 @@ pub(super) struct Uses(Arc<Carried>);
 struct Carried {
     answered: AtomicBool,
     heard: AtomicBool,
-    /// How many more bytes the answer has, where that is known.
-    left: AtomicU64,
     foul: AtomicBool,
     condemned: AtomicBool,
 }
@@ -53,30 +48,18 @@ impl Uses {
         self.0.heard.load(Ordering::Relaxed)
     }
 
-    /// Whether what has come shows that the body is framed wrongly: its first chunks are, or more has come
-    /// than it has.
+    /// Whether what has come is framed wrongly, or more than the answer has.
     pub(super) fn is_foul(&self) -> bool {
         self.0.foul.load(Ordering::Relaxed)
     }
 
-    /// These bytes came. Only the connection's own task is here, so nothing comes between.
-    fn hears(&self, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        let Carried { heard, left, foul, .. } = &*self.0;
-        if !heard.swap(true, Ordering::Relaxed) {
-            let is_head = bytes.starts_with(b"HTTP/");
-            let all = if is_head { first_bytes::all(bytes) } else { None };
-            left.store(all.unwrap_or(UNKNOWN), Ordering::Relaxed);
-            foul.store(is_head && first_bytes::are_foul(bytes), Ordering::Relaxed);
-        }
-        match left.load(Ordering::Relaxed) {
-            UNKNOWN => {}
-            most => match most.checked_sub(bytes.len() as u64) {
-                Some(rest) => left.store(rest, Ordering::Relaxed),
-                None => foul.store(true, Ordering::Relaxed),
-            },
+    /// Bytes came, of which that was found.
+    fn hears(&self, finding: Finding) {
+        self.0.heard.store(true, Ordering::Relaxed);
+        match finding {
+            Finding::Sound => {}
+            Finding::Foul => self.0.foul.store(true, Ordering::Relaxed),
+            Finding::Beyond => self.condemn(),
         }
     }
 
@@ -153,7 +136,7 @@ impl tower::Service<http::Uri> for Connector {
         Box::pin(async move {
             let connected: Result<_, BoxError> =
                 connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
-            Ok(TokioIo::new(CountedStream { stream: TokioIo::new(connected?), uses: Uses::default() }))
+            Ok(TokioIo::new(CountedStream::new(TokioIo::new(connected?))))
         })
     }
 }
@@ -163,6 +146,13 @@ impl tower::Service<http::Uri> for Connector {
 pub(super) struct CountedStream {
     stream: Inner,
     uses: Uses,
+    framing: Framing,
+}
+
+impl CountedStream {
+    fn new(stream: Inner) -> Self {
+        Self { stream, uses: Uses::default(), framing: Framing::new() }
+    }
 }
 
 impl Connection for CountedStream {
@@ -183,7 +173,11 @@ impl AsyncRead for CountedStream {
         }
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.uses.hears(buffer.filled().get(before..).unwrap_or_default());
+        let bytes = buffer.filled().get(before..).unwrap_or_default();
+        if !bytes.is_empty() {
+            let finding = self.framing.hears(bytes);
+            self.uses.hears(finding);
+        }
         outcome
     }
 }
@@ -195,6 +189,7 @@ impl AsyncWrite for CountedStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.uses.says()?;
+        self.framing.says(bytes);
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -212,6 +207,7 @@ impl AsyncWrite for CountedStream {
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.uses.says()?;
+        self.framing.says(buffers.iter().find(|buffer| !buffer.is_empty()).map_or(&[], |first| first));
         Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
     }
 

@@ -66,6 +66,8 @@ pub(super) enum Report {
     Unwell,
     /// It gave no answer.
     Missing(Outage),
+    /// Its answer was overdue, and nobody waits for it any more: it may be slow, and its clients impatient.
+    Overdue,
     /// Nothing: nobody waited for the answer, or a connection had grown old.
     Nothing,
 }
@@ -285,11 +287,12 @@ impl Roster {
             return None;
         }
         match report {
-            Report::Nothing => return None,
             Report::Well => address.ejection.success(now),
-            Report::Unwell | Report::Missing(_) if !others.is_empty() => {
+            Report::Unwell | Report::Missing(_) | Report::Overdue if !others.is_empty() => {
                 address.ejection.failure(now, jitter);
             }
+            // Where nobody can be asked in its place, those who would have waited are not sent away for it.
+            Report::Overdue | Report::Nothing => return None,
             // What is sent again counts when it is over.
             Report::Missing(_) if then == Then::Again => return None,
             Report::Unwell => {}
@@ -321,7 +324,7 @@ impl Roster {
                 self.breaker = Breaker::new(BREAKER);
                 Some(Change::Restored)
             }
-            Report::Unwell | Report::Missing(_) => {
+            Report::Unwell | Report::Missing(_) | Report::Overdue => {
                 address.ejection.failure(now, jitter);
                 None
             }
@@ -356,7 +359,7 @@ impl Roster {
                 self.outage = outage;
                 self.breaker.failure(now, jitter);
             }
-            Report::Nothing => self.breaker.undecided(now),
+            Report::Overdue | Report::Nothing => self.breaker.undecided(now),
         }
         (self.breaker.state(now) == State::Closed).then_some(Change::Closed)
     }

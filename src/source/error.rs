@@ -29,6 +29,9 @@ pub enum SourceError {
     /// It closed or reset the connection, or what it sent is no HTTP; it may have acted.
     #[error("the source closed without a proper answer")]
     Closed(#[source] hyper_util::client::legacy::Error),
+    /// The request's own content broke off: the source could not answer it. It may have acted.
+    #[error("the request's content broke off")]
+    Unfinished,
     /// It changed the protocol, which nobody asked for (RFC 9110 7.8); it may have acted.
     #[error("the source switched protocols unasked")]
     Switched,
@@ -53,6 +56,7 @@ impl SourceError {
             }
             Self::Timeout
             | Self::Closed(_)
+            | Self::Unfinished
             | Self::Switched
             | Self::HeadTooLarge
             | Self::Framing

@@ -1,13 +1,13 @@
 //! One exchange: a request, and the head of its answer or why there is none.
 
-use super::body::{RequestBody, Upload};
+use super::body::{Awaits, RequestBody, Upload};
 use super::connector::{Connector, Uses};
 use super::ejection::{Outage, Report};
 use super::error::SourceError;
 use super::retry::Progress;
 use super::strictness;
 use super::switch::Asks;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::Connected;
@@ -64,7 +64,8 @@ pub(super) struct Failed {
 pub(super) enum Time {
     /// At least half of it.
     Enough,
-    /// The rest was spent waiting for a place, or on other addresses: a timeout says nothing of this one.
+    /// The rest was spent waiting for a place, on other addresses, or for the client's content: a timeout says
+    /// nothing of this one.
     Short,
 }
 
@@ -105,7 +106,8 @@ impl Failed {
                 | SourceError::Yielded
                 | SourceError::Full
                 | SourceError::Open(_)
-                | SourceError::Unsayable,
+                | SourceError::Unsayable
+                | SourceError::Unfinished,
                 _,
             ) => Report::Nothing,
             // It did answer, though nothing that can be used.
@@ -141,7 +143,6 @@ pub(super) async fn exchange(
 ) -> Result<Response<Incoming>, Failed> {
     let flood = bound_interim(&mut request);
     let asks = request.extensions_mut().remove::<Asks>();
-    let is_head = request.method() == Method::HEAD;
     let answer = client.request(request);
     tokio::pin!(answer);
     let mut deadline = patience.deadline;
@@ -155,11 +156,9 @@ pub(super) async fn exchange(
             Ok(Ok(mut response)) => {
                 let uses = response.extensions_mut().remove::<Uses>().unwrap_or_default();
                 uses.count();
-                let has_none = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-                let has_body = !is_head && !has_none;
                 let sound = strictness::check(&response, asks.as_ref());
                 return match sound {
-                    Ok(()) if !(has_body && uses.is_foul()) => {
+                    Ok(()) if !uses.is_foul() => {
                         response.extensions_mut().insert(uses);
                         Ok(response)
                     }
@@ -175,11 +174,17 @@ pub(super) async fn exchange(
                     }
                 };
             }
+            // Its connection is closed for that: nobody can answer half a request.
+            Ok(Err(_)) if upload.is_some_and(|upload| upload.awaits() == Awaits::Nobody) => {
+                return Err(Failed::begun(SourceError::Unfinished));
+            }
             Ok(Err(error)) => return Err(Failed::of(error)),
             // A request that is still being sent has not begun to wait for its answer.
             Err(_) => {
                 let moved_at = upload.and_then(Upload::moved_at);
                 let later = moved_at.map(|at| at + patience.timeout).filter(|later| *later > deadline);
+                let is_sent = upload.is_none_or(|upload| upload.awaits() == Awaits::Source);
+                let time = if is_sent { time } else { Time::Short };
                 deadline = later.ok_or_else(|| Failed { time, ..Failed::begun(SourceError::Timeout) })?;
             }
         }

@@ -69,7 +69,9 @@ impl Check {
             let report = self.once().await;
             match report {
                 Report::Well => self.good.increment(1),
-                Report::Unwell | Report::Missing(_) | Report::Nothing => self.failed.increment(1),
+                Report::Unwell | Report::Missing(_) | Report::Overdue | Report::Nothing => {
+                    self.failed.increment(1);
+                }
             }
             self.source.addresses.checked(self.number, report);
         }

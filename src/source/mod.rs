@@ -17,7 +17,7 @@ mod draft;
 mod ejection;
 mod error;
 mod exchange;
-mod first_bytes;
+mod framing;
 mod health;
 mod limit;
 mod pass;
@@ -244,13 +244,12 @@ impl Source {
         addresses.map(|address| (address.scheme(), address.authority().to_owned()))
     }
 
-    /// A place toward the source for a request that must have its head within `timeout`, or the source's own:
-    /// waiting for the place, connecting and retries included.
+    /// A place toward the source for a request that must have its head within `timeout`: waiting for the place,
+    /// connecting and retries included.
     ///
     /// # Errors
     /// [`SourceError::Open`], [`SourceError::Busy`]; [`SourceError::Yielded`] where nobody waits for it.
-    pub async fn admit(&self, timeout: Option<Duration>, urgency: Urgency) -> Result<Pass<'_>, SourceError> {
-        let timeout = timeout.unwrap_or(self.settings.timeout);
+    pub async fn admit(&self, timeout: Duration, urgency: Urgency) -> Result<Pass<'_>, SourceError> {
         let patience = Patience { deadline: Instant::now() + timeout, timeout };
         if let Some(outage) = self.addresses.refusal() {
             return Err(self.refused(outage));
@@ -274,7 +273,7 @@ impl Source {
         request: Request<RequestBody>,
         upload: Option<&Upload>,
     ) -> Result<Response<SourceBody>, SourceError> {
-        self.admit(None, Urgency::Awaited).await?.send(request, upload).await
+        self.admit(self.settings.timeout, Urgency::Awaited).await?.send(request, upload).await
     }
 
     fn refused(&self, outage: Outage) -> SourceError {

@@ -3,7 +3,7 @@
 
 use super::Source;
 use super::address::Load;
-use super::addresses::Visit;
+use super::addresses::{Grace, Visit};
 use super::body::{self, RequestBody, SourceBody, Upload};
 use super::connector::Uses;
 use super::draft::{Draft, Line};
@@ -79,7 +79,7 @@ fn heard(outcome: &Result<(Response<Incoming>, Load), SourceError>, took: Durati
     match outcome {
         Ok((response, _)) => Some(match exchange::report(response.status()) {
             Report::Well => Heard::Head(took),
-            Report::Unwell | Report::Missing(_) | Report::Nothing => Heard::Failure,
+            Report::Unwell | Report::Missing(_) | Report::Overdue | Report::Nothing => Heard::Failure,
         }),
         Err(SourceError::Timeout | SourceError::Connect(_) | SourceError::Closed(_)) => Some(Heard::Failure),
         Err(_) => None,
@@ -95,10 +95,12 @@ async fn tried(
 ) -> Result<(Response<Incoming>, Load), SourceError> {
     let visited = draft.visited();
     let mut tries = Tries { addresses: visited.addresses(), retries: 0, line: draft.line(), spending: None };
-    let silent_after = source.overdue_after().min(patience.timeout / 2);
+    // As for a timeout: at least half of its time tells something of the source.
+    let silent_after = patience.timeout / 2;
+    let grace = Grace { overdue_after: source.overdue_after().min(silent_after), silent_after };
     let mut last = None;
     loop {
-        let visit = match source.addresses.visit(draft.risk(), tries.addresses, (silent_after, upload)) {
+        let visit = match source.addresses.visit(draft.risk(), tries.addresses, (grace, upload)) {
             Ok(visit) => visit.ok_or(SourceError::Unsayable)?,
             // What was tried says more than that the breaker has opened over it.
             Err(outage) => return Err(last.unwrap_or_else(|| source.refused(outage))),

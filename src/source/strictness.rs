@@ -54,10 +54,13 @@ fn is_framed_one_way(fields: &HeaderMap) -> bool {
     }
 }
 
-/// Digits only; a list of equal lengths is a list.
+/// Digits only, without zeros in front; a list of equal lengths is a list.
 fn is_length(length: &HeaderValue) -> bool {
-    let digits = length.as_bytes();
-    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+    match length.as_bytes() {
+        [b'0'] => true,
+        [b'0', ..] | [] => false,
+        digits => digits.iter().all(u8::is_ascii_digit),
+    }
 }
 
 #[cfg(test)]
@@ -74,6 +77,8 @@ mod tests {
             (&[("content-length", "7, 7")], false),
             (&[("content-length", "+7")], false),
             (&[("content-length", "")], false),
+            (&[("content-length", "07")], false),
+            (&[("content-length", "0")], true),
             (&[("transfer-encoding", "gzip, chunked")], false),
             (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], false),
             (&[("transfer-encoding", "gzip")], false),

@@ -62,13 +62,13 @@ async fn a_request_that_is_given_up_leaves_nothing() {
     }
 }
 
-/// Whether anybody waits to the end is no matter: a source is silent when it is overdue, unless others have
-/// had answers meanwhile.
+/// Whether anybody waits to the end is no matter: a source is silent when it has had half of its time, unless
+/// others have had answers meanwhile. That clients have less patience opens no breaker.
 #[tokio::test(start_paused = true)]
 async fn a_source_that_nobody_waits_for_to_the_end_is_silent_all_the_same() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     for (waits, answers, refused) in
-        [(1001, 0, true), (999, 0, false), (1001, 1, false), (5001, 0, true), (5001, 1, false)]
+        [(1001, 0, false), (4999, 0, false), (5001, 0, true), (5001, 1, false), (9999, 0, true)]
     {
         let source = source(&format!("http://{}", silent.local_addr().unwrap()));
         for _ in 0..5 {
@@ -81,6 +81,29 @@ async fn a_source_that_nobody_waits_for_to_the_end_is_silent_all_the_same() {
         }
         let refusal = source.addresses.refusal();
         assert_eq!(refusal, refused.then_some(Outage::Silent), "{waits} ms, {answers} answers");
+    }
+}
+
+/// Who leaves in the middle of what they send has never waited for the source.
+#[tokio::test(start_paused = true)]
+async fn who_stands_still_while_sending_says_nothing_of_the_source() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    for (what, then, refused) in [
+        ("all is sent", Upload::report as fn(&Upload), true),
+        ("more is awaited", Upload::waits, false),
+        ("no more comes", Upload::breaks, false),
+    ] {
+        for waits in [Duration::from_secs(6), Duration::from_secs(30)] {
+            let source = source(&format!("http://{}", silent.local_addr().unwrap()));
+            for _ in 0..5 {
+                let upload = Upload::default();
+                upload.report();
+                then(&upload);
+                let sent = source.send(request(&source, "/a"), Some(&upload));
+                drop(tokio::time::timeout(waits, sent).await);
+            }
+            assert_eq!(source.addresses.refusal().is_some(), refused, "{what}, {waits:?}");
+        }
     }
 }
 

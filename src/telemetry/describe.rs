@@ -219,6 +219,14 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         Unit::Count,
         "Requests refused by the strict gate, and connections beyond a bound.",
     ),
+    (names::CONTENT_REFUSED, Kind::Counter, Unit::Count, "Requests whose content was not taken, and why."),
+    (
+        names::READERS_CUT,
+        Kind::Counter,
+        Unit::Count,
+        "Readers that were cut: under server.limits.body_rate (body-rate), or too far behind a body that is not \
+         kept whole (window).",
+    ),
     (
         names::INTERIM_DROPPED,
         Kind::Counter,

@@ -88,6 +88,10 @@ pub const ACCESS_DENIED: &str = "tidegate_access_denied_total";
 pub const ACCESS_KEY_FETCHES: &str = "tidegate_access_key_fetches_total";
 /// Requests refused before routing, by `reason`.
 pub const REFUSED: &str = "tidegate_refused_total";
+/// Requests whose content was not taken, by `reason` (too-large, too-slow, broken, no-room).
+pub const CONTENT_REFUSED: &str = "tidegate_content_refused_total";
+/// Readers that were cut because they were too slow, by `reason` (body-rate, window).
+pub const READERS_CUT: &str = "tidegate_readers_cut_total";
 /// Interim responses (1xx) of sources that their client was not sent: over a bound, or it did not read.
 pub const INTERIM_DROPPED: &str = "tidegate_interim_dropped_total";
 /// Requests whose handling panicked.

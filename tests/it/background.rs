@@ -82,6 +82,39 @@ async fn rfc5861_3_each_variant_is_validated_once() {
     assert_eq!(source.count("/a"), 4, "two fills, and one validation of each");
 }
 
+/// One that is on its way holds up no other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc5861_3_all_variants_are_validated_at_once() {
+    const LANGUAGES: [&str; 5] = ["de", "en", "fr", "it", "rm"];
+    let (source, gate) = (ScriptedSource::start().await, Gate::closed());
+    let (held, number) = (gate.clone(), AtomicUsize::new(0));
+    source.on("/a", move |request| {
+        let language = request.fields.get("Accept-Language").unwrap_or_default();
+        let reply = if number.fetch_add(1, Ordering::SeqCst) < LANGUAGES.len() {
+            Reply::ok(format!("kept {language}")).cache_control(STALE)
+        } else {
+            let body = vec![Step::Bytes(b"new ".to_vec()), Step::Wait(held.clone())];
+            Reply::chunks([body, vec![Step::Bytes(language.into())]].concat()).cache_control("max-age=60")
+        };
+        reply.field("Vary", "Accept-Language")
+    });
+    let gateway = gateway_for(&source, "").await;
+    let ask = |language: &str| gateway.send(Ask::get("/a").field("Accept-Language", language));
+    for language in LANGUAGES {
+        assert!(ask(language).await.says("stored"), "{language}");
+    }
+    let hits = join_all(LANGUAGES.repeat(20).into_iter().map(ask)).await;
+    assert!(hits.iter().all(Answer::is_hit), "nobody waits");
+    // Nobody asks again, and none has come to its end.
+    source.wait_for("/a", 2 * LANGUAGES.len()).await;
+    gate.open();
+    eventually("all are new", async || counted(&gateway, "stale", "replaced").await == 5).await;
+    for language in LANGUAGES {
+        assert_eq!(ask(language).await.text(), format!("new {language}"));
+    }
+    assert_eq!(source.count("/a"), 2 * LANGUAGES.len(), "one validation of each");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rfc5861_4_a_failure_in_the_background_never_replaces() {
     let source = ScriptedSource::start().await;

@@ -1,5 +1,6 @@
 //! A source that is protected, and one that lies: several addresses, retries, the breaker, active checks,
-//! and connections that wear out, a limit that adapts, and answers that are broken in every way. After each test nothing is under way or waiting.
+//! and connections that wear out, a limit that adapts, answers that are broken in every way, and clients that
+//! break off what they send. After each test nothing is under way or waiting.
 
 mod addresses;
 mod breaker;
@@ -7,6 +8,7 @@ mod health;
 mod lies;
 mod limit;
 mod timeouts;
+mod uploads;
 mod worn;
 
 use crate::support::{EVERYTHING, Gateway, ScriptedSource, Setup, eventually};

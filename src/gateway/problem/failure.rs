@@ -97,6 +97,7 @@ impl From<&SourceError> for SourceFailure {
             SourceError::Timeout => Self::Timeout,
             SourceError::Connect(cause) => of_connect(cause),
             SourceError::Closed(cause) => of_exchange(cause),
+            SourceError::Unfinished => Self::Terminated,
             SourceError::Open(outage) => Self::Open(*outage),
             SourceError::Unsayable
             | SourceError::Switched

@@ -42,6 +42,8 @@ pub(crate) struct Route {
     pub quotas: Quotas,
     pub metrics: RouteMetrics,
     pub content_bounds: Bounds,
+    /// No request waits longer for the head of its answer (`server.request_timeout`).
+    pub request_timeout: Duration,
     pub in_flight: Arc<InFlight>,
     pub keyed_hash: KeyedHash,
     /// Who may come in; `None`: anybody.
@@ -147,6 +149,11 @@ impl Route {
     /// How long a forward may take until the head of its answer.
     pub(crate) fn timeout(&self) -> Duration {
         self.settings.timeout.unwrap_or(self.source.settings().timeout)
+    }
+
+    /// The same for one that a single request waits for.
+    pub(crate) fn timeout_alone(&self) -> Duration {
+        self.timeout().min(self.request_timeout)
     }
 
     /// The request's own Cache-Control, where it counts here (RFC 9111 5.2.1).

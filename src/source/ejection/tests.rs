@@ -1,6 +1,6 @@
 use super::*;
 use Outage::{Disconnected, Silent};
-use Report::{Missing, Nothing, Unwell, Well};
+use Report::{Missing, Nothing, Overdue, Unwell, Well};
 
 fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(1_000_000 + millis)
@@ -20,6 +20,7 @@ fn five_failures_in_a_row_take_an_address_out() {
     for (what, reports, out) in [
         ("five refused", &[(Missing(Disconnected), 5)][..], true),
         ("five silent", &[(Missing(Silent), 5)], true),
+        ("five overdue", &[(Overdue, 5)], true),
         ("five bad answers", &[(Unwell, 5)], true),
         ("of all kinds", &[(Unwell, 2), (Missing(Silent), 2), (Missing(Disconnected), 1)], true),
         ("four", &[(Unwell, 4)], false),
@@ -38,6 +39,22 @@ fn five_failures_in_a_row_take_an_address_out() {
         assert_eq!(change, out.then_some(Change::Ejected), "{what}");
         assert_eq!(roster.breaker(at(0)), State::Closed, "{what}");
         assert_eq!(roster.admit(at(0), Risk::Taken), Way::Among(inside), "{what}");
+    }
+}
+
+#[test]
+fn impatient_clients_open_no_breaker_and_keep_none_open() {
+    let mut roster = Roster::new(1);
+    assert_eq!(told(&mut roster, 0, Overdue, 50, 0), None);
+    assert_eq!((roster.inside(at(0)), roster.breaker(at(0))), (set(&[0]), State::Closed));
+    // Nor do they break a row.
+    told(&mut roster, 0, Missing(Silent), 4, 0);
+    told(&mut roster, 0, Overdue, 1, 0);
+    assert_eq!(told(&mut roster, 0, Missing(Silent), 1, 0), Some(Change::Opened));
+    // One that probes leaves the question to the next.
+    for _ in 0..3 {
+        assert_eq!(roster.admit(at(10_000), Risk::Avoided), Way::Probe(0, Probing::Source));
+        assert_eq!(roster.source_probed(0, Overdue, at(10_000), 0.0), None);
     }
 }
 

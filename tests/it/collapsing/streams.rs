@@ -61,6 +61,7 @@ async fn i10_a_reader_that_stalls_is_cut_and_holds_nobody_up() {
     assert!(held <= 9 * 1024 * 1024, "{held} bytes are held for one that stalls");
     let rest = within("the cut", stalled.rest()).await;
     assert!(rest.is_err(), "it must not look complete: {:?}", rest.map(|bytes| bytes.len()));
+    assert_eq!(super::metric(&gateway, "tidegate_readers_cut_total", "window").await, 1);
     assert_eq!(source.count("/a"), 1);
     nothing_is_left(&gateway).await;
 }

@@ -12,6 +12,11 @@ fn raw(bytes: impl Into<Vec<u8>>) -> Reply {
     Reply::none(Step::Bytes(bytes.into())).after(Step::Wait(Gate::closed()))
 }
 
+/// Bytes that come one part after the other, and then nothing.
+fn raw_parts(parts: [&str; 3]) -> Reply {
+    raw_steps(parts.map(|part| Step::Bytes(part.as_bytes().to_vec())))
+}
+
 /// Steps as the source takes them, and then nothing.
 fn raw_steps(steps: [Step; 3]) -> Reply {
     steps.into_iter().fold(Reply::ok(""), Reply::after).after(Step::Wait(Gate::closed()))
@@ -104,6 +109,7 @@ async fn a_head_that_is_not_strict_is_502() {
         ("two equal lengths", framed("Content-Length: 5\r\nContent-Length: 5")),
         ("a list of lengths", framed("Content-Length: 5, 5")),
         ("a length with a sign", framed("Content-Length: +5")),
+        ("a length with a zero in front", framed("Content-Length: 05")),
         ("a length that is no number", framed("Content-Length: five")),
         ("a length beyond all numbers", framed("Content-Length: 99999999999999999999999")),
         ("a length and chunks", framed("Content-Length: 5\r\nTransfer-Encoding: chunked")),
@@ -147,13 +153,6 @@ async fn a_head_that_is_not_strict_is_502() {
         ("closed before the empty line", cut("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n")),
         ("closed after an interim response", cut("HTTP/1.1 103 Early Hints\r\n\r\n")),
         ("reset within the head", Reply::none(Step::Bytes(b"HTTP/1.1 200".to_vec())).after(Step::Reset)),
-        // Nothing of it has gone out, and the whole fault is known: it is no answer.
-        ("a first chunk size that is none", chunks_at_once("xyz\r\n")),
-        ("a chunk size that is none", chunks_at_once("5\r\nfirst\r\nxyz\r\n")),
-        ("a chunk size with a sign", chunks_at_once("5\r\nfirst\r\n-5\r\n")),
-        ("a chunk size beyond all numbers", chunks_at_once("5\r\nfirst\r\nfffffffffffffffff\r\n")),
-        ("a chunk longer than it says", chunks_at_once("5\r\nfirst\r\n3\r\nlonger\r\n0\r\n\r\n")),
-        ("a chunk without its end", chunks_at_once("5\r\nfirst5\r\nfirst\r\n0\r\n\r\n")),
         ("closed before the head", Reply::none(Step::Cut)),
         ("reset before the head", Reply::none(Step::Reset)),
         ("half-closed before the head", Reply::none(Step::HalfClose).after(Step::Wait(Gate::closed()))),
@@ -188,6 +187,37 @@ async fn a_body_that_breaks_is_visibly_broken() {
     assert!(broken("reason=\"idle\"").await > 1.5 && broken("reason=\"broken\"").await > 8.5);
 }
 
+/// RFC 9112 2.2 lets a recipient take LF for the end of a line: who comes behind may not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_of_a_head_that_ends_by_lf_is_502() {
+    let rows = vec![
+        ("a bare LF in the head", raw("HTTP/1.1 200 OK\r\nX: a\nContent-Length: 5\r\n\r\nhello")),
+        ("a bare LF behind the status", raw("HTTP/1.1 200 OK\nContent-Length: 5\r\n\r\nhello")),
+        ("an empty line of a bare LF", raw("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\nhello")),
+        (
+            "a bare LF in a head that comes in parts",
+            raw_parts(["HTTP/1.1 200 OK\r\nX: a", "\nContent-Length: 2\r\n\r\n", "ok"]),
+        ),
+        ("a bare LF in a head without content", raw("HTTP/1.1 204 No Content\nX: a\r\n\r\n")),
+    ];
+    play(rows, Outcome::Status(502)).await;
+}
+
+/// Nothing of it has gone out, and the whole fault is known: it is no answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chunks_that_come_wrong_with_their_head_are_502() {
+    let rows = vec![
+        ("a first chunk size that is none", chunks_at_once("xyz\r\n")),
+        ("a chunk size that is none", chunks_at_once("5\r\nfirst\r\nxyz\r\n")),
+        ("a chunk size with a space behind it", chunks_at_once("5 \r\nfirst\r\n0\r\n\r\n")),
+        ("a chunk size with a sign", chunks_at_once("5\r\nfirst\r\n-5\r\n")),
+        ("a chunk size beyond all numbers", chunks_at_once("5\r\nfirst\r\nfffffffffffffffff\r\n")),
+        ("a chunk longer than it says", chunks_at_once("5\r\nfirst\r\n3\r\nlonger\r\n0\r\n\r\n")),
+        ("a chunk without its end", chunks_at_once("5\r\nfirst5\r\nfirst\r\n0\r\n\r\n")),
+    ];
+    play(rows, Outcome::Status(502)).await;
+}
+
 /// The fault is known only when the head and a part of the body have gone out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chunks_that_become_wrong_are_a_visibly_broken_body() {
@@ -199,6 +229,10 @@ async fn chunks_that_become_wrong_are_a_visibly_broken_body() {
     let rows = vec![
         ("a chunk size that is none", then("xyz\r\n")),
         ("a chunk size with a sign", then("-5\r\n")),
+        ("a chunk size with a space behind it", then("5 \r\nfirst\r\n0\r\n\r\n")),
+        ("a chunk size that ends by LF", then("5\nfirst\r\n0\r\n\r\n")),
+        ("a trailer that ends by LF", then("0\r\nX: y\n\r\n")),
+        ("an end by LF", then("0\r\n\n")),
         ("a chunk size beyond all numbers", then("fffffffffffffffff\r\n")),
         ("a chunk longer than it says", then("3\r\nlonger\r\n0\r\n\r\n")),
         ("a chunk without its end", then("5\r\nfirst5\r\nfirst\r\n0\r\n\r\n")),
@@ -307,6 +341,21 @@ async fn bytes_beyond_an_answer_answer_nobody() {
             nothing_is_left(&gateway).await;
         }
     }
+}
+
+/// What is sent to a source looks like a request to it, in the middle of content.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_that_looks_like_a_request_changes_nothing_of_its_answer() {
+    let source = ScriptedSource::start().await;
+    source.on("*", |request| Reply::ok(request.body.clone()));
+    let gateway = gateway_of(&[&source.url()], "", "").await;
+    for times in [1, 100, 10_000] {
+        let content = "HEAD / HTTP/1.1\r\n".repeat(times);
+        for ask in [Ask::post("/a", content.clone()), Ask::post("/a", content.clone()).chunked()] {
+            assert_eq!(gateway.send(ask).await.text(), content);
+        }
+    }
+    nothing_is_left(&gateway).await;
 }
 
 /// A client that leaves at any point leaves nothing behind.

@@ -33,6 +33,26 @@ async fn a_routes_own_timeout_counts_instead_of_its_sources() {
     nothing_is_left(&gateway).await;
 }
 
+/// Whatever is asked, and whatever source and route have in mind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_longer_than_the_request_timeout_for_a_head() {
+    let (source, gate) = (ScriptedSource::start().await, Gate::closed());
+    source.always("*", Reply::ok("late").after(Step::Wait(gate.clone())));
+    let setup = Setup::new(tables(&source, "60s", "60s")).server("request_timeout = \"200ms\"");
+    let gateway = setup.start().await;
+    source.always("/good", Reply::ok("good").cache_control("no-store"));
+    for path in ["/own", "/other"] {
+        let asks = ["GET", "HEAD", "OPTIONS", "DELETE", "POST"].map(|method| Ask::new(method, path));
+        for ask in asks.into_iter().chain([Ask::put(path, "content"), Ask::get(path).body("content")]) {
+            let answer = gateway.send(ask.clone()).await;
+            assert_eq!(answer.status, 504, "{ask:?}: {answer:?}");
+            // So that the breaker stays closed.
+            assert_eq!(gateway.get("/good").await.status, 200);
+        }
+    }
+    nothing_is_left(&gateway).await;
+}
+
 /// An address whose connections are never made: nothing is accepted, and there is no room to wait for it.
 struct BlackHole {
     url: String,
