@@ -8,7 +8,7 @@ list: ## this list
 check: lint test ## what CI asks for: format, lints, documentation, tests
 
 lint: ## format, lints and documentation
-	cargo fmt --check && cargo clippy --all-targets --jobs 2 -- -D warnings && RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --jobs 2
+	cargo fmt --check && cargo clippy --all-targets --jobs 2 -- -D warnings && cargo clippy --no-default-features --jobs 2 -- -D warnings && RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --jobs 2
 
 deny: ## licences, bans and sources of what is built in
 	.ci/deny

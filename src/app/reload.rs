@@ -16,7 +16,7 @@ use crate::admin::{self, LastReload, Reloaded};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Changes, Faults, Settings, Subject};
 use crate::sync::{Altered, Engine};
-use crate::telemetry::metrics as names;
+use crate::telemetry::{self, metrics as names};
 use metrics::{counter, gauge};
 use std::path::Path;
 use std::sync::Arc;
@@ -214,7 +214,7 @@ impl Reloader {
         if changes.is_empty() && altered == Altered::default() {
             self.admin.loaded(&digest, self.clock.now());
         } else {
-            self.put_in_force(running, &altered, &settings).await?;
+            self.put_in_force(running, (&changes, &altered), &settings).await?;
         }
         running.settings = settings;
         Ok(Applied { digest, changes })
@@ -223,7 +223,7 @@ impl Reloader {
     async fn put_in_force(
         &self,
         running: &mut Running,
-        altered: &Altered,
+        (changes, altered): (&Changes, &Altered),
         settings: &Settings,
     ) -> Result<(), Faults> {
         let parts = &mut running.parts;
@@ -250,6 +250,9 @@ impl Reloader {
         // Everything that could fail has been done.
         if let Some(journal) = journal {
             journal.apply(altered);
+        }
+        if changes.alters(&Subject::Section { name: "telemetry".to_owned() }) {
+            telemetry::spans::record_by(settings.spans.as_ref(), &self.clock);
         }
         self.admin.replace(parts.told(settings, self.clock.now()));
         parts.replace(settings, altered);

@@ -2,7 +2,7 @@
 
 use super::access_log::{Asked, Logged};
 use super::body::Body;
-use super::cache_status::CacheStatus;
+use super::cache_status::{CacheStatus, LABELS};
 use super::interim::Interim;
 use super::max_forwards::{self, Forwards};
 use super::problem::GatewayError;
@@ -13,7 +13,7 @@ use super::trailers::Welcome;
 use super::{Gateway, door, forward, proxy_status, query, read, relay, strict, upgrade, write};
 use crate::clock::Timestamp;
 use crate::rate_limit::{Fields, Stage};
-use crate::telemetry::metrics as names;
+use crate::telemetry::{metrics as names, spans};
 use futures_util::FutureExt;
 use http::header::{CONTENT_LENGTH, TRAILER};
 use http::{Method, Response};
@@ -39,7 +39,8 @@ pub(crate) async fn answer(
             return finished(Err(GatewayError::Refused(refusal)), None, &Fields::default()).0;
         }
     };
-    let seen = Seen::of(&gateway, &request, now);
+    let span = spans::enter(&mut request.fields, || request.method.to_string());
+    let seen = Seen::of(&gateway, &request, now, span);
     let (outcome, route, quota) = match gateway.routes.settle(&mut request) {
         Err(error) => {
             if let GatewayError::Refused(refusal) = &error {
@@ -112,6 +113,7 @@ struct Seen<'a> {
     client: IpAddr,
     trailers: Welcome,
     line: Option<Line>,
+    span: Option<spans::Span>,
 }
 
 /// The parts of the log line; kept only where it is written.
@@ -121,7 +123,7 @@ struct Line {
 }
 
 impl<'a> Seen<'a> {
-    fn of(gateway: &'a Gateway, request: &Request, began: Timestamp) -> Self {
+    fn of(gateway: &'a Gateway, request: &Request, began: Timestamp, span: Option<spans::Span>) -> Self {
         let logged = tracing::enabled!(target: "tidegate::access", tracing::Level::DEBUG);
         let line = logged.then(|| Line {
             host: request.target.authority().to_string(),
@@ -136,6 +138,7 @@ impl<'a> Seen<'a> {
             client: request.client.address,
             trailers: Welcome::of(request.version, &request.fields),
             line,
+            span,
         }
     }
 
@@ -173,6 +176,9 @@ impl<'a> Seen<'a> {
                 "request"
             );
         }
+        if let Some(span) = self.span {
+            told(span, &self.method, route, status, &response);
+        }
         let Some(log) = &self.gateway.access_log else { return response };
         let Self { began, since, method, client, .. } = self;
         let asked = Asked { began, since, method, client };
@@ -182,6 +188,27 @@ impl<'a> Seen<'a> {
             None => response,
         }
     }
+}
+
+/// What a client's span tells; its time is until the head of the answer.
+fn told(
+    mut span: spans::Span,
+    method: &Method,
+    route: Option<&Route>,
+    status: CacheStatus,
+    response: &Response<Body>,
+) {
+    span.with("http.request.method", method.as_str());
+    if let Some(route) = route {
+        span.named(format!("{method} {}", route.name));
+        span.with("tidegate.route", &*route.name);
+    }
+    span.with("tidegate.cache_status", LABELS.get(status.index()).copied().unwrap_or_default());
+    let change = response.headers().get(write::TIDEGATE_CHANGE);
+    if let Some(change) = change.and_then(|value| value.to_str().ok()) {
+        span.with("tidegate.change", change);
+    }
+    span.answered(response.status().as_u16());
 }
 
 /// An answer to HEAD has the fields of its content and no content (RFC 9110 9.3.2); HTTP/2 would send it.
