@@ -286,6 +286,10 @@ impl Reloader {
                 "refused"
             }
         };
+        if cause != Cause::Call {
+            // A call has its line from the listener that it came to, which knows who called.
+            tracing::info!(target: "tidegate::audit", call = "reload", done = result, who = cause.as_str());
+        }
         counter!(names::CONFIG_RELOADS, "result" => result).increment(1);
         gauge!(names::CONFIG_LAST_RELOAD).set(seconds(now));
         self.admin.reloaded(LastReload { at: now, result });

@@ -1,5 +1,6 @@
 //! The accept loop: which protocol is spoken, how many connections there may be, and how they end.
 
+use super::access_log::Refusals;
 use super::activity::{Activity, Answering};
 use super::body::Body;
 use super::cache_status::CacheStatus;
@@ -150,7 +151,8 @@ async fn connection(
         () = async { stop.cancelled().await; tokio::time::sleep(LAST_REQUEST).await } => return Ok(()),
     };
     let Some((stream, protocol, read_ahead)) = begun else { return Ok(()) };
-    let transport = Transport::new(stream, read_ahead, protocol, limits, accepted_at);
+    let refusals = Refusals::of(Arc::clone(&in_force), peer.address.ip());
+    let transport = Transport::new(stream, read_ahead, protocol, limits, accepted_at).telling(refusals);
     let (activity, interims) = (transport.activity(), transport.interims());
     let piece = Piece::of(limits.body_rate_bytes).filter(|_| protocol == Protocol::Http2);
     let piece_bytes = piece.map_or(usize::MAX, |piece| piece.bytes);

@@ -32,11 +32,15 @@ pub(crate) async fn answer(
     interim: Option<Interim>,
 ) -> Response<Body> {
     let now = gateway.clock.now();
+    let method = request.method().clone();
     let mut request = match strict::admit(request, &peer, &gateway.settings, interim) {
         Ok(request) => request,
         Err(refusal) => {
             refusal.tell();
-            return finished(Err(GatewayError::Refused(refusal)), None, &Fields::default()).0;
+            let (response, status) = finished(Err(GatewayError::Refused(refusal)), None, &Fields::default());
+            let (since, client) = (Instant::now(), peer.address.ip());
+            let asked = Asked { began: now, since, method: Some(method), client };
+            return gateway.logged(&asked, None, status, response);
         }
     };
     let span = spans::enter(&mut request.fields, || request.method.to_string());
@@ -179,11 +183,23 @@ impl<'a> Seen<'a> {
         if let Some(span) = self.span {
             told(span, &self.method, route, status, &response);
         }
-        let Some(log) = &self.gateway.access_log else { return response };
-        let Self { began, since, method, client, .. } = self;
-        let asked = Asked { began, since, method, client };
-        let name = route.map(|route| &route.name);
-        match log.pending(&asked, name, (response.status(), status), response.headers()) {
+        let Self { gateway, began, since, method, client, .. } = self;
+        let asked = Asked { began, since, method: Some(method), client };
+        gateway.logged(&asked, route.map(|route| &route.name), status, response)
+    }
+}
+
+impl Gateway {
+    /// An answer that leaves a line in the access log once it is sent, where its rule takes it.
+    fn logged(
+        &self,
+        asked: &Asked,
+        route: Option<&Arc<str>>,
+        status: CacheStatus,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        let Some(log) = &self.access_log else { return response };
+        match log.pending(asked, route, (response.status(), status), response.headers()) {
             Some(pending) => response.map(|body| Body::Logged(Box::new(Logged { body, pending }))),
             None => response,
         }

@@ -36,8 +36,8 @@ export function choose(select, value) {
 }
 
 const TONES = {
-  good: ["ready", "running", "closed", "delivered", "committed", "reconciled", "hit", "fresh", "valid", "absent", "superseded", "done"],
-  warn: ["paused", "half-open", "recovering", "starting", "draining", "parked", "stale", "validate", "in-doubt", "waiting", "accepted", "held"],
+  good: ["ready", "running", "closed", "delivered", "committed", "reconciled", "hit", "fresh", "valid", "absent", "superseded", "done", "finished"],
+  warn: ["paused", "half-open", "recovering", "starting", "draining", "parked", "stale", "validate", "in-doubt", "waiting", "accepted", "held", "stopped"],
   bad: ["open", "unavailable", "full", "damaged", "detached", "dead-letter", "lost", "aborted", "own", "gone"],
 };
 export const tone = (word) => Object.keys(TONES).find((name) => TONES[name].includes(word)) ?? "";
