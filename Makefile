@@ -1,6 +1,10 @@
 # Each recipe is a line that can also be typed by hand; `make` alone lists them.
 .DEFAULT_GOAL := list
+<<<<<<< HEAD
 .PHONY: list check lint deny sbom redis test test-page torture run demo schema load-hits load-writes load-lag load-collapse load-brownout
+=======
+.PHONY: list check lint redis test test-page test-contract man torture run demo schema load-hits load-writes load-lag load-collapse load-brownout
+>>>>>>> 84b933e (Describe bounds of the admin API, read times with offsets, write manual pages, and test the contract)
 
 list: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -25,6 +29,12 @@ test: redis ## every test, or those whose name contains name=.. : make test name
 
 test-page: ## the admin page in headless Chromium, with screenshots in target/page
 	tests/page/run
+
+test-contract: ## the admin API against its own description, by schemathesis from PyPI, for a minute
+	tests/contract/run
+
+man: ## manual pages, in target/man
+	cargo run --release -- man target/man
 
 torture: redis ## the long forms of the proofs: a thousand deaths, many more random cases, for hours
 	TIDEGATE_TORTURE=1 PROPTEST_CASES=20000 cargo test --jobs 2 $(if $(name),-- $(name))

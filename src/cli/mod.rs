@@ -122,7 +122,11 @@ mod tests {
             for example in examples {
                 assert!(example.trim().starts_with(&path), "{path}: {example}");
                 let typed = example.split(['>', '|', '&']).next().unwrap_or_default();
-                let words = typed.split_whitespace().map(|word| word.trim_matches(['\'', '"']));
+                // Every other part stands in quotes.
+                let words = typed.split('\'').enumerate().flat_map(|(at, part)| match at % 2 {
+                    0 => part.split_whitespace().collect(),
+                    _ => vec![part],
+                });
                 Cli::command()
                     .try_get_matches_from(words)
                     .unwrap_or_else(|fault| panic!("{example}: {fault}"));
