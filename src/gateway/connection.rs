@@ -66,7 +66,7 @@ pub(crate) struct Transport {
     gate: Option<Gate>,
     limits: Limits,
     activity: Arc<Activity>,
-    refusals: Option<Refusals>,
+    pub(super) refusals: Option<Refusals>,
     interims: Arc<Interims>,
     /// What is left of interim responses that were written in part: it goes before anything else.
     unfinished: Bytes,
@@ -104,11 +104,6 @@ impl Transport {
             piece: Piece::of(limits.body_rate_bytes),
             limits,
         }
-    }
-
-    /// Tells there of what it refuses.
-    pub(super) fn telling(self, refusals: Refusals) -> Self {
-        Self { refusals: Some(refusals), ..self }
     }
 
     pub(crate) fn activity(&self) -> Arc<Activity> {

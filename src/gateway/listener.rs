@@ -150,8 +150,8 @@ async fn connection(
         () = async { stop.cancelled().await; tokio::time::sleep(LAST_REQUEST).await } => return Ok(()),
     };
     let Some((stream, protocol, read_ahead)) = begun else { return Ok(()) };
-    let transport = Transport::new(stream, read_ahead, protocol, limits, accepted_at);
-    let transport = transport.telling(Refusals::of(Arc::clone(&in_force), peer.address.ip()));
+    let mut transport = Transport::new(stream, read_ahead, protocol, limits, accepted_at);
+    transport.refusals = Some(Refusals::of(Arc::clone(&in_force), peer.address.ip()));
     let (activity, interims) = (transport.activity(), transport.interims());
     let pieces = if protocol == Protocol::Http2 { Piece::of(limits.body_rate_bytes) } else { None };
     let piece_bytes = pieces.map_or(usize::MAX, |piece| piece.bytes);
