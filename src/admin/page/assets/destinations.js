@@ -90,7 +90,7 @@ replaying.addEventListener("submit", async (event) => {
 });
 
 export function showStatus({ destinations }) {
-  offer(replaying.elements.destination, destinations.map(({ name }) => name));
+  offer(replaying.elements.destination, destinations.map(({ name }) => name), "choose one");
   showDestinations(destinations, ({ name }) => name);
 }
 

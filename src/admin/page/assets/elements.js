@@ -19,13 +19,13 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Options of a select that stay chosen where they still exist; the first one stands for any. */
-export function offer(select, values) {
+/** Options of a select that stay chosen where they still exist; the first one is empty, and stands for any. */
+export function offer(select, values, empty = "any") {
   const wanted = ["", ...values];
   const given = [...select.options].map((option) => option.value);
   if (wanted.join("\n") === given.join("\n") && given.length > 0) return;
   const chosen = select.value;
-  select.replaceChildren(...wanted.map((value) => make("option", { value }, value || "any")));
+  select.replaceChildren(...wanted.map((value) => make("option", { value }, value || empty)));
   select.value = wanted.includes(chosen) ? chosen : "";
 }
 
