@@ -1,10 +1,6 @@
 # Each recipe is a line that can also be typed by hand; `make` alone lists them.
 .DEFAULT_GOAL := list
-<<<<<<< HEAD
-.PHONY: list check lint deny sbom redis test test-page torture run demo schema load-hits load-writes load-lag load-collapse load-brownout
-=======
-.PHONY: list check lint redis test test-page test-contract man torture run demo schema load-hits load-writes load-lag load-collapse load-brownout
->>>>>>> 84b933e (Describe bounds of the admin API, read times with offsets, write manual pages, and test the contract)
+.PHONY: list check lint deny sbom redis test test-page test-contract man torture run demo schema load-hits load-writes load-lag load-collapse load-brownout
 
 list: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
