@@ -1,6 +1,6 @@
 # Each recipe is a line that can also be typed by hand; `make` alone lists them.
 .DEFAULT_GOAL := list
-.PHONY: list check lint deny sbom redis test test-page torture run demo schema load-hits load-writes load-lag load-collapse load-brownout load-tiers load-purge
+.PHONY: list check lint deny sbom redis test test-page test-contract man torture run demo schema load-hits load-writes load-lag load-collapse load-brownout load-tiers load-purge
 
 list: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -8,7 +8,7 @@ list: ## this list
 check: lint test ## what CI asks for: format, lints, documentation, tests
 
 lint: ## format, lints and documentation
-	cargo fmt --check && cargo clippy --all-targets --jobs 2 -- -D warnings && RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --jobs 2
+	cargo fmt --check && cargo clippy --all-targets --jobs 2 -- -D warnings && cargo clippy --no-default-features --jobs 2 -- -D warnings && RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --jobs 2
 
 deny: ## licences, bans and sources of what is built in
 	.ci/deny
@@ -25,6 +25,12 @@ test: redis ## every test, or those whose name contains name=.. : make test name
 
 test-page: ## the admin page in headless Chromium, with screenshots in target/page
 	tests/page/run
+
+test-contract: ## the admin API against its own description, by schemathesis from PyPI, for a minute
+	tests/contract/run
+
+man: ## manual pages, in target/man
+	cargo run --release -- man target/man
 
 torture: redis ## the long forms of the proofs: a thousand deaths, many more random cases, for hours
 	TIDEGATE_TORTURE=1 PROPTEST_CASES=20000 cargo test --jobs 2 $(if $(name),-- $(name))

@@ -92,6 +92,7 @@ impl Running {
             parts.stop_checks().await;
         }
         self.cache.leave().await;
+        telemetry::spans::finish().await;
         self.stop_admin.cancel();
         finished(self.serving_admin).await;
         self.beside.shutdown().await;
@@ -117,6 +118,7 @@ pub async fn start(settings: Settings, origin: Origin) -> Result<Running, StartE
     let (admin_listener, admin) = listen_to_operators(&settings.admin.listen).await?;
     let open = |shared: &crate::cache::SharedSettings| Redis::open(&shared.redis, clock.clone());
     let redis = settings.cache.shared.as_ref().map(open).transpose()?;
+    telemetry::spans::record_by(settings.spans.as_ref(), &clock);
     let parts = Parts::start(&settings, redis.clone(), clock.clone(), admin.clone()).await?;
     let gateway = Arc::clone(&parts.gateway);
     let told = Arc::new(admin::InForce::new(parts.told(&settings, clock.now()), metrics.clone()));

@@ -56,11 +56,54 @@ impl Timestamp {
         UNIX_EPOCH + Duration::from_millis(self.0)
     }
 
+    /// From a date and time as RFC 3339 writes them, with any offset; those before the epoch become the epoch.
+    #[must_use]
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let text = text.to_ascii_uppercase();
+        let (time, offset) = if let Some(time) = text.strip_suffix('Z') {
+            (time, 0)
+        } else {
+            let (time, zone) = text.split_at_checked(text.len().checked_sub("+00:00".len())?)?;
+            (time, offset_minutes(zone)?)
+        };
+        // What is read knows neither offsets nor the time before the epoch: a year of the same shape, moved back.
+        let (year, rest) = time.split_at_checked(4)?;
+        let years: u64 = year.parse().ok().filter(|_| year.bytes().all(|byte| byte.is_ascii_digit()))?;
+        let cycles = if years < FIRST_YEAR { (FIRST_YEAR - years).div_ceil(CYCLE_YEARS) } else { 0 };
+        let moved = humantime::parse_rfc3339(&format!("{:04}{rest}Z", years + cycles * CYCLE_YEARS)).ok()?;
+        let millis = i64::try_from(Self::from_system_time(moved).as_millis()).ok()?;
+        let back = i64::try_from(cycles * CYCLE_MILLIS).ok()? + offset * 60_000;
+        Some(Self(u64::try_from(millis - back).unwrap_or_default()))
+    }
+
     /// From a date that somebody else wrote; dates before the epoch become the epoch.
     #[must_use]
     pub fn from_system_time(time: SystemTime) -> Self {
         let millis = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         Self(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+}
+
+/// The first year that a timestamp knows.
+const FIRST_YEAR: u64 = 1970;
+/// After so many years the calendar begins anew.
+const CYCLE_YEARS: u64 = 400;
+/// So long they are.
+const CYCLE_MILLIS: u64 = 146_097 * 86_400_000;
+
+/// The minutes of an offset such as `+02:00`.
+fn offset_minutes(zone: &str) -> Option<i64> {
+    let (sign, digits) = zone.split_at_checked(1)?;
+    let (hours, minutes) = digits.split_once(':')?;
+    let two = |text: &str, most: i64| {
+        let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<i64>().ok().filter(|number| digits && *number <= most)
+    };
+    let offset = two(hours, 23)? * 60 + two(minutes, 59)?;
+    match sign {
+        "+" => Some(offset),
+        "-" => Some(-offset),
+        _ => None,
     }
 }
 

@@ -23,15 +23,17 @@ const SHOWN_MAX: u32 = 1000;
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     /// Only in this state, e.g. `in-doubt`.
+    #[param(pattern = "^(intent|in-doubt|committed|reconciled|aborted|accepted|dead-letter|damaged)$")]
     state: Option<String>,
     /// Only those for this destination.
     destination: Option<String>,
     /// Only of this key.
     key: Option<String>,
     /// At most so many: 100 unless given, 1,000 at most.
-    #[param(minimum = 1)]
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 4_294_967_295_u64)]
     limit: Option<u32>,
     /// Only those behind this change.
+    #[param(format = "uuid")]
     after: Option<String>,
 }
 

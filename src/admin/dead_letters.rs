@@ -22,6 +22,9 @@ pub(super) struct Asked {
     change: Option<String>,
     destination: Option<String>,
     source: Option<String>,
+    #[param(
+        pattern = "^(http_status|timeout|connect|tls|dns|too_large|given_up|address_denied|garbage|damaged|unsendable)$"
+    )]
     code: Option<String>,
     key_prefix: Option<String>,
     /// Those that died at or after.
@@ -59,6 +62,9 @@ pub(super) struct Order {
     change: Option<String>,
     destination: Option<String>,
     source: Option<String>,
+    #[schema(
+        pattern = "^(http_status|timeout|connect|tls|dns|too_large|given_up|address_denied|garbage|damaged|unsendable)$"
+    )]
     code: Option<String>,
     key_prefix: Option<String>,
     since: Option<Moment>,
@@ -66,7 +72,7 @@ pub(super) struct Order {
     #[serde(default)]
     dry_run: bool,
     /// At most so many a second.
-    #[schema(value_type = Option<u32>, minimum = 1)]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 4_294_967_295_u64)]
     rate: Option<NonZeroU32>,
     /// Whether it is answered at once and goes on as an operation; with a rate it always is.
     #[serde(default)]

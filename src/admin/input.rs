@@ -10,7 +10,7 @@ use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 use std::fmt;
 use std::time::Duration;
 use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 /// The largest body of a call.
@@ -77,6 +77,11 @@ async fn collect<S: Sync>(request: Request, state: &S) -> Result<bytes::Bytes, P
     }
 }
 
+/// The last millisecond of the year 9999, where RFC 3339 ends.
+const MILLIS_MAX: u64 = 253_402_300_799_999;
+/// Digits of milliseconds that are written as a text.
+const MILLIS_DIGITS_MAX: usize = 14;
+
 /// A moment: milliseconds since the Unix epoch, or a date and time as RFC 3339 writes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moment(pub(super) Timestamp);
@@ -89,9 +94,12 @@ impl<'de> de::Deserialize<'de> for Moment {
 
 impl PartialSchema for Moment {
     fn schema() -> RefOr<Schema> {
-        let millis = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
-        let text = ObjectBuilder::new().schema_type(Type::String);
-        let either = OneOfBuilder::new().item(millis).item(text);
+        let millis =
+            ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(MILLIS_MAX));
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        let time = text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+        let digits = text().pattern(Some("^[0-9]{1,14}$"));
+        let either = OneOfBuilder::new().item(millis).item(time).item(digits);
         either.description(Some("milliseconds since the Unix epoch, or a time as RFC 3339 writes it")).into()
     }
 }
@@ -108,16 +116,20 @@ impl Visitor<'_> for MomentVisitor {
     }
 
     fn visit_u64<E: de::Error>(self, millis: u64) -> Result<Moment, E> {
+        if millis > MILLIS_MAX {
+            return Err(E::invalid_value(de::Unexpected::Unsigned(millis), &self));
+        }
         Ok(Moment(Timestamp::from_millis(millis)))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Moment, E> {
-        if let Ok(millis) = text.parse() {
+        if let Ok(millis) = text.parse()
+            && text.len() <= MILLIS_DIGITS_MAX
+        {
             return self.visit_u64(millis);
         }
-        let time = humantime::parse_rfc3339(text);
-        time.map(|time| Moment(Timestamp::from_system_time(time)))
-            .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+        let time = Timestamp::parse_rfc3339(text);
+        time.map(Moment).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
     }
 }
 
@@ -131,6 +143,14 @@ mod tests {
             ("1500", Some(1500)),
             ("\"1500\"", Some(1500)),
             ("\"1970-01-01T00:00:02Z\"", Some(2000)),
+            ("\"1970-01-01T02:00:02.5+02:00\"", Some(2500)),
+            ("\"1969-12-31T23:00:00-01:30\"", Some(1_800_000)),
+            ("\"1950-01-01t00:00:00z\"", Some(0)),
+            ("\"1970-01-01T00:00:02+24:00\"", None),
+            ("\"1970-01-01T00:00:02\"", None),
+            ("\"\"", None),
+            ("253402300800000", None),
+            ("\"253402300800000\"", None),
             ("\"yesterday\"", None),
             ("-1", None),
             ("1.5", None),

@@ -27,7 +27,7 @@ pub(super) struct Order {
     #[serde(default)]
     dry_run: bool,
     /// At most so many a second.
-    #[schema(value_type = Option<u32>, minimum = 1)]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 4_294_967_295_u64)]
     rate: Option<NonZeroU32>,
 }
 

@@ -16,7 +16,7 @@ use crate::admin::{self, LastReload, Reloaded};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Changes, Faults, Settings, Subject};
 use crate::sync::{Altered, Engine};
-use crate::telemetry::metrics as names;
+use crate::telemetry::{self, metrics as names};
 use metrics::{counter, gauge};
 use std::path::Path;
 use std::sync::Arc;
@@ -214,7 +214,7 @@ impl Reloader {
         if changes.is_empty() && altered == Altered::default() {
             self.admin.loaded(&digest, self.clock.now());
         } else {
-            self.put_in_force(running, &altered, &settings).await?;
+            self.put_in_force(running, (&changes, &altered), &settings).await?;
         }
         running.settings = settings;
         Ok(Applied { digest, changes })
@@ -223,7 +223,7 @@ impl Reloader {
     async fn put_in_force(
         &self,
         running: &mut Running,
-        altered: &Altered,
+        (changes, altered): (&Changes, &Altered),
         settings: &Settings,
     ) -> Result<(), Faults> {
         let parts = &mut running.parts;
@@ -250,6 +250,9 @@ impl Reloader {
         // Everything that could fail has been done.
         if let Some(journal) = journal {
             journal.apply(altered);
+        }
+        if changes.alters(&Subject::Section { name: "telemetry".to_owned() }) {
+            telemetry::spans::record_by(settings.spans.as_ref(), &self.clock);
         }
         self.admin.replace(parts.told(settings, self.clock.now()));
         parts.replace(settings, altered);
@@ -283,6 +286,10 @@ impl Reloader {
                 "refused"
             }
         };
+        if cause != Cause::Call {
+            // A call has its line from the listener that it came to, which knows who called.
+            tracing::info!(target: "tidegate::audit", call = "reload", done = result, who = cause.as_str());
+        }
         counter!(names::CONFIG_RELOADS, "result" => result).increment(1);
         gauge!(names::CONFIG_LAST_RELOAD).set(seconds(now));
         self.admin.reloaded(LastReload { at: now, result });

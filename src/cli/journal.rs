@@ -20,6 +20,7 @@ enum Command {
 }
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example:\n  tidegate journal check --data data --json")]
 struct Check {
     /// The journal's folder (`sync.data`)
     #[arg(long, value_name = "DIR")]

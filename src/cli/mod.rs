@@ -9,6 +9,7 @@ pub mod completions;
 pub mod demo;
 pub mod explain;
 pub mod journal;
+pub mod man;
 pub mod purge;
 pub mod schema;
 pub mod serve;
@@ -51,6 +52,9 @@ enum Command {
     Schema,
     /// Print what a shell needs to complete commands
     Completions(completions::Arguments),
+    /// Write manual pages into a folder
+    #[command(hide = true)]
+    Man(man::Arguments),
 }
 
 /// Runs the command that the arguments name.
@@ -78,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Purge(arguments) => purge::run(&arguments),
         Command::Schema => schema::run(),
         Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     }
 }
 
@@ -89,4 +94,53 @@ fn print(line: impl Display) {
 /// Writes a line to standard error. Who closed it does not want it.
 fn tell(line: impl Display) {
     writeln!(std::io::stderr(), "{line}").unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// Every command below `command` that does something itself, with its path.
+    fn leaves(command: &clap::Command, path: &str) -> Vec<(String, clap::Command)> {
+        let path = format!("{path}{} ", command.get_name());
+        let below: Vec<_> = command.get_subcommands().filter(|below| below.get_name() != "help").collect();
+        if below.is_empty() {
+            return vec![(path.trim().to_owned(), command.clone())];
+        }
+        below.into_iter().flat_map(|below| leaves(below, &path)).collect()
+    }
+
+    #[test]
+    fn every_help_has_an_example_that_can_be_typed() {
+        let all = leaves(&Cli::command(), "");
+        assert!(all.len() > 15, "{}", all.len());
+        for (path, command) in all {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples: Vec<&str> = help.lines().filter(|line| line.starts_with("  tidegate ")).collect();
+            assert!(help.starts_with("Example:") && !examples.is_empty(), "{path}: {help:?}");
+            for example in examples {
+                assert!(example.trim().starts_with(&path), "{path}: {example}");
+                let typed = example.split(['>', '|', '&']).next().unwrap_or_default();
+                // Every other part stands in quotes.
+                let words = typed.split('\'').enumerate().flat_map(|(at, part)| match at % 2 {
+                    0 => part.split_whitespace().collect(),
+                    _ => vec![part],
+                });
+                Cli::command()
+                    .try_get_matches_from(words)
+                    .unwrap_or_else(|fault| panic!("{example}: {fault}"));
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_manual_page() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = man::run(&man::Arguments { folder: folder.path().join("man") });
+        assert_eq!(format!("{written:?}"), format!("{:?}", ExitCode::SUCCESS));
+        let page = |name: &str| std::fs::read_to_string(folder.path().join("man").join(name)).unwrap();
+        assert!(page("tidegate.1").contains("caching data\\-sync gateway"));
+        assert!(page("tidegate-changes-redrive.1").contains("tidegate changes redrive"));
+    }
 }

@@ -29,6 +29,7 @@ pub use fault::{Fault, Faults};
 pub use keys::{Keys, Subject};
 pub use schema::document as schema;
 
+use crate::telemetry::spans;
 use crate::{admin, cache, gateway, source, sync};
 use fault::{Report, Secrets, WHOLE_FILE};
 use serde::Deserialize;
@@ -57,6 +58,8 @@ pub struct Settings {
     pub sources: Vec<source::Settings>,
     /// Changes; used once a route has `[route.sync]`.
     pub sync: sync::Settings,
+    /// Which spans go where; `None`: none are recorded.
+    pub spans: Option<spans::Settings>,
     /// The configuration, secrets redacted, for `GET /v1/config`.
     pub redacted: serde_json::Value,
     /// What it is compared with another one by.

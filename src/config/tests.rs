@@ -122,6 +122,37 @@ hosts = ["Gateway.example"]
 }
 
 #[test]
+fn spans_go_where_the_file_says() {
+    assert!(read(MINIMAL).unwrap().spans.is_none(), "off where nothing is said");
+    let telemetry = |rest: &str| format!("{MINIMAL}[telemetry]\n{rest}");
+    if !cfg!(feature = "otlp") {
+        let told = faults(&telemetry("otlp = \"http://h:4318\""));
+        assert!(told[0].ends_with("take a build with the feature \"otlp\", or leave it out"), "{told:?}");
+        return;
+    }
+    for (otlp, endpoint) in [
+        ("http://h:4318", "http://h:4318/v1/traces"),
+        ("http://h:4318/", "http://h:4318/v1/traces"),
+        ("http://h/collect/v1/traces", "http://h/collect/v1/traces"),
+    ] {
+        let spans = read(&telemetry(&format!("otlp = \"{otlp}\""))).unwrap().spans.unwrap();
+        assert_eq!((spans.endpoint.to_string().as_str(), spans.one_in), (endpoint, 100));
+        assert_eq!(spans.service, "tidegate");
+    }
+    for (rest, told) in [
+        ("otlp = \"grpc://h:4317\"", "telemetry.otlp: must begin with http:// or https://"),
+        ("otlp = \"http://me:canary@h\"", "telemetry.otlp: has user info or a query"),
+        ("otlp = \"http://h/?key=canary\"", "telemetry.otlp: has user info or a query"),
+        ("one_in = -1", "telemetry.one_in: must be from 0 to 1000000"),
+        ("service = \"\"", "telemetry.service: must be 1 to 100"),
+        ("headers = { host = \"x\" }", "telemetry.headers.host: is a field that Tidegate sets itself"),
+    ] {
+        let found = faults(&telemetry(rest));
+        assert!(found.len() == 1 && found[0].contains(told) && !found[0].contains("canary"), "{found:?}");
+    }
+}
+
+#[test]
 fn a_sources_concurrency_may_adapt() {
     let text = MINIMAL.replace("[[route]]", "concurrency = 64\nconcurrency_mode = \"adaptive\"\n[[route]]");
     let settings = read(&text).unwrap();
@@ -199,7 +230,7 @@ requests = "many"
             "13:1: route[0].cache.identiti: unknown key; did you mean identity?",
             "16:8: route[0].limit[0].mode: must be one of enforce, shadow; did you mean \"enforce\"?",
             "17:12: route[0].limit[0].requests: must be a whole number; write one such as 100",
-            "18:2: nowhere: unknown key; remove it; known here: access, admin, cache, destination, route, server, source, sync",
+            "18:2: nowhere: unknown key; remove it; known here: access, admin, cache, destination, route, server, source, sync, telemetry",
         ]
     );
 }
@@ -444,6 +475,9 @@ fn i12_no_fault_and_no_shown_configuration_tells_a_secret() {
     let secrets = r#"
 [admin]
 token = "canary"
+[telemetry]
+otlp = "http://h"
+headers = { authorization = "canary" }
 [cache.shared]
 redis = "redis-sentinel://canary:canary@h,i/m?sentinel_password=canary"
 secret = "canary"
@@ -466,9 +500,10 @@ headers = { authorization = "canary" }
         .replace("redis-sentinel://canary", "canary://canary")
         .replace("url =", "secrets = [\"canary\"]\nurl =")
         .replace("\"canary\" }", "\"canary\\u0001\" }")
+        .replace("otlp = \"http://", "otlp = \"http://canary:canary@")
         .replace("token = \"canary\"", "token = \"canary \"");
     let told = read(&broken).expect_err("faults");
-    assert!(told.as_slice().len() >= 5, "{told}");
+    assert!(told.as_slice().len() >= 6, "{told}");
     assert!(!told.to_string().contains("canary"), "{told}");
 }
 

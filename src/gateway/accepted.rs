@@ -1,6 +1,7 @@
 //! Sending an accepted write to its source, and forgetting what it made old: what the sync engine's
 //! `write_source` does.
 
+use super::forward;
 use super::forwarded;
 use super::problem::SourceFailure;
 use super::written::Written;
@@ -11,7 +12,7 @@ use crate::cache::rules::hop_by_hop::CDN_LOOP;
 use crate::in_flight::{Share, Work};
 use crate::source::{HostSent, RequestBody, Source, SourceBody, SourceError, Urgency};
 use crate::sync::{Fenced, Keeper, Lost, SourceWritten, Unreached, WriteSource};
-use crate::telemetry::{metrics as names, trace};
+use crate::telemetry::metrics as names;
 use bytes::BytesMut;
 use http::header::{CONTENT_LENGTH, HOST, LOCATION, VIA};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
@@ -63,13 +64,19 @@ pub async fn write_source(gateway: &Gateway, write: WriteSource) -> SourceWritte
 async fn sent(
     source: &Source,
     timeout: Option<Duration>,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
 ) -> Result<Response<SourceBody>, SourceError> {
     let timeout = timeout.unwrap_or(source.settings().timeout);
-    let pass = source.admit(timeout, Urgency::Awaited).await?;
-    let name = source.settings().name.clone();
-    metrics::counter!(names::SOURCE_REQUESTS, "source" => name, "reason" => "accepted").increment(1);
-    pass.send(request, None).await
+    let span = forward::span(source, &mut request, "accepted");
+    let sending = async {
+        let pass = source.admit(timeout, Urgency::Awaited).await?;
+        let name = source.settings().name.clone();
+        metrics::counter!(names::SOURCE_REQUESTS, "source" => name, "reason" => "accepted").increment(1);
+        pass.send(request, None).await
+    };
+    let outcome = sending.await;
+    forward::tell(span, outcome.as_ref().map(Response::status));
+    outcome
 }
 
 fn request(
@@ -96,7 +103,6 @@ fn request(
     fields.insert(HOST, HeaderValue::try_from(host).ok()?);
     fields.insert(VIA, HeaderValue::from_static("1.1 tidegate"));
     forwarded::append(fields, &CDN_LOOP, "tidegate");
-    trace::go_on(fields);
     fields.insert(IDEMPOTENCY_KEY, HeaderValue::try_from(&write.idempotency_key).ok()?);
     Some(request)
 }

@@ -4,7 +4,10 @@
 //! when its body is gone, through a bounded queue; where that is full the line is dropped and counted, so that
 //! no answer waits for a disk.
 
+mod refusals;
 mod writer;
+
+pub(super) use refusals::Refusals;
 
 use super::body::Body;
 use super::cache_status::{CacheStatus, LABELS};
@@ -78,7 +81,8 @@ impl AccessLogSettings {
 pub(super) struct Asked {
     pub(super) began: Timestamp,
     pub(super) since: Instant,
-    pub(super) method: Method,
+    /// `None`: it was refused before it said so.
+    pub(super) method: Option<Method>,
     pub(super) client: IpAddr,
 }
 
@@ -87,7 +91,7 @@ pub(super) struct Asked {
 struct Line {
     time: String,
     route: Option<String>,
-    method: String,
+    method: Option<String>,
     status: u16,
     cache_status: &'static str,
     /// Of the body, as far as it was sent.
@@ -121,7 +125,7 @@ impl Drop for Pending {
         let line = Line {
             time: humantime::format_rfc3339_millis(self.asked.began.to_system_time()).to_string(),
             route: self.route.as_deref().map(str::to_owned),
-            method: self.asked.method.to_string(),
+            method: self.asked.method.as_ref().map(Method::to_string),
             status: self.status.as_u16(),
             cache_status: LABELS.get(self.cache_status.index()).copied().unwrap_or_default(),
             bytes: self.bytes,
@@ -251,7 +255,7 @@ mod tests {
         let asked = Asked {
             began: Timestamp::from_millis(1),
             since: Instant::now(),
-            method: Method::GET,
+            method: Some(Method::GET),
             client: [127, 0, 0, 1].into(),
         };
         for _ in 0..QUEUE_LINES + 3 {

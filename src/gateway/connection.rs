@@ -8,6 +8,7 @@
 //! ```
 
 use super::Limits;
+use super::access_log::Refusals;
 use super::activity::Activity;
 use super::gate::{Gate, Passage};
 use super::interim::{self, Interims};
@@ -65,6 +66,7 @@ pub(crate) struct Transport {
     gate: Option<Gate>,
     limits: Limits,
     activity: Arc<Activity>,
+    pub(super) refusals: Option<Refusals>,
     interims: Arc<Interims>,
     /// What is left of interim responses that were written in part: it goes before anything else.
     unfinished: Bytes,
@@ -92,6 +94,7 @@ impl Transport {
             passed: 0,
             gate: (protocol == Protocol::Http1).then(|| Gate::new(limits)),
             activity: Arc::default(),
+            refusals: None,
             interims: Arc::default(),
             unfinished: Bytes::new(),
             seen: 0,
@@ -189,6 +192,9 @@ impl Transport {
     /// Tells the client why, and reads away what it still sends.
     fn refuse(&mut self, refusal: Refusal, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         refusal.tell();
+        if let Some(refusals) = &self.refusals {
+            refusals.note(refusal);
+        }
         // Best effort: whoever does not read gets the close alone.
         let told = Pin::new(&mut self.stream).poll_write(context, &raw_answer(refusal)).is_ready();
         self.arrived.clear();

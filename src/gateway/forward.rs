@@ -15,12 +15,12 @@ use crate::source::{
     Asks, Held, HostSent, OnInterim, Protocol, RequestBody, Source, SourceBody, SourceError, Upload, Urgency,
     Visited,
 };
-use crate::telemetry::trace;
+use crate::telemetry::spans::{self, Span};
 use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::{HeaderMap, HeaderValue, Method, Response, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use std::time::Duration;
 
 /// This gateway in Via, CDN-Loop and Cache-Status.
@@ -102,7 +102,6 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
     forwarded::append(&mut fields, &VIA, via(request.version));
     forwarded::append(&mut fields, &CDN_LOOP, SELF);
     fields.insert(X_REQUEST_ID, request.id.value());
-    trace::go_on(&mut fields);
     if let Some(host) = host(route.source.settings(), &route.source, request) {
         fields.insert(HOST, host);
     }
@@ -185,6 +184,7 @@ pub(crate) async fn send(
     *request.method_mut() = head.method;
     *request.uri_mut() = uri;
     *request.headers_mut() = head.fields;
+    let span = span(&route.source, &mut request, reason.as_str());
     // Not before: what a change is delivered with is not meant for the source alone.
     route.settings.request_fields.apply(request.headers_mut());
     if let Some(held) = head.held {
@@ -218,9 +218,16 @@ pub(crate) async fn send(
     }
     // Of what was never asked the source's metrics tell, and what a client broke off is no news of the source; a
     // line for each would bury the reason.
-    let pass = route.source.admit(head.timeout, head.urgency).await?;
+    let pass = match route.source.admit(head.timeout, head.urgency).await {
+        Ok(pass) => pass,
+        Err(error) => {
+            tell(span, Err(&error));
+            return Err(error);
+        }
+    };
     route.metrics.forwarded(reason);
     let outcome = pass.send(request, upload).await;
+    tell(span, outcome.as_ref().map(Response::status));
     if let Err(error) = &outcome
         && !matches!(error, SourceError::Open(_) | SourceError::Unfinished)
     {
@@ -234,6 +241,25 @@ pub(crate) async fn send(
         );
     }
     Ok(outcome?.map(|body| body.holding(share)))
+}
+
+/// The span of a request to a source, if it is recorded; its time is until the head of the answer.
+pub(super) fn span<B>(source: &Source, request: &mut http::Request<B>, reason: &str) -> Option<Span> {
+    let (source, method) = (&source.settings().name, request.method().clone());
+    let mut span = spans::go_on(request.headers_mut(), || format!("{method} {source}"))?;
+    span.with("http.request.method", method.as_str());
+    span.with("tidegate.source", source.as_str());
+    span.with("tidegate.reason", reason);
+    Some(span)
+}
+
+/// What came of it.
+pub(super) fn tell(span: Option<Span>, outcome: Result<StatusCode, &SourceError>) {
+    let Some(mut span) = span else { return };
+    match outcome {
+        Ok(status) => span.answered(status.as_u16()),
+        Err(error) => span.failed(SourceFailure::from(error).as_str()),
+    }
 }
 
 /// The innermost cause, in words.

@@ -1,5 +1,6 @@
 //! The accept loop: which protocol is spoken, how many connections there may be, and how they end.
 
+use super::access_log::Refusals;
 use super::activity::{Activity, Answering};
 use super::body::Body;
 use super::cache_status::CacheStatus;
@@ -141,19 +142,19 @@ async fn connection(
     let accepted_at = Instant::now();
     stream.set_nodelay(true)?;
     // A connection keeps the bounds that it began with, and the certificate that it was shown.
-    let (limits, tls) = {
-        let gateway = in_force.gateway();
-        (gateway.settings.limits, gateway.tls.clone())
-    };
+    let begins_with = in_force.gateway();
+    let (limits, tls) = (begins_with.settings.limits, begins_with.tls.clone());
+    drop(begins_with);
     let begun = tokio::select! {
         begun = Box::pin(begin(tls.as_deref(), stream, &mut peer, &limits, accepted_at)) => begun?,
         () = async { stop.cancelled().await; tokio::time::sleep(LAST_REQUEST).await } => return Ok(()),
     };
     let Some((stream, protocol, read_ahead)) = begun else { return Ok(()) };
-    let transport = Transport::new(stream, read_ahead, protocol, limits, accepted_at);
+    let mut transport = Transport::new(stream, read_ahead, protocol, limits, accepted_at);
+    transport.refusals = Some(Refusals::of(Arc::clone(&in_force), peer.address.ip()));
     let (activity, interims) = (transport.activity(), transport.interims());
-    let piece = Piece::of(limits.body_rate_bytes).filter(|_| protocol == Protocol::Http2);
-    let piece_bytes = piece.map_or(usize::MAX, |piece| piece.bytes);
+    let pieces = if protocol == Protocol::Http2 { Piece::of(limits.body_rate_bytes) } else { None };
+    let piece_bytes = pieces.map_or(usize::MAX, |piece| piece.bytes);
     let follows = Follows::default();
     let service = service_fn({
         let (activity, stopping, follows) = (Arc::clone(&activity), stop.clone(), follows.clone());

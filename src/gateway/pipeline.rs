@@ -2,7 +2,7 @@
 
 use super::access_log::{Asked, Logged};
 use super::body::Body;
-use super::cache_status::CacheStatus;
+use super::cache_status::{CacheStatus, LABELS};
 use super::interim::Interim;
 use super::max_forwards::{self, Forwards};
 use super::problem::GatewayError;
@@ -13,7 +13,7 @@ use super::trailers::Welcome;
 use super::{Gateway, door, forward, proxy_status, query, read, relay, strict, upgrade, write};
 use crate::clock::Timestamp;
 use crate::rate_limit::{Fields, Stage};
-use crate::telemetry::metrics as names;
+use crate::telemetry::{metrics as names, spans};
 use futures_util::FutureExt;
 use http::header::{CONTENT_LENGTH, TRAILER};
 use http::{Method, Response};
@@ -32,14 +32,19 @@ pub(crate) async fn answer(
     interim: Option<Interim>,
 ) -> Response<Body> {
     let now = gateway.clock.now();
+    let method = request.method().clone();
     let mut request = match strict::admit(request, &peer, &gateway.settings, interim) {
         Ok(request) => request,
         Err(refusal) => {
             refusal.tell();
-            return finished(Err(GatewayError::Refused(refusal)), None, &Fields::default()).0;
+            let (response, status) = finished(Err(GatewayError::Refused(refusal)), None, &Fields::default());
+            let (since, client) = (Instant::now(), peer.address.ip());
+            let asked = Asked { began: now, since, method: Some(method), client };
+            return gateway.logged(&asked, None, status, response);
         }
     };
-    let seen = Seen::of(&gateway, &request, now);
+    let span = spans::enter(&mut request.fields, || request.method.to_string());
+    let seen = Seen::of(&gateway, &request, now, span);
     let (outcome, route, quota) = match gateway.routes.settle(&mut request) {
         Err(error) => {
             if let GatewayError::Refused(refusal) = &error {
@@ -109,6 +114,7 @@ struct Seen<'a> {
     client: IpAddr,
     trailers: Welcome,
     line: Option<Line>,
+    span: Option<spans::Span>,
 }
 
 /// The parts of the log line; kept only where it is written.
@@ -118,7 +124,7 @@ struct Line {
 }
 
 impl<'a> Seen<'a> {
-    fn of(gateway: &'a Gateway, request: &Request, began: Timestamp) -> Self {
+    fn of(gateway: &'a Gateway, request: &Request, began: Timestamp, span: Option<spans::Span>) -> Self {
         let logged = tracing::enabled!(target: "tidegate::access", tracing::Level::DEBUG);
         let line = logged.then(|| Line {
             host: request.target.authority().to_string(),
@@ -133,6 +139,7 @@ impl<'a> Seen<'a> {
             client: request.client.address,
             trailers: Welcome::of(request.version, &request.fields),
             line,
+            span,
         }
     }
 
@@ -170,15 +177,51 @@ impl<'a> Seen<'a> {
                 "request"
             );
         }
-        let Some(log) = &self.gateway.access_log else { return response };
-        let Self { began, since, method, client, .. } = self;
-        let asked = Asked { began, since, method, client };
-        let name = route.map(|route| &route.name);
-        match log.pending(&asked, name, (response.status(), status), response.headers()) {
+        if let Some(span) = self.span {
+            told(span, &self.method, route, status, &response);
+        }
+        let Self { gateway, began, since, method, client, .. } = self;
+        let asked = Asked { began, since, method: Some(method), client };
+        gateway.logged(&asked, route.map(|route| &route.name), status, response)
+    }
+}
+
+impl Gateway {
+    /// An answer that leaves a line in the access log once it is sent, where its rule takes it.
+    fn logged(
+        &self,
+        asked: &Asked,
+        route: Option<&Arc<str>>,
+        status: CacheStatus,
+        response: Response<Body>,
+    ) -> Response<Body> {
+        let Some(log) = &self.access_log else { return response };
+        match log.pending(asked, route, (response.status(), status), response.headers()) {
             Some(pending) => response.map(|body| Body::Logged(Box::new(Logged { body, pending }))),
             None => response,
         }
     }
+}
+
+/// What a client's span tells; its time is until the head of the answer.
+fn told(
+    mut span: spans::Span,
+    method: &Method,
+    route: Option<&Route>,
+    status: CacheStatus,
+    response: &Response<Body>,
+) {
+    span.with("http.request.method", method.as_str());
+    if let Some(route) = route {
+        span.named(format!("{method} {}", route.name));
+        span.with("tidegate.route", &*route.name);
+    }
+    span.with("tidegate.cache_status", LABELS.get(status.index()).copied().unwrap_or_default());
+    let change = response.headers().get(write::TIDEGATE_CHANGE);
+    if let Some(change) = change.and_then(|value| value.to_str().ok()) {
+        span.with("tidegate.change", change);
+    }
+    span.answered(response.status().as_u16());
 }
 
 /// An answer to HEAD has the fields of its content and no content (RFC 9110 9.3.2); HTTP/2 would send it.

@@ -17,6 +17,19 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+/// Gauges of a destination, which say nothing any more once it is gone.
+const GAUGES: [&str; 9] = [
+    names::DESTINATION_PENDING,
+    names::DESTINATION_IN_FLIGHT,
+    names::DESTINATION_LAG,
+    names::DESTINATION_HELD,
+    names::DESTINATION_PAUSED,
+    names::DESTINATION_DETACHED,
+    names::DESTINATION_BREAKER,
+    names::DEAD_LETTERS,
+    names::PARKED_KEYS,
+];
+
 /// Operators' requests that wait for one worker.
 const COMMANDS: usize = 16;
 /// Before a worker that met a fault of its own begins anew.
@@ -234,7 +247,8 @@ impl Inner {
         if self.settle_rest(known, removed, Forgetful::No).await.is_err() {
             tracing::error!(destination = %known.name, "what is left for a destination could not be looked at");
         }
-        for name in [names::DESTINATION_PENDING, names::DESTINATION_LAG, names::PARKED_KEYS] {
+        // What is kept for it is told again by the next scrape.
+        for name in GAUGES {
             gauge!(name, "destination" => known.name.clone()).set(0.0);
         }
     }

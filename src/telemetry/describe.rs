@@ -92,6 +92,13 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         Unit::Count,
         "Lines of the access log that were dropped: its queue was full, or its file cannot be written.",
     ),
+    (names::SPANS_SENT, Kind::Counter, Unit::Count, "Spans that the collector has taken."),
+    (
+        names::SPANS_DROPPED,
+        Kind::Counter,
+        Unit::Count,
+        "Spans that were dropped: too many wait (queue-full), the collector refused them, or is unreachable.",
+    ),
     (
         names::SOURCE_REQUESTS,
         Kind::Counter,

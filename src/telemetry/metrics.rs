@@ -17,6 +17,10 @@ pub const CONFIG_LAST_SUCCESS: &str = "tidegate_config_last_reload_success_times
 /// 1 where the last reload was not refused.
 pub const CONFIG_LAST_SUCCESSFUL: &str = "tidegate_config_last_reload_successful";
 
+/// Spans that the collector has taken.
+pub const SPANS_SENT: &str = "tidegate_spans_sent_total";
+/// Spans that were dropped, by `reason` (queue-full, refused, unreachable).
+pub const SPANS_DROPPED: &str = "tidegate_spans_dropped_total";
 /// Requests by `route` and `cache_status`.
 pub const REQUESTS: &str = "tidegate_requests_total";
 /// Seconds until the head of an answer, by `route` and `served` (hit, forward, own).

@@ -4,6 +4,7 @@ mod describe;
 mod exporter;
 pub mod metrics;
 mod process;
+pub mod spans;
 pub mod trace;
 
 use std::env::VarError;

@@ -1,8 +1,8 @@
 //! W3C Trace Context (Level 1): the trace that a client began goes on to sources, is kept with a change, and
 //! goes to destinations, each time with a span id of its own.
 //!
-//! Where a client sends none, none is made: a gateway that records no spans would only take the decision
-//! whether the trace is sampled away from the source.
+//! Where a client sends none, none is made but by `spans.rs`: a gateway that records no spans would only take
+//! the decision whether the trace is sampled away from the source.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -18,11 +18,24 @@ const PARENT_BYTES: usize = 55;
 /// The flag "sampled", and Level 2's "random": what is passed on of the flags.
 const FLAGS_KEPT: u8 = 0x03;
 
-/// A trace that somebody has begun.
+/// The flag "sampled": who sends it records a span.
+const SAMPLED: u8 = 0x01;
+
+/// A trace that somebody has begun, and the span that it has come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Trace {
     id: u128,
+    span: u64,
     flags: u8,
+}
+
+/// A span of its own in a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) trace: u128,
+    pub(super) span: u64,
+    /// `None`: the trace begins with it.
+    pub(super) parent: Option<u64>,
 }
 
 /// Whether a field belongs to the trace.
@@ -31,19 +44,42 @@ pub fn is_field(name: &str) -> bool {
     name == TRACEPARENT.as_str() || name == TRACESTATE.as_str()
 }
 
-/// Makes the fields those of a new span of the same trace. Without a trace, or with one that cannot be read,
-/// both fields go (3.2.2, 4.3).
-pub fn go_on(fields: &mut HeaderMap) {
+/// Makes the fields those of a new span of the same trace, and gives it where the trace is sampled. Without a
+/// trace, or with one that cannot be read, both fields go (3.2.2, 4.3).
+pub(super) fn go_on(fields: &mut HeaderMap) -> Option<Place> {
     let Some(trace) = Trace::of(fields) else {
         fields.remove(TRACEPARENT);
         fields.remove(TRACESTATE);
-        return;
+        return None;
     };
-    fields.insert(TRACEPARENT, trace.with_span(fastrand::u64(1..)));
+    let span = fastrand::u64(1..);
+    fields.insert(TRACEPARENT, traceparent(trace.id, span, trace.flags));
     let state_bytes: usize = fields.get_all(TRACESTATE).iter().map(HeaderValue::len).sum();
     if state_bytes > TRACESTATE_BYTES_MAX {
         fields.remove(TRACESTATE);
     }
+    trace.is_sampled().then_some(Place { trace: trace.id, span, parent: Some(trace.span) })
+}
+
+/// As [`go_on`], of a trace that is sampled; where there is none that can be read and `begins` says so, one
+/// begins. Else the fields stay as they are.
+pub(super) fn enter(fields: &mut HeaderMap, begins: impl FnOnce() -> bool) -> Option<Place> {
+    match Trace::of(fields) {
+        Some(trace) if trace.is_sampled() => go_on(fields),
+        None if begins() => {
+            let place = Place { trace: fastrand::u128(1..), span: fastrand::u64(1..), parent: None };
+            fields.insert(TRACEPARENT, traceparent(place.trace, place.span, SAMPLED));
+            fields.remove(TRACESTATE);
+            Some(place)
+        }
+        Some(_) | None => None,
+    }
+}
+
+fn traceparent(trace: u128, span: u64, flags: u8) -> HeaderValue {
+    let text = format!("00-{trace:032x}-{span:016x}-{flags:02x}");
+    // Digits and hyphens are a field value.
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
 
 impl Trace {
@@ -60,17 +96,16 @@ impl Trace {
         let mut next = |digits: usize| parts.next().filter(|part| part.len() == digits && is_lower_hex(part));
         let (version, id, span, flags) = (next(2)?, next(32)?, next(16)?, next(2)?);
         let more_fits = more.is_empty() || (version != "00" && more.starts_with('-'));
-        if parts.next().is_some() || version == "ff" || !more_fits || u64::from_str_radix(span, 16) == Ok(0) {
+        if parts.next().is_some() || version == "ff" || !more_fits {
             return None;
         }
         let id = u128::from_str_radix(id, 16).ok().filter(|id| *id != 0)?;
-        Some(Self { id, flags: u8::from_str_radix(flags, 16).ok()? & FLAGS_KEPT })
+        let span = u64::from_str_radix(span, 16).ok().filter(|span| *span != 0)?;
+        Some(Self { id, span, flags: u8::from_str_radix(flags, 16).ok()? & FLAGS_KEPT })
     }
 
-    fn with_span(self, span: u64) -> HeaderValue {
-        let text = format!("00-{:032x}-{span:016x}-{:02x}", self.id, self.flags);
-        // Digits and hyphens are a field value.
-        HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+    const fn is_sampled(self) -> bool {
+        self.flags & SAMPLED != 0
     }
 }
 
@@ -129,6 +164,36 @@ mod tests {
         fields.append(TRACESTATE, HeaderValue::try_from("x".repeat(TRACESTATE_BYTES_MAX)).unwrap());
         go_on(&mut fields);
         assert!(fields.contains_key(TRACEPARENT) && !fields.contains_key(TRACESTATE), "beyond the bound");
+    }
+
+    #[test]
+    fn a_span_is_told_of_where_the_trace_is_sampled() {
+        for (parent, begins, is_recorded) in [
+            (Some("01"), false, true),
+            (Some("03"), false, true),
+            (Some("00"), true, false),
+            (None, true, true),
+            (None, false, false),
+        ] {
+            let mut fields = HeaderMap::new();
+            let given = parent.map(|flags| format!("00-{TRACE}-00f067aa0ba902b7-{flags}"));
+            if let Some(given) = &given {
+                fields.insert(TRACEPARENT, given.parse().unwrap());
+            }
+            fields.insert(TRACESTATE, HeaderValue::from_static("a=1"));
+            let place = enter(&mut fields, || begins);
+            assert_eq!(place.is_some(), is_recorded, "{parent:?} {begins}");
+            let sent = fields.get(TRACEPARENT).map(|value| value.to_str().unwrap().to_owned());
+            let Some(Place { trace, span, parent: before }) = place else {
+                assert_eq!(sent, given, "what is not recorded goes through as it is");
+                continue;
+            };
+            assert!(sent.unwrap().starts_with(&format!("00-{trace:032x}-{span:016x}-0")));
+            assert_eq!(before, parent.map(|_| 0x00f0_67aa_0ba9_02b7));
+            assert_eq!(fields.contains_key(TRACESTATE), parent.is_some(), "it belongs to the trace");
+            let next = go_on(&mut fields).unwrap();
+            assert_eq!((next.trace, next.parent), (trace, Some(span)));
+        }
     }
 
     #[test]

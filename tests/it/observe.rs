@@ -3,4 +3,6 @@
 
 mod logs;
 mod metrics;
+#[cfg(feature = "otlp")]
+mod spans;
 mod traces;

@@ -1,7 +1,7 @@
 // What the page's tests stand on: the real binary, a source and a destination that a test scripts.
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -53,6 +53,10 @@ async function start(file, folder) {
     admin: `http://${addresses.admin}`,
     port: Number(addresses.admin.split(":")[1]),
     log,
+    /** Changes its file. */
+    rewrite(change) {
+      writeFileSync(file, change(readFileSync(file, "utf8")));
+    },
     async stop() {
       child.kill("SIGKILL");
       await ended;

@@ -23,7 +23,8 @@ before(async () => {
   mkdirSync(folder, { recursive: true });
   // Chromium's own sandbox needs rights that a container often lacks; the page is this project's own.
   browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
-  source = await server(({ method }) => [200, method === "GET" ? { "cache-control": "max-age=600" } : {}, "x"]);
+  // Whether a POST was done nobody can tell from its source.
+  source = await server(({ method }) => [method === "POST" ? 500 : 200, method === "GET" ? { "cache-control": "max-age=600" } : {}, "x"]);
   destination = await server(() => (refuses ? [400, {}, HOSTILE] : [200, {}, ""]));
 });
 
@@ -212,6 +213,61 @@ test("a destination is paused and resumed", async () => {
     await page.getByRole("button", { name: "Resume search" }).click();
     await becomes(page.locator("#destinations tbody tr"), /^searchrunning/);
     assert.deepEqual(page.faults, []);
+  });
+});
+
+test("what a destination has had is replayed", async () => {
+  await withGateway({}, async (running) => {
+    refuses = false;
+    await ask("PUT", `${running.public}/items/1`, "x");
+    await ask("PUT", `${running.public}/items/2`, "x");
+    const page = await opened(`${running.admin}/#destinations`);
+    await live(page);
+    await page.locator("#replay-form [name=destination]").selectOption("search");
+    await becomes(page.locator("#destinations tbody tr"), /^searchrunningclosed0 s0/);
+    await page.getByRole("button", { name: "Replay" }).click();
+    await becomes(page.locator("#sure-text"), /^2 changes that search has had/);
+    await page.locator("#sure-yes").click();
+    await becomes(page.locator("#replay-told"), /^2 are sent again: work \d+/);
+    await becomes(page.locator("#operations tbody tr"), /^replay \d+search.*2 of 2/);
+    assert.deepEqual(page.faults, []);
+  });
+});
+
+test("a doubt is decided", async () => {
+  await withGateway({}, async (running) => {
+    refuses = false;
+    assert.equal((await ask("POST", `${running.public}/orders`, "x")).status, 500);
+    const page = await opened(`${running.admin}/#changes?state=in-doubt`);
+    await live(page);
+    await page.getByRole("button", { name: "It was done: /orders" }).click();
+    await becomes(page.locator("#sure-text"), /^POST \/orders\. The source has done it/);
+    await page.locator("#sure-yes").click();
+    await becomes(page.locator("#changes-told"), /^No change matches/);
+    await page.goto(`${running.admin}/#changes?key=/orders&state=`);
+    await becomes(page.locator("#changes-list .time-line"), /recorded, now committed.*search: delivered/);
+    assert.deepEqual(page.faults, []);
+  });
+});
+
+test("the file is read again, and its faults are shown", async () => {
+  await withGateway({}, async (running) => {
+    const page = await opened(`${running.admin}/#configuration`);
+    await live(page);
+    const reload = async () => {
+      await page.getByRole("button", { name: "Reload" }).click();
+      await page.locator("#ask-sure[open]").waitFor();
+      await page.locator("#sure-yes").click();
+    };
+    await reload();
+    await becomes(page.locator("#reload-told"), /^The file says what is in force already/);
+    running.rewrite((text) => text.replace('path = "/{*rest}"', 'path = "/{*rest}"\nbody = "7MiB"'));
+    await becomes(page.locator("#configuration"), /"7MiB"/);
+    running.rewrite((text) => text.replace('body = "7MiB"', 'body = "much"'));
+    await reload();
+    await becomes(page.locator("#reload-told"), /^the file is refused/);
+    await becomes(page.locator("#reload-details"), /^\d+:\d+: route\[0\]\.body: .*; write/);
+    assert.deepEqual(page.faults.filter((fault) => !fault.includes("422")), []);
   });
 });
 

@@ -28,6 +28,7 @@ pub struct Arguments {
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
     /// List changes with their deliveries, the oldest first
+    #[command(after_help = "Example:\n  tidegate changes list --state in-doubt --limit 20")]
     List {
         /// Only in this state, e.g. `in-doubt` or `committed`
         #[arg(long)]
@@ -46,14 +47,20 @@ enum Command {
         after: Option<String>,
     },
     /// Show one change, and each of its deliveries
+    #[command(after_help = "Example:\n  tidegate changes show 01900000-0000-7000-8000-000000000000")]
     Show {
         /// Its id, as in Tidegate-Change
         #[arg(value_name = "ID")]
         id: String,
     },
     /// List dead letters: what could not be delivered
+    #[command(after_help = "Example:\n  tidegate changes dead-letters --destination search --since 2h")]
     DeadLetters(Filter),
     /// Send dead letters again: same ids, in key order, with what waits behind them
+    #[command(
+        after_help = "Example:\n  tidegate changes redrive --destination search --code http_status --dry-run\n  \
+                      tidegate changes redrive --destination search --rate 50"
+    )]
     Redrive {
         #[command(flatten)]
         filter: Filter,
@@ -61,6 +68,7 @@ enum Command {
         how: How,
     },
     /// Give dead letters up: what waits behind them goes on without them
+    #[command(after_help = "Example:\n  tidegate changes discard --destination search --key-prefix /items/7")]
     Discard {
         #[command(flatten)]
         filter: Filter,
@@ -71,6 +79,9 @@ enum Command {
         how: How,
     },
     /// Decide a change in doubt
+    #[command(
+        after_help = "Example:\n  tidegate changes resolve 01900000-0000-7000-8000-000000000000 --as committed"
+    )]
     Resolve {
         /// Its id
         #[arg(value_name = "ID")]
@@ -80,6 +91,7 @@ enum Command {
         truth: String,
     },
     /// Send what a destination has had again, each key up to its newest change
+    #[command(after_help = "Example:\n  tidegate changes replay --destination search --since 2h --rate 100")]
     Replay {
         /// Who gets it
         #[arg(long)]

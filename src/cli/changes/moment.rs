@@ -17,7 +17,7 @@ impl FromStr for Moment {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.parse::<u64>().is_ok() || humantime::parse_rfc3339(text).is_ok() {
+        if text.parse::<u64>().is_ok() || Timestamp::parse_rfc3339(text).is_some() {
             return Ok(Self(text.to_owned()));
         }
         let age = humantime::parse_duration(text).ok();
@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn times_and_ages() {
-        for same in ["2026-01-31T12:00:00Z", "1500"] {
+        for same in ["2026-01-31T12:00:00Z", "2026-01-31T12:00:00.5+02:00", "1500"] {
             assert_eq!(same.parse(), Ok(Moment(same.to_owned())));
         }
         let now = Timestamp::from_system_time(Clock::system().wall()).as_millis();

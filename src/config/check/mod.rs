@@ -10,6 +10,7 @@ mod route;
 mod scalar;
 mod server;
 mod source;
+mod telemetry;
 mod tls;
 
 use super::fault::Report;
@@ -42,6 +43,7 @@ pub(super) fn settings(file: &File, base: &Path, report: &mut Report<'_>) -> Opt
     let access = each(&file.access, |access| check.access(access));
     let journal = check.journal();
     let gateway = check.gateway(listen);
+    let spans = check.spans(&file.telemetry);
     // Every check has run: from here on what is missing has its fault.
     let (sources, destinations, routes, access) = (sources?, destinations?, routes?, access?);
     let sync = sync::Settings {
@@ -54,7 +56,19 @@ pub(super) fn settings(file: &File, base: &Path, report: &mut Report<'_>) -> Opt
     let redacted = serde_json::to_value(file).ok()?;
     let (keys, digest, secret_files) = (Keys::default(), String::new(), check.secret_files);
     let admin = admin?;
-    Some(Settings { threads, gateway, admin, cache, sources, sync, redacted, keys, digest, secret_files })
+    Some(Settings {
+        threads,
+        gateway,
+        admin,
+        cache,
+        sources,
+        sync,
+        spans,
+        redacted,
+        keys,
+        digest,
+        secret_files,
+    })
 }
 
 /// A source's name, and how long it may act at most on a request of any route.

@@ -42,6 +42,8 @@ pub(in crate::config) struct File {
     pub(in crate::config) cache: Given<Cache>,
     /// The journal of changes.
     pub(in crate::config) sync: Given<Journal>,
+    /// Traces.
+    pub(in crate::config) telemetry: Given<Telemetry>,
     /// The systems that have the data.
     #[serde(default)]
     pub(in crate::config) source: Vec<Given<Source>>,
@@ -97,6 +99,22 @@ pub(in crate::config) enum Errors {
     None,
     Server,
     All,
+}
+
+/// Spans of requests and deliveries, for a collector.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Telemetry {
+    /// Where a collector takes OTLP over HTTP; /v1/traces is appended where the URL has no path. Left out: no
+    /// spans.
+    pub(in crate::config) otlp: Option<Given<Address>>,
+    /// One of so many requests that bring no trace begins one; 0: none.
+    pub(in crate::config) one_in: Given<i64>,
+    /// What this gateway is called among others.
+    pub(in crate::config) service: Text,
+    /// Fields of the requests to the collector.
+    #[serde(default)]
+    pub(in crate::config) headers: BTreeMap<String, Given<Hidden>>,
 }
 
 /// TLS on the public listeners.

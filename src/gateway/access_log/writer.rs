@@ -107,7 +107,7 @@ mod tests {
         let line = || Line {
             time: String::new(),
             route: None,
-            method: "GET".to_owned(),
+            method: Some("GET".to_owned()),
             status: 200,
             cache_status: "hit",
             bytes: 1,

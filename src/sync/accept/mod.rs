@@ -31,6 +31,7 @@ use super::settings::OnRefusal;
 use super::status::AcceptedStatus;
 use http::HeaderMap;
 use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl Engine {
@@ -73,17 +74,22 @@ impl Engine {
         }
     }
 
-    /// What every source still has to do of what was accepted, computed now.
+    /// What every source still has to do of what was accepted, computed now; one that is not configured any more
+    /// where something is left for it.
     ///
     /// # Errors
     /// [`super::CommandError::Unavailable`]: the journal cannot be read.
     pub async fn accepted(&self) -> Result<Vec<AcceptedStatus>, super::CommandError> {
         let figures = self.inner.journal.readers().read(super::journal::sqlite::accepted_figures).await?;
         let now = self.inner.clock.now();
-        let status = |handle: &Handle| {
-            let found = figures.iter().find(|figures| figures.source == handle.source);
+        let roster = self.inner.roster.load();
+        let configured = roster.sources.iter().map(|handle| handle.source.as_str());
+        let names: BTreeSet<&str> =
+            configured.chain(figures.iter().map(|figures| figures.source.as_str())).collect();
+        let status = |source: &str| {
+            let found = figures.iter().find(|figures| figures.source == source);
             AcceptedStatus {
-                source: handle.source.clone(),
+                source: source.to_owned(),
                 waiting: found.map_or(0, |figures| figures.waiting),
                 lag_seconds: found
                     .and_then(|figures| figures.oldest)
@@ -91,7 +97,7 @@ impl Engine {
                 dead_letters: found.map_or(0, |figures| figures.dead_letters),
             }
         };
-        Ok(self.inner.roster.load().sources.iter().map(status).collect())
+        Ok(names.into_iter().map(status).collect())
     }
 }
 

@@ -8,6 +8,7 @@ use crate::sync::in_force::Presence;
 use crate::sync::journal::record::Unwritten;
 use crate::sync::journal::sqlite::{self, Due};
 use crate::sync::settings::SourceSettings;
+use crate::telemetry::metrics as names;
 use futures_util::FutureExt;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
@@ -103,6 +104,10 @@ async fn begin(
 /// Says what waits for a source that was taken out of the configuration: it is kept until it is there again,
 /// for its clients have their 202.
 async fn let_go(inner: &Inner, source: &str) {
+    // What is kept for it is told again by the next scrape.
+    for name in [names::ACCEPTED_WAITING, names::ACCEPTED_LAG, names::SOURCE_DEAD_LETTERS] {
+        metrics::gauge!(name, "source" => source.to_owned()).set(0.0);
+    }
     let figures = inner.journal.readers().read(sqlite::accepted_figures).await.unwrap_or_default();
     for left in figures.iter().filter(|figures| figures.source == source && figures.waiting > 0) {
         tracing::error!(

@@ -77,14 +77,32 @@ impl Sender {
 
     /// Sends one delivery and reads the answer.
     pub(crate) async fn attempt(&self, delivery: Delivery<'_>, before: Before) -> Outcome {
-        let Some(request) = self.requests.of(&delivery, self.clock.wall()) else {
+        let Some((request, span)) = self.requests.of(&delivery, self.clock.wall()) else {
             return Outcome::of_silence(Failure::of(Code::Unsendable));
         };
         let method = request.method().clone();
-        match self.exchange(request).await {
+        let exchanged = self.exchange(request).await;
+        let told = span.map(|span| {
+            (
+                span,
+                exchanged.as_ref().map_or_else(
+                    |failure| Err(failure.code),
+                    |answered| Ok(answered.status.unwrap_or_default()),
+                ),
+            )
+        });
+        let outcome = match exchanged {
             Ok(answered) => self.meanings.of(&method, before, answered),
             Err(failure) => Outcome::of_silence(failure),
+        };
+        if let Some((mut span, ended)) = told {
+            match ended {
+                Ok(status) => span.answered(status),
+                Err(code) => span.failed(code.as_str()),
+            }
+            span.with("tidegate.outcome", outcome.as_str());
         }
+        outcome
     }
 
     /// The answer, as the failure that it is where its status is no success.

@@ -7,6 +7,7 @@ use crate::sync::change::ChangeId;
 use crate::sync::journal::record::Head;
 use crate::sync::settings::{DestinationSettings, Format};
 use crate::sync::signature::{SigningKey, signatures};
+use crate::telemetry::spans::{self, Span};
 use crate::telemetry::trace;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -32,6 +33,7 @@ pub(crate) struct Delivery<'a> {
 /// Makes the requests of one destination.
 #[derive(Debug)]
 pub(super) struct Requests {
+    destination: String,
     format: Format,
     base: Base,
     fields: Vec<(HeaderName, HeaderValue)>,
@@ -50,7 +52,8 @@ impl Requests {
             Some((name, value))
         });
         let fields = fields.collect();
-        Self { format: settings.format, base, fields, keys: settings.secrets.clone() }
+        let (destination, keys) = (settings.name.clone(), settings.secrets.clone());
+        Self { destination, format: settings.format, base, fields, keys }
     }
 
     /// What user info in the URL is sent as.
@@ -58,8 +61,13 @@ impl Requests {
         self.base.authorization.as_ref()
     }
 
-    /// The request of an attempt at `wall`; `None` where none can be made of the change.
-    pub(super) fn of(&self, delivery: &Delivery<'_>, wall: SystemTime) -> Option<Request<Full<Bytes>>> {
+    /// The request of an attempt at `wall`, and its span if it is recorded; `None` where none can be made of the
+    /// change.
+    pub(super) fn of(
+        &self,
+        delivery: &Delivery<'_>,
+        wall: SystemTime,
+    ) -> Option<(Request<Full<Bytes>>, Option<Span>)> {
         let (method, target, mut fields) = match self.format {
             Format::Replay | Format::State => {
                 let Head { path_and_query, .. } = delivery.head;
@@ -71,7 +79,7 @@ impl Requests {
                 (Method::POST, self.base.itself(), fields)
             }
         };
-        trace::go_on(&mut fields);
+        let span = self.span(&mut fields, &method, delivery);
         // The later ones win: the client's fields, the destination's own, Tidegate's.
         for (name, value) in &self.fields {
             fields.insert(name, value.clone());
@@ -86,7 +94,17 @@ impl Requests {
         let mut request =
             Request::builder().method(method).uri(uri).body(Full::new(delivery.body.clone())).ok()?;
         *request.headers_mut() = fields;
-        Some(request)
+        Some((request, span))
+    }
+
+    /// The trace that the change was written in goes on.
+    fn span(&self, fields: &mut HeaderMap, method: &Method, delivery: &Delivery<'_>) -> Option<Span> {
+        let mut span = spans::go_on(fields, || format!("deliver {}", self.destination))?;
+        span.with("http.request.method", method.as_str());
+        span.with("tidegate.destination", self.destination.as_str());
+        span.with("tidegate.change", delivery.id.to_string().as_str());
+        span.with("tidegate.attempt", delivery.attempt);
+        Some(span)
     }
 
     fn own_fields(&self, delivery: &Delivery<'_>, wall: SystemTime) -> Vec<(&'static str, String)> {

@@ -82,6 +82,56 @@ async fn the_access_log_is_off_and_takes_errors_by_rule() {
     }
 }
 
+/// What is refused before it is a request has a line too: without a route, and of what the gate refused without a
+/// method.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_before_routing_are_logged() {
+    let source = ScriptedSource::start().await;
+    let text = format!("{}{EVERYTHING}", source.table());
+    let setup = Setup::new(text).server("access_log = { to = \"access.log\", errors = \"all\" }");
+    let gateway = setup.start().await;
+    assert_eq!(gateway.send(Ask::get("/x").field("Expect", "CANARY")).await.status, 417);
+    assert_eq!(gateway.send(Ask::get("/x").field("bad name", "CANARY")).await.status, 400);
+    eventually("both are logged", async || lines(&read(&file(&setup))).len() == 2).await;
+    let written = read(&file(&setup));
+    assert!(!written.contains("CANARY"), "{written}");
+    let lines = lines(&written);
+    for line in &lines {
+        let names: BTreeSet<&str> = line.as_object().expect("an object").keys().map(String::as_str).collect();
+        assert_eq!(names, BTreeSet::from(FIELDS), "{line}");
+        assert_eq!((&line["route"], &line["client"]), (&Value::Null, &json!("127.0.0.1")), "{line}");
+        assert!(line["bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{line}");
+    }
+    let of = |line: &Value| (line["method"].clone(), line["status"].clone(), line["cache_status"].clone());
+    assert_eq!(of(&lines[0]), (json!("GET"), json!(417), json!("none")));
+    assert_eq!(of(&lines[1]), (Value::Null, json!(400), json!("none")));
+}
+
+/// A reload begins, moves and ends it; what was begun before is written where it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_access_log_follows_a_reload() {
+    let source = ScriptedSource::start().await;
+    source.always("/good", Reply::ok("x"));
+    let text = |rule: &str| format!("[server.access_log]\n{rule}\n{}{EVERYTHING}", source.table());
+    let setup = Setup::new(text("one_in = 0"));
+    let gateway = setup.start().await;
+    let folder = setup.file().parent().expect("a folder").to_owned();
+    let mut setup = setup;
+    for (rule, expected) in [
+        ("to = \"one.log\"\none_in = 1", [1, 0]),
+        ("to = \"two.log\"\none_in = 1", [1, 1]),
+        ("one_in = 0", [1, 1]),
+    ] {
+        setup = setup.rest(text(rule));
+        setup.write();
+        assert_eq!(gateway.admin_post("/v1/reload", &json!({})).await.status, 200);
+        gateway.get("/good").await;
+        let counts = async || ["one.log", "two.log"].map(|name| lines(&read(&folder.join(name))).len());
+        eventually("the lines are where they belong", async || counts().await == expected).await;
+    }
+    assert!(lines(&gateway.terminate().await.stderr).is_empty());
+}
+
 /// A folder that is not there costs lines, which are counted, and no answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i10_an_access_log_that_cannot_be_written_is_told_and_counted() {
@@ -93,7 +143,7 @@ async fn i10_an_access_log_that_cannot_be_written_is_told_and_counted() {
     assert_eq!(gateway.get("/good").await.status, 200);
     let dropped = async || gateway.metric("tidegate_access_log_dropped_total").await;
     eventually("a line is dropped", async || dropped().await == 1).await;
-    assert!(gateway.log_text().contains("the access log cannot be written"));
+    eventually("it is told", async || gateway.log_text().contains("the access log cannot be written")).await;
     std::fs::create_dir(setup.data().with_file_name("absent")).expect("a folder");
     gateway.get("/good").await;
     let path = setup.data().with_file_name("absent").join("access.log");
@@ -103,11 +153,12 @@ async fn i10_an_access_log_that_cannot_be_written_is_told_and_counted() {
 
 /// Each call that changes something leaves a line: who, from where, what, with what result.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_administrative_change_is_in_the_audit_log() {
+async fn i12_every_administrative_change_is_in_the_audit_log_without_secrets() {
     let (source, destination) = (obliging_source().await, RecordingDestination::start().await);
     destination.answer(|_| Reply::new(400, "no"));
     let text = format!("{}{}{EVERYTHING}{SYNC}", source.table(), destination.table("search"));
-    let gateway = Setup::new(text).admin("token = \"CANARY-token\"").start().await;
+    let setup = Setup::new(text).admin("token = \"CANARY-token\"");
+    let gateway = setup.start().await;
     let change = gateway.put("/items/1", "bad").await.field("Tidegate-Change").to_owned();
     let resolve = format!("/v1/changes/{change}/resolve");
     let everything = json!({ "destination": "search" });
@@ -137,6 +188,17 @@ async fn every_administrative_change_is_in_the_audit_log() {
     assert_eq!(posted(&gateway, "/v1/purge", &json!({ "all": true }), "CANARY-guess").await, 401);
     let line = last(&gateway, before).await;
     assert_eq!((&line["who"], &line["status"]), (&json!("none"), &json!(401)), "{line}");
+    // What changes nothing leaves no line, and what was not called leaves one, too.
+    let before = audit(&gateway).len();
+    let config = gateway.operate(Ask::get("/v1/config").field("Authorization", "Bearer CANARY-token")).await;
+    assert_eq!(config.status, 200);
+    gateway.signal("HUP");
+    let line = last(&gateway, before).await;
+    assert_eq!((&line["call"], &line["who"]), (&json!("reload"), &json!("SIGHUP")), "{line}");
+    assert_eq!((&line["done"], audit(&gateway).len()), (&json!("unchanged"), before + 1), "{line}");
+    std::fs::write(setup.file(), "[broken").expect("the file can be written");
+    let line = last(&gateway, before + 1).await;
+    assert_eq!((&line["who"], &line["done"]), (&json!("changed file"), &json!("refused")), "{line}");
     assert!(!gateway.log_text().contains("CANARY"));
 }
 

@@ -225,17 +225,23 @@ async fn what_drains_can_still_be_given_up_and_is_an_operators_as_before() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_for_a_destination_that_goes_is_given_up_where_that_is_said() {
     let (source, search) = (obliging_source().await, RecordingDestination::start().await);
-    search.answer(|_| Reply::new(503, ""));
-    let with = format!("{}{}{}", source.table(), search.table("search"), synced_to(&["search"]));
+    search.answer(|delivery| Reply::new(if delivery.request.text() == "bad" { 400 } else { 503 }, ""));
+    let table = format!("{}breaker = {{ failures = 1, open = \"30s\" }}\n", search.table("search"));
+    let with = format!("{}{table}{}", source.table(), synced_to(&["search"]));
     let setup = Setup::new(with.clone()).sync("removed = \"drop\"");
     let gateway = setup.start().await;
-    gateway.put("/items/1", "lost").await;
+    gateway.put("/items/0", "bad").await;
+    gateway.put("/items/0", "parked").await;
     search.wait_for(1).await;
+    gateway.put("/items/1", "lost").await;
+    search.wait_for(2).await;
+    eventually("the gauges tell of it", async || told(&gateway).await == [1, 1, 1, 2, 1]).await;
     let setup = reload(&gateway, setup, format!("{}{EVERYTHING}", source.table())).await;
     eventually("it is given up and counted", async || {
-        gateway.metric("tidegate_deliveries_dropped_total{destination=\"search\"}").await == 1
+        gateway.metric("tidegate_deliveries_dropped_total{destination=\"search\"}").await == 3
     })
     .await;
+    eventually("no gauge tells of it any more", async || told(&gateway).await == [0; 5]).await;
     let all = gateway.admin_get("/v1/destinations").await.json();
     assert_eq!(all["destinations"], json!([]));
     search.answer(|_| Reply::ok(""));
@@ -243,6 +249,17 @@ async fn what_waits_for_a_destination_that_goes_is_given_up_where_that_is_said()
     gateway.put("/items/1", "new").await;
     search.wait_for_body("new").await;
     assert_eq!(bodies(&search), ["new"]);
+}
+
+/// Of `search`: dead letters, what waits, parked keys, the breaker, whether it is held.
+async fn told(gateway: &Gateway) -> [u64; 5] {
+    let names =
+        ["dead_letters", "destination_pending", "destination_parked_keys", "destination_breaker_state"];
+    let mut told = [0; 5];
+    for (told, name) in told.iter_mut().zip(names.into_iter().chain(["destination_held"])) {
+        *told = gateway.metric(&format!("tidegate_{name}{{destination=\"search\"}}")).await;
+    }
+    told
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -271,6 +288,8 @@ async fn what_was_accepted_for_a_source_that_goes_is_sent_when_it_comes_back() {
         gateway.log_text().contains("accepted changes wait for a source that is not configured any more")
     })
     .await;
+    let waiting = "tidegate_accepted_waiting{source=\"inventory\"}";
+    assert_eq!(gateway.metric(waiting).await, 1, "what waits for it stays in sight");
     source.always("*", Reply::ok(""));
     let setup = reload(&gateway, setup, with("")).await;
     search.wait_for_body("one").await;

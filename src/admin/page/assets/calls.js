@@ -39,10 +39,10 @@ async function authorizedFetch(path, options = {}) {
   }
 }
 
-/** The JSON of an answer; what a problem says becomes the error. */
+/** The JSON of an answer; what a problem says becomes the error, with the faults that it lists. */
 async function json(response) {
   const content = await response.json().catch(() => null);
-  if (!response.ok) throw new Error(content?.detail ?? `the answer is ${response.status}`);
+  if (!response.ok) throw Object.assign(new Error(content?.detail ?? `the answer is ${response.status}`), { faults: content?.faults ?? [] });
   return content;
 }
 

@@ -1,6 +1,7 @@
 // Changes by key, each with what was tried with it as a time line.
 
-import { get } from "./calls.js";
+import { get, post } from "./calls.js";
+import { isSure } from "./dialogs.js";
 import { byId, choose, count, make, moment, offer, say, tone, word } from "./elements.js";
 
 const form = byId("changes-filter");
@@ -54,13 +55,38 @@ function timeLine(change, letters) {
     make("li", { class: tone(state) || state }, at == null ? make("time", {}, "now") : moment(at), ...what)));
 }
 
+/** What is asked, before a doubt is decided. */
+const TRUTHS = {
+  committed: ["It was done", "The source has done it: it is delivered as it was written."],
+  aborted: ["It was not done", "The source has not done it: nothing is delivered."],
+};
+
+async function resolve(change, as) {
+  const [label, what] = TRUTHS[as];
+  if (!(await isSure(`${label}?`, `${change.method} ${change.target}. ${what} Look at the source first.`, label))) return;
+  try {
+    await post(`/v1/changes/${encodeURIComponent(change.id)}/resolve`, { as });
+    await show();
+  } catch (fault) {
+    say(told, fault.message);
+  }
+}
+
+function decisions(change) {
+  if (change.state !== "in-doubt") return null;
+  const buttons = Object.entries(TRUTHS).map(([as, [label]]) =>
+    make("button", { type: "button", "aria-label": `${label}: ${change.target}`, click: () => resolve(change, as) }, label));
+  return make("p", { class: "actions" }, ...buttons);
+}
+
 async function drawn(change) {
   const isDead = change.deliveries.some(({ state }) => state === "dead-letter");
   const letters = isDead ? (await get("/v1/dead-letters", [["change", change.id]])).dead_letters : [];
   return make("li", {},
     make("h2", {}, make("span", { class: "code" }, `${change.method} ${change.target}`)),
     make("p", { class: "note" }, `key ${change.key}, sequence ${change.sequence ?? "none yet"}, route ${change.route}, source ${change.source}, `, make("code", {}, change.id)),
-    timeLine(change, letters));
+    timeLine(change, letters),
+    decisions(change));
 }
 
 let after = "";

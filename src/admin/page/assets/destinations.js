@@ -3,7 +3,7 @@
 import { get, post } from "./calls.js";
 import { chart } from "./charts.js";
 import { isSure } from "./dialogs.js";
-import { byId, count, make, moment, say, seconds, table, word } from "./elements.js";
+import { byId, count, make, moment, offer, say, seconds, table, word } from "./elements.js";
 
 const lag = chart("chart-lag", { format: seconds });
 const OPERATIONS_EVERY = 2000;
@@ -62,7 +62,35 @@ const showOperations = table(byId("operations"), "Redrives, discards and replays
   },
 ], "None.");
 
+const replaying = byId("replay-form");
+const told = byId("replay-told");
+
+/** Counts first, by a dry run; does it once the operator is sure. */
+replaying.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const { destination, since, rate } = Object.fromEntries(new FormData(replaying));
+  const order = {
+    destination,
+    ...(since ? { since: new Date(Date.now() - Number(since) * 1000).toISOString() } : {}),
+    ...(rate ? { rate: Number(rate) } : {}),
+  };
+  try {
+    const { count: many } = await post("/v1/replay", { ...order, dry_run: true });
+    if (many === 0) {
+      say(told, "There is nothing to replay.");
+      return;
+    }
+    const what = `${count(many)} ${many === 1 ? "change" : "changes"} that ${destination} has had will be sent again, each key up to its newest. They carry Tidegate-Replay.`;
+    if (!(await isSure(`Replay to ${destination}?`, what, "Replay"))) return;
+    const done = await post("/v1/replay", order);
+    say(told, `${count(done.count)} are sent again${done.operation ? `: work ${done.operation}` : ""}.`);
+  } catch (fault) {
+    say(told, fault.message);
+  }
+});
+
 export function showStatus({ destinations }) {
+  offer(replaying.elements.destination, destinations.map(({ name }) => name), "choose one");
   showDestinations(destinations, ({ name }) => name);
 }
 

@@ -19,13 +19,13 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Options of a select that stay chosen where they still exist; the first one stands for any. */
-export function offer(select, values) {
+/** Options of a select that stay chosen where they still exist; the first one is empty, and stands for any. */
+export function offer(select, values, empty = "any") {
   const wanted = ["", ...values];
   const given = [...select.options].map((option) => option.value);
   if (wanted.join("\n") === given.join("\n") && given.length > 0) return;
   const chosen = select.value;
-  select.replaceChildren(...wanted.map((value) => make("option", { value }, value || "any")));
+  select.replaceChildren(...wanted.map((value) => make("option", { value }, value || empty)));
   select.value = wanted.includes(chosen) ? chosen : "";
 }
 
@@ -36,8 +36,8 @@ export function choose(select, value) {
 }
 
 const TONES = {
-  good: ["ready", "running", "closed", "delivered", "committed", "reconciled", "hit", "fresh", "valid", "absent", "superseded", "done"],
-  warn: ["paused", "half-open", "recovering", "starting", "draining", "parked", "stale", "validate", "in-doubt", "waiting", "accepted", "held"],
+  good: ["ready", "running", "closed", "delivered", "committed", "reconciled", "hit", "fresh", "valid", "absent", "superseded", "done", "finished"],
+  warn: ["paused", "half-open", "recovering", "starting", "draining", "parked", "stale", "validate", "in-doubt", "waiting", "accepted", "held", "stopped"],
   bad: ["open", "unavailable", "full", "damaged", "detached", "dead-letter", "lost", "aborted", "own", "gone"],
 };
 export const tone = (word) => Object.keys(TONES).find((name) => TONES[name].includes(word)) ?? "";
