@@ -27,10 +27,8 @@ use tokio::time::{Instant, Sleep};
 
 /// How long a refused client may take to read why, before the connection is gone.
 const LINGER: Duration = Duration::from_secs(1);
-
 /// Bytes of a refused client that are read away meanwhile, so that its system does not drop the answer.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
-
 /// Bytes read at once.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -327,9 +325,7 @@ impl Transport {
         ReaderCut::BodyRate.count();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
-}
 
-impl Transport {
     /// Writes what is left of interim responses.
     fn poll_unfinished(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.unfinished.is_empty() {

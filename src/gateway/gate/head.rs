@@ -3,6 +3,7 @@
 use crate::gateway::Limits;
 use crate::gateway::strict::Refusal;
 use crate::target::{self, Authority, Scheme, TargetError};
+use std::sync::LazyLock;
 
 /// The longest target that hyper's own reading takes, whatever the configuration allows.
 const TARGET_BYTES_MAX: u64 = u16::MAX as u64 - 1;
@@ -31,7 +32,7 @@ pub(super) fn whole(
     // An end may have begun with the last three bytes that were seen.
     let from = seen.saturating_sub(skipped + 3);
     let unseen = head.get(from..).unwrap_or_default();
-    let Some(end) = unseen.windows(4).position(|window| window == b"\r\n\r\n").map(|at| from + at + 4) else {
+    let Some(end) = memchr::memmem::find(unseen, b"\r\n\r\n").map(|at| from + at + 4) else {
         // An end by bare line feeds would never be found: it is refused as soon as it is seen.
         if has_bare_line_end(head.get(seen.saturating_sub(skipped + 1)..).unwrap_or_default()) {
             return Err(Refusal::Framing);
@@ -46,7 +47,7 @@ pub(super) fn whole(
 }
 
 fn sizes(head: &[u8], limits: &Limits) -> Result<(), Refusal> {
-    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let line = memchr::memchr(b'\r', head).and_then(|end| head.get(..end)).unwrap_or(head);
     let target = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
     if target.len() as u64 > limits.target_bytes.min(TARGET_BYTES_MAX) {
         return Err(Refusal::TargetTooLong);
@@ -59,7 +60,10 @@ fn sizes(head: &[u8], limits: &Limits) -> Result<(), Refusal> {
 
 /// A carriage return or line feed without its partner. The last byte's partner may still come.
 fn has_bare_line_end(bytes: &[u8]) -> bool {
-    bytes.iter().zip(bytes.iter().skip(1)).any(|(first, second)| (*first == b'\r') != (*second == b'\n'))
+    memchr::memchr2_iter(b'\r', b'\n', bytes).any(|at| match bytes.get(at) {
+        Some(b'\r') => bytes.get(at + 1).is_some_and(|next| *next != b'\n'),
+        _ => at.checked_sub(1).and_then(|before| bytes.get(before)).is_some_and(|before| *before != b'\r'),
+    })
 }
 
 /// Checks a whole head, the empty line included.
@@ -67,11 +71,10 @@ fn well_formed(head: &[u8], limits: &Limits) -> Result<Framing, Refusal> {
     if has_bare_line_end(head) {
         return Err(Refusal::Framing);
     }
-    let head = head.strip_suffix(b"\r\n\r\n").unwrap_or(head);
-    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let version = request_line(lines.next().unwrap_or_default())?;
+    let mut rest = Some(head.strip_suffix(b"\r\n\r\n").unwrap_or(head));
+    let version = request_line(next_line(&mut rest).unwrap_or_default())?;
     let (mut lengths, mut codings, mut fields) = (Stated::Nothing, Stated::Nothing, 0usize);
-    for line in lines {
+    while let Some(line) = next_line(&mut rest) {
         fields += 1;
         if fields > limits.fields {
             return Err(Refusal::TooManyFields);
@@ -84,6 +87,15 @@ fn well_formed(head: &[u8], limits: &Limits) -> Result<Framing, Refusal> {
         }
     }
     framing(lengths, codings, version)
+}
+
+/// Takes the next line off; the last one has no end.
+fn next_line<'a>(rest: &mut Option<&'a [u8]>) -> Option<&'a [u8]> {
+    let lines = rest.take()?;
+    let Some(end) = memchr::memchr(b'\n', lines) else { return Some(lines) };
+    let (line, left) = lines.split_at(end);
+    *rest = left.get(1..);
+    Some(line.strip_suffix(b"\r").unwrap_or(line))
 }
 
 /// The values of a field that must stand at most once.
@@ -182,11 +194,12 @@ fn absolute_form(target: &[u8]) -> Result<(), Refusal> {
 /// `name: value`, the name a token, no space before the colon, no folding, no control octets
 /// (RFC 9110 5.5, RFC 9112 5.1, 5.2).
 pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
-    let colon = line.iter().position(|byte| *byte == b':').ok_or(Refusal::Field)?;
+    let colon = memchr::memchr(b':', line).ok_or(Refusal::Field)?;
     let (name, value) = line.split_at(colon);
     let value = without_padding(value.get(1..).unwrap_or_default());
-    let clean = |byte: &u8| !matches!(byte, 0..=8 | 10..=31 | 127);
-    if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) || !value.iter().all(clean) {
+    // Over all of it: what ends early is compared byte by byte.
+    let has_control = value.iter().fold(false, |found, byte| found | matches!(byte, 0..=8 | 10..=31 | 127));
+    if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) || has_control {
         return Err(Refusal::Field);
     }
     Ok((name, value))
@@ -204,26 +217,17 @@ fn without_padding(mut value: &[u8]) -> &[u8] {
 }
 
 /// RFC 9110 5.6.2.
-const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
+fn is_token(byte: u8) -> bool {
+    TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
 }
+
+/// The octets of a token, by their number.
+static TOKEN: LazyLock<[bool; 256]> = LazyLock::new(|| {
+    std::array::from_fn(|number| {
+        u8::try_from(number)
+            .is_ok_and(|octet| octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet))
+    })
+});
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 //! key and forward alike (I8).
 
 mod pattern;
+mod readings;
 
 pub use pattern::{PathPattern, PatternError};
 
@@ -29,6 +30,7 @@ use crate::source::{Protocol, Source};
 use crate::target::{Target, TargetError, TargetForm};
 use http::header::RANGE;
 use http::{HeaderMap, Method};
+use readings::{every_reading, other_readings};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -339,74 +341,6 @@ impl Routes {
         }
         Ok(route)
     }
-}
-
-/// The same, of a path without a canonical form, by parsers that also follow dot segments.
-fn every_reading(path: &str) -> Vec<String> {
-    let mut readings = other_readings(path);
-    readings.push(path.to_owned());
-    let followed: Vec<String> = readings.iter().map(|path| without_dots(path)).collect();
-    readings.extend(followed);
-    readings
-}
-
-/// How parsers that decode escapes, cut parameters or merge slashes would read a path.
-fn other_readings(path: &str) -> Vec<String> {
-    if !path.contains(['%', ';']) && !path.contains("//") {
-        return Vec::new();
-    }
-    let mut readings = vec![path.to_owned()];
-    for reading in [decoded, without_parameters, with_single_slashes] {
-        let read: Vec<String> = readings.iter().map(|path| reading(path)).collect();
-        readings.extend(read);
-    }
-    readings
-}
-
-fn decoded(path: &str) -> String {
-    let mut bytes = path.bytes();
-    let mut out = Vec::with_capacity(path.len());
-    let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-    while let Some(byte) = bytes.next() {
-        let read = if byte == b'%' {
-            match (digit(bytes.next()), digit(bytes.next())) {
-                (Some(high), Some(low)) => u8::try_from(high * 16 + low).unwrap_or(byte),
-                _ => byte,
-            }
-        } else {
-            byte
-        };
-        out.push(if read == b'\\' { b'/' } else { read });
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-fn without_parameters(path: &str) -> String {
-    let segments = path.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
-    segments.collect::<Vec<_>>().join("/")
-}
-
-/// RFC 3986 5.2.4.
-fn without_dots(path: &str) -> String {
-    let mut kept: Vec<&str> = Vec::new();
-    for segment in path.split('/').skip(1) {
-        match segment {
-            "." => {}
-            ".." => drop(kept.pop()),
-            segment => kept.push(segment),
-        }
-    }
-    format!("/{}", kept.join("/"))
-}
-
-fn with_single_slashes(path: &str) -> String {
-    let mut out = String::with_capacity(path.len());
-    for character in path.chars() {
-        if character != '/' || !out.ends_with('/') {
-            out.push(character);
-        }
-    }
-    out
 }
 
 #[cfg(test)]
