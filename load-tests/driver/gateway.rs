@@ -140,7 +140,7 @@ impl Gateway {
 }
 
 /// The binary beside this example: `target/release/tidegate` for `target/release/examples/load`.
-fn same_build() -> anyhow::Result<PathBuf> {
+pub(crate) fn same_build() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folder = own.parent().and_then(Path::parent).context("this program lies in no folder")?;
     Ok(folder.join("tidegate"))

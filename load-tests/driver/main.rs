@@ -1,7 +1,7 @@
 //! The load driver: `cargo run --release --example load -- hits`, or `writes`, `lag`, `collapse`,
-//! `brownout`, `tiers`, `purge`.
+//! `brownout`, `tiers`, `purge`, `peers`.
 //!
-//! Open loop, but for `collapse`, `writes`, `tiers` and `purge`: requests have fixed times, whether or not earlier ones were answered, and latency is
+//! Open loop, but for `collapse`, `writes`, `tiers`, `purge` and `peers`: requests have fixed times, whether or not earlier ones were answered, and latency is
 //! measured from those times, so that a stall of the gateway is seen by every request that it
 //! delayed. Bounded in rate, time and connections; talks to the loopback only.
 
@@ -17,6 +17,7 @@ mod process;
 mod purge;
 mod readers;
 mod report;
+mod rivals;
 mod schedule;
 mod stage;
 mod tiers;
@@ -51,6 +52,8 @@ enum Scenario {
     Tiers,
     /// A purge by a tag of few responses and of very many.
     Purge,
+    /// The same work by nginx, haproxy, Varnish and Traffic Server, in turn.
+    Peers,
 }
 
 /// Drives a release build of the gateway on this machine.
@@ -84,10 +87,15 @@ struct Arguments {
     /// A gateway that runs already, instead of one of the driver's own; loopback only.
     #[arg(long, value_name = "URL")]
     url: Option<url::Url>,
+    #[command(flatten)]
+    peers: rivals::Options,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    if std::env::args_os().nth(1).is_some_and(|first| first == rivals::STAND_IN) {
+        return rivals::stand_in().await;
+    }
     let arguments = Arguments::parse();
     if let Some(url) = &arguments.url {
         ensure!(
@@ -101,6 +109,7 @@ async fn main() -> anyhow::Result<()> {
     match arguments.scenario {
         Scenario::Tiers => return tiers(&arguments, &stage).await,
         Scenario::Purge => return purge(&arguments, &stage).await,
+        Scenario::Peers => return beside_peers(&arguments).await,
         Scenario::Hits | Scenario::Writes | Scenario::Lag | Scenario::Collapse | Scenario::Brownout => {}
     }
     let gateway = match &arguments.url {
@@ -113,10 +122,15 @@ async fn main() -> anyhow::Result<()> {
         Scenario::Lag => lag(&arguments, &gateway, &stage).await,
         Scenario::Collapse => collapse(&arguments, &gateway, &stage).await,
         Scenario::Brownout => brownout(&arguments, &gateway, &stage).await,
-        Scenario::Tiers | Scenario::Purge => Ok(()),
+        Scenario::Tiers | Scenario::Purge | Scenario::Peers => Ok(()),
     };
     gateway.stop().await?;
     result
+}
+
+async fn beside_peers(arguments: &Arguments) -> anyhow::Result<()> {
+    let binary = arguments.binary.clone().map_or_else(gateway::same_build, Ok)?;
+    rivals::compare(&arguments.peers, binary).await
 }
 
 fn is_loopback(url: &url::Url) -> bool {

@@ -67,7 +67,8 @@ pub(crate) fn quantile(sorted: &[Duration], per_mille: usize) -> Latency {
     Latency(sorted.get(at).copied().unwrap_or_default())
 }
 
-fn machine() -> String {
+/// What this runs on, and how busy that is.
+pub(crate) fn machine() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown processor", |(_, model)| model);
@@ -78,7 +79,8 @@ fn machine() -> String {
     format!("{model}, {cores} cores, {memory_mib} MiB, load average {load}")
 }
 
-fn versions() -> String {
+/// Of Tidegate, compiler and kernel.
+pub(crate) fn versions() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let commit = said_by("git", &["describe", "--always", "--dirty"]);
     let compiler = said_by("rustc", &["--version"]);

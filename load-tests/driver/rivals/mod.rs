@@ -1,0 +1,248 @@
+//! Tidegate beside its peers on the same work: `make load-peers`.
+//!
+//! All servers run at once, each a child process with a configuration of its own on the loopback; rounds go
+//! through them in turn, and what counts is processor time of each one's whole tree of processes. Bare
+//! servers that are this program again show what the machine alone costs. A peer that is not installed is
+//! left out by name.
+
+mod client;
+mod contest;
+mod growth;
+mod haproxy;
+mod head;
+mod memory;
+mod nginx;
+mod origin;
+mod report;
+mod rows;
+mod secure;
+mod server;
+mod stand_in;
+mod start;
+mod tidegate;
+mod traffic_server;
+mod tree;
+mod varnish;
+mod verdict;
+
+use crate::{collapse, gateway::Gateway, stage::Stage};
+use ::tidegate::clock::Clock;
+use anyhow::{Context, ensure};
+use contest::Rounds;
+use origin::Origin;
+use report::Findings;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+use server::{Rival, Server, Setting};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use tokio::time::Instant;
+
+pub(crate) use stand_in::{ARGUMENT as STAND_IN, run as stand_in};
+
+/// Clients that ask for one cold key at once.
+const CROWD: u64 = 1_000;
+/// What the source of that crowd waits.
+const CROWD_SOURCE: Duration = Duration::from_millis(100);
+
+/// How much and how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) rounds: Rounds,
+    /// Keys of one round of misses, and rounds of it at most.
+    pub(crate) misses: u64,
+    pub(crate) miss_rounds: u64,
+    /// Responses that are stored to see what they take.
+    pub(crate) kept: u64,
+    /// Keys where a great many are stored.
+    pub(crate) grown: u64,
+    /// Requests of one round over TLS.
+    pub(crate) secure: u64,
+    pub(crate) starts: usize,
+    /// Changes that are unsettled at a start.
+    pub(crate) unsettled: u64,
+    /// Rounds of the crowd on a cold key.
+    crowd_rounds: u64,
+    /// No scenario is begun after it.
+    limit: Duration,
+}
+
+impl Plan {
+    /// Less than a quarter of an hour on an idle machine of two cores.
+    const FULL: Self = Self {
+        rounds: Rounds { count: 5, length: Duration::from_millis(1_200) },
+        misses: 100_000,
+        miss_rounds: 3,
+        kept: 100_000,
+        grown: 1_000_000,
+        secure: 20_000,
+        starts: 7,
+        unsettled: 100_000,
+        crowd_rounds: 5,
+        limit: Duration::from_secs(13 * 60),
+    };
+    /// Less than three minutes.
+    const QUICK: Self = Self {
+        rounds: Rounds { count: 3, length: Duration::from_millis(400) },
+        misses: 5_000,
+        miss_rounds: 3,
+        kept: 20_000,
+        grown: 100_000,
+        secure: 4_000,
+        starts: 3,
+        unsettled: 5_000,
+        crowd_rounds: 1,
+        limit: Duration::from_secs(160),
+    };
+}
+
+/// How the run is asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Peers: in less than three minutes, with fewer keys and shorter rounds; figures are rough.
+    #[arg(long)]
+    quick: bool,
+    /// Peers: the results go there too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What all scenarios of a run share.
+pub(crate) struct Run {
+    pub(crate) plan: Plan,
+    pub(crate) setting: Setting,
+    pub(crate) origin: Origin,
+    servers: Vec<Server>,
+}
+
+impl Run {
+    /// One that runs all the time; none where it could not be started.
+    pub(crate) fn server(&self, rival: Rival) -> Option<&Server> {
+        self.servers.iter().find(|server| server.rival == rival)
+    }
+}
+
+/// Runs all scenarios and prints what they found; an error where something is short.
+pub(crate) async fn compare(options: &Options, binary: PathBuf) -> anyhow::Result<()> {
+    tokio::select! {
+        result = compared(options, binary) => result,
+        // What was started is dropped, and ends.
+        asked = tokio::signal::ctrl_c() => asked.map_err(Into::into).and(Err(anyhow::anyhow!("interrupted"))),
+    }
+}
+
+async fn compared(options: &Options, binary: PathBuf) -> anyhow::Result<()> {
+    let begun_at = Instant::now();
+    let plan = if options.quick { Plan::QUICK } else { Plan::FULL };
+    let folder = tempfile::tempdir()?;
+    let mut found = Findings::default();
+    let descriptors = raise_descriptors()?;
+    let run = set_up(plan, binary, folder.path(), &mut found).await?;
+    found.notes.push(format!("{descriptors} descriptors for each process"));
+    scenarios(&run, &mut found, begun_at).await;
+    let binary = run.setting.binary.clone();
+    for server in run.servers {
+        server.stop().await?;
+    }
+    match crowd(plan, &binary).await {
+        Ok(lines) => found.notes.extend(lines),
+        Err(fault) => found.broken("crowd on a cold key", &fault),
+    }
+    print(options, &found, begun_at.elapsed())
+}
+
+/// Starts everything that runs all the time.
+async fn set_up(plan: Plan, binary: PathBuf, folder: &Path, found: &mut Findings) -> anyhow::Result<Run> {
+    let origin = Origin::start(Clock::system().wall()).await?;
+    let (cert, key) = secure::certificate(folder)?;
+    let setting = Setting { binary, source: origin.address, cert, key };
+    let mut servers = Vec::new();
+    for rival in [Rival::Tidegate, Rival::TidegateTls, Rival::Bare, Rival::BareForward, Rival::Constant] {
+        servers.push(Server::start(rival, &setting).await?);
+    }
+    for peer in Rival::PEERS {
+        match Server::start(peer, &setting).await {
+            Ok(server) => {
+                found.notes.push(version(peer));
+                servers.push(server);
+            }
+            Err(fault) => found.notes.push(format!("{} is left out: {fault:#}", peer.name())),
+        }
+    }
+    Ok(Run { plan, setting, origin, servers })
+}
+
+async fn scenarios(run: &Run, found: &mut Findings, begun_at: Instant) {
+    macro_rules! in_turn {
+        ($($name:literal => $scenario:path,)*) => {$(
+            let result = match begun_at.elapsed() < run.plan.limit {
+                true => $scenario(run, found).await,
+                false => Err(anyhow::anyhow!("the time is over")),
+            };
+            if let Err(fault) = result {
+                found.broken($name, &fault);
+            }
+        )*};
+    }
+    in_turn! {
+        "hit, 1 KiB, one key" => rows::one_key,
+        "hit, 1 KiB, 10,000 keys" => rows::many_keys,
+        "hit, 100 KiB" => rows::big,
+        "hit with a quota" => rows::quota,
+        "conditional hit" => rows::conditional,
+        "forward, 1 KiB, 10,000 keys" => rows::forward,
+        "forward, 1 KiB, one key" => rows::forward_one_key,
+        "miss and store" => rows::misses,
+        "memory" => memory::measure,
+        "growth" => growth::measure,
+        "start" => start::measure,
+        "hit over TLS" => secure::measure,
+    }
+}
+
+/// The crowd on a cold key, which is a scenario of its own.
+async fn crowd(plan: Plan, binary: &Path) -> anyhow::Result<Vec<String>> {
+    let stage = Stage::start().await?;
+    let gateway = Gateway::start(Some(binary), &stage).await?;
+    let crowd = collapse::Plan { clients: CROWD, rounds: plan.crowd_rounds, latency: CROWD_SOURCE };
+    let mut lines = vec![format!("\n{CROWD} clients at once on a cold key, as in make load-collapse:")];
+    lines.extend(collapse::run(crowd, &gateway, &stage).await?);
+    gateway.stop().await?;
+    Ok(lines)
+}
+
+fn print(options: &Options, found: &Findings, took: Duration) -> anyhow::Result<()> {
+    let how = if options.quick { "quick: figures are rough" } else { "full" };
+    let title = format!("peers: {} connections, {how}, {} s", contest::CLIENTS, took.as_secs());
+    crate::report::print_lines(&title, &found.lines())?;
+    if let Some(path) = &options.json {
+        let date = humantime::format_rfc3339_seconds(Clock::system().wall()).to_string();
+        let (machine, versions) = (crate::report::machine(), crate::report::versions());
+        let whole = json!({
+            "date": date, "machine": machine, "versions": versions, "quick": options.quick, "found": found,
+        });
+        fs::write(path, serde_json::to_string_pretty(&whole)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let failing = found.failing();
+    ensure!(failing == 0, "{failing} figures are short or were not measured");
+    Ok(())
+}
+
+/// The first line that a peer says when asked for its version.
+fn version(peer: Rival) -> String {
+    let said = peer.version().and_then(|(program, flag)| Command::new(program).arg(flag).output().ok());
+    let text = said.map(|said| [said.stdout, said.stderr].concat()).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().find(|line| line.contains(|byte: char| byte.is_ascii_digit()));
+    format!("{}: {}", peer.name(), line.unwrap_or("unknown version"))
+}
+
+/// As many descriptors as this process may have, for it and its children.
+fn raise_descriptors() -> anyhow::Result<u64> {
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })?;
+    Ok(most.unwrap_or(u64::MAX))
+}
