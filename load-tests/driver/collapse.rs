@@ -85,8 +85,30 @@ impl Figures {
     }
 }
 
-/// Plays all rounds; the lines of the report.
-pub(crate) async fn run(plan: Plan, gateway: &Gateway, stage: &Stage) -> anyhow::Result<Vec<String>> {
+/// What the rounds of one kind of source came to; a value for each round.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    pub(crate) forwards: Vec<u64>,
+    pub(crate) failed: usize,
+    /// The last byte of the last client.
+    pub(crate) slowest_last: Vec<Duration>,
+    /// From each client's own sending to its first byte: the middle one.
+    pub(crate) own_first_p50: Vec<Duration>,
+    /// Of the gateway, for each client.
+    pub(crate) cpu_each: Vec<Duration>,
+}
+
+/// What a run came to.
+#[derive(Debug, Default)]
+pub(crate) struct Collapsed {
+    /// The report.
+    pub(crate) lines: Vec<String>,
+    pub(crate) slow: Rounds,
+    pub(crate) stream: Rounds,
+}
+
+/// Plays all rounds.
+pub(crate) async fn run(plan: Plan, gateway: &Gateway, stage: &Stage) -> anyhow::Result<Collapsed> {
     stage.set_latency(plan.latency);
     let mut lines = vec![
         format!(
@@ -98,17 +120,17 @@ pub(crate) async fn run(plan: Plan, gateway: &Gateway, stage: &Stage) -> anyhow:
         "\n| round | forwards | collapsed | stored | failed | first byte: leader | slowest | over | last byte: leader | slowest | over | own p50 to first byte | all sent after |".to_owned(),
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|".to_owned(),
     ];
-    let mut costs = Vec::new();
-    for kind in [Kind::Slow, Kind::Stream] {
+    let (mut costs, mut slow, mut stream) = (Vec::new(), Rounds::default(), Rounds::default());
+    for (kind, rounds) in [(Kind::Slow, &mut slow), (Kind::Stream, &mut stream)] {
         direct(plan, kind, stage, &mut lines).await?;
-        costs.push(collapsed(plan, kind, gateway, stage, &mut lines).await?);
+        costs.push(collapsed(plan, kind, (gateway, stage), rounds, &mut lines).await?);
     }
     lines.push(String::new());
     lines.extend(costs);
     if let Some(peak_kib) = gateway.memory_kib("VmHWM")? {
         lines.push(format!("the gateway's memory at its peak (VmHWM): {} MiB", peak_kib >> 10));
     }
-    Ok(lines)
+    Ok(Collapsed { lines, slow, stream })
 }
 
 /// The control: the same crowd, no gateway.
@@ -124,26 +146,30 @@ async fn direct(plan: Plan, kind: Kind, stage: &Stage, lines: &mut Vec<String>) 
 async fn collapsed(
     plan: Plan,
     kind: Kind,
-    gateway: &Gateway,
-    stage: &Stage,
+    (gateway, stage): (&Gateway, &Stage),
+    rounds: &mut Rounds,
     lines: &mut Vec<String>,
 ) -> anyhow::Result<String> {
     let address: SocketAddr = gateway.base.trim_start_matches("http://").parse()?;
     let folder = kind.folder();
     let mut crowd = Crowd::connect(address, plan.clients, WARM_PATH).await?;
     let idle_kib = gateway.memory_kib("VmRSS")?.context("a gateway of the driver's own")?;
-    let (mut spent, mut own_spent) = (Duration::ZERO, Duration::ZERO);
+    let (clients, mut own_spent) = (u32::try_from(plan.clients)?, Duration::ZERO);
     for number in 1..=plan.rounds {
         let before = stage.forwards();
         let (cpu, own_cpu) = (gateway.cpu_time()?, process::cpu_time("self")?);
         let round = crowd.ask(&format!("/{folder}/{number}")).await?;
-        spent += gateway
-            .cpu_time()?
-            .zip(cpu)
-            .map_or(Duration::ZERO, |(after, before)| after.saturating_sub(before));
+        let spent = gateway.cpu_time()?.zip(cpu).map(|(after, before)| after.saturating_sub(before));
+        rounds.cpu_each.push(spent.unwrap_or_default() / clients);
         own_spent += process::cpu_time("self")?.saturating_sub(own_cpu);
         let forwards = stage.forwards() - before;
         lines.push(row(&format!("{folder} {number}"), forwards, &round));
+        rounds.forwards.push(forwards);
+        rounds.failed += round.failures.len();
+        if let Some(figures) = Figures::of(&round.seen) {
+            rounds.slowest_last.push(figures.slowest_last);
+            rounds.own_first_p50.push(figures.own_first_p50);
+        }
         if forwards > plan.forwards_max(kind) {
             lines.push(format!("TOO MANY FORWARDS: {forwards}, at most {}", plan.forwards_max(kind)));
         }
@@ -152,12 +178,12 @@ async fn collapsed(
             crowd = Crowd::connect(address, plan.clients, WARM_PATH).await?;
         }
     }
-    let each = u32::try_from(plan.clients * plan.rounds)?;
+    let played = u32::try_from(plan.rounds)?;
     Ok(format!(
         "{folder}: processor time for each client: gateway {}, driver and source {}; \
          memory before the rounds, clients connected: {} MiB",
-        Latency(spent / each),
-        Latency(own_spent / each),
+        Latency(rounds.cpu_each.iter().sum::<Duration>() / played),
+        Latency(own_spent / clients / played),
         idle_kib >> 10
     ))
 }

@@ -198,7 +198,7 @@ async fn collapse(arguments: &Arguments, gateway: &Gateway, stage: &Stage) -> an
         rounds: arguments.rounds.unwrap_or(5),
         latency: Duration::from_millis(arguments.source_ms.unwrap_or(500)),
     };
-    let lines = collapse::run(plan, gateway, stage).await?;
+    let lines = collapse::run(plan, gateway, stage).await?.lines;
     let title = format!("collapse: {} clients at once on a cold key, {} rounds", plan.clients, plan.rounds);
     report::print_lines(&title, &lines)
 }

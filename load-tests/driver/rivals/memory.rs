@@ -28,7 +28,7 @@ pub(crate) async fn measure(run: &Run, found: &mut Findings) -> anyhow::Result<(
         match bytes_each(run, rival).await {
             Ok(bytes) => {
                 let compared = format!("{}, bytes each of {}", rival.name(), run.plan.kept);
-                found.findings.push(Finding::new(NAME, compared, Spread::single(bytes), bound));
+                found.figures.push(Finding::new(NAME, compared, Spread::single(bytes), bound));
             }
             Err(fault) if Rival::PEERS.contains(&rival) => {
                 found.notes.push(format!("{NAME}: {} left out: {fault:#}", rival.name()));

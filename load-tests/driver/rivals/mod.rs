@@ -6,6 +6,7 @@
 //! left out by name.
 
 mod client;
+mod cold;
 mod contest;
 mod growth;
 mod haproxy;
@@ -25,7 +26,6 @@ mod tree;
 mod varnish;
 mod verdict;
 
-use crate::{collapse, gateway::Gateway, stage::Stage};
 use ::tidegate::clock::Clock;
 use anyhow::{Context, ensure};
 use contest::Rounds;
@@ -41,11 +41,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(crate) use stand_in::{ARGUMENT as STAND_IN, run as stand_in};
-
-/// Clients that ask for one cold key at once.
-const CROWD: u64 = 1_000;
-/// What the source of that crowd waits.
-const CROWD_SOURCE: Duration = Duration::from_millis(100);
 
 /// How much and how long.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +76,7 @@ impl Plan {
         starts: 7,
         unsettled: 100_000,
         crowd_rounds: 5,
-        limit: Duration::from_secs(13 * 60),
+        limit: Duration::from_mins(13),
     };
     /// Less than three minutes.
     const QUICK: Self = Self {
@@ -146,10 +141,7 @@ async fn compared(options: &Options, binary: PathBuf) -> anyhow::Result<()> {
     for server in run.servers {
         server.stop().await?;
     }
-    match crowd(plan, &binary).await {
-        Ok(lines) => found.notes.extend(lines),
-        Err(fault) => found.broken("crowd on a cold key", &fault),
-    }
+    cold::measure(plan.crowd_rounds, &binary, &mut found).await;
     print(options, &found, begun_at.elapsed())
 }
 
@@ -200,17 +192,6 @@ async fn scenarios(run: &Run, found: &mut Findings, begun_at: Instant) {
         "start" => start::measure,
         "hit over TLS" => secure::measure,
     }
-}
-
-/// The crowd on a cold key, which is a scenario of its own.
-async fn crowd(plan: Plan, binary: &Path) -> anyhow::Result<Vec<String>> {
-    let stage = Stage::start().await?;
-    let gateway = Gateway::start(Some(binary), &stage).await?;
-    let crowd = collapse::Plan { clients: CROWD, rounds: plan.crowd_rounds, latency: CROWD_SOURCE };
-    let mut lines = vec![format!("\n{CROWD} clients at once on a cold key, as in make load-collapse:")];
-    lines.extend(collapse::run(crowd, &gateway, &stage).await?);
-    gateway.stop().await?;
-    Ok(lines)
 }
 
 fn print(options: &Options, found: &Findings, took: Duration) -> anyhow::Result<()> {

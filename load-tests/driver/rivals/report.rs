@@ -29,7 +29,7 @@ impl Finding {
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Findings {
     pub(crate) rows: Vec<Row>,
-    pub(crate) findings: Vec<Finding>,
+    pub(crate) figures: Vec<Finding>,
     pub(crate) notes: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ impl Findings {
     /// Adds a row and what is read from it.
     pub(crate) fn add(&mut self, row: Row, findings: impl IntoIterator<Item = Option<Finding>>) {
         self.notes.extend(row.left_out.iter().cloned());
-        self.findings.extend(findings.into_iter().flatten());
+        self.figures.extend(findings.into_iter().flatten());
         self.rows.push(row);
     }
 
@@ -45,13 +45,13 @@ impl Findings {
     pub(crate) fn broken(&mut self, name: &str, fault: &anyhow::Error) {
         let value = Spread::single(0.0);
         let (row, compared) = (name.to_owned(), "not measured".to_owned());
-        self.findings.push(Finding { row, compared, value, bound: Bound::Stated, verdict: Verdict::Broken });
+        self.figures.push(Finding { row, compared, value, bound: Bound::Stated, verdict: Verdict::Broken });
         self.notes.push(format!("{name} was not measured: {fault:#}"));
     }
 
     /// How many figures make the run fail.
     pub(crate) fn failing(&self) -> usize {
-        self.findings.iter().filter(|finding| finding.verdict.fails()).count()
+        self.figures.iter().filter(|finding| finding.verdict.fails()).count()
     }
 
     /// Costs, bounds, notes.
@@ -75,7 +75,7 @@ impl Findings {
             lines.push(format!("| {} | {} |", row.name, cells.join("; ")));
         }
         lines.push("\n| scenario | figure | value | bound | |\n|---|---|---|---|---|".to_owned());
-        for Finding { row, compared, value, bound, verdict } in &self.findings {
+        for Finding { row, compared, value, bound, verdict } in &self.figures {
             lines.push(format!("| {row} | {compared} | {value} | {bound} | {verdict} |"));
         }
         lines.push(String::new());

@@ -186,8 +186,10 @@ impl Server {
 
     fn signal(&self, signal: Signal) {
         let pid = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        // One that has ended gets none.
-        pid.map(|pid| kill_process_group(pid, signal).unwrap_or_default());
+        if let Some(pid) = pid {
+            // One that has ended already gets none.
+            kill_process_group(pid, signal).unwrap_or_default();
+        }
     }
 
     fn log(&self) -> String {
@@ -224,10 +226,8 @@ impl Drop for Server {
 pub(crate) fn new_folder() -> anyhow::Result<TempDir> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("tidegate-peers-");
-    Ok(match Path::new(MEMORY_FOLDER).is_dir() {
-        true => builder.tempdir_in(MEMORY_FOLDER)?,
-        false => builder.tempdir()?,
-    })
+    let in_memory = Path::new(MEMORY_FOLDER).is_dir();
+    Ok(if in_memory { builder.tempdir_in(MEMORY_FOLDER)? } else { builder.tempdir()? })
 }
 
 /// Two ports that were free a moment ago.

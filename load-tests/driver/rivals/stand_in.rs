@@ -127,9 +127,10 @@ async fn listen_with_tls(listener: TcpListener, tls: TlsAcceptor, served: Arc<Se
             let is_h2 = stream.get_ref().1.alpn_protocol() == Some(H2);
             let (stream, answer) =
                 (TokioIo::new(stream), service_fn(move |request| answer(request, served.clone())));
-            match is_h2 {
-                true => http2::Builder::new(TokioExecutor::new()).serve_connection(stream, answer).await?,
-                false => http1::Builder::new().serve_connection(stream, answer).await?,
+            if is_h2 {
+                http2::Builder::new(TokioExecutor::new()).serve_connection(stream, answer).await?;
+            } else {
+                http1::Builder::new().serve_connection(stream, answer).await?;
             }
             anyhow::Ok(())
         });
@@ -181,7 +182,8 @@ async fn forward(request: &Request<Incoming>, served: &Served) -> anyhow::Result
 #[cold]
 async fn fill(request: &Request<Incoming>, served: &Served) -> anyhow::Result<Arc<Stored>> {
     let (head, body) = forward(request, served).await?.into_parts();
-    let body = body.collect().await?.to_bytes();
+    // A copy: what is collected holds the whole buffer that was read into.
+    let body = Bytes::copy_from_slice(&body.collect().await?.to_bytes());
     let stored = Arc::new(Stored { status: head.status, fields: head.headers, body });
     served.stored.insert(request.uri().path().to_owned(), stored.clone());
     Ok(stored)

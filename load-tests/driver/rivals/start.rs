@@ -53,7 +53,7 @@ pub(crate) async fn measure(run: &Run, found: &mut Findings) -> anyhow::Result<(
 
 fn add(found: &mut Findings, compared: String, times: &[Duration], bound: Bound) {
     let millis: Vec<_> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
-    found.findings.extend(Spread::of(&millis).map(|value| Finding::new(NAME, compared, value, bound)));
+    found.figures.extend(Spread::of(&millis).map(|value| Finding::new(NAME, compared, value, bound)));
 }
 
 /// Starts one and kills it once it has answered; its folder, and how long it took.
