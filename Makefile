@@ -1,6 +1,6 @@
 # Each recipe is a line that can also be typed by hand; `make` alone lists them.
 .DEFAULT_GOAL := list
-.PHONY: list check lint deny sbom redis test test-page test-contract man torture run demo schema load-hits load-writes load-lag load-collapse load-brownout load-tiers load-purge
+.PHONY: list check lint deny sbom redis test test-page test-contract man torture run demo schema load load-peers load-hits load-writes load-lag load-collapse load-brownout load-tiers load-purge
 
 list: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -44,6 +44,13 @@ demo: ## the main job on embedded defaults
 
 schema: ## the JSON Schema of the configuration, on standard output
 	@cargo run --quiet --release -- schema
+
+load: load-hits load-writes load-lag load-collapse load-brownout load-tiers load-purge ## every scenario of Tidegate alone
+
+peers ?= target/peers.json
+load-peers: ## Tidegate beside nginx, haproxy, Varnish, Traffic Server; flags=--quick: rough, in 3 minutes
+	load-tests/install-peers
+	cargo build --release && PATH="$$PATH:/usr/sbin" cargo run --release --example load -- peers --json $(peers) $(flags)
 
 load-hits: ## open-loop load: answers from memory
 	cargo build --release && cargo run --release --example load -- hits

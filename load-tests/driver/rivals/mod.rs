@@ -38,7 +38,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 pub(crate) use stand_in::{ARGUMENT as STAND_IN, run as stand_in};
 
@@ -60,7 +60,7 @@ pub(crate) struct Plan {
     pub(crate) unsettled: u64,
     /// Rounds of the crowd on a cold key.
     crowd_rounds: u64,
-    /// No scenario is begun after it.
+    /// All scenarios but the last end by then.
     limit: Duration,
 }
 
@@ -169,12 +169,11 @@ async fn set_up(plan: Plan, binary: PathBuf, folder: &Path, found: &mut Findings
 async fn scenarios(run: &Run, found: &mut Findings, begun_at: Instant) {
     macro_rules! in_turn {
         ($($name:literal => $scenario:path,)*) => {$(
-            let result = match begun_at.elapsed() < run.plan.limit {
-                true => $scenario(run, found).await,
-                false => Err(anyhow::anyhow!("the time is over")),
-            };
-            if let Err(fault) = result {
-                found.broken($name, &fault);
+            let left = run.plan.limit.saturating_sub(begun_at.elapsed());
+            match timeout(left, $scenario(run, found)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => found.broken($name, &fault),
+                Err(_) => found.broken($name, &anyhow::anyhow!("the time of {:?} is over", run.plan.limit)),
             }
         )*};
     }
