@@ -72,7 +72,7 @@ impl Plan {
         miss_rounds: 3,
         kept: 100_000,
         grown: 1_000_000,
-        secure: 20_000,
+        secure: 60_000,
         starts: 7,
         unsettled: 100_000,
         crowd_rounds: 5,
@@ -81,11 +81,11 @@ impl Plan {
     /// Less than three minutes.
     const QUICK: Self = Self {
         rounds: Rounds { count: 3, length: Duration::from_millis(400) },
-        misses: 5_000,
+        misses: 20_000,
         miss_rounds: 3,
         kept: 20_000,
         grown: 100_000,
-        secure: 4_000,
+        secure: 20_000,
         starts: 3,
         unsettled: 5_000,
         crowd_rounds: 1,

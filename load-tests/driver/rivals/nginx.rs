@@ -27,8 +27,8 @@ error_log stderr crit;
 events {{ worker_connections 9000; multi_accept on; }}
 http {{
     access_log off;
-    sendfile on;
-    tcp_nopush on;
+    # With tcp_nopush, a client of the loopback waits for the last part of a long answer.
+    tcp_nopush off;
     tcp_nodelay on;
     keepalive_timeout 600s;
     keepalive_requests 1000000000;
@@ -51,15 +51,15 @@ http {{
         listen 127.0.0.1:{second_port} ssl http2 backlog=8192;
         ssl_certificate {cert};
         ssl_certificate_key {key};
-        location / {{
-            proxy_pass http://source;
-            proxy_http_version 1.1;
-            proxy_set_header Connection \"\";
-            proxy_set_header Host $host;
-            proxy_cache stored;
-            proxy_cache_lock on;
-            proxy_buffers 32 8k;
-        }}
+        proxy_http_version 1.1;
+        proxy_set_header Connection \"\";
+        proxy_set_header Host $host;
+        proxy_cache stored;
+        proxy_cache_lock on;
+        proxy_buffers 32 8k;
+        # Each as it costs least here.
+        location / {{ sendfile off; proxy_pass http://source; }}
+        location /big/ {{ sendfile on; proxy_pass http://source; }}
     }}
 }}
 "

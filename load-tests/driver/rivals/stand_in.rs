@@ -7,7 +7,7 @@ use super::origin;
 use super::server::Place;
 use bytes::Bytes;
 use clap::{Parser, ValueEnum};
-use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Either, Empty, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -182,9 +182,13 @@ async fn forward(request: &Request<Incoming>, served: &Served) -> anyhow::Result
 #[cold]
 async fn fill(request: &Request<Incoming>, served: &Served) -> anyhow::Result<Arc<Stored>> {
     let (head, body) = forward(request, served).await?.into_parts();
-    // A copy: what is collected holds the whole buffer that was read into.
+    // Copies: as they came, body and fields are parts of a buffer of 8 KiB and hold all of it.
     let body = Bytes::copy_from_slice(&body.collect().await?.to_bytes());
-    let stored = Arc::new(Stored { status: head.status, fields: head.headers, body });
+    let own = |(name, value): (&HeaderName, &HeaderValue)| {
+        Ok((name.clone(), HeaderValue::from_bytes(value.as_bytes())?))
+    };
+    let fields = head.headers.iter().map(own).collect::<anyhow::Result<_>>()?;
+    let stored = Arc::new(Stored { status: head.status, fields, body });
     served.stored.insert(request.uri().path().to_owned(), stored.clone());
     Ok(stored)
 }
