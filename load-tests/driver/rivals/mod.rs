@@ -27,7 +27,7 @@ mod varnish;
 mod verdict;
 
 use ::tidegate::clock::Clock;
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use contest::Rounds;
 use origin::Origin;
 use report::Findings;
@@ -38,6 +38,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
 pub(crate) use stand_in::{ARGUMENT as STAND_IN, run as stand_in};
@@ -121,10 +122,12 @@ impl Run {
 
 /// Runs all scenarios and prints what they found; an error where something is short.
 pub(crate) async fn compare(options: &Options, binary: PathBuf) -> anyhow::Result<()> {
+    let mut asked_to_end = signal(SignalKind::terminate())?;
+    // What was started is dropped with the run, and ends.
     tokio::select! {
         result = compared(options, binary) => result,
-        // What was started is dropped, and ends.
-        asked = tokio::signal::ctrl_c() => asked.map_err(Into::into).and(Err(anyhow::anyhow!("interrupted"))),
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = asked_to_end.recv() => bail!("asked to end"),
     }
 }
 
