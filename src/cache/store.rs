@@ -313,7 +313,7 @@ impl Cache {
             ::metrics::counter!(metrics::STORES_FENCED).increment(1);
             return Err(Box::new(stored));
         }
-        let stored = Arc::new(self.noticed(stored));
+        let stored = Arc::new(self.noticed(stored.packed()));
         self.memory.insert(key, &stored, self.clock.now());
         self.forget_parts(key);
         self.markers.remove(key);

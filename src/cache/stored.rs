@@ -4,7 +4,7 @@
 use super::purge::Fence;
 use super::rules::early::Early;
 use crate::clock::Timestamp;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::time::Duration;
 
@@ -56,6 +56,21 @@ pub enum Reuse {
 }
 
 impl StoredResponse {
+    /// The same in memory of its own. What was read off a connection is a slice of its buffer, of which a few bytes
+    /// would keep all: a kept response would cost several times what it is counted with.
+    #[must_use]
+    pub fn packed(self) -> Self {
+        let own = |value: HeaderValue| match HeaderValue::from_bytes(value.as_bytes()) {
+            Ok(mut copy) => {
+                copy.set_sensitive(value.is_sensitive());
+                copy
+            }
+            Err(_) => value,
+        };
+        let selecting = self.selecting_fields.into_iter().map(|(name, value)| (name, value.map(own)));
+        Self { fields: packed(&self.fields), selecting_fields: selecting.collect(), ..self }
+    }
+
     /// Its current age (RFC 9111 4.2.3).
     #[must_use]
     pub fn current_age(&self, now: Timestamp) -> Duration {
@@ -71,5 +86,45 @@ impl StoredResponse {
             Some(left) => seconds(left),
             None => -seconds(age.saturating_sub(self.freshness_lifetime)),
         }
+    }
+}
+
+/// The same fields with their values in one block.
+fn packed(fields: &HeaderMap) -> HeaderMap {
+    let mut block = BytesMut::with_capacity(fields.values().map(HeaderValue::len).sum());
+    fields.values().for_each(|value| block.extend_from_slice(value.as_bytes()));
+    let mut block = block.freeze();
+    let mut packed = HeaderMap::with_capacity(fields.len());
+    for (name, value) in fields {
+        let bytes = block.split_to(value.len());
+        // It was a value before.
+        let mut own = HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| value.clone());
+        own.set_sensitive(value.is_sensitive());
+        packed.append(name, own);
+    }
+    packed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::tiers::testing::response;
+    use http::header::{CONTENT_TYPE, SET_COOKIE, VARY};
+
+    #[test]
+    fn what_is_packed_is_the_same_and_holds_no_buffer_of_others() {
+        let buffer = Bytes::from(b"text/plain|one|two|gzip".to_vec());
+        let value = |range| HeaderValue::from_maybe_shared(buffer.slice(range)).unwrap();
+        let mut stored = response("body", Timestamp::default());
+        stored.fields = HeaderMap::new();
+        stored.fields.insert(CONTENT_TYPE, value(0..10));
+        stored.fields.append(SET_COOKIE, value(11..14));
+        stored.fields.append(SET_COOKIE, value(15..18));
+        stored.fields.insert(VARY, HeaderValue::from_static(""));
+        stored.selecting_fields = vec![(http::header::ACCEPT_ENCODING, Some(value(19..23)))];
+        let packed = stored.clone().packed();
+        assert_eq!(packed, stored);
+        drop(stored);
+        assert!(buffer.is_unique(), "the buffer is still held");
     }
 }
