@@ -158,8 +158,14 @@ impl Quotas {
             // Another request was faster here; what Redis has charged, it gets back.
             Err(denied) => {
                 self.returned(stage, caller, now);
-                let refund = shared.refund.run(&shared.redis, &keys, &[], patience.left(CHARGE_BUDGET));
-                drop(patience.spent_on(refund).await);
+                let refund = tokio::spawn({
+                    let shared = Arc::clone(shared);
+                    // Also where the request has no patience left for it.
+                    async move { shared.refund.run(&shared.redis, &keys, &[], CHARGE_BUDGET).await }
+                });
+                let refunded = async { refund.await.unwrap_or(Err(Unavailable::TimedOut)) };
+                let waited = tokio::time::timeout(patience.left(CHARGE_BUDGET), refunded);
+                drop(patience.spent_on(async { waited.await.unwrap_or(Err(Unavailable::TimedOut)) }).await);
                 Verdict::Deny(denied)
             }
         }
