@@ -130,13 +130,10 @@ async fn a_cluster_of_three_has_keys_on_every_node_and_outlives_one() {
         assert!(!node.names("tidegate:c:").await.is_empty(), "every node has some");
     }
     assert_eq!(one.metric("tidegate_tier_dropped_total").await, 0);
-    let mut found = 0;
     for number in 0..60 {
         let answer = other.send(asking(&format!("/spread/{number}"))).await;
-        found += usize::from(answer.is_hit() && answer.says("detail=shared"));
+        assert!(answer.is_hit() && answer.says("detail=shared"), "{number}: {answer:?}");
     }
-    // A machine that is busy with other things may overrun the budget of some reads.
-    assert!(found >= 50, "{found} of 60");
     // A node goes: what lies on the others is found.
     let log = one.log_text();
     assert!(!log.contains("CROSSSLOT") && !log.contains("is lost"), "{log}");
