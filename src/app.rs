@@ -140,7 +140,7 @@ pub async fn start(settings: Settings, origin: Origin) -> Result<Running, StartE
     cache.warm().await;
     readiness.ready();
     announce(&public, &admin);
-    let mut beside = beside(&origin, &reloader, metrics);
+    let mut beside = beside(&origin, &reloader);
     beside.spawn(looks);
     Ok(Running {
         public,
@@ -180,10 +180,9 @@ fn reloads(reloader: &Arc<Reloader>) -> admin::Reload {
     Box::new(move || Box::pin(Arc::clone(&reloader).reload_called()))
 }
 
-/// What runs beside the listeners: upkeep, SIGHUPs, and the watch of a file that can be watched.
-fn beside(origin: &Origin, reloader: &Arc<Reloader>, metrics: telemetry::metrics::Metrics) -> JoinSet<()> {
+/// What runs beside the listeners: SIGHUPs, and the watch of a file that can be watched.
+fn beside(origin: &Origin, reloader: &Arc<Reloader>) -> JoinSet<()> {
     let mut beside = JoinSet::new();
-    beside.spawn(metrics.upkeep());
     let signalled = Arc::clone(reloader);
     beside.spawn(async move {
         loop {

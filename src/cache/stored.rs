@@ -90,11 +90,15 @@ impl StoredResponse {
 }
 
 /// The same fields with their values in one block.
+/// Fields that answers get besides what is stored: Age, Cache-Status, X-Request-Id and two of quotas. Without
+/// room for them each answer would make its index anew.
+const ADDED: usize = 5;
+
 fn packed(fields: &HeaderMap) -> HeaderMap {
     let mut block = BytesMut::with_capacity(fields.values().map(HeaderValue::len).sum());
     fields.values().for_each(|value| block.extend_from_slice(value.as_bytes()));
     let mut block = block.freeze();
-    let mut packed = HeaderMap::with_capacity(fields.len());
+    let mut packed = HeaderMap::with_capacity(fields.len() + ADDED);
     for (name, value) in fields {
         let bytes = block.split_to(value.len());
         // It was a value before.
@@ -102,7 +106,8 @@ fn packed(fields: &HeaderMap) -> HeaderMap {
         own.set_sensitive(value.is_sensitive());
         packed.append(name, own);
     }
-    packed
+    // The index of a clone keeps that room; its entries take what they need.
+    packed.clone()
 }
 
 #[cfg(test)]

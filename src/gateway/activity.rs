@@ -6,7 +6,7 @@ use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use tokio::sync::Notify;
@@ -24,6 +24,8 @@ pub(crate) struct Activity {
     standing: Mutex<HashMap<u64, Instant>>,
     /// Told when the connection has been idle for too long.
     expired: Notify,
+    /// Whether the next answer is the last.
+    last: AtomicBool,
 }
 
 impl Activity {
@@ -61,6 +63,16 @@ impl Activity {
     /// Resolves when the connection has been idle for too long.
     pub(crate) async fn expired(&self) {
         self.expired.notified().await;
+    }
+
+    /// The next answer is the last.
+    pub(crate) fn end(&self) {
+        self.last.store(true, Ordering::Release);
+    }
+
+    /// Whether the next answer is the last.
+    pub(crate) fn is_last(&self) -> bool {
+        self.last.load(Ordering::Acquire)
     }
 
     /// Whether no request is under way.

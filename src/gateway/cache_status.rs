@@ -5,7 +5,9 @@ use crate::cache::Tier;
 use crate::cache::rules::{ForwardReason, NoStoreReason};
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use std::fmt::Write;
+
+/// Bytes of the longest member but for its numbers.
+const MEMBER_BYTES: usize = 64;
 
 /// The field's name.
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -105,40 +107,68 @@ impl CacheStatus {
 
     /// Adds this gateway's member behind those of the caches before it.
     pub(crate) fn append_to(self, fields: &mut HeaderMap) {
-        let mut member = String::with_capacity(64);
+        let mut member = String::with_capacity(MEMBER_BYTES);
         member.push_str("tidegate");
-        // Writing to a String cannot fail.
-        let _infallible = self.write(&mut member).is_ok();
-        if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(member)) {
+        self.write(&mut member);
+        if let Ok(value) = HeaderValue::from_str(&member) {
             fields.append(CACHE_STATUS, value);
         }
     }
 
-    fn write(self, out: &mut String) -> std::fmt::Result {
+    fn write(self, out: &mut String) {
         match self {
-            Self::Hit { ttl, tier } => write!(out, "; hit; ttl={ttl}; detail={}", tier.as_str()),
-            Self::HitStale { ttl, by } => write!(out, "; hit; ttl={ttl}; detail={}", by.as_str()),
-            Self::Collapsed { reason, .. } => write!(out, "; fwd={}; collapsed", reason.as_str()),
+            Self::Hit { ttl, tier } => {
+                out.push_str("; hit; ttl=");
+                out.push_str(itoa::Buffer::new().format(ttl));
+                detail(out, tier.as_str());
+            }
+            Self::HitStale { ttl, by } => {
+                out.push_str("; hit; ttl=");
+                out.push_str(itoa::Buffer::new().format(ttl));
+                detail(out, by.as_str());
+            }
+            Self::Collapsed { reason, .. } => {
+                forwarded(out, reason);
+                out.push_str("; collapsed");
+            }
             Self::Forwarded { reason, status, stored } => {
-                write!(out, "; fwd={}; fwd-status={}", reason.as_str(), status.as_u16())?;
+                forwarded(out, reason);
+                answered(out, status);
                 match stored {
-                    Stored::Yes => out.write_str("; stored"),
-                    Stored::No(why) => write!(out, "; detail={}", why.as_str()),
-                    Stored::NotConsidered => Ok(()),
+                    Stored::Yes => out.push_str("; stored"),
+                    Stored::No(why) => detail(out, why.as_str()),
+                    Stored::NotConsidered => {}
                 }
             }
             Self::StaleIfError { trouble, ttl } => {
-                out.write_str("; fwd=stale")?;
+                forwarded(out, ForwardReason::Stale);
                 if let Trouble::Answered(status) = trouble {
-                    write!(out, "; fwd-status={}", status.as_u16())?;
+                    answered(out, status);
                 }
-                write!(out, "; ttl={ttl}; detail=stale-if-error")
+                out.push_str("; ttl=");
+                out.push_str(itoa::Buffer::new().format(ttl));
+                detail(out, "stale-if-error");
             }
-            Self::Failed { reason } => write!(out, "; fwd={}", reason.as_str()),
-            Self::Unwaited(why) => write!(out, "; detail={}", why.as_str()),
-            Self::Own => Ok(()),
+            Self::Failed { reason } => forwarded(out, reason),
+            Self::Unwaited(why) => detail(out, why.as_str()),
+            Self::Own => {}
         }
     }
+}
+
+fn forwarded(out: &mut String, reason: ForwardReason) {
+    out.push_str("; fwd=");
+    out.push_str(reason.as_str());
+}
+
+fn answered(out: &mut String, status: StatusCode) {
+    out.push_str("; fwd-status=");
+    out.push_str(status.as_str());
+}
+
+fn detail(out: &mut String, detail: &str) {
+    out.push_str("; detail=");
+    out.push_str(detail);
 }
 
 /// Every label of the metric: `hit`, `hit-stale`, `collapsed`, `stale-if-error`, `none`, or why it was

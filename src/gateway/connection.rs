@@ -10,6 +10,7 @@
 use super::Limits;
 use super::access_log::Refusals;
 use super::activity::Activity;
+use super::deadline::Deadline;
 use super::gate::{Gate, Passage};
 use super::interim::{self, Interims};
 use super::pace::{Pace, Piece, ReaderCut, TooSlow};
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 /// How long a refused client may take to read why, before the connection is gone.
 const LINGER: Duration = Duration::from_secs(1);
@@ -70,7 +71,7 @@ pub(crate) struct Transport {
     unfinished: Bytes,
     seen: u64,
     phase: Phase,
-    deadline: Pin<Box<Sleep>>,
+    deadline: Deadline,
     write_pace: Pace,
     /// HTTP/2: what streams are given at once.
     piece: Option<Piece>,
@@ -97,7 +98,7 @@ impl Transport {
             unfinished: Bytes::new(),
             seen: 0,
             phase,
-            deadline: Box::pin(tokio::time::sleep_until(accepted_at + limits.header_timeout)),
+            deadline: Deadline::at(accepted_at + limits.header_timeout),
             write_pace: Pace::new(limits.body_rate_bytes),
             piece: Piece::of(limits.body_rate_bytes),
             limits,
@@ -122,7 +123,7 @@ impl Transport {
     /// Bytes have come on an idle connection: a head begins.
     fn head_begins(&mut self) {
         if self.phase == Phase::Idle && self.gate.is_some() {
-            self.deadline.as_mut().reset(Instant::now() + self.limits.header_timeout);
+            self.deadline.move_by(self.limits.header_timeout);
         }
         if self.phase != Phase::Idle || self.gate.is_some() {
             self.phase = Phase::Head;
@@ -138,7 +139,7 @@ impl Transport {
         }
         self.seen = begun;
         self.phase = Phase::Idle;
-        self.deadline.as_mut().reset(Instant::now() + self.limits.idle_timeout);
+        self.deadline.move_by(self.limits.idle_timeout);
         if let Some(gate) = &mut self.gate {
             gate.answered();
         }
@@ -153,14 +154,14 @@ impl Transport {
             // Over HTTP/1 a reader's pace is seen at the socket.
             return if self.gate.is_some() { Poll::Pending } else { self.poll_standing(context) };
         }
-        ready!(self.deadline.as_mut().poll(context));
+        ready!(self.deadline.poll(context));
         match self.phase {
             Phase::Head if self.gate.is_some() => self.refuse(Refusal::HeadTooSlow, context),
             Phase::First | Phase::Idle | Phase::Head if self.gate.is_none() => {
                 self.phase = Phase::Leaving;
                 self.activity.expire();
-                self.deadline.as_mut().reset(Instant::now() + LINGER);
-                self.deadline.as_mut().poll(context).map(Ok)
+                self.deadline.move_by(LINGER);
+                self.deadline.poll(context).map(Ok)
             }
             // The end of the stream: hyper closes an idle connection in order.
             Phase::First
@@ -177,8 +178,8 @@ impl Transport {
     fn poll_standing(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(piece) = self.piece else { return Poll::Pending };
         while let Some(since) = self.activity.standing_since() {
-            self.deadline.as_mut().reset(since + piece.patience);
-            ready!(self.deadline.as_mut().poll(context));
+            self.deadline.move_to(since + piece.patience);
+            ready!(self.deadline.poll(context));
             if self.activity.standing_since() == Some(since) {
                 ReaderCut::BodyRate.count();
                 return Poll::Ready(Ok(()));
@@ -196,7 +197,7 @@ impl Transport {
         // Best effort: whoever does not read gets the close alone.
         let told = Pin::new(&mut self.stream).poll_write(context, &raw_answer(refusal)).is_ready();
         self.arrived.clear();
-        self.deadline.as_mut().reset(Instant::now() + LINGER);
+        self.deadline.move_by(LINGER);
         self.phase = Phase::Lingering(0);
         if !told || Pin::new(&mut self.stream).poll_shutdown(context).is_pending() {
             return Poll::Ready(Ok(()));
@@ -213,7 +214,7 @@ impl Transport {
                 Poll::Ready(Ok(bytes)) => read_away += bytes,
                 Poll::Pending => {
                     self.phase = Phase::Lingering(read_away);
-                    return self.deadline.as_mut().poll(context).map(Ok);
+                    return self.deadline.poll(context).map(Ok);
                 }
             }
         }
@@ -230,7 +231,8 @@ impl Transport {
     fn hand_on(&mut self, buffer: &mut ReadBuf<'_>) {
         let bytes = self.passed.min(buffer.remaining());
         self.passed -= bytes;
-        buffer.put_slice(&self.arrived.split_to(bytes));
+        buffer.put_slice(self.arrived.get(..bytes).unwrap_or_default());
+        self.arrived.advance(bytes);
     }
 
     fn poll_http1(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -391,9 +393,9 @@ impl AsyncWrite for Transport {
         }
         if self.phase != Phase::Closing {
             self.phase = Phase::Closing;
-            self.deadline.as_mut().reset(Instant::now() + LINGER);
+            self.deadline.move_by(LINGER);
         }
-        self.deadline.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        self.deadline.poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

@@ -17,6 +17,8 @@ use super::{Gateway, InForce, Limits};
 use crate::telemetry::metrics as names;
 use crate::tls::{self, Acceptor, Handshake};
 use bytes::BytesMut;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::header::CONNECTION;
 use http::{HeaderValue, Response};
 use hyper::body::Incoming;
@@ -101,8 +103,9 @@ pub(crate) async fn serve(
                     let (in_force, stops) = (Arc::clone(&in_force), stops.clone());
                     connections.spawn(async move {
                         let ended = tokio::select! {
+                            biased;
                             ended = connection(in_force, stream, peer, stops.stop) => ended,
-                            () = stops.cut.cancelled() => Err("cut".into()),
+                            _ = apart(stops.cut.cancelled()) => Err("cut".into()),
                         };
                         if let Err(error) = ended {
                             tracing::debug!(target: "tidegate::connection", %address, %error, "ended");
@@ -157,20 +160,20 @@ async fn connection(
     let piece_bytes = pieces.map_or(usize::MAX, |piece| piece.bytes);
     let follows = Follows::default();
     let service = service_fn({
-        let (activity, stopping, follows) = (Arc::clone(&activity), stop.clone(), follows.clone());
+        let (activity, follows) = (Arc::clone(&activity), follows.clone());
         move |mut request: http::Request<Incoming>| {
             let under_way = activity.begin();
             let client = hyper::upgrade::on(&mut request);
             let interim = (protocol == Protocol::Http1).then(|| interims.begin(activity.begun()));
             let (gateway, peer) = (in_force.gateway(), peer.clone());
-            let (activity, stopping, follows) = (Arc::clone(&activity), stopping.clone(), follows.clone());
+            let (activity, follows) = (Arc::clone(&activity), follows.clone());
             async move {
                 // Made here: a future that is moved in would be held twice, and copied with each request.
-                let mut answer = pipeline::answer(gateway, peer, request, interim.clone()).await;
+                let mut answer = pipeline::answer(&gateway, &peer, request, interim.clone()).await;
                 if let Some(interim) = interim {
                     interim.finish().await;
                 }
-                if protocol == Protocol::Http1 && stopping.is_cancelled() {
+                if protocol == Protocol::Http1 && activity.is_last() {
                     answer = last(answer);
                 }
                 leave_tunnel(&mut answer, client, &activity, &follows);
@@ -179,18 +182,20 @@ async fn connection(
         }
     });
     let io = TokioIo::new(transport);
-    let ending = async {
+    let ending = apart(async {
         stop.cancelled().await;
+        activity.end();
         if activity.is_idle() {
             tokio::time::sleep(LAST_REQUEST).await;
         }
-    };
+    });
     match protocol {
         Protocol::Http1 => {
             let mut serving = pin!(http1(&limits).serve_connection(io, service).with_upgrades());
             tokio::select! {
+                biased;
                 ended = serving.as_mut() => ended?,
-                () = ending => {
+                _ = ending => {
                     serving.as_mut().graceful_shutdown();
                     serving.await?;
                 }
@@ -201,15 +206,22 @@ async fn connection(
         Protocol::Http2 => {
             let mut serving = pin!(http2(&limits).serve_connection(io, service));
             tokio::select! {
+                biased;
                 ended = serving.as_mut() => return Ok(ended?),
-                () = ending => {}
-                () = activity.expired() => {}
+                _ = ending => {}
+                _ = apart(activity.expired()) => {}
             }
             // The client is told by GOAWAY.
             serving.as_mut().graceful_shutdown();
             Ok(serving.await?)
         }
     }
+}
+
+/// Polls a future only when it was woken itself. What all connections wait for has locks that all share: they
+/// are not taken each time that something moves on one connection.
+async fn apart<F: Future>(future: F) -> Option<F::Output> {
+    FuturesUnordered::from_iter([future]).next().await
 }
 
 /// The last answer of a connection; a tunnel would not last.

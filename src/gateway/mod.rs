@@ -10,6 +10,7 @@ mod body;
 mod cache_status;
 mod connection;
 mod content;
+mod deadline;
 mod door;
 mod entrance;
 mod explain;

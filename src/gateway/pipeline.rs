@@ -26,25 +26,24 @@ use tokio::time::Instant;
 
 /// Answers one request, whatever happens: an error becomes a problem, a panic a 500.
 pub(crate) async fn answer(
-    gateway: Arc<Gateway>,
-    peer: Peer,
+    gateway: &Arc<Gateway>,
+    peer: &Peer,
     request: http::Request<Incoming>,
     interim: Option<Interim>,
 ) -> Response<Body> {
-    let now = gateway.clock.now();
+    let (now, since) = (gateway.clock.now(), Instant::now());
     let method = request.method().clone();
-    let mut request = match strict::admit(request, &peer, &gateway.settings, interim) {
+    let mut request = match strict::admit(request, peer, &gateway.settings, interim, since) {
         Ok(request) => request,
         Err(refusal) => {
             refusal.tell();
             let (response, status) = finished(Err(GatewayError::Refused(refusal)), None, &Fields::default());
-            let (since, client) = (Instant::now(), peer.address.ip());
-            let asked = Asked { began: now, since, method: Some(method), client };
+            let asked = Asked { began: now, since, method: Some(method), client: peer.address.ip() };
             return gateway.logged(&asked, None, status, response);
         }
     };
     let span = spans::enter(&mut request.fields, || request.method.to_string());
-    let seen = Seen::of(&gateway, &request, now, span);
+    let seen = Seen::of(gateway, &request, (now, since), span);
     let (outcome, route, quota) = match gateway.routes.settle(&mut request) {
         Err(error) => {
             if let GatewayError::Refused(refusal) = &error {
@@ -53,9 +52,8 @@ pub(crate) async fn answer(
             (Err(error), None, Fields::default())
         }
         Ok(route) => {
-            let route = Arc::clone(route);
             let mut quota = Fields::default();
-            let way = way(&gateway, &route, request, now, &mut quota);
+            let way = way(gateway, route, request, now, &mut quota);
             let outcome = AssertUnwindSafe(way).catch_unwind().await.unwrap_or_else(|_| {
                 metrics::counter!(names::PANICS).increment(1);
                 Err(GatewayError::Panicked)
@@ -63,7 +61,7 @@ pub(crate) async fn answer(
             (outcome, Some(route), quota)
         }
     };
-    seen.finish(outcome, route.as_deref(), &quota)
+    seen.finish(outcome, route.map(|route| &**route), &quota)
 }
 
 /// The way: each line is a step, each step one named function.
@@ -74,7 +72,7 @@ async fn way(
     now: Timestamp,
     quota: &mut Fields,
 ) -> Result<Answer, GatewayError> {
-    if forward::is_loop(&request.fields) {
+    if forward::is_loop(request.asking()) {
         return Err(GatewayError::Loop);
     }
     route.disbelieve(&mut request);
@@ -124,7 +122,12 @@ struct Line {
 }
 
 impl<'a> Seen<'a> {
-    fn of(gateway: &'a Gateway, request: &Request, began: Timestamp, span: Option<spans::Span>) -> Self {
+    fn of(
+        gateway: &'a Gateway,
+        request: &Request,
+        (began, since): (Timestamp, Instant),
+        span: Option<spans::Span>,
+    ) -> Self {
         let logged = tracing::enabled!(target: "tidegate::access", tracing::Level::DEBUG);
         let line = logged.then(|| Line {
             host: request.target.authority().to_string(),
@@ -135,9 +138,9 @@ impl<'a> Seen<'a> {
             began,
             id: request.id.clone(),
             method: request.method.clone(),
-            since: Instant::now(),
+            since,
             client: request.client.address,
-            trailers: Welcome::of(request.version, &request.fields),
+            trailers: Welcome::of(request.version, request.asking()),
             line,
             span,
         }

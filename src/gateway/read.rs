@@ -68,7 +68,7 @@ pub(crate) async fn answer_by(
 ) -> Result<Answer, GatewayError> {
     let asked = route.directives(&request);
     let (mut reason, mut lane) = (ForwardReason::Miss, Lane::Any);
-    if preconditions::are_for_the_source(&request.fields) {
+    if preconditions::are_for_the_source(request.asking()) {
         return Box::pin(for_the_source(gateway, route, key, request, now)).await;
     }
     let floor = match &request.min_version {

@@ -35,7 +35,7 @@ fn response(status: StatusCode, fields: HeaderMap, body: Body) -> Response<Body>
 
 pub(super) fn evaluated(stored: &StoredResponse, request: &Request) -> Precondition {
     let head = ResponseHead { status: stored.status, fields: &stored.fields };
-    preconditions::evaluate(&request.fields, head, stored.received_at)
+    preconditions::evaluate(request.asking(), head, stored.received_at)
 }
 
 /// Answers with a stored response. Conditions that only the source can decide on never come here.
@@ -60,7 +60,7 @@ pub(crate) fn stored(
             response(stored.status, fields, Body::Empty)
         }
         Precondition::Send => {
-            partial(stored, request, range::evaluate(&request.method, &request.fields, stored))
+            partial(stored, request, range::evaluate(&request.method, request.asking(), stored))
         }
     };
     response.headers_mut().insert(AGE, age.into());

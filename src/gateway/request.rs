@@ -6,10 +6,11 @@ use crate::cache::Token;
 use crate::redis::Patience;
 use crate::target::{Scheme, Target};
 use crate::tls;
-use http::{HeaderMap, Method, Version};
+use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_TYPE, HOST, REFERER, USER_AGENT};
+use http::{HeaderMap, HeaderName, Method, Version};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tokio::time::Instant;
 
 /// Who sent a request.
@@ -47,6 +48,7 @@ pub(crate) struct Request {
     pub target: Target,
     /// The fields as they came; framing and Host are checked.
     pub fields: HeaderMap,
+    pub asks: Asks,
     pub version: Version,
     pub content: Content,
     /// Where interim responses go; `None`: this client gets none.
@@ -61,6 +63,42 @@ pub(crate) struct Request {
     pub patience: Patience,
     /// Until when the head of the answer is waited for (`server.request_timeout`).
     pub deadline: Instant,
+}
+
+impl Request {
+    /// The fields for what looks for something to act on: none where there is nothing of that.
+    pub(crate) fn asking(&self) -> &HeaderMap {
+        self.asks.among(&self.fields)
+    }
+}
+
+/// What a request asks for besides its target. One look at its fields spares most requests some twenty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asks {
+    /// Nothing: all its fields are [`INERT`].
+    Plainly,
+    Specially,
+}
+
+/// Fields on which no rule of a gateway's acts, though they may select a variant, name a quota's caller or be
+/// passed on.
+static INERT: [HeaderName; 7] =
+    [HOST, USER_AGENT, ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_TYPE, REFERER];
+
+static NO_FIELDS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+
+impl Asks {
+    pub(crate) fn of(fields: &HeaderMap) -> Self {
+        if fields.keys().all(|name| INERT.contains(name)) { Self::Plainly } else { Self::Specially }
+    }
+
+    /// These fields, or none where nothing is asked by them.
+    pub(crate) fn among(self, fields: &HeaderMap) -> &HeaderMap {
+        match self {
+            Self::Plainly => &NO_FIELDS,
+            Self::Specially => fields,
+        }
+    }
 }
 
 /// The client behind a request.
@@ -89,8 +127,8 @@ impl RequestId {
             (1..=REQUEST_ID_BYTES_MAX).contains(&value.len()) && value.as_bytes().iter().all(sane)
         });
         Self(own.cloned().unwrap_or_else(|| {
-            let text = format!("{:032x}", fastrand::u128(..));
-            http::HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
+            let id = uuid::Uuid::from_u128(fastrand::u128(..));
+            http::HeaderValue::from_str(id.simple().encode_lower(&mut uuid::Uuid::encode_buffer()))
                 .unwrap_or(http::HeaderValue::from_static("0"))
         }))
     }

@@ -8,7 +8,7 @@ use super::content::Content;
 use super::door;
 use super::forwarded;
 use super::interim::Interim;
-use super::request::{Client, Peer, Request, RequestId, TIDEGATE_MIN_VERSION};
+use super::request::{Asks, Client, Peer, Request, RequestId, TIDEGATE_MIN_VERSION};
 use crate::cache::Token;
 use crate::cache::rules::hop_by_hop;
 use crate::explanation::Question;
@@ -136,6 +136,7 @@ pub(crate) fn admit(
     peer: &Peer,
     settings: &Settings,
     interim: Option<Interim>,
+    since: Instant,
 ) -> Result<Request, Refusal> {
     let (mut head, body) = request.into_parts();
     let version = match head.version {
@@ -151,7 +152,7 @@ pub(crate) fn admit(
     let uri = &head.uri;
     let origin_form = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let head = Head { method: head.method, uri, version, fields: head.headers };
-    let mut request = modelled(head, origin_form, Content::new(body), peer, settings)?;
+    let mut request = modelled(head, origin_form, Content::new(body), peer, settings, since)?;
     // RFC 9110 15.2: never to an HTTP/1.0 client.
     request.interim = interim.filter(|_| version == Version::HTTP_11);
     Ok(request)
@@ -175,9 +176,10 @@ pub(crate) fn foresee(question: Question, settings: &Settings) -> Result<Request
     // What the target says of an authority stands in Host.
     let uri = http::Uri::from_static("/");
     let head = Head { method, uri: &uri, version: Version::HTTP_11, fields };
-    let mut request = modelled(head, &origin_form, Content::None, &peer, settings)?;
+    let now = Instant::now();
+    let mut request = modelled(head, &origin_form, Content::None, &peer, settings, now)?;
     // It is told what is so now: nothing is waited for.
-    request.deadline = Instant::now();
+    request.deadline = now;
     Ok(request)
 }
 
@@ -196,12 +198,14 @@ fn modelled(
     content: Content,
     peer: &Peer,
     settings: &Settings,
+    since: Instant,
 ) -> Result<Request, Refusal> {
     let Head { method, uri, version, mut fields } = head;
     if is_unserved(&method) {
         return Err(Refusal::Method);
     }
-    expectation(&fields)?;
+    let asks = Asks::of(&fields);
+    expectation(asks.among(&fields))?;
     let trust = forwarded::trust(peer.address.ip(), &settings.trusted_proxies);
     // What a client would ask for by the one scheme must not be answered with what the other brought.
     let scheme = forwarded::scheme(&fields, trust, peer.scheme());
@@ -217,21 +221,24 @@ fn modelled(
         whole => Cow::Borrowed(whole),
     };
     let target = Target::received(scheme, authority, &origin_form).map_err(Refusal::Target)?;
-    hop_by_hop::remove_named(&mut fields);
-    drop_impostors(&mut fields);
-    door::remove_own(&mut fields);
+    if asks == Asks::Specially {
+        hop_by_hop::remove_named(&mut fields);
+        drop_impostors(&mut fields);
+        door::remove_own(&mut fields);
+    }
     if of_the_server {
         // RFC 9110 9.3.7: it asks what the server can do, and the server that it asked is this one.
         fields.insert(MAX_FORWARDS, HeaderValue::from_static("0"));
     }
-    let min_version = min_version(&fields)?;
+    let min_version = min_version(asks.among(&fields))?;
     let address = forwarded::client_address(&fields, peer.address.ip(), trust, &settings.trusted_proxies);
     let client = Client { address, peer: peer.address.ip().to_canonical(), trust };
-    let id = RequestId::of(&fields);
+    let id = RequestId::of(asks.among(&fields));
     Ok(Request {
         method,
         target,
         fields,
+        asks,
         version,
         content,
         interim: None,
@@ -240,7 +247,7 @@ fn modelled(
         id,
         min_version,
         patience: Patience::of_request(),
-        deadline: Instant::now() + settings.request_timeout,
+        deadline: since + settings.request_timeout,
     })
 }
 

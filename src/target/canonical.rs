@@ -11,6 +11,7 @@ pub(super) fn form(origin_form: &str) -> Result<(String, usize), TargetError> {
         if !query.bytes().all(is_query_byte) {
             return Err(TargetError::Character);
         }
+        path_and_query.reserve_exact(query.len() + 1);
         path_and_query.push('?');
         path_and_query.push_str(query);
     }
@@ -29,6 +30,17 @@ pub(super) fn parts(origin_form: &str) -> (&str, Option<&str>) {
 /// leave as it is passes.
 const fn is_target_byte(byte: u8) -> bool {
     matches!(byte, 0x21..=0x7E) && !matches!(byte, b'#' | b'\\' | b'<' | b'>')
+}
+
+/// Whether an absolute path can stay as it is, as nearly all can: nothing is escaped, and no segment begins
+/// with a dot.
+fn is_canonical(path: &str) -> bool {
+    let mut before = b'/';
+    path.bytes().skip(1).all(|byte| {
+        let is_dotted = before == b'/' && byte == b'.';
+        before = byte;
+        is_path_byte(byte) && byte != b'%' && !is_dotted
+    })
 }
 
 /// Whether a path may contain this byte as it is.
@@ -50,6 +62,9 @@ pub const fn is_query_byte(byte: u8) -> bool {
 pub fn canonical_path(path: &str) -> Result<String, TargetError> {
     if !path.starts_with('/') || path.starts_with("//") {
         return Err(TargetError::Path);
+    }
+    if is_canonical(path) {
+        return Ok(path.to_owned());
     }
     let mut canonical = String::with_capacity(path.len());
     let mut bytes = path.bytes();

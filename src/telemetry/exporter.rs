@@ -1,21 +1,12 @@
 //! The recorder behind the `metrics` macros, and the Prometheus text it renders.
 
+use super::histograms::Histograms;
 use super::metrics::CONFIG_INFO;
 use super::{describe, process};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 use tracing::warn;
-
-/// Bounds of histograms of seconds: from a hit in memory to the longest wait.
-const SECONDS: &[f64] = &[
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
-    10.0, 30.0, 60.0,
-];
-/// Bounds of histograms of records per group: up to the journal's 1,000.
-const RECORDS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
-/// How often samples of histograms are folded into their buckets; until then each is kept.
-const UPKEEP: Duration = Duration::from_secs(5);
 
 static INSTALLED: OnceLock<Metrics> = OnceLock::new();
 
@@ -23,6 +14,7 @@ static INSTALLED: OnceLock<Metrics> = OnceLock::new();
 #[derive(Clone, Debug)]
 pub struct Metrics {
     handle: PrometheusHandle,
+    histograms: Arc<Histograms>,
     /// The digest of the configuration in force: of a label the recorder would keep every value for ever.
     digest: Arc<Mutex<String>>,
 }
@@ -35,21 +27,23 @@ pub fn install() -> Metrics {
 
 impl Metrics {
     fn start() -> Self {
-        let recorder = builder().build_recorder();
-        let handle = recorder.handle();
+        let (exporter, histograms) =
+            (PrometheusBuilder::new().build_recorder(), Arc::<Histograms>::default());
+        let handle = exporter.handle();
+        let recorder = Recorder { exporter, histograms: Arc::clone(&histograms) };
         if metrics::set_global_recorder(recorder).is_err() {
             warn!("another metrics recorder is installed already; figures of this process go there");
         }
         describe::describe();
         metrics::gauge!(super::metrics::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-        Self { handle, digest: Arc::default() }
+        Self { handle, histograms, digest: Arc::default() }
     }
 
     /// The Prometheus text, with what `/proc/self` says now.
     #[must_use]
     pub fn render(&self) -> String {
-        self.handle.run_upkeep();
         let mut text = self.handle.render();
+        self.histograms.render(&mut text);
         self.render_config(&mut text);
         process::render(&mut text);
         text
@@ -69,24 +63,38 @@ impl Metrics {
             text.push_str(&series);
         }
     }
-
-    /// Keeps histograms small between scrapes; runs until dropped.
-    pub async fn upkeep(self) {
-        let mut ticks = tokio::time::interval(UPKEEP);
-        loop {
-            ticks.tick().await;
-            self.handle.run_upkeep();
-        }
-    }
 }
 
-fn builder() -> PrometheusBuilder {
-    let builder = PrometheusBuilder::new();
-    let with_buckets = builder
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)
-        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_records".into()), RECORDS));
-    // Only an empty list of bounds is refused; without bounds they are summaries.
-    with_buckets.unwrap_or_default()
+/// Where the macros record: histograms in fixed buckets, everything else at the exporter's.
+struct Recorder {
+    exporter: PrometheusRecorder,
+    histograms: Arc<Histograms>,
+}
+
+impl metrics::Recorder for Recorder {
+    fn describe_counter(&self, name: KeyName, unit: Option<Unit>, help: SharedString) {
+        self.exporter.describe_counter(name, unit, help);
+    }
+
+    fn describe_gauge(&self, name: KeyName, unit: Option<Unit>, help: SharedString) {
+        self.exporter.describe_gauge(name, unit, help);
+    }
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {
+        // What is rendered here is described from the table itself.
+    }
+
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        self.exporter.register_counter(key, metadata)
+    }
+
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        self.exporter.register_gauge(key, metadata)
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(self.histograms.series(key))
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod describe;
 mod exporter;
+mod histograms;
 pub mod metrics;
 mod process;
 pub mod spans;

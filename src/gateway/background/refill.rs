@@ -4,7 +4,7 @@
 use super::{Cause, begin};
 use crate::cache::{CacheKey, StoredResponse};
 use crate::gateway::content::Content;
-use crate::gateway::request::{Client, Request, RequestId, Trust};
+use crate::gateway::request::{Asks, Client, Request, RequestId, Trust};
 use crate::gateway::route::Route;
 use crate::gateway::{Gateway, InForce};
 use crate::redis::Patience;
@@ -61,6 +61,7 @@ fn asked(gateway: &Gateway, key: &CacheKey, stored: &StoredResponse) -> Option<(
         interim: None,
         client: Client { address: own, peer: own, trust: Trust::Nobody },
         id: RequestId::of(&fields),
+        asks: Asks::of(&fields),
         fields,
         min_version: None,
         patience: Patience::none(),

@@ -3,7 +3,6 @@
 use crate::gateway::Limits;
 use crate::gateway::strict::Refusal;
 use crate::target::{self, Authority, Scheme, TargetError};
-use std::sync::LazyLock;
 
 /// The longest target that hyper's own reading takes, whatever the configuration allows.
 const TARGET_BYTES_MAX: u64 = u16::MAX as u64 - 1;
@@ -29,10 +28,7 @@ pub(super) fn whole(
     // One empty line before the request line is tolerated (RFC 9112 2.2).
     let skipped = if arrived.starts_with(b"\r\n") { 2 } else { 0 };
     let head = arrived.get(skipped..).unwrap_or_default();
-    // An end may have begun with the last three bytes that were seen.
-    let from = seen.saturating_sub(skipped + 3);
-    let unseen = head.get(from..).unwrap_or_default();
-    let Some(end) = memchr::memmem::find(unseen, b"\r\n\r\n").map(|at| from + at + 4) else {
+    let Some(end) = end(head, seen.saturating_sub(skipped)) else {
         // An end by bare line feeds would never be found: it is refused as soon as it is seen.
         if has_bare_line_end(head.get(seen.saturating_sub(skipped + 1)..).unwrap_or_default()) {
             return Err(Refusal::Framing);
@@ -46,10 +42,19 @@ pub(super) fn whole(
     Ok(Some((skipped + end, framing)))
 }
 
+/// The length of a head with its empty line, of which no end was seen in the first `seen` bytes.
+fn end(head: &[u8], seen: usize) -> Option<usize> {
+    let unseen = head.get(seen..)?;
+    let ends = memchr::memchr_iter(b'\n', unseen).map(|at| seen + at + 1);
+    ends.into_iter().find(|end| head.get(..*end).is_some_and(|head| head.ends_with(b"\r\n\r\n")))
+}
+
 fn sizes(head: &[u8], limits: &Limits) -> Result<(), Refusal> {
     let line = memchr::memchr(b'\r', head).and_then(|end| head.get(..end)).unwrap_or(head);
-    let target = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    if target.len() as u64 > limits.target_bytes.min(TARGET_BYTES_MAX) {
+    let mut spaces = memchr::memchr_iter(b' ', line);
+    let begin = spaces.next().map_or(line.len(), |space| space + 1);
+    let target_bytes = spaces.next().unwrap_or(line.len()) - begin;
+    if target_bytes as u64 > limits.target_bytes.min(TARGET_BYTES_MAX) {
         return Err(Refusal::TargetTooLong);
     }
     if head.len() as u64 > limits.head_bytes {
@@ -68,13 +73,16 @@ fn has_bare_line_end(bytes: &[u8]) -> bool {
 
 /// Checks a whole head, the empty line included.
 fn well_formed(head: &[u8], limits: &Limits) -> Result<Framing, Refusal> {
-    if has_bare_line_end(head) {
-        return Err(Refusal::Framing);
-    }
-    let mut rest = Some(head.strip_suffix(b"\r\n\r\n").unwrap_or(head));
-    let version = request_line(next_line(&mut rest).unwrap_or_default())?;
+    // No line takes a carriage return or line feed: where one stands alone, that is the reason.
+    lines(head, limits).map_err(|refusal| if has_bare_line_end(head) { Refusal::Framing } else { refusal })
+}
+
+fn lines(head: &[u8], limits: &Limits) -> Result<Framing, Refusal> {
+    let mut rest = head.strip_suffix(b"\r\n").unwrap_or(head);
+    let version = request_line(next_line(&mut rest)?)?;
     let (mut lengths, mut codings, mut fields) = (Stated::Nothing, Stated::Nothing, 0usize);
-    while let Some(line) = next_line(&mut rest) {
+    while !rest.is_empty() {
+        let line = next_line(&mut rest)?;
         fields += 1;
         if fields > limits.fields {
             return Err(Refusal::TooManyFields);
@@ -89,13 +97,12 @@ fn well_formed(head: &[u8], limits: &Limits) -> Result<Framing, Refusal> {
     framing(lengths, codings, version)
 }
 
-/// Takes the next line off; the last one has no end.
-fn next_line<'a>(rest: &mut Option<&'a [u8]>) -> Option<&'a [u8]> {
-    let lines = rest.take()?;
-    let Some(end) = memchr::memchr(b'\n', lines) else { return Some(lines) };
-    let (line, left) = lines.split_at(end);
-    *rest = left.get(1..);
-    Some(line.strip_suffix(b"\r").unwrap_or(line))
+/// Takes the next line off.
+fn next_line<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Refusal> {
+    let end = memchr::memchr(b'\n', rest).ok_or(Refusal::Framing)?;
+    let (line, left) = rest.split_at_checked(end + 1).ok_or(Refusal::Framing)?;
+    *rest = left;
+    line.strip_suffix(b"\r\n").ok_or(Refusal::Framing)
 }
 
 /// The values of a field that must stand at most once.
@@ -144,19 +151,15 @@ fn number(digits: &[u8]) -> Result<u64, Refusal> {
 
 /// `method SP target SP version`, single spaces, a target that begins as one.
 fn request_line(line: &[u8]) -> Result<Version, Refusal> {
-    let mut parts = line.split(|byte| *byte == b' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(Refusal::Framing);
-    };
+    let (method, rest) = cut(line, b' ').ok_or(Refusal::Framing)?;
+    let (target, version) = cut(rest, b' ').ok_or(Refusal::Framing)?;
     if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) {
         return Err(Refusal::Framing);
     }
     let version = match version {
         b"HTTP/1.1" => Version::Http11,
         b"HTTP/1.0" => Version::Http10,
-        _ if version.starts_with(b"HTTP/") => return Err(Refusal::Version),
+        _ if version.starts_with(b"HTTP/") && !version.contains(&b' ') => return Err(Refusal::Version),
         _ => return Err(Refusal::Framing),
     };
     if method == b"CONNECT" {
@@ -172,7 +175,7 @@ fn request_line(line: &[u8]) -> Result<Version, Refusal> {
 
 /// Nothing but what hyper takes, too: the path's own rules are those of [`target`].
 fn origin_form(target: &[u8]) -> Result<(), Refusal> {
-    let query = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
+    let query = memchr::memchr(b'?', target).unwrap_or(target.len());
     let (path, query) = target.split_at(query);
     let is_clean = path.iter().all(|byte| target::is_path_byte(*byte))
         && query.iter().all(|byte| target::is_query_byte(*byte));
@@ -194,9 +197,8 @@ fn absolute_form(target: &[u8]) -> Result<(), Refusal> {
 /// `name: value`, the name a token, no space before the colon, no folding, no control octets
 /// (RFC 9110 5.5, RFC 9112 5.1, 5.2).
 pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
-    let colon = memchr::memchr(b':', line).ok_or(Refusal::Field)?;
-    let (name, value) = line.split_at(colon);
-    let value = without_padding(value.get(1..).unwrap_or_default());
+    let (name, value) = cut(line, b':').ok_or(Refusal::Field)?;
+    let value = without_padding(value);
     // Over all of it: what ends early is compared byte by byte.
     let has_control = value.iter().fold(false, |found, byte| found | matches!(byte, 0..=8 | 10..=31 | 127));
     if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) || has_control {
@@ -216,18 +218,45 @@ fn without_padding(mut value: &[u8]) -> &[u8] {
     value
 }
 
+/// What stands before and behind the first such byte.
+fn cut(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let (before, behind) = bytes.split_at_checked(memchr::memchr(at, bytes)?)?;
+    Some((before, behind.get(1..)?))
+}
+
 /// RFC 9110 5.6.2.
 fn is_token(byte: u8) -> bool {
     TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
 }
 
 /// The octets of a token, by their number.
-static TOKEN: LazyLock<[bool; 256]> = LazyLock::new(|| {
-    std::array::from_fn(|number| {
-        u8::try_from(number)
-            .is_ok_and(|octet| octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet))
-    })
-});
+static TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let (mut rest, mut octet) = (table.as_mut_slice(), 0_u8);
+    while let [is_token, others @ ..] = rest {
+        *is_token = octet.is_ascii_alphanumeric()
+            || matches!(
+                octet,
+                b'!' | b'#'
+                    | b'$'
+                    | b'%'
+                    | b'&'
+                    | b'\''
+                    | b'*'
+                    | b'+'
+                    | b'-'
+                    | b'.'
+                    | b'^'
+                    | b'_'
+                    | b'`'
+                    | b'|'
+                    | b'~'
+            );
+        octet = octet.wrapping_add(1);
+        rest = others;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

@@ -161,7 +161,7 @@ impl Route {
     /// The request's own Cache-Control, where it counts here (RFC 9111 5.2.1).
     pub(crate) fn directives(&self, request: &Request) -> Option<Directives> {
         (self.settings.cache.request_directives == RequestDirectives::Honour)
-            .then(|| Directives::of_request(&request.fields))
+            .then(|| Directives::of_request(request.asking()))
     }
 
     /// What the stored response to GET and HEAD is found by, for who sends these fields.

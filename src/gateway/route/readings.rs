@@ -11,7 +11,8 @@ pub(super) fn every_reading(path: &str) -> Vec<String> {
 
 /// How parsers that decode escapes, cut parameters or merge slashes would read a path.
 pub(super) fn other_readings(path: &str) -> Vec<String> {
-    if !path.contains(['%', ';']) && !path.contains("//") {
+    let bytes = path.as_bytes();
+    if memchr::memchr2(b'%', b';', bytes).is_none() && !bytes.windows(2).any(|pair| pair == b"//") {
         return Vec::new();
     }
     let mut readings = vec![path.to_owned()];
