@@ -64,7 +64,7 @@ pub(crate) async fn fetch(
     gateway: &Arc<Gateway>,
     route: &Arc<Route>,
     key: &CacheKey,
-    request: Request,
+    request: Box<Request>,
     reason: ForwardReason,
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {

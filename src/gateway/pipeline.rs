@@ -53,8 +53,10 @@ pub(crate) async fn answer(
         }
         Ok(route) => {
             let mut quota = Fields::default();
-            let way = way(gateway, route, request, now, &mut quota);
-            let outcome = AssertUnwindSafe(way).catch_unwind().await.unwrap_or_else(|_| {
+            // In one expression: a future that is moved is held twice, and copied with each request.
+            let outcome =
+                AssertUnwindSafe(way(gateway, route, request, now, &mut quota)).catch_unwind().await;
+            let outcome = outcome.unwrap_or_else(|_| {
                 metrics::counter!(names::PANICS).increment(1);
                 Err(GatewayError::Panicked)
             });
@@ -68,7 +70,7 @@ pub(crate) async fn answer(
 async fn way(
     gateway: &Arc<Gateway>,
     route: &Arc<Route>,
-    mut request: Request,
+    mut request: Box<Request>,
     now: Timestamp,
     quota: &mut Fields,
 ) -> Result<Answer, GatewayError> {

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 pub(crate) async fn answer(
     gateway: &Arc<Gateway>,
     route: &Arc<Route>,
-    mut request: Request,
+    mut request: Box<Request>,
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {
     let content = std::mem::replace(&mut request.content, Content::None);

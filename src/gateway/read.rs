@@ -48,7 +48,7 @@ const ROUNDS_MAX: usize = 3;
 pub(crate) async fn answer(
     gateway: &Arc<Gateway>,
     route: &Arc<Route>,
-    request: Request,
+    request: Box<Request>,
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {
     let key = route.key(&request.target, &request.fields);
@@ -63,7 +63,7 @@ pub(crate) async fn answer_by(
     gateway: &Arc<Gateway>,
     route: &Arc<Route>,
     key: &CacheKey,
-    request: Request,
+    request: Box<Request>,
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {
     let asked = route.directives(&request);
@@ -134,7 +134,7 @@ async fn for_the_source(
     gateway: &Arc<Gateway>,
     route: &Arc<Route>,
     key: &CacheKey,
-    request: Request,
+    request: Box<Request>,
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {
     let (asked, reason) = (route.directives(&request), ForwardReason::Request);

@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// [`GatewayError`]: the content's fault, or the source's.
 pub(crate) async fn alone(
     route: &Arc<Route>,
-    request: Request,
+    request: Box<Request>,
     reason: ForwardReason,
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {

@@ -7,11 +7,12 @@ use crate::redis::Patience;
 use crate::target::{Scheme, Target};
 use crate::tls;
 use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_TYPE, HOST, REFERER, USER_AGENT};
-use http::{HeaderMap, HeaderName, Method, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 /// Who sent a request.
 #[derive(Clone, Debug)]
@@ -113,7 +114,11 @@ pub(crate) struct Client {
 
 /// What correlates a request's log lines here, at the client and at the source (`X-Request-Id`).
 #[derive(Clone, Debug)]
-pub(crate) struct RequestId(http::HeaderValue);
+pub(crate) enum RequestId {
+    /// The client's own.
+    Given(HeaderValue),
+    New(Uuid),
+}
 
 /// The longest id of a client's own that is kept.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -126,22 +131,29 @@ impl RequestId {
         let own = fields.get(X_REQUEST_ID).filter(|value| {
             (1..=REQUEST_ID_BYTES_MAX).contains(&value.len()) && value.as_bytes().iter().all(sane)
         });
-        Self(own.cloned().unwrap_or_else(|| {
-            let id = uuid::Uuid::from_u128(fastrand::u128(..));
-            http::HeaderValue::from_str(id.simple().encode_lower(&mut uuid::Uuid::encode_buffer()))
-                .unwrap_or(http::HeaderValue::from_static("0"))
-        }))
+        own.map_or_else(|| Self::New(Uuid::from_u128(fastrand::u128(..))), |own| Self::Given(own.clone()))
     }
 
     /// The field value.
-    pub(crate) fn value(&self) -> http::HeaderValue {
-        self.0.clone()
+    pub(crate) fn value(&self) -> HeaderValue {
+        match self {
+            Self::Given(value) => value.clone(),
+            Self::New(id) => {
+                let mut digits = Uuid::encode_buffer();
+                // Hexadecimal digits are a value.
+                HeaderValue::from_str(id.simple().encode_lower(&mut digits))
+                    .unwrap_or(HeaderValue::from_static("0"))
+            }
+        }
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.to_str().unwrap_or_default())
+        match self {
+            Self::Given(value) => f.write_str(value.to_str().unwrap_or_default()),
+            Self::New(id) => id.simple().fmt(f),
+        }
     }
 }
 

@@ -137,7 +137,7 @@ pub(crate) fn admit(
     settings: &Settings,
     interim: Option<Interim>,
     since: Instant,
-) -> Result<Request, Refusal> {
+) -> Result<Box<Request>, Refusal> {
     let (mut head, body) = request.into_parts();
     let version = match head.version {
         Version::HTTP_10 | Version::HTTP_11 | Version::HTTP_2 => head.version,
@@ -162,7 +162,7 @@ pub(crate) fn admit(
 ///
 /// # Errors
 /// The first [`Refusal`] found.
-pub(crate) fn foresee(question: Question, settings: &Settings) -> Result<Request, Refusal> {
+pub(crate) fn foresee(question: Question, settings: &Settings) -> Result<Box<Request>, Refusal> {
     let Question { authority, origin_form, method, mut fields, peer } = question;
     if !fields.contains_key(HOST) {
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::Host)?;
@@ -199,7 +199,7 @@ fn modelled(
     peer: &Peer,
     settings: &Settings,
     since: Instant,
-) -> Result<Request, Refusal> {
+) -> Result<Box<Request>, Refusal> {
     let Head { method, uri, version, mut fields } = head;
     if is_unserved(&method) {
         return Err(Refusal::Method);
@@ -234,7 +234,8 @@ fn modelled(
     let address = forwarded::client_address(&fields, peer.address.ip(), trust, &settings.trusted_proxies);
     let client = Client { address, peer: peer.address.ip().to_canonical(), trust };
     let id = RequestId::of(asks.among(&fields));
-    Ok(Request {
+    // Boxed: it is handed on from step to step.
+    Ok(Box::new(Request {
         method,
         target,
         fields,
@@ -248,7 +249,7 @@ fn modelled(
         min_version,
         patience: Patience::of_request(),
         deadline: since + settings.request_timeout,
-    })
+    }))
 }
 
 const fn is_unserved(method: &Method) -> bool {

@@ -47,7 +47,7 @@ pub(crate) fn asked(route: &Route, request: &Request) -> Option<Protocol> {
 /// [`GatewayError`]: a quota's word, or the source's failure.
 pub(crate) async fn answer(
     route: &Arc<Route>,
-    request: Request,
+    request: Box<Request>,
     protocol: Protocol,
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {

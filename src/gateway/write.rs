@@ -38,7 +38,7 @@ const TIDEGATE_VERSION: HeaderName = HeaderName::from_static("tidegate-version")
 pub(crate) async fn forward(
     gateway: &Arc<Gateway>,
     route: &Arc<Route>,
-    request: Request,
+    request: Box<Request>,
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {
     let quota = route.admitted(&request, now).await?;
@@ -68,7 +68,7 @@ pub(crate) async fn forward(
 pub(crate) async fn record(
     gateway: &Arc<Gateway>,
     route: &Arc<Route>,
-    mut request: Request,
+    mut request: Box<Request>,
     now: Timestamp,
 ) -> Result<Answer, GatewayError> {
     let (Some(engine), Some(sync)) = (&gateway.engine, &route.settings.sync) else {

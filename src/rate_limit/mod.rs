@@ -243,6 +243,12 @@ impl Quotas {
         Self { route: route.into(), quotas, policy: fields::value(policy), shared: None, shares }
     }
 
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.quotas.is_empty()
+    }
+
     /// Tests all quotas of a stage, then charges all of them, or none. The verdict's fields tell of
     /// the quotas of both stages, so that the last verdict is the one to answer with. Of a quota of
     /// several gateways this one's share counts.

@@ -132,6 +132,9 @@ impl Route {
         request: &Request,
         now: Timestamp,
     ) -> Result<Fields, GatewayError> {
+        if self.quotas.is_empty() {
+            return Ok(Fields::default());
+        }
         match self.quotas.admit(stage, &caller(request), now) {
             Verdict::Admit(fields) => Ok(fields),
             Verdict::Deny(denied) => Err(GatewayError::Quota(denied)),
