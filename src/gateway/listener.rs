@@ -182,13 +182,7 @@ async fn connection(
         }
     });
     let io = TokioIo::new(transport);
-    let ending = apart(async {
-        stop.cancelled().await;
-        activity.end();
-        if activity.is_idle() {
-            tokio::time::sleep(LAST_REQUEST).await;
-        }
-    });
+    let ending = apart(ending(&stop, &activity));
     match protocol {
         Protocol::Http1 => {
             let mut serving = pin!(http1(&limits).serve_connection(io, service).with_upgrades());
@@ -215,6 +209,15 @@ async fn connection(
             serving.as_mut().graceful_shutdown();
             Ok(serving.await?)
         }
+    }
+}
+
+/// Resolves when the connection is to take no more requests; an idle one waits for one that is on its way.
+async fn ending(stop: &CancellationToken, activity: &Activity) {
+    stop.cancelled().await;
+    activity.end();
+    if activity.is_idle() {
+        tokio::time::sleep(LAST_REQUEST).await;
     }
 }
 
