@@ -86,6 +86,55 @@ async fn who_has_applied_a_purge_is_told_and_how_late_they_were() {
     }
 }
 
+/// A purge at one replica, of each kind and mode, in the memory of another and in what both share.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i5_each_kind_of_purge_reaches_the_other_replica_and_nothing_else() {
+    let (source, redis) = (counting_source().await, RedisServer::start().await);
+    source.on("/other", |_| Reply::ok("other").cache_control("max-age=600"));
+    let varied = AtomicUsize::new(0);
+    source.on("/part/varied", move |_| {
+        let body = varied.fetch_add(1, Ordering::Relaxed).to_string();
+        Reply::ok(body).cache_control("max-age=600").field("Vary", "Accept-Language").field("Cache-Tag", "t")
+    });
+    let one = setup(&source, &redis.table()).start().await;
+    let other = setup(&source, &redis.table()).start().await;
+    acquainted(&[&one, &other]).await;
+    let ask = async |gateway: &Gateway, language: &str| {
+        let ask = Ask::get("/part/varied").field("Host", "shop.example");
+        gateway.send(ask.field("Accept-Language", language)).await
+    };
+    for (order, spares) in [
+        (json!({"urls":["http://shop.example/part/varied"]}), true),
+        (json!({"tags":["t"]}), true),
+        (json!({"prefix":"/part/"}), true),
+        (json!({"prefix":"http://shop.example/part"}), true),
+        (json!({"all":true}), false),
+    ] {
+        for mode in ["hard", "soft"] {
+            let mut before = Vec::new();
+            for language in ["de", "en"] {
+                // Both have it in memory: the one that asked first, and the one that found it in Redis.
+                ask(&one, language).await;
+                one.has_written().await;
+                before.push(ask(&other, language).await.text());
+                assert!(ask(&other, language).await.is_hit(), "{order} {mode}");
+            }
+            get(&other, "/other").await;
+            assert!(get(&other, "/other").await.is_hit());
+            let mut order = order.clone();
+            order["mode"] = mode.into();
+            let (seq, scope) = purge(&one, &order).await;
+            assert_eq!(scope, "shared");
+            eventually("both have applied it", async || counts(&one, seq).await == (2, 0)).await;
+            for (language, before) in ["de", "en"].iter().zip(before) {
+                let answer = ask(&other, language).await;
+                assert!(!answer.is_hit() && answer.text() != before, "{order}: {answer:?}");
+            }
+            assert_eq!(get(&other, "/other").await.is_hit(), spares, "{order}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_shared_tier_a_purge_is_this_gateways_affair() {
     let source = counting_source().await;
