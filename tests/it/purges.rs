@@ -144,33 +144,40 @@ async fn without_a_shared_tier_a_purge_is_this_gateways_affair() {
     gateway.admin_get(&format!("/v1/purges/{}", seq + 1)).await.assert_problem(404);
 }
 
-/// The gateway that was purged cannot reach Redis, and dies; the others hear of it after its next start.
+/// A gateway that is purged, or written through, cannot reach Redis, and dies; the others hear of it after its next
+/// start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i5_a_purge_that_could_not_be_sent_is_sent_at_the_next_start() {
-    let (source, redis) = (counting_source().await, RedisServer::start().await);
-    let relay = Relay::to(&redis.address()).await;
-    let cut_off = setup(&source, &relay.table());
-    let (one, other) = (cut_off.start().await, setup(&source, &redis.table()).start().await);
-    acquainted(&[&one, &other]).await;
-    let before = get(&other, "/a").await.text();
-    assert!(get(&other, "/a").await.is_hit());
-    relay.cut();
-    eventually("Redis is lost", async || purge(&one, &json!({"tags":["none"]})).await.1 == "local").await;
-    let (seq, scope) = purge(&one, &json!({"tags":["t"]})).await;
-    assert_eq!(scope, "local");
-    assert_eq!(status(&one, seq).await["scope"], "local");
-    one.kill().await;
-    assert!(get(&other, "/a").await.is_hit(), "it has not heard of it");
+    for is_write in [false, true] {
+        let (source, redis) = (counting_source().await, RedisServer::start().await);
+        let relay = Relay::to(&redis.address()).await;
+        let cut_off = setup(&source, &relay.table());
+        let (one, other) = (cut_off.start().await, setup(&source, &redis.table()).start().await);
+        acquainted(&[&one, &other]).await;
+        let before = get(&other, "/a").await.text();
+        assert!(get(&other, "/a").await.is_hit());
+        relay.cut();
+        eventually("Redis is lost", async || purge(&one, &json!({"tags":["none"]})).await.1 == "local").await;
+        if is_write {
+            let written = one.send(Ask::put("/a", "x").field("Host", "shop.example")).await;
+            assert_eq!(written.status, 200, "{written:?}");
+        } else {
+            let (seq, scope) = purge(&one, &json!({"tags":["t"]})).await;
+            assert_eq!((scope.as_str(), &status(&one, seq).await["scope"]), ("local", &json!("local")));
+        }
+        one.kill().await;
+        assert!(get(&other, "/a").await.is_hit(), "it has not heard of it");
 
-    relay.mend();
-    let one = cut_off.start().await;
-    eventually("the other has heard of it", async || get(&other, "/a").await.text() != before).await;
-    // It is sent once: a further start has nothing to send.
-    eventually("the file is empty", async || {
-        std::fs::metadata(cut_off.data().join("purges-unsent")).is_ok_and(|file| file.len() == 0)
-    })
-    .await;
-    assert!(one.terminate().await.status.success());
+        relay.mend();
+        let one = cut_off.start().await;
+        eventually("the other has heard of it", async || get(&other, "/a").await.text() != before).await;
+        // It is sent once: a further start has nothing to send.
+        eventually("the file is empty", async || {
+            std::fs::metadata(cut_off.data().join("purges-unsent")).is_ok_and(|file| file.len() == 0)
+        })
+        .await;
+        assert!(one.terminate().await.status.success());
+    }
 }
 
 /// It sleeps with its connection, so that it cannot know of the gap by having lost it.

@@ -2,8 +2,7 @@
 //! them; what somebody takes out of the log, or brings back, is noticed by who starts.
 
 use super::{HOST, asking, changing, setup, storable};
-use crate::support::{Ask, EVERYTHING, Gate};
-use crate::support::{Gateway, RedisServer, Reply, ScriptedSource, Setup, Step, eventually};
+use crate::support::{Ask, EVERYTHING, Gate, Gateway, RedisServer, Reply, Setup, Step, eventually};
 use redis::cmd;
 use serde_json::json;
 

@@ -229,15 +229,12 @@ async fn shared_quotas_hold_in_a_cluster_whatever_the_slot() {
              requests = {requests}\nper = \"1h\"\n"
         )
     };
-    let routes: String = (0..12)
-        .map(|number| {
-            format!(
-                "[[route]]\nname = \"r{number}\"\npath = \"/r{number}/{{*rest}}\"\nsource = \"inventory\"\n{}{}",
-                limit("wide", "route", 9),
-                limit("narrow", "client", 4),
-            )
-        })
-        .collect();
+    let limits = limit("wide", "route", 9) + &limit("narrow", "client", 4);
+    let route = |number: i32| {
+        let path = format!("path = \"/r{number}/{{*rest}}\"\nsource = \"inventory\"\n");
+        format!("[[route]]\nname = \"r{number}\"\n{path}{limits}")
+    };
+    let routes = (0..12).map(route).collect::<Vec<_>>().concat();
     let text = format!("{}{routes}{EVERYTHING}{}", source.table(), table(&url));
     let gateways = [Setup::new(text.clone()).start().await, Setup::new(text).start().await];
     for gateway in &gateways {

@@ -92,8 +92,9 @@ async fn pass(
         while let Ok(length @ 1..) = server.read(&mut part).await {
             let at = Instant::now() + *late.borrow();
             if let Some((truth, lie)) = &*lie.borrow() {
-                let told = part.windows(truth.len()).position(|told| told == truth);
-                told.into_iter().for_each(|told| part[told..told + lie.len()].copy_from_slice(lie));
+                if let Some(told) = part.windows(truth.len()).position(|told| told == truth) {
+                    part[told..told + lie.len()].copy_from_slice(lie);
+                }
             }
             if answers.send((at, part[..length].to_vec())).await.is_err() {
                 break;

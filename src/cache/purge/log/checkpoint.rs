@@ -103,8 +103,8 @@ impl Checkpoint {
             bytes <= BYTES_MAX && purge.position.millis >= oldest_millis
         };
         let kept = purges.iter().rev().take_while(fits).count();
-        let cut = purges.drain(..purges.len() - kept);
-        cut.last().map_or(LogPosition::default(), |last| last.position)
+        let mut cut = purges.drain(..purges.len() - kept);
+        cut.next_back().map_or(LogPosition::default(), |last| last.position)
     }
 
     /// As it is sealed.

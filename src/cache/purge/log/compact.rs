@@ -7,7 +7,7 @@ use super::checkpoint::{BYTES_MAX, Checkpoint, Newest, Read};
 use super::own::Place;
 use super::trail::Trail;
 use super::{Following, Reading, State};
-use crate::redis::LogPosition;
+use crate::redis::{LogPosition, Unavailable};
 use crate::telemetry::metrics;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,7 +37,7 @@ pub(super) async fn write(log: Arc<Following>) {
         });
         let Ok(bytes) = folded.await else { continue };
         let is_written = log.redis.write_checkpoint(&log.checkpoint_key, &bytes, WRITE_BUDGET).await;
-        let result = is_written.map_or_else(|cause| cause.as_str(), |()| "written");
+        let result = is_written.map_or_else(Unavailable::as_str, |()| "written");
         ::metrics::counter!(metrics::CHECKPOINTS_WRITTEN, "result" => result).increment(1);
         written = is_written.map_or(written, |()| Some(place));
         pause += Duration::from_millis(bytes.len() as u64 * 1000 / BYTES_PER_SECOND);
