@@ -67,6 +67,16 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// By which names of purges are hashed: all gateways that share a tier come to the same.
+    pub(crate) fn names_seed(&self) -> u64 {
+        let shared = self.shared.as_ref();
+        let hash =
+            self.keyed_hash().digest("names of purges", shared.map(|shared| shared.namespace.as_bytes()));
+        hash.first_chunk().map_or(0, |seed| u64::from_be_bytes(*seed))
+    }
+}
+
 impl SharedSettings {
     pub(crate) fn keyed_hash(&self) -> KeyedHash {
         KeyedHash::of_namespace(&self.namespace, self.secret.as_ref())

@@ -84,7 +84,7 @@ impl Cache {
         in_flight: &Arc<InFlight>,
     ) -> Arc<Self> {
         let large = LargeBodies::new(Arc::clone(in_flight));
-        let purged = Arc::new(Tables::new());
+        let purged = Arc::new(Tables::new(settings.names_seed()));
         let (again, wanted) = Again::new();
         let shared = settings.shared.as_ref().zip(redis).map(|(settings, redis)| {
             let log = Log::start(settings, Arc::clone(&redis), Arc::clone(&purged), clock.clone());

@@ -176,6 +176,14 @@ impl LogReader {
         self.query(redis::cmd("GET").arg(key)).await
     }
 
+    /// The first bytes of a log's checkpoint; none where there is none.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn checkpoint(&mut self, key: &str, bytes_max: usize) -> Result<Vec<u8>, Unavailable> {
+        self.query(redis::cmd("GETRANGE").arg(key).arg(0).arg(bytes_max.saturating_sub(1))).await
+    }
+
     /// The value of a key that is set to `value` where it is missing; it expires long after its last use.
     ///
     /// # Errors

@@ -233,6 +233,21 @@ impl Redis {
         self.outcome(Lane::Quick, link.generation, answer)
     }
 
+    /// Writes the checkpoint of a log. Under `volatile-ttl` it is evicted before the log, which can do without.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn write_checkpoint(
+        &self,
+        key: &str,
+        bytes: &[u8],
+        budget: Duration,
+    ) -> Result<(), Unavailable> {
+        let mut command = redis::cmd("PSETEX");
+        command.arg(key).arg(millis(EXPIRY_MAX)).arg(bytes);
+        self.query(Lane::Bulk, &command, budget).await
+    }
+
     /// A connection of its own for reading logs, because a blocking read holds up all behind it.
     ///
     /// # Errors

@@ -35,6 +35,18 @@ const METRICS: &[(&str, Kind, Unit, &str)] = &[
         "From a purge's entry into the log of purges, by another gateway, to its being applied here.",
     ),
     (
+        names::CHECKPOINTS_READ,
+        Kind::Counter,
+        Unit::Count,
+        "Checkpoints of the log of purges that were looked for at a start or after a gap, by result.",
+    ),
+    (
+        names::CHECKPOINTS_WRITTEN,
+        Kind::Counter,
+        Unit::Count,
+        "Checkpoints of the log of purges that this gateway wrote, by result.",
+    ),
+    (
         names::FILL_TURNS,
         Kind::Counter,
         Unit::Count,

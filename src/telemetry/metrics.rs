@@ -125,6 +125,11 @@ pub const STORES_FENCED: &str = "tidegate_stores_fenced_total";
 pub const REDIS_BREAKER: &str = "tidegate_redis_breaker_state";
 /// Seconds from a purge's entry into the log to its being applied by another gateway.
 pub const PURGE_LAG: &str = "tidegate_purge_lag_seconds";
+/// Checkpoints of the log of purges that were looked for, by `result` (used, missing, unreadable, other-epoch,
+/// behind, ahead, unsound, coarser, unavailable).
+pub const CHECKPOINTS_READ: &str = "tidegate_purge_checkpoints_read_total";
+/// Checkpoints of the log of purges that this gateway wrote, by `result`.
+pub const CHECKPOINTS_WRITTEN: &str = "tidegate_purge_checkpoints_written_total";
 /// Misses that concern several replicas, by `result` (taken, found, missing, not-storable, late).
 pub const FILL_TURNS: &str = "tidegate_fill_turns_total";
 /// Gateways of the namespace that follow the log of purges, this one included.

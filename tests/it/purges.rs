@@ -86,6 +86,55 @@ async fn who_has_applied_a_purge_is_told_and_how_late_they_were() {
     }
 }
 
+/// A purge at one replica, of each kind and mode, in the memory of another and in what both share.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i5_each_kind_of_purge_reaches_the_other_replica_and_nothing_else() {
+    let (source, redis) = (counting_source().await, RedisServer::start().await);
+    source.on("/other", |_| Reply::ok("other").cache_control("max-age=600"));
+    let varied = AtomicUsize::new(0);
+    source.on("/part/varied", move |_| {
+        let body = varied.fetch_add(1, Ordering::Relaxed).to_string();
+        Reply::ok(body).cache_control("max-age=600").field("Vary", "Accept-Language").field("Cache-Tag", "t")
+    });
+    let one = setup(&source, &redis.table()).start().await;
+    let other = setup(&source, &redis.table()).start().await;
+    acquainted(&[&one, &other]).await;
+    let ask = async |gateway: &Gateway, language: &str| {
+        let ask = Ask::get("/part/varied").field("Host", "shop.example");
+        gateway.send(ask.field("Accept-Language", language)).await
+    };
+    for (order, spares) in [
+        (json!({"urls":["http://shop.example/part/varied"]}), true),
+        (json!({"tags":["t"]}), true),
+        (json!({"prefix":"/part/"}), true),
+        (json!({"prefix":"http://shop.example/part"}), true),
+        (json!({"all":true}), false),
+    ] {
+        for mode in ["hard", "soft"] {
+            let mut before = Vec::new();
+            for language in ["de", "en"] {
+                // Both have it in memory: the one that asked first, and the one that found it in Redis.
+                ask(&one, language).await;
+                one.has_written().await;
+                before.push(ask(&other, language).await.text());
+                assert!(ask(&other, language).await.is_hit(), "{order} {mode}");
+            }
+            get(&other, "/other").await;
+            assert!(get(&other, "/other").await.is_hit());
+            let mut order = order.clone();
+            order["mode"] = mode.into();
+            let (seq, scope) = purge(&one, &order).await;
+            assert_eq!(scope, "shared");
+            eventually("both have applied it", async || counts(&one, seq).await == (2, 0)).await;
+            for (language, before) in ["de", "en"].iter().zip(before) {
+                let answer = ask(&other, language).await;
+                assert!(!answer.is_hit() && answer.text() != before, "{order}: {answer:?}");
+            }
+            assert_eq!(get(&other, "/other").await.is_hit(), spares, "{order}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_shared_tier_a_purge_is_this_gateways_affair() {
     let source = counting_source().await;
@@ -95,33 +144,40 @@ async fn without_a_shared_tier_a_purge_is_this_gateways_affair() {
     gateway.admin_get(&format!("/v1/purges/{}", seq + 1)).await.assert_problem(404);
 }
 
-/// The gateway that was purged cannot reach Redis, and dies; the others hear of it after its next start.
+/// A gateway that is purged, or written through, cannot reach Redis, and dies; the others hear of it after its next
+/// start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i5_a_purge_that_could_not_be_sent_is_sent_at_the_next_start() {
-    let (source, redis) = (counting_source().await, RedisServer::start().await);
-    let relay = Relay::to(&redis.address()).await;
-    let cut_off = setup(&source, &relay.table());
-    let (one, other) = (cut_off.start().await, setup(&source, &redis.table()).start().await);
-    acquainted(&[&one, &other]).await;
-    let before = get(&other, "/a").await.text();
-    assert!(get(&other, "/a").await.is_hit());
-    relay.cut();
-    eventually("Redis is lost", async || purge(&one, &json!({"tags":["none"]})).await.1 == "local").await;
-    let (seq, scope) = purge(&one, &json!({"tags":["t"]})).await;
-    assert_eq!(scope, "local");
-    assert_eq!(status(&one, seq).await["scope"], "local");
-    one.kill().await;
-    assert!(get(&other, "/a").await.is_hit(), "it has not heard of it");
+    for is_write in [false, true] {
+        let (source, redis) = (counting_source().await, RedisServer::start().await);
+        let relay = Relay::to(&redis.address()).await;
+        let cut_off = setup(&source, &relay.table());
+        let (one, other) = (cut_off.start().await, setup(&source, &redis.table()).start().await);
+        acquainted(&[&one, &other]).await;
+        let before = get(&other, "/a").await.text();
+        assert!(get(&other, "/a").await.is_hit());
+        relay.cut();
+        eventually("Redis is lost", async || purge(&one, &json!({"tags":["none"]})).await.1 == "local").await;
+        if is_write {
+            let written = one.send(Ask::put("/a", "x").field("Host", "shop.example")).await;
+            assert_eq!(written.status, 200, "{written:?}");
+        } else {
+            let (seq, scope) = purge(&one, &json!({"tags":["t"]})).await;
+            assert_eq!((scope.as_str(), &status(&one, seq).await["scope"]), ("local", &json!("local")));
+        }
+        one.kill().await;
+        assert!(get(&other, "/a").await.is_hit(), "it has not heard of it");
 
-    relay.mend();
-    let one = cut_off.start().await;
-    eventually("the other has heard of it", async || get(&other, "/a").await.text() != before).await;
-    // It is sent once: a further start has nothing to send.
-    eventually("the file is empty", async || {
-        std::fs::metadata(cut_off.data().join("purges-unsent")).is_ok_and(|file| file.len() == 0)
-    })
-    .await;
-    assert!(one.terminate().await.status.success());
+        relay.mend();
+        let one = cut_off.start().await;
+        eventually("the other has heard of it", async || get(&other, "/a").await.text() != before).await;
+        // It is sent once: a further start has nothing to send.
+        eventually("the file is empty", async || {
+            std::fs::metadata(cut_off.data().join("purges-unsent")).is_ok_and(|file| file.len() == 0)
+        })
+        .await;
+        assert!(one.terminate().await.status.success());
+    }
 }
 
 /// It sleeps with its connection, so that it cannot know of the gap by having lost it.

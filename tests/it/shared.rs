@@ -1,11 +1,14 @@
 //! The shared tier: what lies in Redis is not trusted, may lie anywhere, and may go at any time.
 
 mod budget;
+mod checkpoint;
 mod forged;
 mod large;
 mod outages;
+mod returns;
 mod topologies;
 mod trust;
+mod upgrade;
 
 use crate::support::{Ask, EVERYTHING, Gateway, Reply, ScriptedSource, Setup, eventually};
 
@@ -21,6 +24,14 @@ fn asking(target: &str) -> Ask {
 async fn storable() -> ScriptedSource {
     let source = ScriptedSource::start().await;
     source.on("*", |request| Reply::ok(request.target.as_str()).cache_control("max-age=600"));
+    source
+}
+
+/// Such a source, whose first answer at `/a` is "old", and "new" ever after.
+async fn changing() -> ScriptedSource {
+    let source = storable().await;
+    let fresh = |body: &str| Reply::ok(body).cache_control("max-age=600");
+    source.sequence("/a", vec![fresh("old"), fresh("new")]);
     source
 }
 

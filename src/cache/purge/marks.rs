@@ -79,6 +79,13 @@ impl Mark {
         first.map_or(Standing::Valid, |soft| Standing::StaleSince(soft.at))
     }
 
+    /// What it was raised by and still counts, in order; with the time of the soft ones.
+    pub(super) fn purges(&self) -> impl Iterator<Item = (u64, PurgeMode, Timestamp)> {
+        let hard = (self.hard > 0).then_some((self.hard, PurgeMode::Hard, Timestamp::default()));
+        let soft = self.soft.into_iter().filter(|soft| soft.number > 0);
+        hard.into_iter().chain(soft.map(|soft| (soft.number, PurgeMode::Soft, soft.at)))
+    }
+
     pub(super) fn newest(&self) -> u64 {
         self.soft.iter().map(|soft| soft.number).fold(self.hard, u64::max)
     }
@@ -88,6 +95,8 @@ impl Mark {
 #[derive(Debug)]
 pub(super) struct Marks {
     shards: Box<[RwLock<HashMap<u64, Mark>>]>,
+    /// Odd, and this process's own: nobody outside can tell which names share a shard.
+    spread: u64,
     newest: AtomicU64,
     floor: AtomicU64,
 }
@@ -95,7 +104,8 @@ pub(super) struct Marks {
 impl Marks {
     pub(super) fn new() -> Self {
         let shards = (0..SHARDS).map(|_| RwLock::new(HashMap::new())).collect();
-        Self { shards, newest: AtomicU64::new(0), floor: AtomicU64::new(0) }
+        let spread = fastrand::u64(..) | 1;
+        Self { shards, spread, newest: AtomicU64::new(0), floor: AtomicU64::new(0) }
     }
 
     /// Whether something was purged behind `fence`: one load, which is all that most lookups pay.
@@ -125,8 +135,21 @@ impl Marks {
         if self.floor.load(Ordering::Acquire) > fence { standing.and(Standing::Unverified) } else { standing }
     }
 
+    /// Shows every name with its mark.
+    pub(super) fn each(&self, mut show: impl FnMut(u64, &Mark)) {
+        for shard in &self.shards {
+            let marks = shard.read().unwrap_or_else(PoisonError::into_inner);
+            marks.iter().for_each(|(name, mark)| show(*name, mark));
+        }
+    }
+
+    /// Of what was purged under numbers up to this one some is forgotten.
+    pub(super) fn floor(&self) -> u64 {
+        self.floor.load(Ordering::Acquire)
+    }
+
     fn shard(&self, name: u64) -> Option<&RwLock<HashMap<u64, Mark>>> {
-        let index = name % u64::try_from(SHARDS).unwrap_or(1);
+        let index = name.wrapping_mul(self.spread) >> (u64::BITS - SHARDS.ilog2());
         self.shards.get(usize::try_from(index).ok()?)
     }
 }

@@ -5,8 +5,8 @@ use super::Fence;
 use crate::redis::LogPosition;
 use std::collections::VecDeque;
 
-/// Positions remembered; older ones are taken as the beginning of time.
-const POSITIONS_MAX: usize = 8192;
+/// Positions remembered, more than the log keeps entries; older ones are taken as the beginning of time.
+const POSITIONS_MAX: usize = 131_072;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -18,7 +18,7 @@ struct Entry {
 }
 
 /// What of the log this gateway has applied, and under which numbers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Positions {
     entries: VecDeque<Entry>,
 }
@@ -51,6 +51,12 @@ impl Positions {
     pub(super) fn position_of(&self, fence: Fence) -> Option<LogPosition> {
         let behind = self.entries.partition_point(|entry| entry.applied <= fence.0);
         self.entries.get(behind.checked_sub(1)?).map(|entry| entry.position)
+    }
+
+    /// Where a purge of that number stands in the log, or a place behind it; `None`: in what was not read yet.
+    pub(super) fn place_of(&self, number: u64) -> Option<LogPosition> {
+        let before = self.entries.partition_point(|entry| entry.covered < number);
+        self.entries.get(before).map(|entry| entry.position)
     }
 
     /// The fence here of a forward that had seen the log up to `position` elsewhere.
@@ -92,16 +98,19 @@ mod tests {
         assert_eq!(positions.fence_of(at(20)), Fence(2));
         assert_eq!(positions.position_of(Fence(1)), Some(at(0)), "had not seen what is at 10");
         assert_eq!(positions.position_of(Fence(2)), Some(at(20)));
+        let places = [0, 1, 2, 3].map(|number| positions.place_of(number));
+        assert_eq!(places, [Some(at(0)), Some(at(20)), Some(at(20)), None], "at it, or behind it");
     }
 
     #[test]
     fn i10_forgotten_positions_are_the_beginning_of_time() {
         let mut positions = Positions::begin(Fence(0));
-        for number in 1..=10_000 {
+        for number in 1..=2 * POSITIONS_MAX as u64 {
             positions.applied(at(number), Fence(number));
         }
         assert_eq!(positions.entries.len(), POSITIONS_MAX);
         assert_eq!(positions.fence_of(at(5)), Fence(0));
         assert_eq!(positions.position_of(Fence(5)), None);
+        assert!(positions.place_of(5).unwrap() > at(5), "behind it: more is purged, never less");
     }
 }

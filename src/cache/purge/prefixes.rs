@@ -65,6 +65,17 @@ impl Prefixes {
         self.newest.fetch_max(number, Ordering::AcqRel);
     }
 
+    /// Shows every prefix with its mark.
+    pub(super) fn each(&self, mut show: impl FnMut(Option<&str>, &str, &Mark)) {
+        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
+        list.iter().for_each(|purged| show(purged.authority.as_deref(), &purged.path, &purged.mark));
+    }
+
+    /// Of what was purged under numbers up to this one some is forgotten.
+    pub(super) fn floor(&self) -> u64 {
+        self.floor.load(Ordering::Acquire)
+    }
+
     pub(super) fn judge(&self, authority: &str, path: &str, fence: u64) -> Standing {
         let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
         let mut standing = Standing::Valid;

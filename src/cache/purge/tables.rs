@@ -1,14 +1,29 @@
 //! What was purged, by number: judged by every hit, so most of it is one comparison a kind.
 
+mod folded;
+
+pub(crate) use folded::{Folded, Named};
+
 use super::marks::{Mark, Marks};
 use super::prefixes::Prefixes;
 use super::{Cause, Fence, Purge, PurgeMode, Standing};
 use crate::cache::CacheKey;
 use crate::clock::Timestamp;
-use rapidhash::quality::RandomState;
+use rapidhash::quality::SeedableState;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
+
+/// By which names are hashed, with the seed; drawn once, and the same in every build, as names lie in Redis.
+const SECRETS: [u64; 7] = [
+    0x4971_780b_ad07_f831,
+    0xe11a_9f13_ddb2_38b9,
+    0x9f99_2683_0873_7a59,
+    0xd410_374e_a32e_999b,
+    0x385e_111e_7707_fc01,
+    0xc2a5_dbe3_330d_ee45,
+    0xd029_5f0d_aef1_9eaf,
+];
 
 /// The purges that this gateway has applied.
 #[derive(Debug)]
@@ -17,7 +32,7 @@ pub(crate) struct Tables {
     applied: AtomicU64,
     /// Purges are applied one after the other.
     applying: Mutex<()>,
-    names: RandomState,
+    names: SeedableState<'static>,
     keyed: Marks,
     tags: Marks,
     groups: Marks,
@@ -28,11 +43,13 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    pub(crate) fn new() -> Self {
+    /// Tables that keep names as all with this seed do; whoever knows it can find names that are purged together.
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             applied: AtomicU64::new(0),
             applying: Mutex::new(()),
-            names: RandomState::new(),
+            // It is not mixed any more, and must not be zero.
+            names: SeedableState::custom(seed | 1 << 63, &SECRETS),
             keyed: Marks::new(),
             tags: Marks::new(),
             groups: Marks::new(),
@@ -144,14 +161,16 @@ impl Tables {
                 self.prefixes.raise((authority.as_deref(), path), number, mode, now);
             }
             Purge::Tag(tag) => self.tags.raise(self.names.hash_one(tag.as_str()), number, mode, now),
-            Purge::All => {
-                self.all.write().unwrap_or_else(PoisonError::into_inner).raise(number, mode, now);
-                self.all_newest.fetch_max(number, Ordering::AcqRel);
-            }
+            Purge::All => self.raise_all(number, mode, now),
             Purge::Group { scheme, authority, group } => {
                 self.groups.raise(self.group_name(scheme, authority, group), number, mode, now);
             }
         }
+    }
+
+    fn raise_all(&self, number: u64, mode: PurgeMode, at: Timestamp) {
+        self.all.write().unwrap_or_else(PoisonError::into_inner).raise(number, mode, at);
+        self.all_newest.fetch_max(number, Ordering::AcqRel);
     }
 
     fn group_name(&self, scheme: &str, authority: &str, group: &str) -> u64 {
@@ -206,7 +225,7 @@ mod tests {
             (group("https"), "tagged https://h/x", "https://h/x"),
         ];
         for (purge, covered, untouched) in rows {
-            let tables = Tables::new();
+            let tables = Tables::new(7);
             let fence = tables.fence();
             assert_eq!(tables.apply(std::slice::from_ref(&purge), PurgeMode::Hard, NOW), Fence(1));
             let tags = |url: &str| vec![if url.starts_with("tagged") { "t" } else { "other" }.to_owned()];
@@ -227,7 +246,7 @@ mod tests {
 
     #[test]
     fn i5_what_may_have_been_missed_is_validated_once() {
-        let tables = Tables::new();
+        let tables = Tables::new(7);
         let before = tables.fence();
         tables.distrust_all();
         let key = key("http://h/a", None);

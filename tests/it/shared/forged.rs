@@ -1,22 +1,13 @@
 //! With a secret the log of purges and leases are believed only where a gateway of the namespace has written
 //! them; what somebody takes out of the log, or brings back, is noticed by who starts.
 
-use super::{HOST, asking, setup, storable};
-use crate::support::{Ask, EVERYTHING, Gate};
-use crate::support::{Gateway, RedisServer, Reply, ScriptedSource, Setup, Step, eventually};
+use super::{HOST, asking, changing, setup, storable};
+use crate::support::{Ask, EVERYTHING, Gate, Gateway, RedisServer, Reply, Setup, Step, eventually};
 use redis::cmd;
 use serde_json::json;
 
 const SECRET: &str = "secret = \"a secret of the replicas\"\n";
 const LOG: &str = "tidegate:purges";
-
-/// A source whose first answer at `/a` is "old", and "new" ever after.
-async fn changing() -> ScriptedSource {
-    let source = storable().await;
-    let fresh = |body: &str| Reply::ok(body).cache_control("max-age=600");
-    source.sequence("/a", vec![fresh("old"), fresh("new")]);
-    source
-}
 
 async fn started(setup: &Setup) -> Gateway {
     let gateway = setup.start().await;

@@ -1,8 +1,9 @@
 //! Redis goes in every way that it can: answers go on within the stated budget, and it is used again.
 
 use super::{setup, storable};
-use crate::support::{Gateway, RedisServer, ScriptedSource, answers_within, eventually};
-use redis::{Cmd, cmd};
+use crate::support::redis::ask;
+use crate::support::{EVERYTHING, Gateway, RedisServer, ScriptedSource, Setup, answers_within, eventually};
+use redis::{Cmd, IntoConnectionInfo, cmd};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,8 +67,26 @@ async fn using(source: &ScriptedSource, redis: &RedisServer) -> Gateway {
 /// I9
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i9_however_redis_goes_answers_go_on_and_it_is_used_again() {
-    let (source, redis) = (storable().await, RedisServer::start().await);
+    let source = storable().await;
+    let redis = RedisServer::with(&["--enable-debug-command", "yes"]).await;
     let gateway = using(&source, &redis).await;
+    // It answers the one who sends it to sleep when it wakes up, for whom that may be too late.
+    let url = redis.url();
+    let asleep = tokio::spawn(async move {
+        let to = url.into_connection_info().expect("a URL");
+        ask::<redis::Value>(to, &command(&["DEBUG", "SLEEP", "3"])).await
+    });
+    let mut asked = 0;
+    eventually("it has fallen asleep", async || {
+        asked += 1;
+        assert_eq!(gateway.get(&format!("/falling/{asked}")).await.status, 200);
+        gateway.metric("tidegate_redis_breaker_state").await == 2
+    })
+    .await;
+    assert_goes_on(&gateway, "asleep").await;
+    redis.answering().await;
+    drop(asleep);
+    assert_is_back(&gateway, "awake").await;
     let nobody = crate::support::redis::free_port().await.to_string();
     let rows = [
         ("paused", vec!["CLIENT", "PAUSE", "2000", "ALL"], vec![]),
@@ -142,15 +161,22 @@ async fn ask_on(gateway: Arc<Gateway>, worker: usize, path: &'static str, over: 
     seen
 }
 
-/// I9: under load, with reads, writes of values and purges at once, there is one breaker.
+/// A shared quota that everybody keeps to, in front of `/limited/`.
+const LIMITED: &str = "[[route]]\nname = \"limited\"\npath = \"/limited/{*rest}\"\nsource = \"inventory\"\n\
+     [[route.limit]]\nname = \"many\"\nscope = \"shared\"\nrequests = 1000000\nper = \"1h\"\n";
+
+/// I9: under load, with reads, writes of values, quotas and purges at once, there is one breaker.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i9_a_frozen_redis_under_load_costs_its_budget_until_the_breaker_opens() {
     let (source, redis) = (storable().await, RedisServer::start().await);
-    let gateway = Arc::new(using(&source, &redis).await);
+    let text = format!("{}{LIMITED}{EVERYTHING}{}", source.table(), redis.table());
+    let gateway = Arc::new(Setup::new(text).start().await);
+    gateway.uses_redis().await;
+    assert_eq!(gateway.get("/kept").await.status, 200);
     let over = Arc::new(AtomicBool::new(false));
     let asking: Vec<_> = (0..8)
         .map(|worker| {
-            let path = if worker % 2 == 0 { "/kept" } else { "/new" };
+            let path = ["/kept", "/new", "/limited"][worker % 3];
             tokio::spawn(ask_on(Arc::clone(&gateway), worker, path, Arc::clone(&over)))
         })
         .collect();
@@ -165,6 +191,7 @@ async fn i9_a_frozen_redis_under_load_costs_its_budget_until_the_breaker_opens()
     // From here on nothing is waited for: neither by reads nor by purges.
     let mut waits = Vec::new();
     for number in 0..50 {
+        assert_eq!(gateway.get(&format!("/limited/open/{number}")).await.status, 200);
         let start = Instant::now();
         assert_eq!(gateway.get(&format!("/open/{number}")).await.status, 200);
         assert_eq!(purge(&gateway).await, "local");
@@ -174,6 +201,8 @@ async fn i9_a_frozen_redis_under_load_costs_its_budget_until_the_breaker_opens()
     assert!(waits[25] < Duration::from_millis(40), "half of them took less: {waits:?}");
     let unasked = gateway.metric("tidegate_tier_lookups_total{tier=\"shared\",result=\"unavailable\"}").await;
     assert!(unasked >= 50, "{unasked}");
+    let shares = gateway.metric("tidegate_quota_local_share_total{route=\"limited\"}").await;
+    assert!(shares >= 50, "{shares}");
     redis.thaw();
     let thawed = Instant::now();
     assert_is_back(&gateway, "thawed").await;

@@ -8,7 +8,7 @@ use serde_json::json;
 const SECRET: &str = "secret = \"a secret of the replicas\"\n";
 
 /// The name of the value that has this body.
-async fn name_of(redis: &RedisServer, namespace: &str, body: &str) -> String {
+pub(super) async fn name_of(redis: &RedisServer, namespace: &str, body: &str) -> String {
     for name in redis.names(&format!("{namespace}:c:")).await {
         if value(redis, &name).await.windows(body.len()).any(|part| part == body.as_bytes()) {
             return name;
@@ -17,11 +17,11 @@ async fn name_of(redis: &RedisServer, namespace: &str, body: &str) -> String {
     panic!("no value with {body:?}");
 }
 
-async fn value(redis: &RedisServer, name: &str) -> Vec<u8> {
+pub(super) async fn value(redis: &RedisServer, name: &str) -> Vec<u8> {
     redis.command(cmd("GET").arg(name)).await
 }
 
-async fn put(redis: &RedisServer, name: &str, value: &[u8]) {
+pub(super) async fn put(redis: &RedisServer, name: &str, value: &[u8]) {
     redis.command::<()>(cmd("SET").arg(name).arg(value).arg("EX").arg(600)).await;
 }
 

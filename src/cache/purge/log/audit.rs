@@ -18,6 +18,16 @@ pub(super) enum Finding {
     Unsound(LogPosition),
 }
 
+impl Finding {
+    /// As unsound, with positions seen up to this one at least.
+    pub(super) fn and_unsound(self, seen: LogPosition) -> Self {
+        match self {
+            Self::Unsound(farthest) => Self::Unsound(farthest.max(seen)),
+            Self::Nobody | Self::Sound(_) => Self::Unsound(seen),
+        }
+    }
+}
+
 /// Reads the stretch that the replica which is farthest vouches for, once more.
 pub(super) async fn audit(
     log: &Following,

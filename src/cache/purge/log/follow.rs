@@ -1,6 +1,8 @@
 //! Follows the log on a connection of its own and applies what others have purged.
 
 use super::audit::{Finding, audit, number};
+use super::checkpoint::{Checkpoint, local};
+use super::compact;
 use super::own::Place;
 use super::trail::Trail;
 use super::{Following, LOG_LENGTH, Message, PAUSE, PURGE_BUDGET, Positions, Reading};
@@ -10,6 +12,9 @@ use crate::telemetry::metrics;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+/// How often it is looked whether the log is still there, where nothing comes.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until it is dropped.
 pub(super) async fn follow(log: Arc<Following>) {
@@ -31,6 +36,7 @@ async fn follow_once(log: &Following) -> Result<std::convert::Infallible, Unavai
         Err(cause) => return Err(cause),
     }
     check_continuity(log, &mut reader).await?;
+    let mut looked_at = log.clock.now();
     loop {
         let asked_at = log.clock.now();
         let drawn = fastrand::u64(1..).to_string();
@@ -43,9 +49,9 @@ async fn follow_once(log: &Following) -> Result<std::convert::Infallible, Unavai
         };
         let known = log.state().epoch;
         if known != Some(epoch) {
-            let (floor, finding) = believed_from(log, &mut reader, epoch).await?;
-            begin(log, epoch, floor);
-            if matches!(finding, Finding::Unsound(_)) {
+            let believed = believed_from(log, &mut reader, epoch).await?;
+            begin_with(log, epoch, believed.floor, believed.checkpoint);
+            if believed.moves_on {
                 move_on(log);
             }
         }
@@ -66,8 +72,16 @@ async fn follow_once(log: &Following) -> Result<std::convert::Infallible, Unavai
                 observe_lag(log, entry);
             }
         }
-        if !entries.is_empty() && has_gap(log, &mut reader, epoch, after).await? {
-            continue;
+        if !entries.is_empty() || asked_at.since(looked_at) >= LOOK_EVERY {
+            looked_at = asked_at;
+            let extent = reader.extent(&log.log_key).await?;
+            if is_lost(log, extent) {
+                leave_epoch(log, &mut reader, epoch).await?;
+                continue;
+            }
+            if has_gap(log, extent, epoch, after).await {
+                continue;
+            }
         }
         if at_end {
             log.state().reading = Reading::Following;
@@ -94,15 +108,29 @@ fn observe_lag(log: &Following, entry: &LogEntry) {
     ::metrics::histogram!(metrics::PURGE_LAG).record(lag.as_secs_f64());
 }
 
+/// Whether the log is another than it was, though no connection was lost: it was evicted or removed.
+fn is_lost(log: &Following, extent: LogExtent) -> bool {
+    let mut state = log.state();
+    let is_another = state.extent.replace(extent).is_some_and(|known| {
+        // A log that has lost nothing keeps its first entry.
+        let began_anew = is_whole(extent) && known.first.is_some_and(|first| extent.first != Some(first));
+        began_anew || extent.appended < known.appended
+    });
+    is_another || extent.newest < state.last
+}
+
+/// Has everybody begin a new epoch, unless somebody has already.
+async fn leave_epoch(log: &Following, reader: &mut LogReader, epoch: u64) -> Result<(), Unavailable> {
+    if reader.get::<u64>(&log.epoch_key).await? == Some(epoch) {
+        tracing::warn!("Redis has lost the log of purges: a new epoch begins");
+        reader.set(&log.epoch_key, &fastrand::u64(1..).to_string()).await?;
+    }
+    Ok(())
+}
+
 /// Whether the log was trimmed past `after` before what came next was read, as it may be while this
 /// process sleeps and its connection does not: then it is begun anew.
-async fn has_gap(
-    log: &Following,
-    reader: &mut LogReader,
-    epoch: u64,
-    after: LogPosition,
-) -> Result<bool, Unavailable> {
-    let extent = reader.extent(&log.log_key).await?;
+async fn has_gap(log: &Following, extent: LogExtent, epoch: u64, after: LogPosition) -> bool {
     let floor = floor(extent);
     let known = {
         let mut state = log.state();
@@ -110,11 +138,11 @@ async fn has_gap(
         after.max(state.floor)
     };
     if floor <= known {
-        return Ok(false);
+        return false;
     }
     tracing::warn!("the log of purges was trimmed past what is known here");
-    begin(log, epoch, floor);
-    Ok(true)
+    begin_with(log, epoch, floor, compact::read(log, epoch).await);
+    true
 }
 
 /// After a gap: the log must still have what was applied last, else it is not the same log.
@@ -145,7 +173,7 @@ async fn check_continuity(log: &Following, reader: &mut LogReader) -> Result<(),
     if extent.first.map_or(extent.newest >= last, |first| first > last) {
         tracing::warn!("the log of purges was trimmed past what is known here");
         if known.is_some() {
-            begin(log, epoch, floor(extent));
+            begin_with(log, epoch, floor(extent), compact::read(log, epoch).await);
         }
         return Ok(());
     }
@@ -153,20 +181,46 @@ async fn check_continuity(log: &Following, reader: &mut LogReader) -> Result<(),
     reader.set(&log.epoch_key, &fastrand::u64(1..).to_string()).await
 }
 
-/// From where on a log that was not followed yet is believed.
-async fn believed_from(
-    log: &Following,
-    reader: &mut LogReader,
-    epoch: u64,
-) -> Result<(LogPosition, Finding), Unavailable> {
+/// What is believed of a log that was not followed yet.
+struct Believed {
+    floor: LogPosition,
+    checkpoint: Option<Checkpoint>,
+    /// Whether what is stored from now on has to stand behind an entry that is made now.
+    moves_on: bool,
+}
+
+async fn believed_from(log: &Following, reader: &mut LogReader, epoch: u64) -> Result<Believed, Unavailable> {
+    // Before the log, which must have what it tells of.
+    let checkpoint = compact::read(log, epoch).await;
     let extent = reader.extent(&log.log_key).await?;
-    let finding = audit(log, reader, epoch).await?;
+    let finding = match audit(log, reader, epoch).await? {
+        found if checkpoint.as_ref().is_none_or(|checkpoint| checkpoint.position <= extent.newest) => found,
+        found => {
+            tracing::warn!("the log of purges has lost its end: all that is older is validated");
+            compact::count("ahead");
+            found.and_unsound(checkpoint.as_ref().map_or(extent.newest, |checkpoint| checkpoint.position))
+        }
+    };
     let floor = match finding {
         Finding::Nobody => floor(extent),
         Finding::Sound(after) => floor(extent).max(after),
-        Finding::Unsound(seen) => beyond(log, extent.newest.max(seen)),
+        Finding::Unsound(seen) => {
+            let floor = beyond(log, extent.newest.max(seen));
+            if checkpoint.is_some_and(|checkpoint| checkpoint.position <= extent.newest) {
+                compact::count("unsound");
+            }
+            return Ok(Believed { floor, checkpoint: None, moves_on: true });
+        }
     };
-    Ok((floor, finding))
+    Ok(Believed { floor, checkpoint, moves_on: false })
+}
+
+/// Begins the log, behind the checkpoint if that knows no less.
+pub(super) fn begin_with(log: &Following, epoch: u64, floor: LogPosition, checkpoint: Option<Checkpoint>) {
+    let Some(checkpoint) = compact::fitting(checkpoint, floor) else { return begin(log, epoch, floor) };
+    begin(log, epoch, checkpoint.floor);
+    log.state().kept = (floor != LogPosition::default()).then_some(0);
+    compact::resume(log, &checkpoint);
 }
 
 /// The first position that was not given out yet, as far as is known: what lies before it is not believed.
@@ -183,15 +237,18 @@ fn move_on(log: &Following) {
 
 /// What a log has lost at its beginning cannot be known: stamps before this mean nothing.
 fn floor(extent: LogExtent) -> LogPosition {
-    let is_whole = match extent.appended {
+    if is_whole(extent) { LogPosition::default() } else { extent.first.unwrap_or(extent.newest) }
+}
+
+fn is_whole(extent: LogExtent) -> bool {
+    match extent.appended {
         Some(appended) => appended == extent.length,
         // It is trimmed where it is as long as it may be; or all of it was.
         None => {
             extent.length < LOG_LENGTH as u64
                 && (extent.length > 0 || extent.newest == LogPosition::default())
         }
-    };
-    if is_whole { LogPosition::default() } else { extent.first.unwrap_or(extent.newest) }
+    }
 }
 
 /// Reads the log from its beginning. What is in memory may have missed purges, unless this is the
@@ -204,7 +261,7 @@ pub(super) fn begin(log: &Following, epoch: u64, floor: LogPosition) {
     if let Some(before) = state.epoch.filter(|before| *before != epoch) {
         state.leave(before);
     }
-    (state.seen_before, state.trail) = (None, Trail::begin(floor));
+    (state.seen_before, state.extent, state.trail) = (None, None, Trail::begin(floor));
     state.kept = (floor != LogPosition::default()).then_some(0);
     (state.epoch, state.last, state.floor) = (Some(epoch), LogPosition::default(), floor);
     state.positions = Positions::begin(number);
@@ -237,7 +294,10 @@ pub(super) fn take(log: &Following, entry: &LogEntry) {
             state.own.read_back(lowest, message.number, place);
         }
     } else {
-        let number = log.tables.apply(&message.purges, message.mode, log.clock.now());
+        // A soft one counts from when it was made, also for who hears of it late.
+        let ahead = log.ahead_millis.load(Ordering::Relaxed);
+        let at = local(entry.position.millis, ahead, log.clock.now());
+        let number = log.tables.apply(&message.purges, message.mode, at);
         state.positions.applied(entry.position, number);
         state.heard.applied(message.gateway, message.number, number);
         for purge in &message.purges {

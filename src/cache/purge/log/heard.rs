@@ -40,6 +40,14 @@ impl Heard {
         applied.push_back(Applied { number, here });
     }
 
+    /// The newest of each gateway, and the number that it got here.
+    pub(super) fn newest(&self) -> impl Iterator<Item = (u64, u64, Fence)> {
+        let newest = |(gateway, applied): (&u64, &VecDeque<Applied>)| {
+            applied.back().map(|last| (*gateway, last.number, last.here))
+        };
+        self.0.iter().filter_map(newest)
+    }
+
     /// The fence behind which everything was asked for after `gateway` had made its purge `number`;
     /// `None`: it has not come yet.
     pub(super) fn fence_of(&self, gateway: u64, number: u64) -> Option<Fence> {

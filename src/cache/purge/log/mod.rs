@@ -3,9 +3,12 @@
 //! A position in the log says what a forward had seen, to every gateway; it is compared only within
 //! one epoch. A new epoch begins when the log is found empty or older than what is known: then
 //! everything in memory is validated once, and what others have not confirmed is sent again.
+//! A replica that has just started reads the log behind its checkpoint, which tells what it has lost, too.
 //! While a purge is unsent, or the log is not followed, the shared tier is neither read nor written.
 
 mod audit;
+mod checkpoint;
+mod compact;
 mod follow;
 mod heard;
 mod kept;
@@ -23,7 +26,7 @@ use super::tables::Tables;
 use super::{Fence, Purge, PurgeMode, PurgeScope};
 use crate::cache::SharedSettings;
 use crate::clock::{Clock, Timestamp};
-use crate::redis::{LogPosition, Patience, Redis, Unavailable};
+use crate::redis::{LogExtent, LogPosition, Patience, Redis, Unavailable};
 use heard::Heard;
 use kept::Kept;
 use outbox::Outbox;
@@ -85,6 +88,7 @@ struct Following {
     log_key: String,
     epoch_key: String,
     roster_key: String,
+    checkpoint_key: String,
     max_unverified: Duration,
     seal: Seal,
     /// Where it is noted how far the log was read.
@@ -115,6 +119,8 @@ struct State {
     floor: LogPosition,
     /// Of how many entries the log is, where it was trimmed.
     kept: Option<u64>,
+    /// What it had when it was last looked at.
+    extent: Option<LogExtent>,
     trail: Trail,
     /// Epochs that were in force before. One of them can only come back with what was in Redis then.
     left: VecDeque<u64>,
@@ -164,6 +170,7 @@ impl Log {
             log_key: key("purges"),
             epoch_key: key("epoch"),
             roster_key: key("replicas"),
+            checkpoint_key: key("checkpoint"),
             max_unverified: settings.max_unverified,
             seal: Seal::of(settings),
             data: settings.data.clone(),
@@ -186,6 +193,7 @@ impl Log {
             tokio::spawn(follow::follow(Arc::clone(&shared))),
             tokio::spawn(outbox::send(Arc::clone(&shared))),
             tokio::spawn(roster::sign(Arc::clone(&shared))),
+            tokio::spawn(compact::write(Arc::clone(&shared))),
         ];
         if let Some((file, records)) = kept {
             let now = shared.clock.now();

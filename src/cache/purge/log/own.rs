@@ -41,6 +41,11 @@ impl Own {
         }
     }
 
+    /// The newest that has its place.
+    pub(super) fn newest_read_back(&self) -> Option<(u64, Place)> {
+        self.0.iter().rev().find_map(|made| Some((made.number, made.place?)))
+    }
+
     pub(super) fn get(&self, number: u64) -> Option<Made> {
         let index = self.0.binary_search_by_key(&number, |made| made.number).ok()?;
         self.0.get(index).copied()
@@ -65,6 +70,7 @@ mod tests {
         for (number, millis) in places {
             assert_eq!(own.get(number).unwrap().place, millis.map(place), "{number}");
         }
+        assert_eq!(own.newest_read_back(), Some((5, place(20))));
         assert!(own.get(2).is_none() && own.get(7).is_none());
         for number in 7..7 + OWN_MAX as u64 {
             own.made(number);

@@ -193,6 +193,13 @@ impl Following {
         others.filter(|peer| peer.is_younger(AT_WORK, now)).collect()
     }
 
+    /// Whether, as far as is known, this is the one at work of the lowest name: what one of all does is its affair.
+    pub(super) fn is_first(&self) -> bool {
+        let (state, now) = (self.state(), self.redis_millis());
+        let first = state.peers.iter().find(|peer| peer.is_younger(AT_WORK, now));
+        first.is_some_and(|first| first.name == self.name())
+    }
+
     /// How many replicas are at work, this one included, as far as is known.
     pub(super) fn replicas(&self) -> usize {
         at_work(&self.state().peers, self.redis_millis()).max(1)

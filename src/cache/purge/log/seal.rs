@@ -5,9 +5,14 @@
 
 use crate::cache::SharedSettings;
 use crate::secret::{HASH_BYTES, KeyedHash};
+use rapidhash::v3::rapidhash_v3;
 use std::fmt::Write as _;
 use subtle::ConstantTimeEq;
 
+/// What tags of entries are for.
+const ENTRY: &str = "purge log";
+/// What tags of checkpoints are for: no entry can stand in for one.
+const CHECKPOINT: &str = "purge log checkpoint";
 /// Bytes of a tag that stand in a line.
 const LINE_TAG_BYTES: usize = 16;
 
@@ -30,20 +35,43 @@ impl Seal {
     }
 
     /// A message as it goes into the log.
-    pub(super) fn sealed(&self, mut message: Vec<u8>) -> Vec<u8> {
-        if let Some(tag) = self.tag("purge log", [&message[..]]) {
+    pub(super) fn sealed(&self, message: Vec<u8>) -> Vec<u8> {
+        self.with_tag(ENTRY, message)
+    }
+
+    /// The message of an entry; `None`: somebody without the secret has written it.
+    pub(super) fn opened<'e>(&self, entry: &'e [u8]) -> Option<&'e [u8]> {
+        if self.vouches() { self.without_tag(ENTRY, entry) } else { Some(entry) }
+    }
+
+    /// A checkpoint as it goes into Redis: with a checksum where there is no secret.
+    pub(super) fn sealed_checkpoint(&self, mut checkpoint: Vec<u8>) -> Vec<u8> {
+        if self.vouches() {
+            return self.with_tag(CHECKPOINT, checkpoint);
+        }
+        checkpoint.extend_from_slice(&rapidhash_v3(&checkpoint).to_be_bytes());
+        checkpoint
+    }
+
+    /// The checkpoint; `None`: it is not as a gateway of this secret wrote it.
+    pub(super) fn opened_checkpoint<'e>(&self, bytes: &'e [u8]) -> Option<&'e [u8]> {
+        if self.vouches() {
+            return self.without_tag(CHECKPOINT, bytes);
+        }
+        let (checkpoint, sum) = bytes.split_last_chunk()?;
+        (rapidhash_v3(checkpoint) == u64::from_be_bytes(*sum)).then_some(checkpoint)
+    }
+
+    fn with_tag(&self, purpose: &str, mut message: Vec<u8>) -> Vec<u8> {
+        if let Some(tag) = self.tag(purpose, [&message[..]]) {
             message.extend_from_slice(&tag);
         }
         message
     }
 
-    /// The message of an entry; `None`: somebody without the secret has written it.
-    pub(super) fn opened<'e>(&self, entry: &'e [u8]) -> Option<&'e [u8]> {
-        if !self.vouches() {
-            return Some(entry);
-        }
-        let (message, own) = entry.split_last_chunk::<HASH_BYTES>()?;
-        let tag = self.tag("purge log", [message])?;
+    fn without_tag<'e>(&self, purpose: &str, sealed: &'e [u8]) -> Option<&'e [u8]> {
+        let (message, own) = sealed.split_last_chunk::<HASH_BYTES>()?;
+        let tag = self.tag(purpose, [message])?;
         bool::from(tag.ct_eq(own)).then_some(message)
     }
 
@@ -101,6 +129,26 @@ pub(super) mod tests {
             altered[at] ^= 1;
             assert_eq!(ours.opened(&altered), None, "{at}");
             assert_eq!(ours.opened(&entry[..at]), None, "{at}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_is_believed_whole_and_from_nobody_else() {
+        for ours in [seal("n", Some("s")), seal("n", None)] {
+            let sealed = ours.sealed_checkpoint(b"message".to_vec());
+            assert_eq!(ours.opened_checkpoint(&sealed), Some(&b"message"[..]));
+            for at in 0..sealed.len() {
+                let mut altered = sealed.clone();
+                altered[at] ^= 1;
+                assert_eq!(ours.opened_checkpoint(&altered), None, "{at}");
+                assert_eq!(ours.opened_checkpoint(&sealed[..at]), None, "{at}");
+            }
+            let entry = ours.sealed(b"message".to_vec());
+            assert_eq!(ours.opened_checkpoint(&entry), None, "an entry is none");
+        }
+        let sealed = seal("n", Some("s")).sealed_checkpoint(b"message".to_vec());
+        for stranger in [seal("m", Some("s")), seal("n", Some("t")), seal("n", None)] {
+            assert_eq!(stranger.opened_checkpoint(&sealed), None);
         }
     }
 

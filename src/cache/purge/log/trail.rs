@@ -41,6 +41,12 @@ impl Trail {
         Self { floor, now: Mark::default(), marks: start.into_iter().collect() }
     }
 
+    /// Begins behind `position`: what stands before it was not read here.
+    pub(super) fn begin_behind(position: LogPosition) -> Self {
+        let start = Mark { position, ..Mark::default() };
+        Self { floor: position, now: start, marks: VecDeque::from([start]) }
+    }
+
     /// The next entry was read; `number` is its own, and the position's.
     pub(super) fn read(&mut self, position: LogPosition, number: u128) {
         self.now = Mark { position, entries: self.now.entries + 1, sum: self.now.sum.wrapping_add(number) };
@@ -92,6 +98,14 @@ mod tests {
                 assert!(stretch.after.millis + kept >= 5000, "the log still has it: {kept} {stretch:?}");
             }
         }
+        let mut behind = Trail::begin_behind(at(4999));
+        assert_eq!(
+            behind.stretch(None),
+            Some(Stretch { after: at(4999), sum: 0 }),
+            "nothing to vouch for yet"
+        );
+        behind.read(at(5000), 5000 << 100);
+        assert_eq!(behind.stretch(None), Some(Stretch { after: at(4999), sum: sum(at(4999)) }));
         assert_eq!(early.stretch(None).unwrap().after, at(0));
         assert_eq!(late.stretch(None).unwrap().after, at(1000), "of what was trimmed nothing is known");
     }

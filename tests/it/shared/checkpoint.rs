@@ -1,0 +1,207 @@
+//! A replica that has just started knows from the checkpoint what the log of purges has lost; one that nobody with
+//! the secret wrote, or that does not fit the log, is as none.
+
+use super::trust::{name_of, put, value};
+use super::{HOST, asking, changing, setup};
+use crate::support::{Gateway, RedisServer, Reply, ScriptedSource, eventually};
+use redis::{Value, cmd};
+use serde_json::json;
+
+const SECRET: &str = "secret = \"a secret of the replicas\"\n";
+const LOG: &str = "tidegate:purges";
+const CHECKPOINT: &str = "tidegate:checkpoint";
+
+async fn started(source: &ScriptedSource, shared: &str) -> Gateway {
+    let gateway = setup(source, shared).start().await;
+    gateway.uses_redis().await;
+    gateway
+}
+
+async fn looked_for(gateway: &Gateway, result: &str) -> u64 {
+    gateway.metric(&format!("tidegate_purge_checkpoints_read_total{{result=\"{result}\"}}")).await
+}
+
+async fn purge(gateway: &Gateway, order: &serde_json::Value) {
+    assert_eq!(gateway.admin_post("/v1/purge", order).await.json()["scope"], "shared");
+}
+
+/// Waits for a checkpoint that is another than this one.
+async fn written(redis: &RedisServer, before: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    eventually("a checkpoint is written", async || {
+        bytes = redis.command::<Option<Vec<u8>>>(cmd("GET").arg(CHECKPOINT)).await.unwrap_or_default();
+        !bytes.is_empty() && bytes != before
+    })
+    .await;
+    bytes
+}
+
+/// Waits until no replica vouches for entries that have been trimmed.
+async fn knows_of_the_trim(redis: &RedisServer) {
+    eventually("the replica has seen that the log was trimmed", async || {
+        let lines: Vec<String> = redis.command(cmd("HVALS").arg("tidegate:replicas")).await;
+        let vouches_for = |line: &String| {
+            let parts: Vec<&str> = line.split(' ').collect();
+            parts[1] != parts[3]
+        };
+        !lines.iter().any(vouches_for)
+    })
+    .await;
+}
+
+/// A writer has stored `/a` and `/b` and purged `/a`; the checkpoint is written, and the log has lost everything.
+struct Trimmed {
+    source: ScriptedSource,
+    redis: RedisServer,
+    table: String,
+    writer: Gateway,
+    checkpoint: Vec<u8>,
+    /// What was stored before the purge, with its names.
+    before: Vec<(String, Vec<u8>)>,
+}
+
+impl Trimmed {
+    async fn start() -> Self {
+        let (source, redis) = (changing().await, RedisServer::start().await);
+        source.always("/b", Reply::ok("body of b").cache_control("max-age=600"));
+        let table = redis.table() + SECRET;
+        let writer = started(&source, &table).await;
+        for (path, body) in [("/a", "old"), ("/b", "body of b")] {
+            assert_eq!(writer.send(asking(path)).await.text(), body);
+        }
+        writer.has_written().await;
+        let mut before = Vec::new();
+        for body in ["old", "body of b"] {
+            let name = name_of(&redis, "tidegate", body).await;
+            before.push((name.clone(), value(&redis, &name).await));
+        }
+        purge(&writer, &json!({ "urls": [format!("http://{HOST}/a")] })).await;
+        let checkpoint = written(&redis, &[]).await;
+        redis.command::<u64>(cmd("XTRIM").arg(LOG).arg("MAXLEN").arg(0)).await;
+        knows_of_the_trim(&redis).await;
+        Self { source, redis, table, writer, checkpoint, before }
+    }
+
+    /// One that starts now, with all that was stored before put back, must not take `/a`; whether it takes `/b`.
+    async fn newcomer(&self, what: &str) -> (Gateway, bool) {
+        for (name, value) in &self.before {
+            put(&self.redis, name, value).await;
+        }
+        let asked = self.source.count("/b");
+        let newcomer = started(&self.source, &self.table).await;
+        let answer = newcomer.send(asking("/a")).await;
+        assert_eq!((answer.text().as_str(), answer.is_hit()), ("new", false), "{what}: {answer:?}");
+        let answer = newcomer.send(asking("/b")).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, "body of b"), "{what}");
+        assert_eq!(answer.is_hit(), self.source.count("/b") == asked, "{what}: {answer:?}");
+        (newcomer, answer.is_hit())
+    }
+}
+
+/// I5: nothing that was purged comes back, and nothing else is validated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i5_who_starts_with_a_checkpoint_knows_what_the_log_has_lost() {
+    let trimmed = Trimmed::start().await;
+    let expiry: i64 = trimmed.redis.command(cmd("PTTL").arg(CHECKPOINT)).await;
+    assert!(expiry > 0, "{expiry}");
+    for (name, to) in [("slowlog-log-slower-than", "0"), ("slowlog-max-len", "100000")] {
+        trimmed.redis.command::<()>(cmd("CONFIG").arg("SET").arg(name).arg(to)).await;
+    }
+    let (newcomer, took) = trimmed.newcomer("a checkpoint").await;
+    assert!(took, "nothing that was not purged is validated");
+    assert_eq!(looked_for(&newcomer, "used").await, 1);
+    // It reads the checkpoint once, and nothing of the log from before it.
+    let log: Vec<Vec<Value>> = trimmed.redis.command(cmd("SLOWLOG").arg("GET").arg("-1")).await;
+    let text = |part: Vec<u8>| String::from_utf8_lossy(&part).into_owned();
+    let commands = log.into_iter().map(|mut entry| {
+        let command: Vec<Vec<u8>> = redis::from_redis_value(entry.swap_remove(3)).unwrap();
+        command.into_iter().map(text).collect::<Vec<String>>()
+    });
+    let commands: Vec<Vec<String>> = commands.collect();
+    let of = |name: &str| {
+        commands.iter().filter(|command| command[0].eq_ignore_ascii_case(name)).collect::<Vec<_>>()
+    };
+    assert_eq!(of("GETRANGE").len(), 1);
+    let reads = of("XREAD");
+    assert!(!reads.is_empty() && reads.iter().all(|read| read.last().unwrap() != "0-0"), "{reads:?}");
+    // What comes behind it counts as ever, also for one that starts then with the log as it is.
+    purge(&trimmed.writer, &json!({ "urls": [format!("http://{HOST}/b")] })).await;
+    eventually("a purge reaches it", async || !newcomer.send(asking("/b")).await.is_hit()).await;
+    newcomer.has_written().await;
+    // The log begins behind the first checkpoint now: whether something stood between them nobody could know.
+    written(&trimmed.redis, &trimmed.checkpoint).await;
+    let third = started(&trimmed.source, &trimmed.table).await;
+    assert_eq!(looked_for(&third, "used").await, 1);
+    assert_eq!(third.send(asking("/b")).await.text(), "body of b");
+}
+
+/// I5: whoever may write to Redis and has no secret can make it be of no use, and of no harm.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i5_a_checkpoint_that_is_forged_cut_rolled_back_or_missing_is_as_none_and_counted() {
+    let trimmed = Trimmed::start().await;
+    let (redis, good) = (&trimmed.redis, &trimmed.checkpoint);
+    let mut altered = good.clone();
+    altered[7] ^= 1;
+    let cut = good[..good.len() - 1].to_vec();
+    let mut longer = good.clone();
+    longer.resize(5 << 20, 0);
+    let rows = [
+        ("unreadable", altered),
+        ("unreadable", cut),
+        ("unreadable", b"something else".to_vec()),
+        ("unreadable", longer),
+        ("missing", Vec::new()),
+        ("unavailable", b"another type".to_vec()),
+    ];
+    for (result, bytes) in rows {
+        // A newcomer's own, of what it believes, is not what is looked at here.
+        redis.command::<()>(cmd("DEL").arg(CHECKPOINT)).await;
+        if result == "unavailable" {
+            redis.command::<()>(cmd("RPUSH").arg(CHECKPOINT).arg(&bytes[..])).await;
+        } else if result != "missing" {
+            put(redis, CHECKPOINT, &bytes).await;
+        }
+        let (newcomer, took) = trimmed.newcomer(result).await;
+        assert!(!took, "{result}: older than the log, and not validated");
+        assert_eq!(looked_for(&newcomer, result).await, 1, "{result}");
+        assert_eq!(looked_for(&newcomer, "used").await, 0, "{result}");
+        let unreadable = "tidegate_tier_unreadable_total{reason=\"purge-checkpoint\"}";
+        assert_eq!(newcomer.metric(unreadable).await, u64::from(result == "unreadable"), "{result}");
+        assert!(newcomer.terminate().await.status.success());
+    }
+    // An older one, and the log has lost what came behind it.
+    let newest = |entries: Vec<(String, Vec<Vec<u8>>)>| entries.last().unwrap().0.clone();
+    purge(&trimmed.writer, &json!({ "urls": [format!("http://{HOST}/a")] })).await;
+    purge(&trimmed.writer, &json!({ "tags": ["none"] })).await;
+    let last = newest(redis.command(cmd("XRANGE").arg(LOG).arg("-").arg("+")).await);
+    redis.command::<u64>(cmd("XTRIM").arg(LOG).arg("MINID").arg(&last)).await;
+    knows_of_the_trim(redis).await;
+    redis.command::<()>(cmd("DEL").arg(CHECKPOINT)).await;
+    put(redis, CHECKPOINT, good).await;
+    let (newcomer, _) = trimmed.newcomer("rolled back").await;
+    assert_eq!((looked_for(&newcomer, "behind").await, looked_for(&newcomer, "used").await), (1, 0));
+}
+
+/// I5: nobody is there but the one who starts, and it has no notes; the log is away, or is an earlier one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i5_a_log_that_lacks_what_the_checkpoint_tells_of_is_not_believed() {
+    let trimmed = Trimmed::start().await;
+    trimmed.redis.command::<()>(cmd("DEL").arg("tidegate:replicas")).await;
+    let Trimmed { source, redis, table, writer, before, .. } = trimmed;
+    assert!(writer.terminate().await.status.success());
+    redis.command::<()>(cmd("DEL").arg(LOG)).await;
+    for (name, value) in before {
+        put(&redis, &name, &value).await;
+    }
+    let newcomer = started(&source, &table).await;
+    let answer = newcomer.send(asking("/a")).await;
+    assert_eq!((answer.text().as_str(), answer.is_hit()), ("new", false), "{answer:?}");
+    assert_eq!(looked_for(&newcomer, "ahead").await, 1);
+    // Others can follow it from there.
+    let other = started(&source, &table).await;
+    purge(&newcomer, &json!({ "urls": [format!("http://{HOST}/a")] })).await;
+    eventually("a purge reaches it", async || {
+        !other.send(asking("/a")).await.is_hit() && other.send(asking("/a")).await.is_hit()
+    })
+    .await;
+}
