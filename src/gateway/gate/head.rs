@@ -3,6 +3,8 @@
 use crate::gateway::Limits;
 use crate::gateway::strict::Refusal;
 use crate::target::{self, Authority, Scheme, TargetError};
+use memchr::memmem::Finder;
+use std::sync::LazyLock;
 
 /// The longest target that hyper's own reading takes, whatever the configuration allows.
 const TARGET_BYTES_MAX: u64 = u16::MAX as u64 - 1;
@@ -28,7 +30,10 @@ pub(super) fn whole(
     // One empty line before the request line is tolerated (RFC 9112 2.2).
     let skipped = if arrived.starts_with(b"\r\n") { 2 } else { 0 };
     let head = arrived.get(skipped..).unwrap_or_default();
-    let Some(end) = end(head, seen.saturating_sub(skipped)) else {
+    // An end may have begun with the last three bytes that were seen.
+    let from = seen.saturating_sub(skipped + 3);
+    let Some(end) = END.find(head.get(from..).unwrap_or_default()).map(|at| from + at + END.needle().len())
+    else {
         // An end by bare line feeds would never be found: it is refused as soon as it is seen.
         if has_bare_line_end(head.get(seen.saturating_sub(skipped + 1)..).unwrap_or_default()) {
             return Err(Refusal::Framing);
@@ -37,30 +42,36 @@ pub(super) fn whole(
         return Ok(None);
     };
     let head = head.get(..end).unwrap_or_default();
-    sizes(head, limits)?;
-    let framing = well_formed(head, limits)?;
+    let framing = well_formed(head, limits).map_err(|refusal| reason(refusal, head, limits))?;
     Ok(Some((skipped + end, framing)))
 }
 
-/// The length of a head with its empty line, of which no end was seen in the first `seen` bytes.
-fn end(head: &[u8], seen: usize) -> Option<usize> {
-    let unseen = head.get(seen..)?;
-    let ends = memchr::memchr_iter(b'\n', unseen).map(|at| seen + at + 1);
-    ends.into_iter().find(|end| head.get(..*end).is_some_and(|head| head.ends_with(b"\r\n\r\n")))
+/// The end of a head.
+static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
+
+/// What is told of a head that is not well-formed: its size goes first, then its line ends, which no line takes.
+fn reason(refusal: Refusal, head: &[u8], limits: &Limits) -> Refusal {
+    match sizes(head, limits) {
+        Err(too_large) => too_large,
+        Ok(()) if has_bare_line_end(head) => Refusal::Framing,
+        Ok(()) => refusal,
+    }
 }
 
 fn sizes(head: &[u8], limits: &Limits) -> Result<(), Refusal> {
     let line = memchr::memchr(b'\r', head).and_then(|end| head.get(..end)).unwrap_or(head);
-    let mut spaces = memchr::memchr_iter(b' ', line);
-    let begin = spaces.next().map_or(line.len(), |space| space + 1);
-    let target_bytes = spaces.next().unwrap_or(line.len()) - begin;
-    if target_bytes as u64 > limits.target_bytes.min(TARGET_BYTES_MAX) {
+    let target = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    if target.len() as u64 > target_bytes_max(limits) {
         return Err(Refusal::TargetTooLong);
     }
     if head.len() as u64 > limits.head_bytes {
         return Err(Refusal::HeadTooLarge);
     }
     Ok(())
+}
+
+fn target_bytes_max(limits: &Limits) -> u64 {
+    limits.target_bytes.min(TARGET_BYTES_MAX)
 }
 
 /// A carriage return or line feed without its partner. The last byte's partner may still come.
@@ -73,13 +84,11 @@ fn has_bare_line_end(bytes: &[u8]) -> bool {
 
 /// Checks a whole head, the empty line included.
 fn well_formed(head: &[u8], limits: &Limits) -> Result<Framing, Refusal> {
-    // No line takes a carriage return or line feed: where one stands alone, that is the reason.
-    lines(head, limits).map_err(|refusal| if has_bare_line_end(head) { Refusal::Framing } else { refusal })
-}
-
-fn lines(head: &[u8], limits: &Limits) -> Result<Framing, Refusal> {
+    if head.len() as u64 > limits.head_bytes {
+        return Err(Refusal::HeadTooLarge);
+    }
     let mut rest = head.strip_suffix(b"\r\n").unwrap_or(head);
-    let version = request_line(next_line(&mut rest)?)?;
+    let version = request_line(next_line(&mut rest)?, target_bytes_max(limits))?;
     let (mut lengths, mut codings, mut fields) = (Stated::Nothing, Stated::Nothing, 0usize);
     while !rest.is_empty() {
         let line = next_line(&mut rest)?;
@@ -150,11 +159,13 @@ fn number(digits: &[u8]) -> Result<u64, Refusal> {
 }
 
 /// `method SP target SP version`, single spaces, a target that begins as one.
-fn request_line(line: &[u8]) -> Result<Version, Refusal> {
-    let (method, rest) = cut(line, b' ').ok_or(Refusal::Framing)?;
-    let (target, version) = cut(rest, b' ').ok_or(Refusal::Framing)?;
-    if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) {
-        return Err(Refusal::Framing);
+fn request_line(line: &[u8], target_bytes_max: u64) -> Result<Version, Refusal> {
+    let (method, rest) = token(line, b' ').ok_or(Refusal::Framing)?;
+    let space = memchr::memchr(b' ', rest).ok_or(Refusal::Framing)?;
+    let (target, version) = rest.split_at(space);
+    let version = version.get(1..).unwrap_or_default();
+    if target.len() as u64 > target_bytes_max {
+        return Err(Refusal::TargetTooLong);
     }
     let version = match version {
         b"HTTP/1.1" => Version::Http11,
@@ -197,14 +208,11 @@ fn absolute_form(target: &[u8]) -> Result<(), Refusal> {
 /// `name: value`, the name a token, no space before the colon, no folding, no control octets
 /// (RFC 9110 5.5, RFC 9112 5.1, 5.2).
 pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
-    let (name, value) = cut(line, b':').ok_or(Refusal::Field)?;
+    let (name, value) = token(line, b':').ok_or(Refusal::Field)?;
     let value = without_padding(value);
     // Over all of it: what ends early is compared byte by byte.
     let has_control = value.iter().fold(false, |found, byte| found | matches!(byte, 0..=8 | 10..=31 | 127));
-    if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) || has_control {
-        return Err(Refusal::Field);
-    }
-    Ok((name, value))
+    if has_control { Err(Refusal::Field) } else { Ok((name, value)) }
 }
 
 /// Without the spaces and tabs around it (RFC 9110 5.5): nothing else that is blank elsewhere is so here.
@@ -218,15 +226,12 @@ fn without_padding(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// What stands before and behind the first such byte.
-fn cut(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
-    let (before, behind) = bytes.split_at_checked(memchr::memchr(at, bytes)?)?;
-    Some((before, behind.get(1..)?))
-}
-
-/// RFC 9110 5.6.2.
-fn is_token(byte: u8) -> bool {
-    TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
+/// A token (RFC 9110 5.6.2) that ends with such a byte, and what stands behind that.
+fn token(line: &[u8], end: u8) -> Option<(&[u8], &[u8])> {
+    let is_token = |byte: u8| TOKEN.get(usize::from(byte)).copied().unwrap_or(false);
+    let length = line.iter().position(|byte| !is_token(*byte)).filter(|length| *length > 0)?;
+    let (token, behind) = line.split_at(length);
+    behind.split_first().filter(|(byte, _)| **byte == end).map(|(_, behind)| (token, behind))
 }
 
 /// The octets of a token, by their number.
