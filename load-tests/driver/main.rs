@@ -176,7 +176,7 @@ async fn writes(arguments: &Arguments, gateway: &Gateway, stage: &Stage) -> anyh
         rounds: arguments.rounds.unwrap_or(3),
         length: Duration::from_secs(arguments.seconds.unwrap_or(5)),
     };
-    let lines = writes::run(plan, gateway, stage).await?;
+    let lines = writes::run(plan, gateway, stage).await?.lines;
     let title = format!("writes: {} clients, {} rounds", plan.clients, plan.rounds);
     report::print_lines(&title, &lines)
 }
@@ -241,4 +241,34 @@ fn cpu_per_request(
     let spent = after?.checked_sub(before?)?;
     let answered = u32::try_from(measured.answered).ok().filter(|answered| *answered > 0)?;
     Some(Latency(spent / answered))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_sound_and_bounded() {
+        Arguments::command().debug_assert();
+        for refused in [["--rate", "200001"], ["--seconds", "0"], ["--clients", "1025"], ["--rounds", "21"]] {
+            let given = ["load", "hits"].into_iter().chain(refused);
+            assert!(Arguments::try_parse_from(given).is_err(), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_loopback_is_loaded() {
+        for (url, loaded) in [
+            ("http://127.0.0.1:8080", true),
+            ("http://127.8.7.6/", true),
+            ("http://[::1]:80/", true),
+            ("http://192.0.2.1/", false),
+            ("http://[2001:db8::1]/", false),
+            ("http://localhost.example/", false),
+            ("http://localhost/", false),
+        ] {
+            assert_eq!(is_loopback(&url.parse().unwrap()), loaded, "{url}");
+        }
+    }
 }
