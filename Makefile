@@ -1,6 +1,6 @@
 # Each recipe is a line that can also be typed by hand; `make` alone lists them.
 .DEFAULT_GOAL := list
-.PHONY: list check lint deny sbom redis test test-page test-contract man torture run demo schema load load-peers load-hits load-writes load-lag load-collapse load-brownout load-tiers load-purge
+.PHONY: list check lint deny sbom redis test test-page test-contract man torture run demo schema load load-peers speed-table instructions load-hits load-writes load-lag load-collapse load-brownout load-tiers load-purge
 
 list: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -48,9 +48,18 @@ schema: ## the JSON Schema of the configuration, on standard output
 load: load-hits load-writes load-lag load-collapse load-brownout load-tiers load-purge ## every scenario of Tidegate alone
 
 peers ?= target/peers.json
-load-peers: ## Tidegate beside nginx, haproxy, Varnish, Traffic Server; flags=--quick: rough, in 3 minutes
+load-peers: ## Tidegate beside nginx, haproxy, Varnish, Traffic Server; flags=--quick: rough, in 4 minutes
 	load-tests/install-peers
 	cargo build --release && PATH="$$PATH:/usr/sbin" cargo run --release --example load -- peers --json $(peers) $(flags)
+
+speed-table: ## the table for README.md of a kept run, run=FILE that make load-peers has written (peers=FILE)
+	cargo run --release --example load -- peers --table $(or $(run),$(peers))
+
+# Lines of the gateway's own sources, so that the strict gate is found in what it is inlined into.
+lines := --config 'profile.release.package.tidegate.debug="line-tables-only"'
+instructions: ## instructions of a hit, a 304 and a forward under callgrind; flags=--write renews the budget
+	load-tests/install-valgrind
+	cargo build --release $(lines) && cargo run --release $(lines) --example load -- instructions $(flags)
 
 load-hits: ## open-loop load: answers from memory
 	cargo build --release && cargo run --release --example load -- hits

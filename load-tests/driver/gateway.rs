@@ -201,6 +201,10 @@ source = "source"
 mode = "accept"
 destinations = ["destination"]
 [[route]]
+name = "plain"
+path = "/plain/{{id}}"
+source = "source"
+[[route]]
 name = "followed"
 path = "/followed/{{id}}"
 source = "source"

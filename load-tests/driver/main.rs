@@ -1,5 +1,5 @@
 //! The load driver: `cargo run --release --example load -- hits`, or `writes`, `lag`, `collapse`,
-//! `brownout`, `tiers`, `purge`, `peers`.
+//! `brownout`, `tiers`, `purge`, `peers`, `instructions`.
 //!
 //! Open loop, but for `collapse`, `writes`, `tiers`, `purge` and `peers`: requests have fixed times, whether or not earlier ones were answered, and latency is
 //! measured from those times, so that a stall of the gateway is seen by every request that it
@@ -10,6 +10,7 @@ mod brownout;
 mod collapse;
 mod crowd;
 mod gateway;
+mod instructions;
 mod lag;
 mod peers;
 mod pressure;
@@ -54,6 +55,8 @@ enum Scenario {
     Purge,
     /// The same work by nginx, haproxy, Varnish and Traffic Server, in turn.
     Peers,
+    /// What an answer costs under callgrind, against its budget.
+    Instructions,
 }
 
 /// Drives a release build of the gateway on this machine.
@@ -89,6 +92,8 @@ struct Arguments {
     url: Option<url::Url>,
     #[command(flatten)]
     peers: rivals::Options,
+    #[command(flatten)]
+    instructions: instructions::Options,
 }
 
 #[tokio::main]
@@ -110,6 +115,10 @@ async fn main() -> anyhow::Result<()> {
         Scenario::Tiers => return tiers(&arguments, &stage).await,
         Scenario::Purge => return purge(&arguments, &stage).await,
         Scenario::Peers => return beside_peers(&arguments).await,
+        Scenario::Instructions => {
+            let binary = arguments.binary.clone().map_or_else(gateway::same_build, Ok)?;
+            return instructions::count(&arguments.instructions, &binary).await;
+        }
         Scenario::Hits | Scenario::Writes | Scenario::Lag | Scenario::Collapse | Scenario::Brownout => {}
     }
     let gateway = match &arguments.url {
@@ -122,7 +131,7 @@ async fn main() -> anyhow::Result<()> {
         Scenario::Lag => lag(&arguments, &gateway, &stage).await,
         Scenario::Collapse => collapse(&arguments, &gateway, &stage).await,
         Scenario::Brownout => brownout(&arguments, &gateway, &stage).await,
-        Scenario::Tiers | Scenario::Purge | Scenario::Peers => Ok(()),
+        Scenario::Tiers | Scenario::Purge | Scenario::Peers | Scenario::Instructions => Ok(()),
     };
     gateway.stop().await?;
     result
@@ -176,7 +185,7 @@ async fn writes(arguments: &Arguments, gateway: &Gateway, stage: &Stage) -> anyh
         rounds: arguments.rounds.unwrap_or(3),
         length: Duration::from_secs(arguments.seconds.unwrap_or(5)),
     };
-    let lines = writes::run(plan, gateway, stage).await?;
+    let lines = writes::run(plan, gateway, stage).await?.lines;
     let title = format!("writes: {} clients, {} rounds", plan.clients, plan.rounds);
     report::print_lines(&title, &lines)
 }
@@ -241,4 +250,34 @@ fn cpu_per_request(
     let spent = after?.checked_sub(before?)?;
     let answered = u32::try_from(measured.answered).ok().filter(|answered| *answered > 0)?;
     Some(Latency(spent / answered))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_sound_and_bounded() {
+        Arguments::command().debug_assert();
+        for refused in [["--rate", "200001"], ["--seconds", "0"], ["--clients", "1025"], ["--rounds", "21"]] {
+            let given = ["load", "hits"].into_iter().chain(refused);
+            assert!(Arguments::try_parse_from(given).is_err(), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_loopback_is_loaded() {
+        for (url, loaded) in [
+            ("http://127.0.0.1:8080", true),
+            ("http://127.8.7.6/", true),
+            ("http://[::1]:80/", true),
+            ("http://192.0.2.1/", false),
+            ("http://[2001:db8::1]/", false),
+            ("http://localhost.example/", false),
+            ("http://localhost/", false),
+        ] {
+            assert_eq!(is_loopback(&url.parse().unwrap()), loaded, "{url}");
+        }
+    }
 }

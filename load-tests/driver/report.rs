@@ -82,9 +82,18 @@ pub(crate) fn machine() -> String {
 /// Of Tidegate, compiler and kernel.
 pub(crate) fn versions() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let commit = said_by("git", &["describe", "--always", "--dirty"]);
-    let compiler = said_by("rustc", &["--version"]);
+    let (commit, compiler) = (commit(), compiler());
     format!("tidegate {} ({commit}), {compiler}, Linux {}", env!("CARGO_PKG_VERSION"), kernel.trim())
+}
+
+/// Of Tidegate's sources.
+pub(crate) fn commit() -> String {
+    said_by("git", &["describe", "--always", "--dirty"])
+}
+
+/// What the sources are built with.
+pub(crate) fn compiler() -> String {
+    said_by("rustc", &["--version"])
 }
 
 /// The first line that a program prints; "unknown" where it cannot be asked.

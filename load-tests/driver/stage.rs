@@ -98,6 +98,7 @@ impl Stage {
             .route("/items/{id}", get(read).put(write))
             .route("/accepted/{id}", put(write_or_rest))
             .route("/followed/{id}", put(write))
+            .route("/plain/{id}", put(write))
             .route("/tagged/{tag}/{id}", get(read_tagged))
             .route("/slow/{id}", get(read_slowly))
             .route("/stream/{id}", get(read_in_parts))

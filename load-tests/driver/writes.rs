@@ -41,6 +41,10 @@ struct Round {
     durable: Timed,
     /// The source gets its writes meanwhile.
     accept: Timed,
+    /// Of the gateway, for a delivery of what was accepted.
+    delivery_cpu: Duration,
+    /// Writes that are forwarded and not followed.
+    plain: Timed,
     through: Pressed,
     /// Of the gateway, for a change through it and to the destination.
     through_cpu: Duration,
@@ -56,13 +60,54 @@ struct Timed {
     cpu: Duration,
 }
 
-/// Plays all rounds; the lines of the report.
-pub(crate) async fn run(plan: Plan, gateway: &Gateway, stage: &Stage) -> anyhow::Result<Vec<String>> {
+/// What all rounds came to, each figure by round.
+pub(crate) struct Written {
+    /// Of the report.
+    pub(crate) lines: Vec<String>,
+    /// Durable answers a second over what others acknowledge; empty where one was not measured.
+    pub(crate) over_redis: Vec<f64>,
+    pub(crate) over_postgres: Vec<f64>,
+    /// What a change costs the gateway beyond its forward and its delivery, in microseconds.
+    pub(crate) extra_micros: Vec<f64>,
+}
+
+impl Written {
+    fn of(plan: Plan, rounds: &[Round]) -> Self {
+        let over = |rate: fn(&Round) -> Option<f64>| {
+            let ratio = |round| Some(Round::durable_rate(round) / rate(round)?);
+            rounds.iter().filter_map(ratio).collect()
+        };
+        Self {
+            lines: lines(plan, rounds),
+            over_redis: over(|round| round.redis.as_ref().ok().copied()),
+            over_postgres: over(|round| round.postgres.as_ref().ok().copied()),
+            extra_micros: rounds.iter().map(Round::extra_micros).collect(),
+        }
+    }
+}
+
+impl Round {
+    fn durable_rate(&self) -> f64 {
+        self.durable.pressed.rate()
+    }
+
+    fn extra_micros(&self) -> f64 {
+        extra_micros(self.through_cpu, self.plain.cpu, self.delivery_cpu)
+    }
+}
+
+/// What a whole change costs beyond a forward and a delivery; below zero where they cost more on their own.
+fn extra_micros(whole: Duration, forward: Duration, delivery: Duration) -> f64 {
+    (whole.as_secs_f64() - forward.as_secs_f64() - delivery.as_secs_f64()) * 1e6
+}
+
+/// Plays all rounds.
+pub(crate) async fn run(plan: Plan, gateway: &Gateway, stage: &Stage) -> anyhow::Result<Written> {
     let mut rounds = Vec::new();
     for number in 1..=plan.rounds {
         rounds.push(round(plan, gateway, stage).await.with_context(|| format!("round {number}"))?);
     }
-    Ok(lines(plan, &rounds))
+    Ok(Written::of(plan, &rounds))
 }
 
 async fn round(plan: Plan, gateway: &Gateway, stage: &Stage) -> anyhow::Result<Round> {
@@ -90,8 +135,12 @@ async fn round(plan: Plan, gateway: &Gateway, stage: &Stage) -> anyhow::Result<R
     gateway.destination(DESTINATION, Act::Pause).await?;
     let before = stage.delivered();
     let accept = timed(writers("accepted")).await?;
+    let cpu = gateway.cpu_time()?.context("this gateway is not ours")?;
     gateway.destination(DESTINATION, Act::Resume).await?;
     until_delivered(stage, before + accept.pressed.acknowledged).await?;
+    let spent = gateway.cpu_time()?.unwrap_or_default().saturating_sub(cpu);
+    let delivery_cpu = spent / u32::try_from(accept.pressed.acknowledged.max(1))?;
+    let forwarded = timed(writers("plain")).await?;
     let before = stage.delivered();
     let (cpu, own) = (gateway.cpu_time()?.context("this gateway is not ours")?, process::cpu_time("self")?);
     let through = writers("items").run().await?;
@@ -105,6 +154,8 @@ async fn round(plan: Plan, gateway: &Gateway, stage: &Stage) -> anyhow::Result<R
         postgres,
         durable,
         accept,
+        delivery_cpu,
+        plain: forwarded,
         through,
         through_cpu: spent / changes,
         others_cpu: process::cpu_time("self")?.saturating_sub(own) / changes,
@@ -132,9 +183,9 @@ fn lines(plan: Plan, rounds: &[Round]) -> Vec<String> {
         "bare: appends and syncs in groups of as many as there are clients; Redis: XADD, appendfsync always;"
             .to_owned(),
         "PostgreSQL: inserts of one row, prepared; durable: mode accept, source and destination get nothing".to_owned(),
-        "meanwhile; accept: the source does, the destination is paused; through: both do; time: the gateway's own for\na change\n".to_owned(),
-        "| round | bare | Redis | PostgreSQL | durable | p50 | p99 | time | accept | p50 | p99 | time | through | p50 | p99 | time | others' | delivered after |".to_owned(),
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|".to_owned(),
+        "meanwhile; accept: the source does, the destination is paused; through: both do; time: the gateway's own for\na change; forward: a write that is not followed; delivery: of what was accepted; extra: what a change through\ncosts beyond those two\n".to_owned(),
+        "| round | bare | Redis | PostgreSQL | durable | p50 | p99 | time | accept | p50 | p99 | time | through | p50 | p99 | time | others' | delivered after | forward | delivery | extra |".to_owned(),
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|".to_owned(),
     ];
     for (number, round) in (1..).zip(rounds) {
         lines.push(row(number, round));
@@ -175,7 +226,10 @@ fn row(number: u64, round: &Round) -> String {
         write!(row, "| {:.0} | {p50} | {p99} | {cpu} us ", pressed.rate()).unwrap_or_default();
     }
     let (others, after) = (micros(round.others_cpu), round.delivered_after.as_millis());
-    write!(row, "| {others} us | {after} ms |").unwrap_or_default();
+    let (forward, delivery, extra) =
+        (micros(round.plain.cpu), micros(round.delivery_cpu), round.extra_micros());
+    write!(row, "| {others} us | {after} ms | {forward} us | {delivery} us | {extra:.0} us |")
+        .unwrap_or_default();
     row
 }
 
@@ -188,6 +242,13 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_extra_is_neither_forward_nor_delivery() {
+        let micros = Duration::from_micros;
+        assert!((extra_micros(micros(90), micros(40), micros(30)) - 20.0).abs() < 1e-6);
+        assert!(extra_micros(micros(60), micros(40), micros(30)) < 0.0);
+    }
 
     #[test]
     fn the_median_is_the_middle_one() {

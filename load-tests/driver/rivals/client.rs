@@ -42,6 +42,8 @@ pub(crate) enum Keys {
     Any { of: u64, during: Duration },
     /// Each once: the next one, and the first that is not asked any more.
     Once { next: Arc<AtomicU64>, end: u64 },
+    /// The first one, so many times.
+    Again { left: Arc<AtomicU64> },
 }
 
 impl Keys {
@@ -50,10 +52,19 @@ impl Keys {
         Self::Once { next: Arc::new(AtomicU64::new(first)), end }
     }
 
+    /// The first one, so many times.
+    pub(crate) fn again(times: u64) -> Self {
+        Self::Again { left: Arc::new(AtomicU64::new(times)) }
+    }
+
     fn next(&self, random: &mut fastrand::Rng, since: Instant) -> Option<u64> {
         match self {
             Self::Any { of, during } => (since.elapsed() < *during).then(|| random.u64(0..*of)),
             Self::Once { next, end } => Some(next.fetch_add(1, Ordering::Relaxed)).filter(|key| key < end),
+            Self::Again { left } => {
+                let one_less = |left: u64| left.checked_sub(1);
+                left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).ok().map(|_| 0)
+            }
         }
     }
 }
@@ -165,6 +176,9 @@ mod tests {
         let once = Keys::once(3, 6);
         let keys: Vec<_> = std::iter::from_fn(|| once.next(&mut random, since)).collect();
         assert_eq!(keys, [3, 4, 5]);
+        let again = Keys::again(3);
+        let keys: Vec<_> = std::iter::from_fn(|| again.next(&mut random, since)).collect();
+        assert_eq!(keys, [0, 0, 0]);
         let any = Keys::Any { of: 2, during: Duration::from_mins(1) };
         let keys: Vec<_> = (0..50).filter_map(|_| any.next(&mut random, since)).collect();
         assert!(keys.len() == 50 && keys.contains(&0) && keys.contains(&1) && !keys.contains(&2));

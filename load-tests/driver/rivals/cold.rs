@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The row's name.
-const NAME: &str = "1,000 clients on one cold key";
+pub(crate) const NAME: &str = "1,000 clients on one cold key";
 /// Clients that ask at once.
 const CROWD: u64 = 1_000;
 /// What the source waits, where it answers late.

@@ -5,6 +5,7 @@ use super::origin::Origin;
 use super::report::Finding;
 use super::server::{Rival, Server};
 use super::verdict::{self, Bound, Spread};
+use crate::process;
 use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 use std::time::Duration;
@@ -63,6 +64,10 @@ pub(crate) struct Cell {
     pub(crate) micros: Vec<f64>,
     /// Answers a second.
     pub(crate) rates: Vec<f64>,
+    /// The same of the driver, where it is this program that asks; its source is in it.
+    pub(crate) driver_micros: Vec<f64>,
+    /// How often one of the server's threads fell asleep for an answer.
+    pub(crate) sleeps: Vec<f64>,
 }
 
 /// How often, how long.
@@ -85,7 +90,7 @@ pub(crate) async fn run(
     for entry in entries {
         match entry.prepare(proof, origin).await {
             Ok(()) => {
-                row.cells.push(Cell { label: entry.label, micros: Vec::new(), rates: Vec::new() });
+                row.cells.push(Cell::new(entry.label));
                 fit.push(entry);
             }
             Err(fault) => row.leave_out(entry, &fault)?,
@@ -110,9 +115,51 @@ pub(crate) async fn run(
 /// One round of one server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Measured {
-    pub(crate) answered: u64,
-    pub(crate) cpu: Duration,
-    pub(crate) took: Duration,
+    answered: u64,
+    cpu: Duration,
+    took: Duration,
+    /// Of this program itself.
+    own: Duration,
+    /// How often one of the server's threads had nothing to do.
+    sleeps: u64,
+}
+
+impl Measured {
+    /// Microseconds of the server's processor time for an answer.
+    pub(crate) fn micros(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / number(self.answered)
+    }
+}
+
+fn number(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// What was spent before a round.
+pub(crate) struct Watch<'a> {
+    server: &'a Server,
+    cpu: Duration,
+    own: Duration,
+    sleeps: u64,
+    begun_at: Instant,
+}
+
+impl<'a> Watch<'a> {
+    pub(crate) fn begin(server: &'a Server) -> anyhow::Result<Self> {
+        let (own, sleeps) = (process::cpu_time("self")?, server.sleeps()?);
+        Ok(Self { server, cpu: server.cpu_time()?, own, sleeps, begun_at: Instant::now() })
+    }
+
+    /// What was spent since, for so many answers.
+    pub(crate) fn end(self, answered: u64) -> anyhow::Result<Measured> {
+        let took = self.begun_at.elapsed();
+        ensure!(answered > 0, "no answer");
+        let cpu = self.server.cpu_time()?.checked_sub(self.cpu).context("processor time went back")?;
+        let own = process::cpu_time("self")?.saturating_sub(self.own);
+        // A thread that has ended takes its count with it.
+        let sleeps = self.server.sleeps()?.saturating_sub(self.sleeps);
+        Ok(Measured { answered, cpu, took, own, sleeps })
+    }
 }
 
 impl Entry<'_> {
@@ -146,21 +193,26 @@ impl Entry<'_> {
         origin: &Origin,
     ) -> anyhow::Result<Measured> {
         let mut clients = Clients::connect(self.server.address, self.clients).await?;
-        let (asked, cpu, begun_at) = (origin.asked(), self.server.cpu_time()?, Instant::now());
+        let (asked, watch) = (origin.asked(), Watch::begin(self.server)?);
         let answered = clients.run(self.ask, keys).await?;
-        let took = begun_at.elapsed();
-        let cpu = self.server.cpu_time()?.checked_sub(cpu).context("processor time went back")?;
+        let measured = watch.end(answered)?;
         proof.check(answered, origin.asked() - asked)?;
-        ensure!(answered > 0, "no answer");
-        Ok(Measured { answered, cpu, took })
+        Ok(measured)
     }
 }
 
 impl Cell {
-    pub(crate) fn add(&mut self, Measured { answered, cpu, took }: Measured) {
-        let answered = f64::from(u32::try_from(answered).unwrap_or(u32::MAX));
-        self.micros.push(cpu.as_secs_f64() * 1e6 / answered);
+    pub(crate) fn new(label: &'static str) -> Self {
+        Self { label, micros: Vec::new(), rates: Vec::new(), driver_micros: Vec::new(), sleeps: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, measured: Measured) {
+        let Measured { answered, took, own, sleeps, .. } = measured;
+        let answered = number(answered);
+        self.micros.push(measured.micros());
         self.rates.push(answered / took.as_secs_f64());
+        self.driver_micros.push(own.as_secs_f64() * 1e6 / answered);
+        self.sleeps.push(number(sleeps) / answered);
     }
 
     pub(crate) fn spread(&self) -> Option<Spread> {
@@ -180,6 +232,21 @@ impl Row {
 
     pub(crate) fn cell(&self, label: &str) -> Option<&Cell> {
         self.cells.iter().find(|cell| cell.label == label)
+    }
+
+    /// Under which load it was measured: how often each fell asleep for an answer, and what the driver took.
+    pub(crate) fn regime(&self) -> String {
+        let median = |values: &[f64]| Spread::of(values).map_or(0.0, |spread| spread.median);
+        let cell = |cell: &Cell| {
+            let (sleeps, own) = (median(&cell.sleeps), median(&cell.driver_micros));
+            format!("{} {sleeps:.2}, {own:.1}", cell.label)
+        };
+        let cells: Vec<_> = self.cells.iter().map(cell).collect();
+        format!(
+            "{}: sleeps of a server and microseconds of the driver for an answer: {}",
+            self.name,
+            cells.join("; ")
+        )
     }
 
     /// The peer that costs least at the median.
@@ -211,11 +278,8 @@ mod tests {
     use super::*;
 
     fn row(cells: &[(&'static str, &[f64])]) -> Row {
-        let cell = |(label, micros): &(&'static str, &[f64])| Cell {
-            label,
-            micros: micros.to_vec(),
-            rates: Vec::new(),
-        };
+        let cell =
+            |(label, micros): &(&'static str, &[f64])| Cell { micros: micros.to_vec(), ..Cell::new(label) };
         Row { name: "hit".to_owned(), cells: cells.iter().map(cell).collect(), left_out: Vec::new() }
     }
 

@@ -5,22 +5,26 @@
 //! servers that are this program again show what the machine alone costs. A peer that is not installed is
 //! left out by name.
 
-mod client;
+pub(crate) mod client;
 mod cold;
 mod contest;
+mod durable;
 mod growth;
+mod handshakes;
 mod haproxy;
 mod head;
+mod latency;
 mod memory;
 mod nginx;
-mod origin;
+pub(crate) mod origin;
 mod report;
-mod rows;
+pub(crate) mod rows;
 mod secure;
-mod server;
+pub(crate) mod server;
 mod stand_in;
 mod start;
-mod tidegate;
+mod table;
+pub(crate) mod tidegate;
 mod traffic_server;
 mod tree;
 mod varnish;
@@ -41,6 +45,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
+pub(crate) use contest::{CLIENTS, Watch};
 pub(crate) use stand_in::{ARGUMENT as STAND_IN, run as stand_in};
 
 /// How much and how long.
@@ -56,12 +61,19 @@ pub(crate) struct Plan {
     pub(crate) grown: u64,
     /// Requests of one round over TLS.
     pub(crate) secure: u64,
+    /// Handshakes of one round.
+    pub(crate) handshakes: u64,
+    /// One round of the open loop.
+    pub(crate) latency: Duration,
     pub(crate) starts: usize,
     /// Changes that are unsettled at a start.
     pub(crate) unsettled: u64,
     /// Rounds of the crowd on a cold key.
     crowd_rounds: u64,
-    /// All scenarios but the last end by then.
+    /// Rounds of durable writes, and how long each measurement of them is.
+    durable_rounds: u64,
+    durable: Duration,
+    /// All scenarios but the last two end by then.
     limit: Duration,
 }
 
@@ -74,12 +86,16 @@ impl Plan {
         kept: 100_000,
         grown: 1_000_000,
         secure: 60_000,
+        handshakes: 3_000,
+        latency: Duration::from_millis(1_500),
         starts: 7,
         unsettled: 100_000,
         crowd_rounds: 5,
+        durable_rounds: 3,
+        durable: Duration::from_secs(2),
         limit: Duration::from_mins(13),
     };
-    /// Less than three minutes.
+    /// Less than four minutes.
     const QUICK: Self = Self {
         rounds: Rounds { count: 3, length: Duration::from_millis(400) },
         misses: 20_000,
@@ -87,22 +103,38 @@ impl Plan {
         kept: 20_000,
         grown: 100_000,
         secure: 20_000,
+        handshakes: 1_000,
+        latency: Duration::from_millis(500),
         starts: 3,
         unsettled: 5_000,
         crowd_rounds: 1,
-        limit: Duration::from_secs(160),
+        durable_rounds: 1,
+        durable: Duration::from_secs(1),
+        limit: Duration::from_secs(200),
     };
 }
 
 /// How the run is asked for.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Peers: in less than three minutes, with fewer keys and shorter rounds; figures are rough.
+    /// Peers: in less than four minutes, with fewer keys and shorter rounds; figures are rough.
     #[arg(long)]
     quick: bool,
     /// Peers: the results go there too, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Peers: only scenarios whose name has this in it.
+    #[arg(long, value_name = "PART")]
+    only: Option<String>,
+    /// Peers: measures nothing, and prints the table for README.md of a file that --json has written.
+    #[arg(long, value_name = "FILE")]
+    table: Option<PathBuf>,
+}
+
+impl Options {
+    fn takes(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|part| name.contains(part.as_str()))
+    }
 }
 
 /// What all scenarios of a run share.
@@ -122,6 +154,9 @@ impl Run {
 
 /// Runs all scenarios and prints what they found; an error where something is short.
 pub(crate) async fn compare(options: &Options, binary: PathBuf) -> anyhow::Result<()> {
+    if let Some(path) = &options.table {
+        return table::print(path);
+    }
     let mut asked_to_end = signal(SignalKind::terminate())?;
     // What was started is dropped with the run, and ends.
     tokio::select! {
@@ -139,12 +174,17 @@ async fn compared(options: &Options, binary: PathBuf) -> anyhow::Result<()> {
     let descriptors = raise_descriptors()?;
     let run = set_up(plan, binary, folder.path(), &mut found).await?;
     found.notes.push(format!("{descriptors} descriptors for each process"));
-    scenarios(&run, &mut found, begun_at).await;
+    scenarios(&run, options, &mut found, begun_at).await;
     let binary = run.setting.binary.clone();
     for server in run.servers {
         server.stop().await?;
     }
-    cold::measure(plan.crowd_rounds, &binary, &mut found).await;
+    if options.takes(cold::NAME) {
+        cold::measure(plan.crowd_rounds, &binary, &mut found).await;
+    }
+    if options.takes(durable::NAME) {
+        durable::measure(plan.durable_rounds, plan.durable, &binary, &mut found).await;
+    }
     print(options, &found, begun_at.elapsed())
 }
 
@@ -169,14 +209,16 @@ async fn set_up(plan: Plan, binary: PathBuf, folder: &Path, found: &mut Findings
     Ok(Run { plan, setting, origin, servers })
 }
 
-async fn scenarios(run: &Run, found: &mut Findings, begun_at: Instant) {
+async fn scenarios(run: &Run, options: &Options, found: &mut Findings, begun_at: Instant) {
     macro_rules! in_turn {
         ($($name:literal => $scenario:path,)*) => {$(
-            let left = run.plan.limit.saturating_sub(begun_at.elapsed());
-            match timeout(left, $scenario(run, found)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(fault)) => found.broken($name, &fault),
-                Err(_) => found.broken($name, &anyhow::anyhow!("the time of {:?} is over", run.plan.limit)),
+            if options.takes($name) {
+                let left = run.plan.limit.saturating_sub(begun_at.elapsed());
+                match timeout(left, $scenario(run, found)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(fault)) => found.broken($name, &fault),
+                    Err(_) => found.broken($name, &anyhow::anyhow!("the time of {:?} is over", run.plan.limit)),
+                }
             }
         )*};
     }
@@ -192,7 +234,9 @@ async fn scenarios(run: &Run, found: &mut Findings, begun_at: Instant) {
         "memory" => memory::measure,
         "growth" => growth::measure,
         "start" => start::measure,
-        "hit over TLS" => secure::measure,
+        "hits over HTTP/2 and TLS" => secure::measure,
+        "TLS handshakes" => handshakes::measure,
+        "latency" => latency::measure,
     }
 }
 
@@ -209,6 +253,7 @@ fn print(options: &Options, found: &Findings, took: Duration) -> anyhow::Result<
         fs::write(path, serde_json::to_string_pretty(&whole)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
+    ensure!(!found.figures.is_empty(), "nothing was measured: is it the name of a scenario?");
     let failing = found.failing();
     ensure!(failing == 0, "{failing} figures are short or were not measured");
     Ok(())

@@ -14,7 +14,7 @@ pub(crate) fn command(place: &Place) -> anyhow::Result<Command> {
 }
 
 fn configuration(place: &Place) -> String {
-    let Place { setting, folder, port, second_port } = place;
+    let Place { setting, folder, port, second_port, third_port } = place;
     let (folder, source) = (folder.display(), setting.source);
     let (cert, key) = (setting.cert.display(), setting.key.display());
     format!(
@@ -49,6 +49,7 @@ http {{
     server {{
         listen 127.0.0.1:{port} backlog=8192;
         listen 127.0.0.1:{second_port} ssl http2 backlog=8192;
+        listen 127.0.0.1:{third_port} http2 backlog=8192;
         ssl_certificate {cert};
         ssl_certificate_key {key};
         proxy_http_version 1.1;

@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_run_fails_for_what_is_short_or_broken_and_names_it() {
-        let cell = |label, micros: f64| Cell { label, micros: vec![micros], rates: vec![1.0] };
+        let cell = |label, micros: f64| Cell { micros: vec![micros], ..Cell::new(label) };
         let row = Row {
             name: "hit".to_owned(),
             cells: vec![cell(OWN, 20.0), cell("nginx", 10.0)],

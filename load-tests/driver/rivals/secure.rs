@@ -1,15 +1,53 @@
-//! Hits over TLS, by HTTP/2 and by HTTP/1.1; h2load asks.
+//! Hits over HTTP/2, and over TLS by HTTP/2 and by HTTP/1.1; h2load asks.
 
 use super::Run;
-use super::contest::{CLIENTS, Cell, Measured, Row};
+use super::contest::{CLIENTS, Cell, Measured, Row, Watch};
+use super::handshakes;
 use super::report::Findings;
 use super::server::{Rival, Server};
 use super::verdict::Bound;
 use anyhow::{Context, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
-use tokio::time::Instant;
 
+/// Whom h2load asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoken {
+    /// HTTP/2 by prior knowledge.
+    H2,
+    H2Tls,
+    H1Tls,
+}
+
+impl Spoken {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::H2 => "hit over HTTP/2 without TLS",
+            Self::H2Tls => "hit over HTTP/2 and TLS",
+            Self::H1Tls => "hit over HTTP/1.1 and TLS",
+        }
+    }
+
+    fn url(self, server: &Server) -> String {
+        match self {
+            Self::H2 => format!("http://{}/hit/0", server.h2c),
+            Self::H2Tls | Self::H1Tls => format!("https://{}/hit/0", server.tls),
+        }
+    }
+
+    fn servers(self, run: &Run) -> Vec<(&'static str, &Server)> {
+        match self {
+            Self::H2 => {
+                let named = |rival: Rival| Some((rival.name(), run.server(rival)?));
+                CLEAR.into_iter().filter_map(named).collect()
+            }
+            Self::H2Tls | Self::H1Tls => speaking(run),
+        }
+    }
+}
+
+/// Who speaks HTTP/2 without TLS here.
+const CLEAR: [Rival; 3] = [Rival::Tidegate, Rival::Nginx, Rival::Bare];
 /// Who speaks TLS here.
 const SPEAKING: [Rival; 3] = [Rival::TidegateTls, Rival::Nginx, Rival::Bare];
 
@@ -22,52 +60,60 @@ pub(crate) fn certificate(folder: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
     Ok((cert, key))
 }
 
-/// Both protocols.
+/// Those that speak TLS, as their cells are called.
+pub(crate) fn speaking(run: &Run) -> Vec<(&'static str, &Server)> {
+    let servers = SPEAKING.into_iter().filter_map(|rival| run.server(rival));
+    let label = |server: &Server| match server.rival {
+        Rival::TidegateTls => Rival::Tidegate.name(),
+        other => other.name(),
+    };
+    servers.map(|server| (label(server), server)).collect()
+}
+
+/// Each protocol.
 pub(crate) async fn measure(run: &Run, found: &mut Findings) -> anyhow::Result<()> {
-    for (name, flags) in [("hit over HTTP/2 and TLS", &[][..]), ("hit over HTTP/1.1 and TLS", &["--h1"][..])]
-    {
-        let row = row(run, name, flags).await?;
+    for spoken in [Spoken::H2, Spoken::H2Tls, Spoken::H1Tls] {
+        let row = row(run, spoken).await?;
         let own = Rival::Tidegate.name();
         let bounds = [row.over(own, "bare", Bound::AtMost(1.35)), row.over(own, "nginx", Bound::Stated)];
-        found.add(row, bounds);
+        let rates: Vec<_> = handshakes::rates(&row, "hits a second").into_iter().map(Some).collect();
+        found.add(row, bounds.into_iter().chain(rates));
     }
     Ok(())
 }
 
-async fn row(run: &Run, name: &str, flags: &[&str]) -> anyhow::Result<Row> {
-    let mut row = Row { name: name.to_owned(), ..Row::default() };
-    let servers: Vec<_> = SPEAKING.iter().filter_map(|rival| run.server(*rival)).collect();
-    for server in &servers {
-        let label = match server.rival {
-            Rival::TidegateTls => Rival::Tidegate.name(),
-            other => other.name(),
-        };
-        row.cells.push(Cell { label, micros: Vec::new(), rates: Vec::new() });
+async fn row(run: &Run, spoken: Spoken) -> anyhow::Result<Row> {
+    let mut row = Row { name: spoken.name().to_owned(), ..Row::default() };
+    let servers = spoken.servers(run);
+    for (label, server) in &servers {
+        row.cells.push(Cell::new(label));
         // Stored before it is measured.
-        ask(server, flags, run.plan.secure / 4).await.with_context(|| label)?;
+        ask(server, spoken, run.plan.secure / 4).await.with_context(|| *label)?;
     }
     for _ in 0..run.plan.rounds.count {
-        for (server, cell) in servers.iter().zip(&mut row.cells) {
+        for ((_, server), cell) in servers.iter().zip(&mut row.cells) {
             let asked = run.origin.asked();
-            cell.add(ask(server, flags, run.plan.secure).await.with_context(|| cell.label)?);
+            cell.add(ask(server, spoken, run.plan.secure).await.with_context(|| cell.label)?);
             ensure!(run.origin.asked() == asked, "{}: not all were hits", cell.label);
         }
     }
     Ok(row)
 }
 
-async fn ask(server: &Server, flags: &[&str], requests: u64) -> anyhow::Result<Measured> {
-    let (cpu, begun_at) = (server.cpu_time()?, Instant::now());
+async fn ask(server: &Server, spoken: Spoken, requests: u64) -> anyhow::Result<Measured> {
+    let watch = Watch::begin(server)?;
     let mut command = tokio::process::Command::new("h2load");
-    command.args(["-n", &requests.to_string(), "-c", &CLIENTS.to_string(), "-t", "1", "-m", "1"]).args(flags);
-    command.arg(format!("https://{}/hit/0", server.tls)).kill_on_drop(true);
+    command.args(["-n", &requests.to_string(), "-c", &CLIENTS.to_string(), "-t", "1", "-m", "1"]);
+    if spoken == Spoken::H1Tls {
+        command.arg("--h1");
+    }
+    command.arg(spoken.url(server)).kill_on_drop(true);
     let output = command.output().await.context("h2load (of nghttp2-client) cannot be started")?;
-    let took = begun_at.elapsed();
-    let cpu = server.cpu_time()?.saturating_sub(cpu);
+    let measured = watch.end(requests)?;
     let said = String::from_utf8_lossy(&output.stdout);
     let good = answered_well(&said).with_context(|| format!("h2load said {said:?}"))?;
     ensure!(good == requests, "{good} of {requests} requests were answered 2xx:\n{said}");
-    Ok(Measured { answered: requests, cpu, took })
+    Ok(measured)
 }
 
 /// The count of 2xx in what h2load prints.

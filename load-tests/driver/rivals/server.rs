@@ -111,6 +111,8 @@ pub(crate) struct Place {
     pub(crate) port: u16,
     /// For TLS, or for whatever else a server must listen on.
     pub(crate) second_port: u16,
+    /// For HTTP/2 without TLS, where that cannot be told from HTTP/1.1.
+    pub(crate) third_port: u16,
 }
 
 /// A server that answers, until dropped.
@@ -119,6 +121,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// Where it speaks TLS, if it does.
     pub(crate) tls: SocketAddr,
+    /// Where it speaks HTTP/2 without TLS, if it does.
+    pub(crate) h2c: SocketAddr,
     pub(crate) launched_at: Instant,
     /// None once it is given away.
     folder: Option<TempDir>,
@@ -135,9 +139,9 @@ impl Server {
 
     /// Starts it in a folder that may hold what an earlier one left, and does not wait.
     pub(crate) fn launch(rival: Rival, setting: &Setting, folder: TempDir) -> anyhow::Result<Self> {
-        let [port, second_port] = free_ports()?;
-        let place =
-            Place { setting: setting.clone(), folder: folder.path().to_path_buf(), port, second_port };
+        let [port, second_port, third_port] = free_ports()?;
+        let (setting, path) = (setting.clone(), folder.path().to_path_buf());
+        let place = Place { setting, folder: path, port, second_port, third_port };
         let mut command = rival.command(&place)?;
         let log = File::create(folder.path().join(LOG))?;
         // A group of its own, so that its children end with it.
@@ -151,12 +155,26 @@ impl Server {
             Rival::TidegateTls => address,
             _ => SocketAddr::from(([127, 0, 0, 1], second_port)),
         };
-        Ok(Self { rival, address, tls, launched_at, folder: Some(folder), child })
+        let h2c = match rival {
+            Rival::Nginx => SocketAddr::from(([127, 0, 0, 1], third_port)),
+            _ => address,
+        };
+        Ok(Self { rival, address, tls, h2c, launched_at, folder: Some(folder), child })
     }
 
     /// Processor time of all its processes so far.
     pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
         tree::cpu_time(self.pid()?)
+    }
+
+    /// Its processes.
+    pub(crate) fn pids(&self) -> anyhow::Result<Vec<u32>> {
+        tree::pids(self.pid()?)
+    }
+
+    /// How often any of its threads fell asleep so far.
+    pub(crate) fn sleeps(&self) -> anyhow::Result<u64> {
+        tree::sleeps(self.pid()?)
     }
 
     /// What all its processes and its folder hold: the folder lies in memory.
@@ -230,10 +248,16 @@ pub(crate) fn new_folder() -> anyhow::Result<TempDir> {
     Ok(if in_memory { builder.tempdir_in(MEMORY_FOLDER)? } else { builder.tempdir()? })
 }
 
-/// Two ports that were free a moment ago.
-fn free_ports() -> std::io::Result<[u16; 2]> {
-    let (one, other) = (TcpListener::bind(("127.0.0.1", 0))?, TcpListener::bind(("127.0.0.1", 0))?);
-    Ok([one.local_addr()?.port(), other.local_addr()?.port()])
+/// Ports that were free a moment ago.
+pub(crate) fn free_ports() -> std::io::Result<[u16; 3]> {
+    let bind = || TcpListener::bind(("127.0.0.1", 0));
+    // All at once, so that they differ.
+    let held = [bind()?, bind()?, bind()?];
+    let mut ports = [0; 3];
+    for (port, listener) in ports.iter_mut().zip(&held) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
 }
 
 /// Bytes that the files of a folder take, holes left out.

@@ -31,6 +31,8 @@ pub(crate) const ARGUMENT: &str = "stand-in";
 const STORED_MAX: u64 = 2_000_000;
 /// The protocol of HTTP/2 in TLS.
 const H2: &[u8] = b"h2";
+/// What HTTP/2 without TLS begins with; no method of HTTP/1.1 does.
+const H2_BEGINS: [u8; 3] = *b"PRI";
 
 /// What it plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -90,8 +92,16 @@ pub(crate) async fn run() -> anyhow::Result<()> {
         let served = served.clone();
         tokio::spawn(async move {
             let answer = service_fn(move |request| answer(request, served.clone()));
+            let mut first = [0; H2_BEGINS.len()];
+            let is_h2 = stream.peek(&mut first).await.is_ok() && first == H2_BEGINS;
+            let stream = TokioIo::new(stream);
             // A client that goes ends its own connection only.
-            http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await.unwrap_or_default();
+            if is_h2 {
+                let serving = http2::Builder::new(TokioExecutor::new()).serve_connection(stream, answer);
+                serving.await.unwrap_or_default();
+            } else {
+                http1::Builder::new().serve_connection(stream, answer).await.unwrap_or_default();
+            }
         });
     }
 }

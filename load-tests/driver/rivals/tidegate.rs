@@ -2,6 +2,7 @@
 
 use super::server::Place;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// What its listener speaks.
@@ -12,16 +13,25 @@ pub(crate) enum Spoken {
     Tls,
 }
 
+/// As many as the peers have.
+const THREADS: u16 = 2;
+
 /// Its configuration, and what runs it.
 pub(crate) fn command(place: &Place, spoken: Spoken) -> anyhow::Result<Command> {
-    let path = place.folder.join("tidegate.toml");
-    fs::write(&path, configuration(place, spoken))?;
+    let path = configure(place, spoken, THREADS)?;
     let mut command = Command::new(&place.setting.binary);
     command.args(["serve", "--config"]).arg(&path).env_remove("RUST_LOG");
     Ok(command)
 }
 
-fn configuration(place: &Place, spoken: Spoken) -> String {
+/// Writes its configuration: where it is.
+pub(crate) fn configure(place: &Place, spoken: Spoken, threads: u16) -> anyhow::Result<PathBuf> {
+    let path = place.folder.join("tidegate.toml");
+    fs::write(&path, configuration(place, spoken, threads))?;
+    Ok(path)
+}
+
+fn configuration(place: &Place, spoken: Spoken, threads: u16) -> String {
     let Place { setting, port, second_port, .. } = place;
     let (source, cert, key) = (setting.source, setting.cert.display(), setting.key.display());
     let tls = match spoken {
@@ -31,7 +41,7 @@ fn configuration(place: &Place, spoken: Spoken) -> String {
     format!(
         r#"[server]
 listen = ["127.0.0.1:{port}"]
-threads = 2
+threads = {threads}
 [server.limits]
 idle_timeout = "10m"
 {tls}[admin]

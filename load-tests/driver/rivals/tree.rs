@@ -28,6 +28,28 @@ pub(crate) fn cpu_time(root: u32) -> anyhow::Result<Duration> {
     Ok(TICK * ticks)
 }
 
+/// `root` and all its descendants that run.
+pub(crate) fn pids(root: u32) -> anyhow::Result<Vec<u32>> {
+    Ok(family(root, &all()?).iter().map(|member| member.pid).collect())
+}
+
+/// How often the threads of `root` and all its descendants have waited for something to do, so far.
+pub(crate) fn sleeps(root: u32) -> anyhow::Result<u64> {
+    let mut sleeps = 0;
+    for pid in pids(root)? {
+        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+            // A thread may end meanwhile.
+            let status = fs::read_to_string(thread?.path().join("status")).unwrap_or_default();
+            sleeps += status.lines().find_map(sleeps_of).unwrap_or_default();
+        }
+    }
+    Ok(sleeps)
+}
+
+fn sleeps_of(line: &str) -> Option<u64> {
+    line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse().ok()
+}
+
 /// Bytes of memory that `root` and all its descendants hold; what several of them share counts once.
 pub(crate) fn memory_bytes(root: u32) -> anyhow::Result<u64> {
     let mut kib = 0;
@@ -102,6 +124,9 @@ mod tests {
     fn own_time_and_memory_can_be_read() {
         cpu_time(std::process::id()).unwrap();
         assert!(memory_bytes(std::process::id()).unwrap() > 1 << 16);
+        assert!(sleeps(std::process::id()).is_ok());
+        assert_eq!(sleeps_of("voluntary_ctxt_switches:\t12"), Some(12));
+        assert_eq!(sleeps_of("nonvoluntary_ctxt_switches:\t12"), None);
         assert_eq!(proportional_kib("Rss:   9 kB\nPss:    12 kB\n").unwrap(), 12);
         assert!(proportional_kib("Rss: 9 kB").is_err());
     }

@@ -48,6 +48,7 @@ pub(crate) fn ratios(own: &[f64], others: &[f64]) -> Vec<f64> {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Bound {
     AtMost(f64),
+    AtLeast(f64),
     /// What is hoped for: said, and no fault.
     AimAtMost(f64),
     /// Said only.
@@ -58,6 +59,7 @@ impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AtMost(most) => write!(f, "<= {most}"),
+            Self::AtLeast(least) => write!(f, ">= {least}"),
             Self::AimAtMost(most) => write!(f, "aim {most}"),
             Self::Stated => write!(f, "-"),
         }
@@ -83,8 +85,9 @@ impl Verdict {
     pub(crate) fn of(spread: Spread, bound: Bound) -> Self {
         match bound {
             Bound::AtMost(most) if spread.lowest > most => Self::Short,
+            Bound::AtLeast(least) if spread.highest < least => Self::Short,
             Bound::AimAtMost(most) if spread.lowest > most => Self::AimMissed,
-            Bound::AtMost(_) | Bound::AimAtMost(_) => Self::Pass,
+            Bound::AtMost(_) | Bound::AtLeast(_) | Bound::AimAtMost(_) => Self::Pass,
             Bound::Stated => Self::Stated,
         }
     }
@@ -131,6 +134,8 @@ mod tests {
             (0.91, 1.5, Bound::AtMost(0.9), Verdict::Short),
             (0.91, 1.5, Bound::AimAtMost(0.9), Verdict::AimMissed),
             (0.91, 1.5, Bound::Stated, Verdict::Stated),
+            (1.5, 1.9, Bound::AtLeast(2.0), Verdict::Short),
+            (1.5, 2.0, Bound::AtLeast(2.0), Verdict::Pass),
         ] {
             assert_eq!(Verdict::of(spread(lowest, highest), bound), verdict, "{lowest} {highest} {bound}");
         }
