@@ -86,7 +86,9 @@ impl From<CommandError> for Problem {
             | CommandError::UnknownChange
             | CommandError::UnknownDeadLetter
             | CommandError::UnknownOperation => StatusCode::NOT_FOUND,
-            CommandError::NotInDoubt | CommandError::ReplayUnderWay => StatusCode::CONFLICT,
+            CommandError::NotConfigured | CommandError::NotInDoubt | CommandError::ReplayUnderWay => {
+                StatusCode::CONFLICT
+            }
             CommandError::TooManyOperations => StatusCode::TOO_MANY_REQUESTS,
             CommandError::Full => StatusCode::INSUFFICIENT_STORAGE,
             CommandError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
