@@ -267,10 +267,15 @@ async fn i5_nothing_is_stored_while_a_change_is_in_doubt() {
         assert_eq!(told, path == "/items/2", "{path}: what is said of it");
         assert_eq!(gateway.get(path).await.is_hit(), path == "/items/2", "{path}");
     }
+    let url = format!("/v1/explain?url=http://{}/items/1", gateway.public);
+    let told = gateway.admin_get(&url).await.json();
+    assert_eq!(told["rule"]["section"], "Changes in doubt", "{told}");
     let aborted = serde_json::json!({"as": "aborted"});
     let path = format!("/v1/changes/{id}/resolve");
     assert_eq!(gateway.admin_post(&path, &aborted).await.status, 200);
     assert_eq!(gateway.change_state(&id).await, "aborted");
+    let told = gateway.admin_get(&url).await.json();
+    assert_ne!(told["rule"]["section"], "Changes in doubt", "{told}");
     gateway.admin_post(&path, &aborted).await.assert_problem(409);
     eventually("it is stored again", async || gateway.get("/items/1").await.is_hit()).await;
 }
