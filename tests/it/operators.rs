@@ -198,12 +198,18 @@ async fn what_is_wrong_is_said_in_a_line_and_the_exit_code() {
         (right(&["discard"]), 1, "--all"),
         (right(&["list", "--admin", "http://127.0.0.1:1"]), 1, "does not answer"),
         (right(&["list", "--admin", &source.url()]), 1, "not as an admin listener"),
+        (right(&["list", "--admin", "unix:/none/admin.sock"]), 1, "unix:/none/admin.sock does not answer"),
         (right(&["redrive", "--since", "soon"]), 2, "2026-01-31T12:00:00Z"),
     ] {
         let shown = format!("{command:?}");
         let text = refused(command, code).await;
         assert!(text.contains(said) && !text.contains("CANARY"), "{shown}: {text}");
     }
+    let mut onto_a_full_disk = right(&["list", "--json"]);
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let child = onto_a_full_disk.stdout(full).stderr(Stdio::piped()).spawn().expect("the binary can be run");
+    let Output { status, stderr, .. } = child.wait_with_output().await.expect("it ends");
+    assert_eq!(status.code(), Some(1), "{}", String::from_utf8_lossy(&stderr));
     let ok = ended(right(&["list", "--json"])).await;
     assert_eq!((ok.status.code(), ok.stdout.as_slice()), (Some(0), b"{\"changes\":[]}\n".as_slice()));
 }
