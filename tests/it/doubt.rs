@@ -257,11 +257,14 @@ async fn i5_nothing_is_stored_while_a_change_is_in_doubt() {
     let source = ScriptedSource::start().await;
     let (_destination, gateway) = doubtful(&source, "", |request| {
         let own = !request.fields.has("X-Request-Id");
-        if own { Reply::new(403, "") } else { Reply::ok("read").cache_control("max-age=600") }
+        let cache_control = if request.fields.has("X-Private") { "private" } else { "max-age=600" };
+        if own { Reply::new(403, "") } else { Reply::ok("read").cache_control(cache_control) }
     })
     .await;
     let id = change_of(&gateway.put("/items/1", "x").await);
     eventually("it is in doubt", async || gateway.change_state(&id).await == "in-doubt").await;
+    // From now on nobody waits for another's answer of this one.
+    gateway.send(Ask::get("/items/1").field("X-Private", "1")).await;
     for path in ["/items/1", "/items/1?a", "/items/2"] {
         let told = gateway.get(path).await.field("Cache-Status").contains("; stored");
         assert_eq!(told, path == "/items/2", "{path}: what is said of it");
