@@ -130,6 +130,7 @@ pub async fn start(settings: Settings, origin: Origin) -> Result<Running, StartE
         in_force: told,
         reload: reloads(&reloader),
         explain: explain(&gateway),
+        observe: observe(&gateway, &cache),
         metrics: metrics.clone(),
         readiness: Arc::clone(&readiness),
         clock,
@@ -163,6 +164,15 @@ fn explain(gateway: &Arc<InForce>) -> admin::Explain {
     Box::new(move |question| {
         let gateway = in_force.gateway();
         Box::pin(async move { gateway.explain(question).await })
+    })
+}
+
+/// What is done before gauges are read, so that none stands still while nobody asks.
+fn observe(gateway: &Arc<InForce>, cache: &Arc<Cache>) -> Box<dyn Fn() + Send + Sync> {
+    let (in_force, cache) = (Arc::clone(gateway), Arc::clone(cache));
+    Box::new(move || {
+        cache.observe();
+        in_force.gateway().sources().iter().for_each(|source| source.observe());
     })
 }
 

@@ -5,7 +5,9 @@ use super::guard::Done;
 use super::input::{Content, Moment, Parameters};
 use super::problem::Problem;
 use crate::sync::status::DEAD_LETTER_CODES;
-use crate::sync::{Answer, ChangeId, CommandError, DeadLetterFilter, DeadLetters, Pacing, Run, Told};
+use crate::sync::{
+    Answer, ChangeId, CommandError, DeadLetterFilter, DeadLetters, LetterPage, Pacing, Run, Told,
+};
 use axum::extract::State;
 use axum::{Extension, Json};
 use http::StatusCode;
@@ -33,9 +35,24 @@ pub(super) struct Asked {
     /// Those that died before.
     #[param(value_type = Option<Moment>)]
     until: Option<Moment>,
+    /// At most so many: 1,000 unless given, and at most.
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 4_294_967_295_u64)]
+    limit: Option<u32>,
+    /// Only those behind these: `next` of the page before.
+    #[param(pattern = "^(d[0-9]{1,18}\\.[0-9]{1,18}|s[0-9]{1,18})$")]
+    after: Option<String>,
 }
 
 impl Asked {
+    fn page(&self) -> Result<LetterPage, Problem> {
+        let after = self.after.as_deref().map(str::parse).transpose();
+        let after = after.map_err(|_| Problem::unreadable("after is not the `next` of a page"))?;
+        match self.limit.unwrap_or(LetterPage::FIRST.limit) {
+            0 => Err(Problem::refused("limit is 0; it is at least 1")),
+            limit => Ok(LetterPage { after, limit }),
+        }
+    }
+
     /// What is no id is the id of no dead letter.
     fn filter(self) -> Result<DeadLetterFilter, Problem> {
         let change = self.change.map(|id| ChangeId::parse(&id).ok_or(CommandError::UnknownDeadLetter));
@@ -83,7 +100,9 @@ impl Order {
     fn read(self) -> Result<(DeadLetterFilter, Run, Pacing), Problem> {
         let Self { dry_run, rate, background, .. } = self;
         let Self { change, destination, source, code, key_prefix, since, until, .. } = self;
-        let filter = Asked { change, destination, source, code, key_prefix, since, until }.filter()?;
+        let (limit, after) = (None, None);
+        let asked = Asked { change, destination, source, code, key_prefix, since, until, limit, after };
+        let filter = asked.filter()?;
         let answer = if background || rate.is_some() { Answer::AtOnce } else { Answer::AtEnd };
         Ok((filter, if dry_run { Run::Dry } else { Run::Real }, Pacing { rate, answer }))
     }
@@ -102,9 +121,10 @@ pub(super) async fn list(
     State(parts): State<Arc<Parts>>,
     Parameters(asked): Parameters<Asked>,
 ) -> Result<Json<DeadLetters>, Problem> {
+    let page = asked.page()?;
     let filter = asked.filter()?;
     match &parts.in_force.engine() {
-        Some(engine) => Ok(Json(engine.dead_letters(filter).await?)),
+        Some(engine) => Ok(Json(engine.dead_letters(filter, page).await?)),
         None => unsynced(&filter).map(|()| Json(DeadLetters::default())),
     }
 }

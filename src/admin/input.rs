@@ -48,7 +48,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Content<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let bytes = collect(request, state).await?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|fault| Problem::unreadable(fault.to_string()))
+        object(&bytes).map(Self)
     }
 }
 
@@ -60,9 +60,14 @@ impl<S: Sync> FromRequest<S> for NoContent {
         if bytes.is_empty() {
             return Ok(Self);
         }
-        let read = serde_json::from_slice(&bytes);
-        read.map(|Nothing {}| Self).map_err(|fault| Problem::unreadable(fault.to_string()))
+        object(&bytes).map(|Nothing {}| Self)
     }
+}
+
+/// Reads a JSON object. serde would take an array of its values, too.
+fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let read = serde_json::from_slice(bytes).map_err(|fault| Problem::unreadable(fault.to_string()))?;
+    if bytes.trim_ascii_start().starts_with(b"{") { Ok(read) } else { Err(Problem::NO_OBJECT) }
 }
 
 async fn collect<S: Sync>(request: Request, state: &S) -> Result<bytes::Bytes, Problem> {

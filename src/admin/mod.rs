@@ -70,6 +70,8 @@ pub struct Parts {
     pub reload: Reload,
     /// What is measured.
     pub metrics: Metrics,
+    /// Brings the gauges that time alone moves up to now, before they are read.
+    pub observe: Box<dyn Fn() + Send + Sync>,
     /// Whether requests can be served.
     pub readiness: Arc<Readiness>,
     /// The breaker toward the shared tier; `None` where there is none.

@@ -143,6 +143,8 @@ enum Of {
     Journal,
     /// Those that decide or begin something which may be decided or under way already.
     Once,
+    /// Those that ask for somebody to be configured.
+    Workers,
 }
 
 /// What may be refused, and where; 405 is answered on every path.
@@ -153,6 +155,7 @@ const REFUSALS: &[(u16, Of)] = &[
     (404, Of::Lookups),
     (408, Of::Bodies),
     (409, Of::Once),
+    (409, Of::Workers),
     (413, Of::Bodies),
     (415, Of::Bodies),
     (422, Of::Meaning),
@@ -179,6 +182,7 @@ impl Of {
             Self::Bodies => *method == HttpMethod::Post,
             Self::Journal => below(&["/destinations", "/changes", "/dead-letters", "/replay", "/reload"]),
             Self::Once => below(&["/resolve", "/redrive", "/discard", "/replay"]),
+            Self::Workers => below(&["/pause", "/resume"]),
         }
     }
 }

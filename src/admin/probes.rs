@@ -147,7 +147,7 @@ pub(super) fn report(parts: &Parts) -> (StatusCode, Report) {
     responses((status = 200, body = String, content_type = "text/plain", description = "Prometheus text")),
 )]
 pub(super) async fn metrics(State(parts): State<Arc<Parts>>, _: Parameters<Nothing>) -> impl IntoResponse {
-    parts.cache.observe();
+    (parts.observe)();
     if let Some(engine) = &parts.in_force.engine() {
         observe_journal(engine.journal_state());
         observe_destinations(engine).await;

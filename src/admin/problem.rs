@@ -34,6 +34,7 @@ impl Problem {
         Self::fixed(StatusCode::FORBIDDEN, "a page of another origin may not call this");
     pub(super) const MEDIA_TYPE: Self =
         Self::fixed(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send the body as application/json");
+    pub(super) const NO_OBJECT: Self = Self::fixed(StatusCode::BAD_REQUEST, "the body is not a JSON object");
     pub(super) const TOO_LARGE: Self =
         Self::fixed(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB");
     pub(super) const TOO_SLOW: Self =
@@ -86,7 +87,9 @@ impl From<CommandError> for Problem {
             | CommandError::UnknownChange
             | CommandError::UnknownDeadLetter
             | CommandError::UnknownOperation => StatusCode::NOT_FOUND,
-            CommandError::NotInDoubt | CommandError::ReplayUnderWay => StatusCode::CONFLICT,
+            CommandError::NotConfigured | CommandError::NotInDoubt | CommandError::ReplayUnderWay => {
+                StatusCode::CONFLICT
+            }
             CommandError::TooManyOperations => StatusCode::TOO_MANY_REQUESTS,
             CommandError::Full => StatusCode::INSUFFICIENT_STORAGE,
             CommandError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -51,6 +51,7 @@ fn bound_to(address: SocketAddr, token: Option<&str>, readiness: Arc<Readiness>)
         in_force: Arc::new(InForce::new(told, metrics.clone())),
         reload: Box::new(|| Box::pin(async { Err(Refused::NoFile) })),
         metrics,
+        observe: Box::new(|| ()),
         readiness,
         shared_tier: None,
         clock: crate::clock::Clock::system(),

@@ -44,6 +44,8 @@ pub(super) struct Reach {
 #[derive(Clone, Debug)]
 pub(super) struct Admin {
     base: Url,
+    /// How the operator has named it.
+    named: Url,
     authorization: Option<HeaderValue>,
     way: Way,
 }
@@ -93,7 +95,7 @@ impl Admin {
             connector.set_connect_timeout(Some(CONNECT_WAIT));
             (reach.admin.clone(), Way::Tcp(Box::new(Client::builder(TokioExecutor::new()).build(connector))))
         };
-        Ok(Self { base, authorization, way })
+        Ok(Self { base, named: reach.admin.clone(), authorization, way })
     }
 
     /// A GET of a path, given by its segments, with those parameters that have a value.
@@ -153,28 +155,28 @@ impl Admin {
             answered.map_err(|_| anyhow::anyhow!("no answer in time")).flatten().with_context(|| {
                 format!(
                     "{} does not answer: is the gateway running, and is this its admin listener?",
-                    self.base
+                    self.named
                 )
             })?;
         if !status.is_success() {
             bail!("{}", self.refusal(status, &body));
         }
         serde_json::from_slice(&body)
-            .with_context(|| format!("{} answers, but not as an admin listener does", self.base))
+            .with_context(|| format!("{} answers, but not as an admin listener does", self.named))
     }
 
     /// What a refusal says, and what to do about it where that lies on this side.
     fn refusal(&self, status: StatusCode, body: &[u8]) -> String {
         let problem: Value = serde_json::from_slice(body).unwrap_or_default();
         let Some(detail) = problem.get("detail").and_then(Value::as_str) else {
-            return format!("{} answers {status}, and not as an admin listener does", self.base);
+            return format!("{} answers {status}, and not as an admin listener does", self.named);
         };
         match status {
             StatusCode::UNAUTHORIZED if self.authorization.is_some() => {
-                format!("the token in TIDEGATE_ADMIN_TOKEN is not the one of {}", self.base)
+                format!("the token in TIDEGATE_ADMIN_TOKEN is not the one of {}", self.named)
             }
             StatusCode::UNAUTHORIZED => {
-                format!("{} wants a token: set TIDEGATE_ADMIN_TOKEN to its admin.token", self.base)
+                format!("{} wants a token: set TIDEGATE_ADMIN_TOKEN to its admin.token", self.named)
             }
             _ => detail.to_owned(),
         }

@@ -2,7 +2,6 @@
 
 use clap::CommandFactory;
 use clap_complete::Shell;
-use std::io::Write;
 use std::process::ExitCode;
 
 /// The arguments of `tidegate completions`.
@@ -19,7 +18,6 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut super::Cli::command(), "tidegate", &mut script);
-    // Who closed standard output does not want it.
-    std::io::stdout().write_all(&script).unwrap_or_default();
+    super::print(String::from_utf8_lossy(&script).trim_end());
     ExitCode::SUCCESS
 }

@@ -17,8 +17,9 @@ mod table;
 
 use clap::{Parser, Subcommand};
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The exit code of wrong arguments and configurations.
 const BAD_CONFIGURATION: u8 = 2;
@@ -72,7 +73,7 @@ pub fn main() -> ExitCode {
         tell("tidegate: the TLS provider is installed already");
         return ExitCode::FAILURE;
     }
-    match cli.command {
+    let code = match cli.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
@@ -83,12 +84,23 @@ pub fn main() -> ExitCode {
         Command::Schema => schema::run(),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => man::run(&arguments),
-    }
+    };
+    if OUTPUT_LOST.load(Ordering::Relaxed) { ExitCode::FAILURE } else { code }
 }
+
+/// Whether something could not be written to standard output, such as on a full disk: that is no success.
+static OUTPUT_LOST: AtomicBool = AtomicBool::new(false);
 
 /// Writes a line to standard output. Who closed it does not want it.
 fn print(line: impl Display) {
-    writeln!(std::io::stdout(), "{line}").unwrap_or_default();
+    let mut output = std::io::stdout();
+    let written = writeln!(output, "{line}").and_then(|()| output.flush());
+    if let Err(fault) = written
+        && fault.kind() != ErrorKind::BrokenPipe
+        && !OUTPUT_LOST.swap(true, Ordering::Relaxed)
+    {
+        tell(format_args!("tidegate: standard output cannot be written: {fault}"));
+    }
 }
 
 /// Writes a line to standard error. Who closed it does not want it.

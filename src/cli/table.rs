@@ -22,10 +22,12 @@ impl Table {
     }
 }
 
-/// Control characters are shown as escapes.
+/// Control characters, and those that turn text round (UAX 9), are shown as escapes.
 pub(super) fn harmless(text: &str) -> String {
     let shown = |letter: char| -> Vec<char> {
-        if letter.is_control() { letter.escape_default().collect() } else { vec![letter] }
+        let steers =
+            letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if steers { letter.escape_default().collect() } else { vec![letter] }
     };
     text.chars().flat_map(shown).collect()
 }
@@ -57,6 +59,10 @@ mod tests {
         let mut table = Table::new(&["KEY", "STATE"]);
         table.row(["/items/\u{e9}".to_owned(), "dead".to_owned()]);
         table.row(["\u{1b}[2J".to_owned(), String::new()]);
-        assert_eq!(table.to_string(), "KEY        STATE\n/items/\u{e9}   dead\n\\u{1b}[2J");
+        table.row(["\u{202e}dead".to_owned(), String::new()]);
+        assert_eq!(
+            table.to_string(),
+            "KEY           STATE\n/items/\u{e9}      dead\n\\u{1b}[2J\n\\u{202e}dead"
+        );
     }
 }

@@ -143,6 +143,8 @@ fn spans_go_where_the_file_says() {
         ("otlp = \"grpc://h:4317\"", "telemetry.otlp: must begin with http:// or https://"),
         ("otlp = \"http://me:canary@h\"", "telemetry.otlp: has user info or a query"),
         ("otlp = \"http://h/?key=canary\"", "telemetry.otlp: has user info or a query"),
+        ("otlp = \"http://h\"\nca = \"ca.pem\"", "telemetry.ca: has no effect: no URL begins with https://"),
+        ("otlp = \"https://h\"\nca = \"none.pem\"", "telemetry.ca: cannot be read"),
         ("one_in = -1", "telemetry.one_in: must be from 0 to 1000000"),
         ("service = \"\"", "telemetry.service: must be 1 to 100"),
         ("headers = { host = \"x\" }", "telemetry.headers.host: is a field that Tidegate sets itself"),

@@ -15,7 +15,7 @@ mod replicas;
 mod script;
 
 use super::local::Bucket;
-use super::partition::Partition;
+use super::partition::{self, Partition};
 use super::quota::{FullAt, Test};
 use super::{Caller, Counting, Denied, Mode, Quota, Quotas, Scope, Stage, Verdict};
 use crate::clock::Timestamp;
@@ -42,6 +42,7 @@ pub struct SharedQuotas {
     replicas: Replicas,
     charge: Script,
     refund: Script,
+    look: Script,
 }
 
 impl SharedQuotas {
@@ -51,7 +52,8 @@ impl SharedQuotas {
         let replicas = Replicas::start(&redis, namespace);
         let (charge, refund) = (include_str!("shared/charge.lua"), include_str!("shared/refund.lua"));
         let (charge, refund) = (Script::new(charge), Script::new(refund));
-        Arc::new(Self { redis, namespace: namespace.to_owned(), hash, replicas, charge, refund })
+        let look = Script::new(include_str!("shared/look.lua"));
+        Arc::new(Self { redis, namespace: namespace.to_owned(), hash, replicas, charge, refund, look })
     }
 
     /// How many gateways a limit is divided by while Redis is away.
@@ -167,6 +169,33 @@ impl Quotas {
                 let waited = tokio::time::timeout(patience.left(CHARGE_BUDGET), refunded);
                 drop(patience.spent_on(async { waited.await.unwrap_or(Err(Unavailable::TimedOut)) }).await);
                 Verdict::Deny(denied)
+            }
+        }
+    }
+
+    /// Learns from Redis what all gateways have used, so that a look tells it; charges nothing, and nobody is
+    /// noted who has used nothing.
+    pub async fn hear(&self, caller: &Caller<'_>, now: Timestamp, patience: &Patience) {
+        let Some(shared) = &self.shared else { return };
+        let quotas = || self.quotas.iter().filter(|quota| quota.scope == Scope::Shared);
+        let key = |quota: &Quota| shared.key(&self.route, quota, partition::partition(&quota.key, caller));
+        let (keys, arguments): (Vec<String>, Vec<[String; 2]>) = quotas()
+            .map(|quota| {
+                let per = quota.per.as_micros().max(1);
+                (key(quota), [quota.requests.get().to_string(), per.to_string()])
+            })
+            .unzip();
+        let budget = patience.left(CHARGE_BUDGET);
+        if keys.is_empty() || budget.is_zero() {
+            return;
+        }
+        let asked = shared.look.run(&shared.redis, &keys, arguments.as_flattened(), budget);
+        let told = patience.spent_on(asked).await.unwrap_or_default();
+        for (quota, used) in quotas().zip(told) {
+            if let Some(used) = u64::try_from(used).ok().filter(|used| *used > 0) {
+                let mut bucket = quota.bucket(caller, now);
+                let full_at = quota.rate.full_at(used, now).max(bucket.full_at());
+                bucket.charge(full_at);
             }
         }
     }

@@ -85,6 +85,11 @@ impl Addresses {
         self.show(&roster, 0, None);
     }
 
+    /// Brings its gauges up to now: the time that a breaker is open ends also while nobody asks.
+    pub(super) fn observe(&self) {
+        self.show(&self.roster(), 0, None);
+    }
+
     /// Its gauges say nothing any more.
     pub(super) fn retire(&self) {
         self.breaker.set(State::Closed.as_gauge());

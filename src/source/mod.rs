@@ -154,6 +154,11 @@ impl Source {
         self.places.retire();
     }
 
+    /// Brings the gauges that time alone moves up to now.
+    pub fn observe(&self) {
+        self.addresses.observe();
+    }
+
     /// How it is configured.
     #[must_use]
     pub const fn settings(&self) -> &Settings {

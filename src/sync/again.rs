@@ -1,6 +1,7 @@
 //! Sending again: redrive, discard and replay, step by step, so that the worker delivers in between.
 
 use super::accept;
+use super::dead_letters::LetterPage;
 use super::delivery::{Act, Acted, Begun, Command, Ordered};
 use super::destinations::WorkerHandle;
 use super::engine::{Engine, Inner};
@@ -106,18 +107,21 @@ impl Engine {
     ) -> Result<Told, CommandError> {
         let destination = filter.destination.clone();
         let at_destinations = match &destination {
-            Some(name) => vec![self.worker(name)?],
+            Some(name) => vec![self.worker(name).await?],
             None if filter.source.is_some() => Vec::new(),
             None => self.inner.roster.load().working().cloned().collect(),
         };
-        let mut workers: Vec<Holder> = self.sources_of(&filter)?.into_iter().map(Holder::Source).collect();
+        let mut workers: Vec<Holder> =
+            self.sources_of(&filter).await?.into_iter().map(Holder::Source).collect();
         workers.extend(at_destinations.into_iter().map(Holder::Destination));
-        let names_one = filter.change.is_some();
+        let one = filter.change.is_some().then(|| filter.clone());
         let letters = Letters { workers, filter, act, rate: pacing.rate };
         let run_now = if pacing.answer == Answer::AtOnce { Run::Dry } else { run };
         let mut told = letters.go_through(run_now, |_| ()).await?;
-        if names_one && told == Told::default() {
-            return Err(CommandError::UnknownDeadLetter);
+        if let Some(one) = one.filter(|_| told == Told::default()) {
+            let listed = self.dead_letters(one, LetterPage::FIRST).await?.dead_letters;
+            let is_there = !listed.is_empty();
+            return Err(if is_there { CommandError::NotConfigured } else { CommandError::UnknownDeadLetter });
         }
         if run == Run::Real && pacing.answer == Answer::AtOnce && told.count > 0 {
             let kind = if act == Act::Redrive { Kind::Redrive } else { Kind::Discard };
@@ -141,7 +145,7 @@ impl Engine {
     /// [`CommandError`]: an unknown destination, one that is replayed to already, or the journal cannot be
     /// used or is too full.
     pub async fn replay(&self, order: ReplayOrder) -> Result<Told, CommandError> {
-        let worker = self.worker(&order.destination)?;
+        let worker = self.worker(&order.destination).await?;
         self.inner.journal.flushed().await;
         let newest = *self.inner.journal.newest().borrow();
         let stretch = Stretch {

@@ -94,6 +94,12 @@ pub enum CommandError {
     /// No such source.
     #[error("there is no source of that name")]
     UnknownSource,
+    /// It was configured once, and something is left of it.
+    #[error(
+        "it is not configured any more, and what is left of it is kept: configure it again and reload; of a \
+         destination, sync.removed = \"drop\" gives that up"
+    )]
+    NotConfigured,
     /// No such change.
     #[error("there is no change of that id; delivered ones are kept for sync.retention")]
     UnknownChange,

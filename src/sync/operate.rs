@@ -7,9 +7,7 @@ use super::engine::Engine;
 use super::error::CommandError;
 use super::journal::record::{Record, Unwritten, Verdict, sequence_time};
 use super::journal::sqlite::{self, KnownDestination, Stored};
-use super::status::{
-    ChangeFilter, ChangeState, ChangeView, DeadLetterFilter, DeadLetters, DestinationState, DestinationStatus,
-};
+use super::status::{ChangeFilter, ChangeState, ChangeView, DestinationState, DestinationStatus};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -132,27 +130,8 @@ impl Engine {
         }
     }
 
-    /// Dead letters that match, in key order, at most a thousand.
-    ///
-    /// # Errors
-    /// [`CommandError`]: an unknown destination, or the journal cannot be read.
-    pub async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<DeadLetters, CommandError> {
-        self.inner.journal.flushed().await;
-        self.is_known(filter.destination.as_deref()).await?;
-        let at_sources = self.refused(filter.clone(), sqlite::LISTED_MAX + 1).await?;
-        let mut dead_letters = Vec::new();
-        if filter.source.is_none() {
-            let readers = self.inner.journal.readers();
-            dead_letters = readers.read(move |store| sqlite::dead_letters(store, &filter)).await?;
-        }
-        dead_letters.extend(at_sources);
-        let more = dead_letters.len() > sqlite::LISTED_MAX as usize;
-        dead_letters.truncate(sqlite::LISTED_MAX as usize);
-        Ok(DeadLetters { dead_letters, more })
-    }
-
     /// Refuses the name of a destination that the journal has never had.
-    async fn is_known(&self, destination: Option<&str>) -> Result<(), CommandError> {
+    pub(super) async fn is_known(&self, destination: Option<&str>) -> Result<(), CommandError> {
         let Some(name) = destination else { return Ok(()) };
         let known = self.inner.journal.readers().read(sqlite::destinations).await?;
         let is_known = known.iter().any(|destination| destination.name == name);
@@ -164,7 +143,7 @@ impl Engine {
     /// # Errors
     /// [`CommandError`]: an unknown destination, or the journal cannot be used.
     pub async fn pause(&self, destination: &str) -> Result<(), CommandError> {
-        let worker = self.worker(destination)?;
+        let worker = self.worker(destination).await?;
         self.inner.journal.write(Record::Pause { destination: worker.known.id, paused: true }).await?;
         send(&worker, Command::Pause).await
     }
@@ -174,7 +153,7 @@ impl Engine {
     /// # Errors
     /// [`CommandError`]: an unknown destination, or the journal cannot be used.
     pub async fn resume(&self, destination: &str) -> Result<(), CommandError> {
-        let worker = self.worker(destination)?;
+        let worker = self.worker(destination).await?;
         let (destination, mut after) = (worker.known.id, 0);
         self.inner.journal.write(Record::Pause { destination, paused: false }).await?;
         loop {
@@ -220,10 +199,14 @@ impl Engine {
         if state == Some(meant as i64) { Ok(()) } else { Err(CommandError::NotInDoubt) }
     }
 
-    pub(super) fn worker(&self, name: &str) -> Result<WorkerHandle, CommandError> {
-        let roster = self.inner.roster.load();
-        let worker = roster.working().find(|worker| worker.known.name == name);
-        worker.cloned().ok_or(CommandError::UnknownDestination)
+    /// Who delivers to a destination.
+    pub(super) async fn worker(&self, name: &str) -> Result<WorkerHandle, CommandError> {
+        let roster = self.inner.roster.load_full();
+        if let Some(worker) = roster.working().find(|worker| worker.known.name == name) {
+            return Ok(worker.clone());
+        }
+        self.is_known(Some(name)).await?;
+        Err(CommandError::NotConfigured)
     }
 }
 

@@ -216,6 +216,9 @@ pub struct DeadLetters {
     /// There are more than are shown at once.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
+    /// What to ask for as `after` then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// A dead letter as operators see it.

@@ -351,7 +351,12 @@ async fn park_key_parks_and_redrive_keeps_the_order() {
     assert_eq!(to.targets().iter().filter(|target| *target == "/bad").count(), 1);
     assert!(to.targets().contains(&"/good".to_owned()));
     assert!(first.destinations().await.unwrap()[0].lag_seconds < f64::EPSILON, "parked ones do not count");
-    let letter = first.dead_letters(DeadLetterFilter::default()).await.unwrap().dead_letters.remove(0);
+    let letter = first
+        .dead_letters(DeadLetterFilter::default(), LetterPage::FIRST)
+        .await
+        .unwrap()
+        .dead_letters
+        .remove(0);
     assert_eq!((letter.class.as_str(), letter.code.as_str()), ("permanent", "http_status"));
     assert_eq!((letter.status, letter.attempts, letter.answer.as_str()), (Some(400), 1, "no"));
     first.stop(DEADLINE).await;
@@ -366,7 +371,14 @@ async fn park_key_parks_and_redrive_keeps_the_order() {
     assert!(bad.len() == 41 && bad.is_sorted_by_key(|got| got.sequence()));
     assert_eq!(bad[0].field("tidegate-change"), letter.change);
     until_settled(&second).await;
-    assert!(second.dead_letters(DeadLetterFilter::default()).await.unwrap().dead_letters.is_empty());
+    assert!(
+        second
+            .dead_letters(DeadLetterFilter::default(), LetterPage::FIRST)
+            .await
+            .unwrap()
+            .dead_letters
+            .is_empty()
+    );
     second.stop(DEADLINE).await;
 }
 
@@ -530,7 +542,9 @@ async fn i3_redriving_some_dead_letters_of_a_key_lets_nothing_pass_the_others() 
         let engine = two_dead_letters_of_a_key(data.path(), &to, &mended).await;
         let before = to.targets().len();
         let second_died =
-            engine.dead_letters(DeadLetterFilter::default()).await.unwrap().dead_letters[1].last_at;
+            engine.dead_letters(DeadLetterFilter::default(), LetterPage::FIRST).await.unwrap().dead_letters
+                [1]
+            .last_at;
         let older = DeadLetterFilter { until: Some(second_died), ..DeadLetterFilter::default() };
         let newer = DeadLetterFilter { since: Some(second_died), ..DeadLetterFilter::default() };
         let (now, later) = if oldest_first { (older, newer) } else { (newer, older) };
@@ -561,7 +575,7 @@ async fn i3_a_worker_that_panics_begins_anew() {
     for _ in 0..30 {
         put(&engine, "/a", &["d"]).await;
     }
-    engine.worker("d").unwrap().commands.send(delivery::Command::Panic).await.unwrap();
+    engine.worker("d").await.unwrap().commands.send(delivery::Command::Panic).await.unwrap();
     put(&engine, "/a", &["d"]).await;
     engine.resume("d").await.unwrap();
     let got = to.wait_for(31).await;
@@ -972,7 +986,8 @@ async fn damage_is_quarantined_and_never_delivered() {
     second.resume("d").await.unwrap();
     until_settled(&second).await;
     assert_eq!(to.targets(), ["/b"]);
-    let letters = second.dead_letters(DeadLetterFilter::default()).await.unwrap().dead_letters;
+    let letters =
+        second.dead_letters(DeadLetterFilter::default(), LetterPage::FIRST).await.unwrap().dead_letters;
     assert_eq!((letters.len(), letters[0].code.as_str(), letters[0].key.as_str()), (1, "damaged", "/a"));
     second.stop(DEADLINE).await;
 }

@@ -257,20 +257,28 @@ async fn i5_nothing_is_stored_while_a_change_is_in_doubt() {
     let source = ScriptedSource::start().await;
     let (_destination, gateway) = doubtful(&source, "", |request| {
         let own = !request.fields.has("X-Request-Id");
-        if own { Reply::new(403, "") } else { Reply::ok("read").cache_control("max-age=600") }
+        let cache_control = if request.fields.has("X-Private") { "private" } else { "max-age=600" };
+        if own { Reply::new(403, "") } else { Reply::ok("read").cache_control(cache_control) }
     })
     .await;
     let id = change_of(&gateway.put("/items/1", "x").await);
     eventually("it is in doubt", async || gateway.change_state(&id).await == "in-doubt").await;
+    // From now on nobody waits for another's answer of this one.
+    gateway.send(Ask::get("/items/1").field("X-Private", "1")).await;
     for path in ["/items/1", "/items/1?a", "/items/2"] {
         let told = gateway.get(path).await.field("Cache-Status").contains("; stored");
         assert_eq!(told, path == "/items/2", "{path}: what is said of it");
         assert_eq!(gateway.get(path).await.is_hit(), path == "/items/2", "{path}");
     }
+    let url = format!("/v1/explain?url=http://{}/items/1", gateway.public);
+    let told = gateway.admin_get(&url).await.json();
+    assert_eq!(told["rule"]["section"], "Changes in doubt", "{told}");
     let aborted = serde_json::json!({"as": "aborted"});
     let path = format!("/v1/changes/{id}/resolve");
     assert_eq!(gateway.admin_post(&path, &aborted).await.status, 200);
     assert_eq!(gateway.change_state(&id).await, "aborted");
+    let told = gateway.admin_get(&url).await.json();
+    assert_ne!(told["rule"]["section"], "Changes in doubt", "{told}");
     gateway.admin_post(&path, &aborted).await.assert_problem(409);
     eventually("it is stored again", async || gateway.get("/items/1").await.is_hit()).await;
 }

@@ -2,8 +2,8 @@
 
 use crate::support::wait::within_time;
 use crate::support::{
-    Delivery, EVERYTHING, Gateway, RecordingDestination, Reply, Setup, eventually, gateway, obliging_source,
-    synced,
+    Delivery, EVERYTHING, Gateway, RecordingDestination, Reply, ScriptedSource, Setup, eventually, gateway,
+    obliging_source, synced,
 };
 use serde_json::{Value, json};
 use std::process::{Output, Stdio};
@@ -87,6 +87,59 @@ async fn an_operator_reads_changes_and_dead_letters() {
     assert!(dead.contains(&bad) && dead.contains("400") && !dead.contains('\u{1b}'), "{dead}");
 }
 
+/// Dead letters of destinations and of sources are read a page at a time, each once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_are_read_to_the_last_page() {
+    let source = ScriptedSource::start().await;
+    source.on("*", |request| {
+        if request.path().starts_with("/accepted/") { Reply::new(403, "") } else { Reply::ok("") }
+    });
+    let (search, index) = (RecordingDestination::start().await, RecordingDestination::start().await);
+    for destination in [&search, &index] {
+        destination.answer(|_| Reply::new(400, "no"));
+    }
+    let sync = "[route.sync]\ndestinations = [\"search\", \"index\"]\n";
+    let text = format!(
+        "{}{}{}[[route]]\nname = \"accepting\"\npath = \"/accepted/{{*rest}}\"\nsource = \"inventory\"\n\
+         {sync}mode = \"accept\"\n{EVERYTHING}{sync}",
+        source.table(),
+        search.table("search"),
+        index.table("index")
+    );
+    let gateway = Setup::new(text).start().await;
+    for number in 0..3 {
+        gateway.put(&format!("/items/{number}"), "x").await;
+        gateway.put(&format!("/accepted/{number}"), "x").await;
+    }
+    eventually("nine are dead", async || letters(&gateway).await == 9).await;
+    let whole = json_of(&gateway, &["dead-letters"]).await;
+    assert!(whole.get("next").is_none() && whole.get("more").is_none(), "{whole}");
+    let mut pages = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = match &after {
+            None => json_of(&gateway, &["dead-letters", "--limit", "2"]).await,
+            Some(after) => json_of(&gateway, &["dead-letters", "--limit", "2", "--after", after]).await,
+        };
+        pages.push(page["dead_letters"].as_array().expect("a list").clone());
+        after = page["next"].as_str().map(str::to_owned);
+        assert_eq!(page["more"] == true, after.is_some(), "{page}");
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2, 2, 1]);
+    assert_eq!(json!(pages.concat()), whole["dead_letters"]);
+    let some = json_of(&gateway, &["dead-letters", "--source", "inventory", "--limit", "2"]).await;
+    let next = some["next"].as_str().expect("there are more");
+    let table = told(&gateway, &["dead-letters", "--limit", "2"]).await;
+    assert!(table.contains("\nmore: --after d"), "{table}");
+    let rest = json_of(&gateway, &["dead-letters", "--source", "inventory", "--after", next]).await;
+    assert_eq!(rest["dead_letters"].as_array().map(Vec::len), Some(1), "{rest}");
+    gateway.admin_get("/v1/dead-letters?after=what").await.assert_problem(400);
+    gateway.admin_get("/v1/dead-letters?limit=0").await.assert_problem(422);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_redrives_discards_and_replays() {
     let (source, destination) = (obliging_source().await, RecordingDestination::start().await);
@@ -145,12 +198,18 @@ async fn what_is_wrong_is_said_in_a_line_and_the_exit_code() {
         (right(&["discard"]), 1, "--all"),
         (right(&["list", "--admin", "http://127.0.0.1:1"]), 1, "does not answer"),
         (right(&["list", "--admin", &source.url()]), 1, "not as an admin listener"),
+        (right(&["list", "--admin", "unix:/none/admin.sock"]), 1, "unix:/none/admin.sock does not answer"),
         (right(&["redrive", "--since", "soon"]), 2, "2026-01-31T12:00:00Z"),
     ] {
         let shown = format!("{command:?}");
         let text = refused(command, code).await;
         assert!(text.contains(said) && !text.contains("CANARY"), "{shown}: {text}");
     }
+    let mut onto_a_full_disk = right(&["list", "--json"]);
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let child = onto_a_full_disk.stdout(full).stderr(Stdio::piped()).spawn().expect("the binary can be run");
+    let Output { status, stderr, .. } = child.wait_with_output().await.expect("it ends");
+    assert_eq!(status.code(), Some(1), "{}", String::from_utf8_lossy(&stderr));
     let ok = ended(right(&["list", "--json"])).await;
     assert_eq!((ok.status.code(), ok.stdout.as_slice()), (Some(0), b"{\"changes\":[]}\n".as_slice()));
 }

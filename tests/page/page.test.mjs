@@ -176,6 +176,24 @@ test("those that a filter names are discarded", async () => {
   });
 });
 
+test("dead letters are read a page at a time, by keyboard too", async () => {
+  await withGateway({}, async (running) => {
+    await dead(running, Array.from({ length: 203 }, (_, number) => `/items/${number}`));
+    const page = await opened(`${running.admin}/#dead-letters`);
+    await live(page);
+    const rows = page.locator("#letters tbody tr");
+    await becomes(rows.nth(199), /^\/items\/199/);
+    assert.equal(await rows.count(), 200);
+    await page.getByRole("button", { name: "Next ones" }).press("Enter");
+    await becomes(rows.first(), /^\/items\/200/);
+    assert.equal(await rows.count(), 3);
+    assert.equal(await page.locator("#letters-next").isVisible(), false, "these are the last ones");
+    await page.getByRole("button", { name: "Show" }).click();
+    await becomes(rows.first(), /^\/items\/0/);
+    assert.deepEqual(page.faults, []);
+  });
+});
+
 test("a URL is explained and purged by keyboard", async () => {
   await withGateway({}, async (running) => {
     const url = `${running.public}/items/7`;
@@ -306,7 +324,7 @@ test("a lost connection is said, and comes back by itself", async () => {
 
 test("both themes at two widths", async () => {
   await withGateway({}, async (running) => {
-    await dead(running, ["/items/1", "/items/2"]);
+    await dead(running, ["/items/1", `/items/${"long".repeat(100)}`]);
     for (let number = 0; number < 40; number += 1) await ask("GET", `${running.public}/items/${number % 7}`);
     for (const colorScheme of ["light", "dark"]) {
       for (const width of [1280, 390]) {

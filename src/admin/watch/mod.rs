@@ -82,7 +82,7 @@ impl Watch {
 
     /// A look at everything now.
     pub(super) async fn look(&self) -> Status {
-        self.parts.cache.observe();
+        (self.parts.observe)();
         let destinations = self.destinations().await;
         if let Some(engine) = &self.parts.in_force.engine() {
             probes::observe_sources(engine).await;

@@ -55,7 +55,16 @@ enum Command {
     },
     /// List dead letters: what could not be delivered
     #[command(after_help = "Example:\n  tidegate changes dead-letters --destination search --since 2h")]
-    DeadLetters(Filter),
+    DeadLetters {
+        #[command(flatten)]
+        filter: Filter,
+        /// At most so many
+        #[arg(long, value_name = "N")]
+        limit: Option<NonZeroU32>,
+        /// Only behind those that were shown: as the end of the list says
+        #[arg(long, value_name = "PLACE")]
+        after: Option<String>,
+    },
     /// Send dead letters again: same ids, in key order, with what waits behind them
     #[command(
         after_help = "Example:\n  tidegate changes redrive --destination search --code http_status --dry-run\n  \
@@ -194,8 +203,11 @@ async fn obey(Arguments { reach, command }: &Arguments) -> anyhow::Result<ExitCo
             show(reach, admin.get(&["changes", id], &[]).await?, shown::change)?;
             return Ok(ExitCode::SUCCESS);
         }
-        Command::DeadLetters(filter) => {
-            show(reach, admin.get(&["dead-letters"], &filter.named()).await?, shown::dead_letters)?;
+        Command::DeadLetters { filter, limit, after } => {
+            let limit = limit.map(|limit| limit.to_string());
+            let page = [("limit", limit.as_deref()), ("after", after.as_deref())];
+            let query = [&filter.named()[..], &page].concat();
+            show(reach, admin.get(&["dead-letters"], &query).await?, shown::dead_letters)?;
             return Ok(ExitCode::SUCCESS);
         }
         Command::Resolve { id, truth } => {

@@ -50,8 +50,7 @@ struct Delivery {
 #[derive(Deserialize)]
 struct DeadLetters {
     dead_letters: Vec<DeadLetter>,
-    #[serde(default)]
-    more: bool,
+    next: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -117,7 +116,7 @@ pub(super) fn change(told: &Value) -> anyhow::Result<String> {
 
 /// Dead letters.
 pub(super) fn dead_letters(told: &Value) -> anyhow::Result<String> {
-    let DeadLetters { dead_letters, more } = DeadLetters::deserialize(told)?;
+    let DeadLetters { dead_letters, next } = DeadLetters::deserialize(told)?;
     let mut table =
         Table::new(&["CHANGE", "DESTINATION", "KEY", "CODE", "STATUS", "ATTEMPTS", "LAST", "ANSWER"]);
     for one in dead_letters {
@@ -127,7 +126,7 @@ pub(super) fn dead_letters(told: &Value) -> anyhow::Result<String> {
         let (attempts, last) = (one.attempts.to_string(), time(one.last_at));
         table.row([one.change, whom, one.key, one.code, status, attempts, last, answer]);
     }
-    let more = if more { "\nthere are more: narrow the filter" } else { "" };
+    let more = next.map(|place| format!("\nmore: --after {place}")).unwrap_or_default();
     Ok(format!("{table}{more}"))
 }
 

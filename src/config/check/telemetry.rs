@@ -37,7 +37,8 @@ impl Check<'_, '_> {
             self.report.fault(&otlp.span, "is too long for a URI", "write a shorter one");
             return None;
         };
-        let tls = self.client_tls(&ClientGiven { ca: None, cert: None, key: None }, &[otlp])?.config();
+        let files = ClientGiven { ca: given.ca.as_ref(), cert: None, key: None };
+        let tls = self.client_tls(&files, &[otlp])?.config();
         let headers = headers.into_iter().filter_map(|(name, value)| {
             // A value that no field may have has its fault.
             let mut value = HeaderValue::from_str(value.expose()).ok()?;

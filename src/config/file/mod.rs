@@ -108,6 +108,8 @@ pub(in crate::config) struct Telemetry {
     /// Where a collector takes OTLP over HTTP; /v1/traces is appended where the URL has no path. Left out: no
     /// spans.
     pub(in crate::config) otlp: Option<Given<Address>>,
+    /// PEM file of the authorities that an https:// collector is verified by; left out: the system's.
+    pub(in crate::config) ca: Option<Text>,
     /// One of so many requests that bring no trace begins one; 0: none.
     pub(in crate::config) one_in: Given<i64>,
     /// What this gateway is called among others.

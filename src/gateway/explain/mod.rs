@@ -52,6 +52,7 @@ impl Gateway {
         route.disbelieve(&mut request);
         let entered = door::foresee(&route, &mut request, now);
         told.route = Some(matched(&route, told.passed_over.len() + 1, &request));
+        route.hear_quotas(&request, now).await;
         told.quotas = route.quota_states(&request, now);
         told.source = Some(route.source.health());
         let ending = self.ending(&route, &request, now, &mut told).await;
@@ -109,8 +110,24 @@ impl Gateway {
             told.variant = Some(held::selecting(&found.stored.selecting_fields));
             told.freshness = Some(freshness::arithmetic(found, &foreseen.sight, &route.settings.cache, now));
         }
-        let rule = rule::of_read(&foreseen, route, request, told.marker.as_ref(), now);
+        let rule = if self.waits_for_doubt(route, key, &foreseen) {
+            rule::rule(rule::IN_DOUBT)
+        } else {
+            rule::of_read(&foreseen, route, request, told.marker.as_ref(), now)
+        };
         Ending::of_read(foreseen, rule)
+    }
+
+    /// Whether the source is asked, and will be asked again, because of a change in doubt.
+    fn waits_for_doubt(&self, route: &Route, key: &CacheKey, foreseen: &Foreseen) -> bool {
+        let is_missed = match &foreseen.judged {
+            Ok(Judged::Validate(_, why)) => *why == ForwardReason::Stale,
+            Ok(Judged::Forward(why)) => *why == ForwardReason::UriMiss,
+            Ok(Judged::Fresh(_) | Judged::Stale(..)) | Err(_) => false,
+        };
+        let held = || foreseen.sight.held.iter().flat_map(|one| &one.stored.tags);
+        let tags = || route.settings.cache.tags.iter().chain(held()).cloned().collect::<Vec<_>>();
+        is_missed && self.cache.is_held(key, &tags())
     }
 
     /// A write that is recorded first.

@@ -24,6 +24,11 @@ pub(super) const RECORDED: Text =
 pub(super) const ACCEPTED: Text =
     ("RFC 9110 15.3.3", "the write is recorded and answered 202; its source is asked later");
 pub(super) const LAST_HOP: Text = ("RFC 9110 7.6.2", "Max-Forwards is 0: it goes no further");
+pub(super) const IN_DOUBT: Text = (
+    "Changes in doubt",
+    "a write that may have made it old is in doubt: until that is decided nothing of it is stored (see the changes \
+     of this key)",
+);
 pub(super) const STALE_IF_ERROR: Text =
     ("RFC 5861 4", "the source is left alone because it fails, and what is stale may be used instead");
 

@@ -103,6 +103,9 @@ impl Wanted<'_> {
         }
         let request = RequestHead { method: &self.request.method, fields: &self.request.fields };
         let admitted = storable::admit(request, response, &self.route.settings.cache, exchange)?;
+        if self.gateway.cache.is_held(self.key, &admitted.head().tags) {
+            return Err(NoStoreReason::Purged);
+        }
         let bytes = body.size_hint().exact().unwrap_or_default();
         if bytes > self.gateway.cache.object_bytes_max() {
             return Err(NoStoreReason::TooLarge);

@@ -146,6 +146,11 @@ impl Route {
         self.quotas.would_deny(stage, &caller(request), now).map(GatewayError::Quota)
     }
 
+    /// Learns what other gateways have used of shared quotas.
+    pub(crate) async fn hear_quotas(&self, request: &Request, now: Timestamp) {
+        self.quotas.hear(&caller(request), now, &request.patience).await;
+    }
+
     /// The quotas as the request finds them.
     pub(crate) fn quota_states(&self, request: &Request, now: Timestamp) -> Vec<QuotaState> {
         self.quotas.look(&caller(request), now)

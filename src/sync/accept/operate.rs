@@ -8,7 +8,7 @@ use crate::sync::error::CommandError;
 use crate::sync::journal::at_source::AtSource;
 use crate::sync::journal::record::{Record, Unwritten};
 use crate::sync::journal::sqlite::{self, Refused};
-use crate::sync::status::{DeadLetterFilter, DeadLetterView};
+use crate::sync::status::DeadLetterFilter;
 use tokio::sync::oneshot;
 
 /// A request to a worker: what is done with matching dead letters, at most `limit` after a number.
@@ -23,28 +23,19 @@ pub(in crate::sync) struct Command {
 }
 
 impl Engine {
-    /// Dead letters of sources that match, at most `limit`.
-    pub(in crate::sync) async fn refused(
-        &self,
-        filter: DeadLetterFilter,
-        limit: u32,
-    ) -> Result<Vec<DeadLetterView>, CommandError> {
-        if filter.destination.is_some() {
-            return Ok(Vec::new());
-        }
-        let readers = self.inner.journal.readers();
-        Ok(readers.read(move |store| sqlite::refused_views(store, &filter, limit)).await?)
-    }
-
     /// The workers of the sources whose dead letters may match.
-    pub(in crate::sync) fn sources_of(&self, filter: &DeadLetterFilter) -> Result<Vec<Handle>, CommandError> {
+    pub(in crate::sync) async fn sources_of(
+        &self,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<Handle>, CommandError> {
         if filter.destination.is_some() {
             return Ok(Vec::new());
         }
         let meant = |handle: &&Handle| filter.source.as_ref().is_none_or(|name| *name == handle.source);
         let meant: Vec<Handle> = self.inner.roster.load().sources.iter().filter(meant).cloned().collect();
-        if meant.is_empty() && filter.source.is_some() {
-            return Err(CommandError::UnknownSource);
+        if let Some(name) = filter.source.as_ref().filter(|_| meant.is_empty()) {
+            let is_left = self.accepted().await?.iter().any(|left| left.source == *name);
+            return Err(if is_left { CommandError::NotConfigured } else { CommandError::UnknownSource });
         }
         Ok(meant)
     }

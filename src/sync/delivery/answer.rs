@@ -73,11 +73,17 @@ impl Keeper {
         for secret in &self.secrets {
             text = text.replace(secret.expose(), REDACTED);
         }
-        let printable = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { '\u{fffd}' } else { c };
+        let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t') || turns(c);
+        let printable = |c: char| if steers(c) { '\u{fffd}' } else { c };
         let mut text: String = text.chars().map(printable).collect();
         text.truncate(text.floor_char_boundary(KEPT_BYTES_MAX));
         text
     }
+}
+
+/// Whether a character turns round what is shown behind it (UAX 9).
+const fn turns(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// What in a URL may be secret, as it stands there and as it is meant.
@@ -108,6 +114,7 @@ mod tests {
         let keeper = keeper(&[]);
         for (held, shown) in [
             (b"{\"a\": 1}\n\tb".to_vec(), "{\"a\": 1}\n\tb".to_owned()),
+            ("\u{202e}live\u{2066}".into(), "\u{fffd}live\u{fffd}".to_owned()),
             (b"a\x00b\x1b[31m\r\xff".to_vec(), "a\u{fffd}b\u{fffd}[31m\u{fffd}\u{fffd}".to_owned()),
             (vec![b'x'; 2000], "x".repeat(1024)),
             ("\u{20ac}".repeat(400).into_bytes(), "\u{20ac}".repeat(341)),

@@ -100,7 +100,8 @@ async fn a_damaged_change_is_never_sent_and_holds_nobody_up() {
     let engine = accepting(data.path(), 8, write_source).await;
     until("the other one is done", || async { waiting(&engine).await == 0 }).await;
     assert_eq!(*sent.lock().unwrap(), [format!("\"{sound}\"")]);
-    let letters = engine.dead_letters(DeadLetterFilter::default()).await.unwrap().dead_letters;
+    let letters =
+        engine.dead_letters(DeadLetterFilter::default(), LetterPage::FIRST).await.unwrap().dead_letters;
     let told: Vec<_> = letters.iter().map(|letter| (letter.change.clone(), letter.code.as_str())).collect();
     assert_eq!(told, [(damaged.to_string(), "damaged")]);
     engine.stop(DEADLINE).await;

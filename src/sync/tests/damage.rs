@@ -155,7 +155,11 @@ async fn round(sample: &Sample, seed: u64) -> Result<End, String> {
     let stopped = tokio::time::timeout(ROUND_WITHIN, settled).await;
     let got = to.got.lock().unwrap().clone();
     let last = engine.destinations().await;
-    let letters = engine.dead_letters(DeadLetterFilter::default()).await.unwrap_or_default().dead_letters;
+    let letters = engine
+        .dead_letters(DeadLetterFilter::default(), LetterPage::FIRST)
+        .await
+        .unwrap_or_default()
+        .dead_letters;
     let reported =
         engine.inner.journal.damaged() + u64::from(engine.journal_state() == JournalState::Damaged);
     engine.stop(DEADLINE).await;

@@ -1,5 +1,6 @@
 //! Spans at a small collector: one trace shows the client's write, the forward, and later its deliveries.
 
+use crate::support::tls::{Authority, terminating, write};
 use crate::support::{
     Ask, Delivery, EVERYTHING, RecordingDestination, Reply, SYNC, ScriptedSource, Setup, eventually,
     obliging_source,
@@ -184,6 +185,31 @@ async fn a_trace_begins_here_by_the_rule_and_what_is_not_sampled_is_left_alone()
         assert!(sent(path).expect("goes on").ends_with("-00"), "{path}");
     }
     assert_eq!(sent("/begun"), Some(format!("00-{}-{}-01", forward.trace, forward.id)));
+}
+
+/// A collector behind TLS is known by the operator's own authority, or sent nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_is_verified_by_its_own_authority() {
+    let (source, collector, authority) =
+        (obliging_source().await, collector().await, Authority::new("collectors"));
+    let shown = authority.issue(&["localhost"]).server(None);
+    let relay =
+        terminating(shown, collector.url().trim_start_matches("http://").parse().expect("an address")).await;
+    let table = format!(
+        "[telemetry]\notlp = \"https://localhost:{}\"\nca = \"ca.pem\"\none_in = 1\n",
+        relay.address.port()
+    );
+    let setup = Setup::new(format!("{}{EVERYTHING}{table}", source.table()));
+    write(setup.folder(), "ca.pem", &Authority::new("others").pem());
+    let gateway = setup.start().await;
+    gateway.get("/items/1").await;
+    eventually("it is not trusted", async || gateway.log_text().contains("spans cannot be sent")).await;
+    assert!(collector.requests.all().is_empty(), "it was sent nothing");
+    gateway.terminate().await;
+    write(setup.folder(), "ca.pem", &authority.pem());
+    let gateway = setup.start().await;
+    gateway.get("/items/1").await;
+    so_many(&collector, 2).await;
 }
 
 /// A collector that takes nothing costs spans and nothing else.

@@ -98,6 +98,23 @@ async fn two_gateways_admit_together_what_one_would() {
     }
 }
 
+/// A gateway that was asked nothing yet explains with what the others have admitted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_have_used_up_is_explained() {
+    let two = Two::start("requests = 5\nper = \"1h\"\nkey = \"client\"").await;
+    let [asked, other] = &two.gateways;
+    let url = format!("/v1/explain?url=http://{}/limited/a", other.public);
+    let told = other.admin_get(&url).await.json();
+    assert_eq!(told["quotas"][0]["remaining"], 5, "{told}");
+    // On a busy machine Redis may be late, and then the share of the one decides.
+    eventually("the limit is seen to be used up", async || {
+        asked.get("/limited/a").await;
+        other.admin_get(&url).await.json()["answer"]["status"] == 429
+    })
+    .await;
+    assert_eq!(other.get("/limited/a").await.status, 429);
+}
+
 /// I9: shares while Redis is frozen, and one limit again when it is back, in which what was admitted counts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i9_a_frozen_redis_delays_nobody_and_the_limit_holds_before_during_and_after() {

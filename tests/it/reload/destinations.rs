@@ -300,6 +300,49 @@ async fn what_was_accepted_for_a_source_that_goes_is_sent_when_it_comes_back() {
     assert_eq!(bodies(&search), ["one", "two"]);
 }
 
+/// Dead letters of what is not configured any more are listed, and who acts on them is told what to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_of_what_went_say_what_to_do() {
+    let (source, refusing) = (obliging_source().await, ScriptedSource::start().await);
+    refusing.always("*", Reply::new(403, "no"));
+    let search = RecordingDestination::start().await;
+    search.answer(|_| Reply::new(400, "no"));
+    let other = refusing.table().replace("inventory", "other");
+    let accepting = "[[route]]\nname = \"accepting\"\npath = \"/accepted/{*rest}\"\nsource = \"other\"\n\
+                     [route.sync]\nmode = \"accept\"\ndestinations = [\"index\"]\n";
+    let setup = Setup::new(format!(
+        "{}{other}{}{}{accepting}{}",
+        source.table(),
+        search.table("index"),
+        search.table("search"),
+        synced_to(&["search"])
+    ));
+    let gateway = setup.start().await;
+    gateway.put("/items/1", "x").await;
+    gateway.put("/accepted/1", "x").await;
+    let listed = async || gateway.admin_get("/v1/dead-letters").await.json()["dead_letters"].clone();
+    eventually("two are dead", async || listed().await.as_array().map(Vec::len) == Some(2)).await;
+    reload(&gateway, setup, format!("{}{EVERYTHING}", source.table())).await;
+    eventually("it is not configured", async || gateway.destination("search").await["state"] == "disabled")
+        .await;
+    let letters = listed().await;
+    for which in [
+        json!({"destination": "search"}),
+        json!({"source": "other"}),
+        json!({"change": letters[0]["change"]}),
+        json!({"change": letters[1]["change"]}),
+    ] {
+        for call in ["redrive", "discard"] {
+            let told = gateway.admin_post(&format!("/v1/dead-letters/{call}"), &which).await;
+            told.assert_problem(409);
+            assert!(told.text().contains("configure it again"), "{which}: {}", told.text());
+        }
+    }
+    gateway.admin_post("/v1/destinations/search/resume", &json!({})).await.assert_problem(409);
+    gateway.admin_post("/v1/replay", &json!({"destination": "search"})).await.assert_problem(409);
+    gateway.admin_post("/v1/dead-letters/redrive", &json!({"source": "nobody"})).await.assert_problem(404);
+}
+
 /// What one address has been sent says nothing of another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i2_a_state_that_was_delivered_elsewhere_is_sent_to_another_address() {

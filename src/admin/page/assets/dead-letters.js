@@ -6,6 +6,9 @@ import { byId, choose, count, make, moment, offer, say, table, word } from "./el
 
 const form = byId("letters-filter");
 const told = byId("letters-told");
+const next = byId("letters-next");
+/** As many as are read at once by a person. */
+const SHOWN = "200";
 /** As the calls name them. */
 const CODES = ["http_status", "timeout", "connect", "tls", "dns", "too_large", "given_up", "address_denied", "garbage", "damaged", "unsendable"];
 
@@ -24,12 +27,21 @@ function filter() {
   return Object.fromEntries(given);
 }
 
+/** Behind which the page that is shown begins. */
+let after = "";
+
 export async function show() {
   try {
-    const { dead_letters: letters, more } = await get("/v1/dead-letters", Object.entries(filter()));
+    const parameters = [...Object.entries(filter()), ["limit", SHOWN], ["after", after]];
+    const { dead_letters: letters, next: following } = await get("/v1/dead-letters", parameters);
+    if (letters.length === 0 && after !== "") {
+      after = "";
+      return await show();
+    }
     showLetters(letters, ({ change, destination, source }) => `${change} ${destination} ${source}`);
     for (const id of ["redrive", "discard"]) byId(id).disabled = letters.length === 0;
-    if (more) say(told, `The first ${count(letters.length)} are shown; there are more.`);
+    next.hidden = !following;
+    next.value = following ?? "";
   } catch (fault) {
     say(told, fault.message);
   }
@@ -71,6 +83,12 @@ function acts(letter) {
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   say(told, "");
+  after = "";
+  show();
+});
+next.addEventListener("click", () => {
+  after = next.value;
+  byId("letters").scrollIntoView();
   show();
 });
 for (const call of ["redrive", "discard"]) byId(call).addEventListener("click", () => order(call, filter()));
@@ -83,6 +101,7 @@ export function open(parameters) {
     if (name === "key_prefix") form.elements[name].value = value;
     else choose(form.elements[name], value);
   }
+  after = "";
   show();
 }
 

@@ -6,13 +6,14 @@ use super::settled::SETTLED;
 use super::{KnownDestination, SqlError, Store, accepted, change_state, delivery_state};
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
+use crate::sync::dead_letters::LetterPlace;
 use crate::sync::status::{
     ChangeFilter, ChangeState, ChangeView, DeadLetterFilter, DeadLetterView, DeliveryView,
 };
 use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row, params};
 
-/// Changes or dead letters shown at once where no limit is given.
+/// Changes shown at once where no limit is given.
 const LISTED: u32 = 100;
 /// The most changes or dead letters shown at once.
 pub(crate) const LISTED_MAX: u32 = 1000;
@@ -225,25 +226,29 @@ fn with_deliveries(store: &Store, row: (ChangeView, Vec<String>)) -> Result<Chan
     Ok(view)
 }
 
-/// Dead letters that match, in key order; one more than [`LISTED_MAX`] where there are more.
+/// Dead letters of destinations that match, behind the place of a sequence and a destination, in key order.
 pub(crate) fn dead_letters(
     store: &Store,
     filter: &DeadLetterFilter,
-) -> Result<Vec<DeadLetterView>, SqlError> {
+    (sequence, destination): (i64, i64),
+    limit: u32,
+) -> Result<Vec<(LetterPlace, DeadLetterView)>, SqlError> {
     let sql = "SELECT l.id, d.name, l.key, l.sequence, l.class, l.code, l.status, l.attempts, l.first_at, l.last_at,
-        l.answer FROM dead_letters l JOIN destinations d ON d.id=l.destination
+        l.answer, l.destination FROM dead_letters l JOIN destinations d ON d.id=l.destination
         WHERE (?1 IS NULL OR d.name=?1) AND (?2 IS NULL OR l.code=?2)
         AND (?3 IS NULL OR substr(l.key, 1, length(?3))=?3)
         AND (?4 IS NULL OR l.last_at>=?4) AND (?5 IS NULL OR l.last_at<?5) AND (?6 IS NULL OR l.id=?6)
-        ORDER BY l.sequence LIMIT ?7";
+        AND (l.sequence, l.destination)>(?7, ?8) ORDER BY l.sequence, l.destination LIMIT ?9";
     let millis = |at: Option<Timestamp>| at.map(|at| at.as_millis().cast_signed());
     let mut statement = store.prepare_cached(sql)?;
     let (since, until) = (millis(filter.since), millis(filter.until));
     let change = filter.change.map(|id| id.0.as_bytes().to_vec());
+    let DeadLetterFilter { destination: name, code, key_prefix, .. } = filter;
     let rows = statement.query_map(
-        params![filter.destination, filter.code, filter.key_prefix, since, until, change, LISTED_MAX + 1],
+        params![name, code, key_prefix, since, until, change, sequence, destination, limit],
         |row| {
-            Ok(DeadLetterView {
+            let place = LetterPlace::Delivery { sequence: row.get(3)?, destination: row.get(11)? };
+            let letter = DeadLetterView {
                 change: id(row, 0)?.to_string(),
                 destination: row.get(1)?,
                 source: None,
@@ -256,7 +261,8 @@ pub(crate) fn dead_letters(
                 first_at: time(row, 8)?,
                 last_at: time(row, 9)?,
                 answer: row.get(10)?,
-            })
+            };
+            Ok((place, letter))
         },
     )?;
     rows.collect()

@@ -6,6 +6,7 @@ use super::super::{SqlError, Store};
 use super::state;
 use crate::clock::Timestamp;
 use crate::sync::change::ChangeId;
+use crate::sync::dead_letters::LetterPlace;
 use crate::sync::journal::record::Past;
 use crate::sync::status::{AtSourceView, DeadLetterFilter, DeadLetterView};
 use rusqlite::{OptionalExtension, Row, params};
@@ -217,14 +218,16 @@ pub(crate) fn refused(
     rows.collect()
 }
 
-/// Dead letters of sources as operators see them, at most `limit`.
+/// Dead letters of sources as operators see them, after a number, at most `limit`.
 pub(crate) fn refused_views(
     store: &Store,
     filter: &DeadLetterFilter,
+    after: i64,
     limit: u32,
-) -> Result<Vec<DeadLetterView>, SqlError> {
+) -> Result<Vec<(LetterPlace, DeadLetterView)>, SqlError> {
     let sql = format!(
-        "SELECT c.id, a.source, c.key, a.class, a.code, a.status, a.attempts, a.first_at, a.last_at, a.answer
+        "SELECT c.id, a.source, c.key, a.class, a.code, a.status, a.attempts, a.first_at, a.last_at, a.answer,
+         a.number
          FROM accepted a JOIN changes c USING(number) WHERE {MATCHING}"
     );
     let millis = |at: Option<Timestamp>| at.map(|at| at.as_millis().cast_signed());
@@ -232,9 +235,9 @@ pub(crate) fn refused_views(
     let change = filter.change.map(|id| id.0.as_bytes().to_vec());
     let mut statement = store.prepare_cached(&sql)?;
     let rows = statement.query_map(
-        params![0, filter.source, filter.code, filter.key_prefix, since, until, change, limit],
+        params![after, filter.source, filter.code, filter.key_prefix, since, until, change, limit],
         |row| {
-            Ok(DeadLetterView {
+            let letter = DeadLetterView {
                 change: id(row, 0)?.to_string(),
                 destination: None,
                 source: row.get(1)?,
@@ -247,7 +250,8 @@ pub(crate) fn refused_views(
                 first_at: time(row, 7)?,
                 last_at: time(row, 8)?,
                 answer: row.get(9)?,
-            })
+            };
+            Ok((LetterPlace::AtSource(row.get(10)?), letter))
         },
     )?;
     rows.collect()
