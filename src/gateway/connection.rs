@@ -26,7 +26,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// How long a refused client may take to read why, before the connection is gone.
+/// How long a refused client may take to read why.
 const LINGER: Duration = Duration::from_secs(1);
 /// Bytes of a refused client that are read away meanwhile, so that its system does not drop the answer.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
@@ -387,8 +387,7 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shut = Pin::new(&mut self.stream).poll_shutdown(context);
-        if shut.is_ready() {
+        if let shut @ Poll::Ready(_) = Pin::new(&mut self.stream).poll_shutdown(context) {
             return shut;
         }
         if self.phase != Phase::Closing {

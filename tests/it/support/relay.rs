@@ -91,10 +91,10 @@ async fn pass(
         let mut part = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = server.read(&mut part).await {
             let at = Instant::now() + *late.borrow();
-            if let Some((truth, lie)) = &*lie.borrow() {
-                if let Some(told) = part.windows(truth.len()).position(|told| told == truth) {
-                    part[told..told + lie.len()].copy_from_slice(lie);
-                }
+            if let Some((truth, lie)) = &*lie.borrow()
+                && let Some(told) = part.windows(truth.len()).position(|told| told == truth)
+            {
+                part[told..told + lie.len()].copy_from_slice(lie);
             }
             if answers.send((at, part[..length].to_vec())).await.is_err() {
                 break;
