@@ -102,7 +102,7 @@ fn request(
     }
     fields.insert(HOST, HeaderValue::try_from(host).ok()?);
     fields.insert(VIA, HeaderValue::from_static("1.1 tidegate"));
-    forwarded::append(fields, &CDN_LOOP, "tidegate");
+    forwarded::append(fields, &CDN_LOOP, HeaderValue::from_static("tidegate"));
     fields.insert(IDEMPOTENCY_KEY, HeaderValue::try_from(&write.idempotency_key).ok()?);
     Some(request)
 }

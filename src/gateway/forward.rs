@@ -83,11 +83,10 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
         // Others may wait for it longer than the request that began it.
         Purpose::Fill | Purpose::Part | Purpose::Alone | Purpose::Head => route.timeout(),
     };
-    hop_by_hop::remove(&mut fields);
-    for name in [CONTENT_LENGTH, EXPECT] {
-        fields.remove(name);
-    }
-    remove_own(&mut fields);
+    // Fields by which clients speak to Tidegate, or could pretend to be it, go too.
+    hop_by_hop::remove_with(&mut fields, |name| {
+        *name == CONTENT_LENGTH || *name == EXPECT || name.as_str().starts_with("tidegate-")
+    });
     if purpose == Purpose::Fill {
         validation::remove_conditions(&mut fields);
     }
@@ -100,7 +99,7 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
     Forwards::of(&request.method, &request.fields).update(&mut fields);
     forwarded::set(&mut fields, request.client, &request.target, &route.settings.let_through);
     forwarded::append(&mut fields, &VIA, via(request.version));
-    forwarded::append(&mut fields, &CDN_LOOP, SELF);
+    forwarded::append(&mut fields, &CDN_LOOP, HeaderValue::from_static(SELF));
     fields.insert(X_REQUEST_ID, request.id.value());
     if let Some(host) = host(route.source.settings(), &route.source, request) {
         fields.insert(HOST, host);
@@ -146,20 +145,17 @@ pub(crate) fn is_loop(fields: &HeaderMap) -> bool {
         .any(|id| id.trim_ascii().eq_ignore_ascii_case(SELF.as_bytes()))
 }
 
-/// Fields by which clients speak to Tidegate, or could pretend to be it.
-fn remove_own(fields: &mut HeaderMap) {
-    let own: Vec<_> = fields.keys().filter(|name| name.as_str().starts_with("tidegate-")).cloned().collect();
-    for name in own {
-        fields.remove(name);
-    }
-}
-
-fn via(version: Version) -> &'static str {
-    match version {
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
         Version::HTTP_10 => "1.0 tidegate",
         Version::HTTP_2 => "2.0 tidegate",
         _ => "1.1 tidegate",
-    }
+    })
+}
+
+/// Adds this gateway to the Via of a source's fields.
+pub(crate) fn sign(fields: &mut HeaderMap) {
+    forwarded::append(fields, &VIA, via(Version::HTTP_11));
 }
 
 /// Sends a head with its content, if there is room for what is then in flight; counts why.
@@ -273,7 +269,7 @@ fn cause(error: &SourceError) -> String {
 
 /// Makes a source's fields fit for clients: end-to-end ones only, with Via.
 pub(crate) fn pass_on(fields: &mut HeaderMap) {
-    forwarded::append(fields, &VIA, via(Version::HTTP_11));
+    sign(fields);
     end_to_end(fields);
 }
 
@@ -281,11 +277,10 @@ pub(crate) fn pass_on(fields: &mut HeaderMap) {
 /// announces them.
 pub(crate) fn end_to_end(fields: &mut HeaderMap) {
     let announced = trailers::announced(fields);
-    hop_by_hop::remove(fields);
+    hop_by_hop::remove_with(fields, tags::is_private);
     if let Some(names) = announced {
         fields.insert(TRAILER, names);
     }
-    tags::remove_private(fields);
 }
 
 #[cfg(test)]
