@@ -10,7 +10,7 @@ use crate::cache::PurgeMode;
 use crate::cache::rules::ResponseHead;
 use crate::cache::rules::hop_by_hop::CDN_LOOP;
 use crate::in_flight::{Share, Work};
-use crate::source::{HostSent, RequestBody, Source, SourceBody, SourceError, Urgency};
+use crate::source::{Besides, HostSent, RequestBody, Source, SourceBody, SourceError, Urgency};
 use crate::sync::{Fenced, Keeper, Lost, SourceWritten, Unreached, WriteSource};
 use crate::telemetry::metrics as names;
 use bytes::BytesMut;
@@ -72,7 +72,7 @@ async fn sent(
         let pass = source.admit(timeout, Urgency::Awaited).await?;
         let name = source.settings().name.clone();
         metrics::counter!(names::SOURCE_REQUESTS, "source" => name, "reason" => "accepted").increment(1);
-        pass.send(request, None).await
+        pass.send(request, Besides::default(), None).await
     };
     let outcome = sending.await;
     forward::tell(span, outcome.as_ref().map(Response::status));

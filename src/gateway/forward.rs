@@ -12,8 +12,8 @@ use crate::cache::rules::vary::folded_accept_encoding;
 use crate::cache::rules::{ForwardReason, tags, validation};
 use crate::in_flight::Full;
 use crate::source::{
-    Asks, Held, HostSent, OnInterim, Protocol, RequestBody, Source, SourceBody, SourceError, Upload, Urgency,
-    Visited,
+    Asks, Besides, HostSent, OnInterim, Protocol, RequestBody, Source, SourceBody, SourceError, Upload,
+    Urgency, Visited,
 };
 use crate::telemetry::spans::{self, Span};
 use bytes::Bytes;
@@ -183,9 +183,6 @@ pub(crate) async fn send(
     let span = span(&route.source, &mut request, reason.as_str());
     // Not before: what a change is delivered with is not meant for the source alone.
     route.settings.request_fields.apply(request.headers_mut());
-    if let Some(held) = head.held {
-        request.extensions_mut().insert(Held(held));
-    }
     if says_nothing {
         request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
@@ -200,18 +197,17 @@ pub(crate) async fn send(
         request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
         request.headers_mut().append(CONNECTION, HeaderValue::from_static("te"));
     }
-    if let Some(visited) = head.visited {
-        request.extensions_mut().insert(visited);
-    }
-    if let Some(protocol) = head.upgrade {
+    if let Some(protocol) = &head.upgrade {
         request.headers_mut().append(CONNECTION, HeaderValue::from_static("upgrade"));
         request.headers_mut().insert(UPGRADE, protocol.value());
-        request.extensions_mut().insert(Asks(protocol));
     }
-    if let Some(interim) = head.interim {
-        let told = OnInterim::new(move |status, fields| interim.tell(status, fields));
-        request.extensions_mut().insert(told);
-    }
+    let tells = |interim: Interim| OnInterim::new(move |status, fields| interim.tell(status, fields));
+    let besides = Besides {
+        held: head.held,
+        visited: head.visited,
+        asks: head.upgrade.map(Asks),
+        interim: head.interim.map(tells),
+    };
     // Of what was never asked the source's metrics tell, and what a client broke off is no news of the source; a
     // line for each would bury the reason.
     let pass = match route.source.admit(head.timeout, head.urgency).await {
@@ -222,7 +218,7 @@ pub(crate) async fn send(
         }
     };
     route.metrics.forwarded(reason);
-    let outcome = pass.send(request, upload).await;
+    let outcome = pass.send(request, besides, upload).await;
     tell(span, outcome.as_ref().map(Response::status));
     if let Err(error) = &outcome
         && !matches!(error, SourceError::Open(_) | SourceError::Unfinished)
