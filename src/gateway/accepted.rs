@@ -10,7 +10,7 @@ use crate::cache::PurgeMode;
 use crate::cache::rules::ResponseHead;
 use crate::cache::rules::hop_by_hop::CDN_LOOP;
 use crate::in_flight::{Share, Work};
-use crate::source::{HostSent, RequestBody, Source, SourceBody, SourceError, Urgency};
+use crate::source::{Besides, HostSent, RequestBody, Source, SourceBody, SourceError, Urgency};
 use crate::sync::{Fenced, Keeper, Lost, SourceWritten, Unreached, WriteSource};
 use crate::telemetry::metrics as names;
 use bytes::BytesMut;
@@ -72,7 +72,7 @@ async fn sent(
         let pass = source.admit(timeout, Urgency::Awaited).await?;
         let name = source.settings().name.clone();
         metrics::counter!(names::SOURCE_REQUESTS, "source" => name, "reason" => "accepted").increment(1);
-        pass.send(request, None).await
+        pass.send(request, Besides::default(), None).await
     };
     let outcome = sending.await;
     forward::tell(span, outcome.as_ref().map(Response::status));
@@ -102,7 +102,7 @@ fn request(
     }
     fields.insert(HOST, HeaderValue::try_from(host).ok()?);
     fields.insert(VIA, HeaderValue::from_static("1.1 tidegate"));
-    forwarded::append(fields, &CDN_LOOP, "tidegate");
+    forwarded::append(fields, &CDN_LOOP, HeaderValue::from_static("tidegate"));
     fields.insert(IDEMPOTENCY_KEY, HeaderValue::try_from(&write.idempotency_key).ok()?);
     Some(request)
 }

@@ -25,7 +25,6 @@ pub(crate) use turn::Among;
 use super::Gateway;
 use super::cache_status::Stored;
 use super::forward::{self, Head};
-use super::forwarded;
 use super::freshening::Freshening;
 use super::landing::Landing;
 use super::problem::SourceFailure;
@@ -35,7 +34,7 @@ use crate::cache::rules::validation::{self, Asked};
 use crate::cache::rules::{Exchange, ForwardReason};
 use crate::cache::{CacheKey, StoredResponse};
 use crate::source::{SourceBody, SourceError, Visited};
-use http::header::VIA;
+
 use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -141,7 +140,7 @@ impl Fill {
                 return to_own_client(arrived, private);
             }
             let mut arrived = arrived;
-            forwarded::append(&mut arrived.parts.headers, &VIA, "1.1 tidegate");
+            forward::sign(&mut arrived.parts.headers);
             let about = std::mem::take(&mut asked);
             if arrived.parts.status != StatusCode::NOT_MODIFIED || (about == Asked::Nothing && misfits == 0) {
                 return match self.wants {

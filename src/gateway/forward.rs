@@ -12,8 +12,8 @@ use crate::cache::rules::vary::folded_accept_encoding;
 use crate::cache::rules::{ForwardReason, tags, validation};
 use crate::in_flight::Full;
 use crate::source::{
-    Asks, Held, HostSent, OnInterim, Protocol, RequestBody, Source, SourceBody, SourceError, Upload, Urgency,
-    Visited,
+    Asks, Besides, HostSent, OnInterim, Protocol, RequestBody, Source, SourceBody, SourceError, Upload,
+    Urgency, Visited,
 };
 use crate::telemetry::spans::{self, Span};
 use bytes::Bytes;
@@ -83,11 +83,10 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
         // Others may wait for it longer than the request that began it.
         Purpose::Fill | Purpose::Part | Purpose::Alone | Purpose::Head => route.timeout(),
     };
-    hop_by_hop::remove(&mut fields);
-    for name in [CONTENT_LENGTH, EXPECT] {
-        fields.remove(name);
-    }
-    remove_own(&mut fields);
+    // Fields by which clients speak to Tidegate, or could pretend to be it, go too.
+    hop_by_hop::remove_with(&mut fields, |name| {
+        *name == CONTENT_LENGTH || *name == EXPECT || name.as_str().starts_with("tidegate-")
+    });
     if purpose == Purpose::Fill {
         validation::remove_conditions(&mut fields);
     }
@@ -100,7 +99,7 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
     Forwards::of(&request.method, &request.fields).update(&mut fields);
     forwarded::set(&mut fields, request.client, &request.target, &route.settings.let_through);
     forwarded::append(&mut fields, &VIA, via(request.version));
-    forwarded::append(&mut fields, &CDN_LOOP, SELF);
+    forwarded::append(&mut fields, &CDN_LOOP, HeaderValue::from_static(SELF));
     fields.insert(X_REQUEST_ID, request.id.value());
     if let Some(host) = host(route.source.settings(), &route.source, request) {
         fields.insert(HOST, host);
@@ -146,20 +145,17 @@ pub(crate) fn is_loop(fields: &HeaderMap) -> bool {
         .any(|id| id.trim_ascii().eq_ignore_ascii_case(SELF.as_bytes()))
 }
 
-/// Fields by which clients speak to Tidegate, or could pretend to be it.
-fn remove_own(fields: &mut HeaderMap) {
-    let own: Vec<_> = fields.keys().filter(|name| name.as_str().starts_with("tidegate-")).cloned().collect();
-    for name in own {
-        fields.remove(name);
-    }
-}
-
-fn via(version: Version) -> &'static str {
-    match version {
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
         Version::HTTP_10 => "1.0 tidegate",
         Version::HTTP_2 => "2.0 tidegate",
         _ => "1.1 tidegate",
-    }
+    })
+}
+
+/// Adds this gateway to the Via of a source's fields.
+pub(crate) fn sign(fields: &mut HeaderMap) {
+    forwarded::append(fields, &VIA, via(Version::HTTP_11));
 }
 
 /// Sends a head with its content, if there is room for what is then in flight; counts why.
@@ -187,9 +183,6 @@ pub(crate) async fn send(
     let span = span(&route.source, &mut request, reason.as_str());
     // Not before: what a change is delivered with is not meant for the source alone.
     route.settings.request_fields.apply(request.headers_mut());
-    if let Some(held) = head.held {
-        request.extensions_mut().insert(Held(held));
-    }
     if says_nothing {
         request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
@@ -204,18 +197,17 @@ pub(crate) async fn send(
         request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
         request.headers_mut().append(CONNECTION, HeaderValue::from_static("te"));
     }
-    if let Some(visited) = head.visited {
-        request.extensions_mut().insert(visited);
-    }
-    if let Some(protocol) = head.upgrade {
+    if let Some(protocol) = &head.upgrade {
         request.headers_mut().append(CONNECTION, HeaderValue::from_static("upgrade"));
         request.headers_mut().insert(UPGRADE, protocol.value());
-        request.extensions_mut().insert(Asks(protocol));
     }
-    if let Some(interim) = head.interim {
-        let told = OnInterim::new(move |status, fields| interim.tell(status, fields));
-        request.extensions_mut().insert(told);
-    }
+    let tells = |interim: Interim| OnInterim::new(move |status, fields| interim.tell(status, fields));
+    let besides = Besides {
+        held: head.held,
+        visited: head.visited,
+        asks: head.upgrade.map(Asks),
+        interim: head.interim.map(tells),
+    };
     // Of what was never asked the source's metrics tell, and what a client broke off is no news of the source; a
     // line for each would bury the reason.
     let pass = match route.source.admit(head.timeout, head.urgency).await {
@@ -226,7 +218,7 @@ pub(crate) async fn send(
         }
     };
     route.metrics.forwarded(reason);
-    let outcome = pass.send(request, upload).await;
+    let outcome = pass.send(request, besides, upload).await;
     tell(span, outcome.as_ref().map(Response::status));
     if let Err(error) = &outcome
         && !matches!(error, SourceError::Open(_) | SourceError::Unfinished)
@@ -273,7 +265,7 @@ fn cause(error: &SourceError) -> String {
 
 /// Makes a source's fields fit for clients: end-to-end ones only, with Via.
 pub(crate) fn pass_on(fields: &mut HeaderMap) {
-    forwarded::append(fields, &VIA, via(Version::HTTP_11));
+    sign(fields);
     end_to_end(fields);
 }
 
@@ -281,11 +273,10 @@ pub(crate) fn pass_on(fields: &mut HeaderMap) {
 /// announces them.
 pub(crate) fn end_to_end(fields: &mut HeaderMap) {
     let announced = trailers::announced(fields);
-    hop_by_hop::remove(fields);
+    hop_by_hop::remove_with(fields, tags::is_private);
     if let Some(names) = announced {
         fields.insert(TRAILER, names);
     }
-    tags::remove_private(fields);
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use super::body::Body;
 use super::cache_status::{CacheStatus, Stored};
 use super::forward::{self, Head};
-use super::forwarded::{self, X_FORWARDED_PROTO};
+use super::forwarded::X_FORWARDED_PROTO;
 use super::kept::{Keeping, Kept, Whole};
 use super::made_old;
 use super::reply::Answer;
@@ -21,7 +21,7 @@ use crate::redis::Patience;
 use crate::source::{HostSent, Source, SourceBody};
 use crate::sync::WriteSource;
 use crate::target::{Authority, Scheme, Target};
-use http::header::{CONTENT_LOCATION, HOST, LOCATION, VIA};
+use http::header::{CONTENT_LOCATION, HOST, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Response};
 use http_body::Body as _;
 use std::sync::Arc;
@@ -182,7 +182,7 @@ impl Written {
             return fate(Fate::Passed(Stored::No(NoStoreReason::TooLarge)));
         }
         let mut fields = head.fields.clone();
-        forwarded::append(&mut fields, &VIA, "1.1 tidegate");
+        forward::sign(&mut fields);
         let (requested_at, jitter) = (self.requested_at, fastrand::f64());
         let exchange = Exchange { requested_at, received_at, fence: own, jitter };
         let request = RequestHead { method: &self.method, fields: &self.request_fields };

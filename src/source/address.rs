@@ -27,7 +27,7 @@ pub(super) struct Address {
     /// The base path, without a slash at its end.
     base: String,
     /// Scheme, authority and base path: no user info, no query.
-    shown: String,
+    shown: Arc<str>,
     in_flight: AtomicUsize,
     /// Until when, in milliseconds, pooled connections are thought to be closed.
     worn_until: AtomicU64,
@@ -55,7 +55,7 @@ impl Address {
             heads: AtomicU64::new(0),
             failures: counter!(names::SOURCE_FAILURES, &labels),
             ejected,
-            shown,
+            shown: shown.into(),
         }
     }
 
@@ -76,6 +76,11 @@ impl Address {
     /// How it is named in logs and metrics.
     pub(super) fn shown(&self) -> &str {
         &self.shown
+    }
+
+    /// The same, shared.
+    pub(super) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.shown)
     }
 
     /// How many requests are under way, the bodies of their answers included.

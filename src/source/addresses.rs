@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Which addresses requests for one thing have gone to, a bit each, as an extension of each of them: another
-/// one goes elsewhere where there is an elsewhere.
+/// Which addresses requests for one thing have gone to, a bit each: another one goes elsewhere where there is an
+/// elsewhere.
 #[derive(Clone, Debug, Default)]
 pub struct Visited(pub Arc<AtomicU64>);
 

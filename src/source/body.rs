@@ -2,8 +2,8 @@
 //! place and is cut when it stands still.
 
 use super::address::Load;
-use super::connector::Uses;
 use super::places::Place;
+use super::pool::Lease;
 use crate::in_flight::Share;
 use crate::telemetry::metrics as names;
 use bytes::Bytes;
@@ -93,7 +93,7 @@ pub struct SourceBody {
     incoming: Incoming,
     idle: Duration,
     early_ends: Arc<Broken>,
-    uses: Uses,
+    lease: Lease,
     /// Set while a part is waited for.
     deadline: Option<Pin<Box<Sleep>>>,
     /// Until it has ended, the request is under way, and counts toward what may be in flight.
@@ -102,12 +102,15 @@ pub struct SourceBody {
 
 impl SourceBody {
     pub(super) fn new(
-        incoming: Incoming,
+        (incoming, mut lease): (Incoming, Lease),
         idle: Duration,
-        (early_ends, uses): (Arc<Broken>, Uses),
+        early_ends: Arc<Broken>,
         (place, load): (Place, Load),
     ) -> Self {
-        Self { incoming, idle, early_ends, uses, deadline: None, place: (place, load, None) }
+        if incoming.is_end_stream() {
+            lease.end();
+        }
+        Self { incoming, idle, early_ends, lease, deadline: None, place: (place, load, None) }
     }
 
     /// What a connection holds on whose 101 this is the body: how long it may stand still, and its place.
@@ -132,12 +135,15 @@ impl Body for SourceBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        let polled = match Pin::new(&mut this.incoming).poll_frame(context) {
+        let incoming = &mut this.incoming;
+        let polled = match this.lease.drive(context, |context| Pin::new(&mut *incoming).poll_frame(context)) {
             Poll::Ready(frame) => {
                 this.deadline = None;
-                let is_foul = this.uses.is_foul();
+                let is_foul = this.lease.uses().is_foul();
                 if is_foul {
-                    this.uses.condemn();
+                    this.lease.uses().condemn();
+                } else if incoming.is_end_stream() {
+                    this.lease.end();
                 }
                 Poll::Ready(match frame {
                     None | Some(Ok(_)) if is_foul => Some(Err(BodyError::Foul)),

@@ -5,9 +5,8 @@ use super::framing::{Finding, Framing};
 use crate::tls::ClientTls;
 use futures_util::future::Either;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
-use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,8 +15,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tower::ServiceExt;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// Why no connection came to stand.
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 type Inner = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
 
 /// What a connection has carried.
@@ -109,39 +111,28 @@ impl Connector {
         };
         Self { way, timeout: connect_timeout }
     }
-}
 
-impl tower::Service<http::Uri> for Connector {
-    type Response = TokioIo<CountedStream>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<CountedStream>, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        match &mut self.way {
-            Way::Plain(tcp) => tcp.poll_ready(context).map_err(Into::into),
-            Way::Tls(tls) => tls.poll_ready(context),
-        }
-    }
-
-    fn call(&mut self, uri: http::Uri) -> Self::Future {
-        // The connector's own bound is for TCP alone: names and TLS may stand still as well.
-        let connecting = match &mut self.way {
+    /// Connects to the host of a URI.
+    ///
+    /// # Errors
+    /// The connectors' own, and a timeout.
+    pub(super) async fn connect(&self, uri: http::Uri) -> Result<CountedStream, BoxError> {
+        let connecting = match &self.way {
             Way::Plain(tcp) => {
-                let connecting = tcp.call(uri);
+                let connecting = tcp.clone().oneshot(uri);
                 Either::Left(async move { Ok(MaybeHttpsStream::Http(connecting.await?)) })
             }
-            Way::Tls(tls) => Either::Right(tls.call(uri)),
+            Way::Tls(tls) => Either::Right(tls.clone().oneshot(uri)),
         };
-        let connecting = tokio::time::timeout(self.timeout, connecting);
-        Box::pin(async move {
-            let connected: Result<_, BoxError> =
-                connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
-            Ok(TokioIo::new(CountedStream::new(TokioIo::new(connected?))))
-        })
+        // The connector's own bound is for TCP alone: names and TLS may stand still as well.
+        let connected: Result<_, BoxError> = tokio::time::timeout(self.timeout, Box::pin(connecting))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+        Ok(CountedStream::new(TokioIo::new(connected?)))
     }
 }
 
-/// A connection that carries its [`Uses`]: into the extensions of each answer, and into errors.
+/// A connection that notes what it carries.
 #[derive(Debug)]
 pub(super) struct CountedStream {
     stream: Inner,
@@ -153,11 +144,10 @@ impl CountedStream {
     fn new(stream: Inner) -> Self {
         Self { stream, uses: Uses::default(), framing: Framing::new() }
     }
-}
 
-impl Connection for CountedStream {
-    fn connected(&self) -> Connected {
-        self.stream.inner().connected().extra(self.uses.clone())
+    /// What it carries.
+    pub(super) fn uses(&self) -> Uses {
+        self.uses.clone()
     }
 }
 

@@ -4,29 +4,39 @@ use super::address::Address;
 use super::addresses::Visited;
 use super::body::{RequestBody, empty, full};
 use super::ejection::Risk;
+use super::exchange::OnInterim;
 use super::retry::Kind;
 use super::settings::HostSent;
 use super::switch::Asks;
 use bytes::Bytes;
 use http::header::HOST;
 use http::uri::PathAndQuery;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderValue, Method, Request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-/// Content that is held, as an extension of its request: with it a QUERY can be sent once more.
-#[derive(Clone, Debug)]
-pub struct Held(pub Bytes);
+/// What goes with a request besides what is sent.
+#[derive(Default)]
+pub struct Besides {
+    /// Its content, where all of it is held: with it a QUERY can be sent once more.
+    pub held: Option<Bytes>,
+    /// Where others go for the same.
+    pub visited: Option<Visited>,
+    /// What its connection is asked to be switched to.
+    pub asks: Option<Asks>,
+    /// Who is told of interim responses.
+    pub interim: Option<OnInterim>,
+}
 
 /// A request before it is sent.
 pub(super) struct Draft {
     method: Method,
     path: Option<PathAndQuery>,
     fields: HeaderMap,
-    extensions: Extensions,
+    besides: Besides,
     content: Content,
 }
 
@@ -49,18 +59,18 @@ enum Content {
 type Slot = Arc<Mutex<Option<RequestBody>>>;
 
 impl Draft {
-    pub(super) fn new(request: Request<RequestBody>) -> Self {
-        let (mut head, body) = request.into_parts();
-        let content = match head.extensions.remove::<Held>() {
+    pub(super) fn new(request: Request<RequestBody>, mut besides: Besides) -> Self {
+        let (head, body) = request.into_parts();
+        let content = match besides.held.take() {
             _ if body.is_end_stream() => Content::None,
-            Some(Held(bytes)) => Content::Held(bytes),
+            Some(bytes) => Content::Held(bytes),
             None => Content::Streams(Arc::new(Mutex::new(Some(body)))),
         };
         Self {
             method: head.method,
             path: head.uri.into_parts().path_and_query,
             fields: head.headers,
-            extensions: head.extensions,
+            besides,
             content,
         }
     }
@@ -77,13 +87,13 @@ impl Draft {
         }
     }
 
-    /// Where others of its kind have gone.
-    pub(super) fn visited(&self) -> Visited {
-        self.extensions.get::<Visited>().cloned().unwrap_or_default()
+    /// What goes with it.
+    pub(super) const fn besides(&self) -> &Besides {
+        &self.besides
     }
 
     pub(super) fn line(&self) -> Line {
-        if self.extensions.get::<Asks>().is_some() { Line::Own } else { Line::Shared }
+        if self.besides.asks.is_some() { Line::Own } else { Line::Shared }
     }
 
     pub(super) fn risk(&self) -> Risk {
@@ -104,7 +114,6 @@ impl Draft {
         self.method.clone_into(request.method_mut());
         *request.uri_mut() = uri;
         self.fields.clone_into(request.headers_mut());
-        self.extensions.clone_into(request.extensions_mut());
         if let (HostSent::Source, Ok(authority)) = (host, HeaderValue::from_str(address.authority())) {
             request.headers_mut().insert(HOST, authority);
         }
@@ -165,10 +174,8 @@ mod tests {
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = "/a".parse().unwrap();
-        if let Some(held) = held {
-            request.extensions_mut().insert(Held(Bytes::from_static(held.as_bytes())));
-        }
-        Draft::new(request)
+        let held = held.map(|held| Bytes::from_static(held.as_bytes()));
+        Draft::new(request, Besides { held, ..Besides::default() })
     }
 
     fn address() -> Address {
@@ -196,9 +203,8 @@ mod tests {
 
     #[test]
     fn what_asks_for_another_protocol_is_never_repeated_and_goes_on_its_own_connection() {
-        let mut request = Request::new(empty());
-        request.extensions_mut().insert(Asks(crate::source::Protocol::parse("websocket").unwrap()));
-        let draft = Draft::new(request);
+        let asks = Some(Asks(crate::source::Protocol::parse("websocket").unwrap()));
+        let draft = Draft::new(Request::new(empty()), Besides { asks, ..Besides::default() });
         assert_eq!((draft.kind(), draft.line()), (Kind::Untouched, Line::Own));
     }
 

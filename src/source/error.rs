@@ -22,13 +22,13 @@ pub enum SourceError {
     Unsayable,
     /// No connection: nothing was sent.
     #[error("the source cannot be reached")]
-    Connect(#[source] hyper_util::client::legacy::Error),
+    Connect(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No head within the source's `timeout`; it may still act on the request.
     #[error("the source did not answer in time")]
     Timeout,
     /// It closed or reset the connection, or what it sent is no HTTP; it may have acted.
     #[error("the source closed without a proper answer")]
-    Closed(#[source] hyper_util::client::legacy::Error),
+    Closed(#[source] hyper::Error),
     /// The request's own content broke off: the source could not answer it. It may have acted.
     #[error("the request's content broke off")]
     Unfinished,

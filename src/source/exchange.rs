@@ -1,16 +1,15 @@
 //! One exchange: a request, and the head of its answer or why there is none.
 
+use super::address::Address;
 use super::body::{Awaits, RequestBody, Upload};
-use super::connector::{Connector, Uses};
+use super::draft::{Besides, Line};
 use super::ejection::{Outage, Report};
 use super::error::SourceError;
+use super::pool::{Client, Lease, Unanswered};
 use super::retry::Progress;
 use super::strictness;
-use super::switch::Asks;
 use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::Connected;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,7 +19,7 @@ use tokio::time::Instant;
 /// The most interim responses (1xx) before a final one.
 const INTERIM_MAX: usize = 1000;
 
-/// What is told of each interim response (1xx but 101), as an extension of its request.
+/// What is told of each interim response (1xx but 101).
 #[derive(Clone)]
 pub struct OnInterim(Arc<Told>);
 
@@ -74,21 +73,19 @@ impl Failed {
         Self { error, progress: Progress::Begun, time: Time::Enough }
     }
 
-    fn of(error: hyper_util::client::legacy::Error) -> Self {
-        if error.is_connect() {
-            return Self {
-                error: SourceError::Connect(error),
-                progress: Progress::Unsent,
-                time: Time::Enough,
-            };
-        }
-        let progress = match error.connect_info().and_then(uses) {
-            Some(uses) if uses.heard() => Progress::Begun,
-            Some(uses) if uses.any() => Progress::Worn,
-            Some(_) => Progress::Unheard,
-            None => Progress::Begun,
+    fn of(unanswered: Unanswered) -> Self {
+        let (error, progress) = match unanswered {
+            Unanswered::Unconnected(error) => (SourceError::Connect(error), Progress::Unsent),
+            Unanswered::Closed(error, uses) => {
+                let progress = match (uses.heard(), uses.any()) {
+                    (true, _) => Progress::Begun,
+                    (false, true) => Progress::Worn,
+                    (false, false) => Progress::Unheard,
+                };
+                (SourceError::Closed(error), progress)
+            }
         };
-        Self { error: SourceError::Closed(error), progress, time: Time::Enough }
+        Self { error, progress, time: Time::Enough }
     }
 
     /// What it tells of the address.
@@ -136,14 +133,15 @@ pub(super) fn report(status: StatusCode) -> Report {
 
 /// Sends a request and waits for the head of its answer.
 pub(super) async fn exchange(
-    client: &Client<Connector, RequestBody>,
+    client: &Client,
+    (address, line): (&Address, Line),
     mut request: Request<RequestBody>,
+    besides: &Besides,
     upload: Option<&Upload>,
     patience: Patience,
-) -> Result<Response<Incoming>, Failed> {
-    let flood = bound_interim(&mut request);
-    let asks = request.extensions_mut().remove::<Asks>();
-    let answer = client.request(request);
+) -> Result<(Response<Incoming>, Lease), Failed> {
+    let flood = bound_interim(&mut request, besides.interim.clone());
+    let answer = client.send(address, request, line);
     tokio::pin!(answer);
     let mut deadline = patience.deadline;
     let time = if patience.is_enough(Instant::now()) { Time::Enough } else { Time::Short };
@@ -153,26 +151,16 @@ pub(super) async fn exchange(
             () = flood.notified() => return Err(Failed::begun(SourceError::Flood)),
         };
         match waited {
-            Ok(Ok(mut response)) => {
-                let uses = response.extensions_mut().remove::<Uses>().unwrap_or_default();
-                uses.count();
-                let sound = strictness::check(&response, asks.as_ref());
-                return match sound {
-                    Ok(()) if !uses.is_foul() => {
-                        response.extensions_mut().insert(uses);
-                        Ok(response)
-                    }
+            Ok(Ok((response, lease))) => {
+                lease.uses().count();
+                let fault = match strictness::check(&response, besides.asks.as_ref()) {
+                    Ok(()) if !lease.uses().is_foul() => return Ok((response, lease)),
                     // Nothing of the answer has gone out: what is known to break is no answer.
-                    Ok(()) => {
-                        uses.condemn();
-                        Err(Failed::begun(SourceError::Framing))
-                    }
-                    Err(error) => {
-                        // Before the answer is dropped: its connection could be idle at once.
-                        uses.condemn();
-                        Err(Failed::begun(error))
-                    }
+                    Ok(()) => SourceError::Framing,
+                    Err(error) => error,
                 };
+                lease.uses().condemn();
+                return Err(Failed::begun(fault));
             }
             // Its connection is closed for that: nobody can answer half a request.
             Ok(Err(_)) if upload.is_some_and(|upload| upload.awaits() == Awaits::Nobody) => {
@@ -192,9 +180,9 @@ pub(super) async fn exchange(
 }
 
 /// Counts interim responses; who is told when there are too many.
-fn bound_interim(request: &mut Request<RequestBody>) -> Arc<Notify> {
+fn bound_interim(request: &mut Request<RequestBody>, told: Option<OnInterim>) -> Arc<Notify> {
     let flood = Arc::new(Notify::new());
-    let (told, over) = (request.extensions_mut().remove::<OnInterim>(), Arc::clone(&flood));
+    let over = Arc::clone(&flood);
     let count = AtomicUsize::new(0);
     hyper::ext::on_informational(request, move |interim| {
         if count.fetch_add(1, Ordering::Relaxed) >= INTERIM_MAX {
@@ -204,12 +192,6 @@ fn bound_interim(request: &mut Request<RequestBody>) -> Arc<Notify> {
         }
     });
     flood
-}
-
-fn uses(connected: &Connected) -> Option<Uses> {
-    let mut extras = http::Extensions::new();
-    connected.get_extras(&mut extras);
-    extras.remove::<Uses>()
 }
 
 #[cfg(test)]

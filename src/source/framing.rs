@@ -217,7 +217,7 @@ impl Framing {
 impl Framed {
     /// With a further field line.
     fn and(self, line: &[u8]) -> Self {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { return self };
+        let Some(colon) = memchr::memchr(b':', line) else { return self };
         let (name, value) = line.split_at(colon);
         let value = value.get(1..).unwrap_or_default().trim_ascii();
         let further = if name.eq_ignore_ascii_case(b"content-length") {
@@ -287,7 +287,7 @@ impl Line {
 
     /// Takes the bytes up to its end: how it ended, and what is behind it. `None`: it has not.
     fn take<'a>(&mut self, bytes: &'a [u8]) -> Option<(Ending, &'a [u8])> {
-        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let end = memchr::memchr(b'\n', bytes);
         let (text, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
         let room = LINE_BYTES_MAX.saturating_sub(self.kept.len()).min(text.len());
         self.kept.extend_from_slice(text.get(..room).unwrap_or_default());

@@ -2,15 +2,16 @@
 //! for requests: at most one check of an address is under way.
 
 use super::Source;
+use super::address::Address;
 use super::body::{RequestBody, empty};
 use super::connector::Connector;
+use super::draft::Line;
 use super::ejection::{Outage, Report};
+use super::pool::Client;
 use super::settings::{HealthSettings, HostSent};
 use crate::telemetry::metrics as names;
 use http::header::{HOST, USER_AGENT, VIA};
 use http::{HeaderValue, Request};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use metrics::{Counter, counter};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub(super) struct Check {
     source: Arc<Source>,
     settings: HealthSettings,
     number: usize,
-    client: Client<Connector, RequestBody>,
+    client: Client,
     good: Counter,
     failed: Counter,
 }
@@ -38,9 +39,7 @@ impl Check {
         let Some(settings) = &source.settings().health else { return Vec::new() };
         let (timeout, tls) = (source.settings().connect_timeout.min(CHECK_TIMEOUT), &source.settings().tls);
         let connector = Connector::new(timeout, tls);
-        // No connection is kept: whether a new one can be made is part of the question.
-        let client =
-            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).set_host(false).build(connector);
+        let client = Client::new(connector, 0, source.settings().idle_timeout);
         let addresses = source.addresses.list().iter().enumerate();
         let checks = addresses.map(|(number, address)| {
             let counted = |result: &'static str| {
@@ -79,18 +78,19 @@ impl Check {
 
     /// Good is 2xx in time; content is not read.
     async fn once(&self) -> Report {
-        let Some(request) = self.request() else { return Report::Nothing };
+        let Some(address) = self.source.addresses.list().get(self.number) else { return Report::Nothing };
+        let Some(request) = self.request(address) else { return Report::Nothing };
         let timeout = self.settings.every.min(CHECK_TIMEOUT);
-        match tokio::time::timeout(timeout, self.client.request(request)).await {
-            Ok(Ok(answer)) if answer.status().is_success() => Report::Well,
+        // No connection is kept: whether a new one can be made is part of the question.
+        match tokio::time::timeout(timeout, self.client.send(address, request, Line::Own)).await {
+            Ok(Ok((answer, _))) if answer.status().is_success() => Report::Well,
             Ok(Ok(_)) => Report::Unwell,
             Ok(Err(_)) => Report::Missing(Outage::Disconnected),
             Err(_) => Report::Missing(Outage::Silent),
         }
     }
 
-    fn request(&self) -> Option<Request<RequestBody>> {
-        let address = self.source.addresses.list().get(self.number)?;
+    fn request(&self, address: &Address) -> Option<Request<RequestBody>> {
         let mut request = Request::new(empty());
         *request.uri_mut() = address.uri(&self.settings.path)?;
         let settings = self.source.settings();

@@ -20,8 +20,10 @@ mod exchange;
 mod framing;
 mod health;
 mod limit;
+mod link;
 mod pass;
 mod places;
+mod pool;
 mod retry;
 mod settings;
 mod strictness;
@@ -30,7 +32,7 @@ mod usual;
 
 pub use addresses::Visited;
 pub use body::{BodyError, RequestBody, SourceBody, Upload, empty, full};
-pub use draft::Held;
+pub use draft::Besides;
 pub use ejection::{ADDRESSES_MAX, Outage};
 pub use error::SourceError;
 pub use exchange::OnInterim;
@@ -49,10 +51,9 @@ use exchange::Patience;
 use health::Check;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use metrics::{Counter, counter};
 use places::Places;
+use pool::Client;
 use retry::Budget;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,10 +65,7 @@ use usual::Usual;
 pub struct Source {
     settings: Settings,
     addresses: Arc<Addresses>,
-    client: Client<Connector, RequestBody>,
-    /// Connects anew for each request, and keeps no connection: for other protocols, for probes, and where a
-    /// pooled connection cannot be trusted.
-    unpooled: Client<Connector, RequestBody>,
+    client: Client,
     places: Arc<Places>,
     budget: Arc<Budget>,
     counted: Arc<Counted>,
@@ -108,8 +106,7 @@ impl Source {
     pub fn new(settings: Settings, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             addresses: Arc::new(Addresses::new(&settings.name, &settings.urls, clock.clone())),
-            client: client(&settings, settings.concurrency),
-            unpooled: client(&settings, 0),
+            client: client(&settings),
             places: Arc::new(Places::new(&settings.name, settings.concurrency, settings.concurrency_mode)),
             budget: Arc::default(),
             counted: Arc::new(Counted::new(&settings.name)),
@@ -127,9 +124,7 @@ impl Source {
         let is_reached_alike = (old.connect_timeout, old.idle_timeout, old.concurrency)
             == (settings.connect_timeout, settings.idle_timeout, settings.concurrency)
             && old.tls == settings.tls;
-        let clients = || (client(&settings, settings.concurrency), client(&settings, 0));
-        let (client, unpooled) =
-            if is_reached_alike { (self.client.clone(), self.unpooled.clone()) } else { clients() };
+        let client = if is_reached_alike { self.client.clone() } else { client(&settings) };
         self.places.resize(settings.concurrency, settings.concurrency_mode);
         let addresses = self.addresses.succeed(&settings.urls);
         if settings.health.is_none() {
@@ -138,7 +133,6 @@ impl Source {
         Arc::new(Self {
             addresses,
             client,
-            unpooled,
             places: Arc::clone(&self.places),
             budget: Arc::clone(&self.budget),
             counted: Arc::clone(&self.counted),
@@ -269,7 +263,7 @@ impl Source {
         Ok(Pass::new(self, place, patience))
     }
 
-    /// Sends a request that somebody waits for ([`Source::admit`], [`Pass::send`]).
+    /// Sends a request, nothing besides, that somebody waits for ([`Source::admit`], [`Pass::send`]).
     ///
     /// # Errors
     /// [`SourceError`]
@@ -278,7 +272,8 @@ impl Source {
         request: Request<RequestBody>,
         upload: Option<&Upload>,
     ) -> Result<Response<SourceBody>, SourceError> {
-        self.admit(self.settings.timeout, Urgency::Awaited).await?.send(request, upload).await
+        let pass = self.admit(self.settings.timeout, Urgency::Awaited).await?;
+        pass.send(request, Besides::default(), upload).await
     }
 
     fn refused(&self, outage: Outage) -> SourceError {
@@ -287,17 +282,10 @@ impl Source {
     }
 }
 
-/// A client that keeps so many idle connections of each address.
-fn client(settings: &Settings, idle_connections_max: usize) -> Client<Connector, RequestBody> {
-    Client::builder(TokioExecutor::new())
-        .pool_idle_timeout(settings.idle_timeout)
-        .pool_max_idle_per_host(idle_connections_max)
-        .pool_timer(TokioTimer::new())
-        .timer(TokioTimer::new())
-        .http1_max_buf_size(strictness::HEAD_BYTES_MAX)
-        .http1_max_headers(strictness::FIELDS_MAX)
-        .set_host(false)
-        .build(Connector::new(settings.connect_timeout, &settings.tls))
+/// A client that keeps as many idle connections of each address as there may be requests.
+fn client(settings: &Settings) -> Client {
+    let connector = Connector::new(settings.connect_timeout, &settings.tls);
+    Client::new(connector, settings.concurrency, settings.idle_timeout)
 }
 
 /// Adds the fields of Tidegate's own requests.

@@ -3,15 +3,15 @@
 
 use super::Source;
 use super::address::Load;
-use super::addresses::{Grace, Visit};
+use super::addresses::{Grace, Visit, Visited};
 use super::body::{self, RequestBody, SourceBody, Upload};
-use super::connector::Uses;
-use super::draft::{Draft, Line};
+use super::draft::{Besides, Draft, Line};
 use super::ejection::{Report, Set, Then};
 use super::error::SourceError;
 use super::exchange::{self, Failed, Patience};
 use super::limit::{Heard, Sample};
 use super::places::Place;
+use super::pool::Lease;
 use super::retry::{self, Kind, Next, Progress, Spending};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -25,6 +25,13 @@ pub struct Pass<'a> {
     source: &'a Source,
     place: Place,
     patience: Patience,
+}
+
+/// The head of an answer, the connection on which the rest comes, and what that is to its address.
+struct Answered {
+    response: Response<Incoming>,
+    lease: Lease,
+    load: Load,
 }
 
 /// What was tried for one request.
@@ -52,11 +59,12 @@ impl<'a> Pass<'a> {
     pub async fn send(
         self,
         request: Request<RequestBody>,
+        besides: Besides,
         upload: Option<&Upload>,
     ) -> Result<Response<SourceBody>, SourceError> {
         let Self { source, place, patience } = self;
         let (sent_at, in_flight) = (Instant::now(), source.places.active());
-        let outcome = tried(source, &Draft::new(request), upload, patience).await;
+        let outcome = tried(source, &Draft::new(request, besides), upload, patience).await;
         let now = Instant::now();
         // How long an upload takes is its client's affair.
         if let Some(heard) = heard(&outcome, now - sent_at).filter(|_| upload.is_none())
@@ -64,20 +72,19 @@ impl<'a> Pass<'a> {
         {
             source.places.learn(Sample { sent_at, in_flight, heard }, now);
         }
-        let (mut response, load) = outcome?;
-        let uses = response.extensions_mut().remove::<Uses>().unwrap_or_default();
+        let Answered { response, lease, load } = outcome?;
         source.counted.head_seconds.record(now - sent_at);
         source.usual.observe(now - sent_at);
         let idle = body::idle_of(response.headers(), source.settings.body_idle);
         let early_ends = Arc::clone(&source.counted.early_ends);
-        Ok(response.map(|incoming| SourceBody::new(incoming, idle, (early_ends, uses), (place, load))))
+        Ok(response.map(|incoming| SourceBody::new((incoming, lease), idle, early_ends, (place, load))))
     }
 }
 
 /// What an outcome tells of how many requests the source can take; `None` where it tells nothing.
-fn heard(outcome: &Result<(Response<Incoming>, Load), SourceError>, took: Duration) -> Option<Heard> {
+fn heard(outcome: &Result<Answered, SourceError>, took: Duration) -> Option<Heard> {
     match outcome {
-        Ok((response, _)) => Some(match exchange::report(response.status()) {
+        Ok(Answered { response, .. }) => Some(match exchange::report(response.status()) {
             Report::Well => Heard::Head(took),
             Report::Unwell | Report::Missing(_) | Report::Overdue | Report::Nothing => Heard::Failure,
         }),
@@ -92,9 +99,11 @@ async fn tried(
     draft: &Draft,
     upload: Option<&Upload>,
     patience: Patience,
-) -> Result<(Response<Incoming>, Load), SourceError> {
-    let visited = draft.visited();
-    let mut tries = Tries { addresses: visited.addresses(), retries: 0, line: draft.line(), spending: None };
+) -> Result<Answered, SourceError> {
+    let besides = draft.besides();
+    let visited = besides.visited.as_ref();
+    let addresses = visited.map(Visited::addresses).unwrap_or_default();
+    let mut tries = Tries { addresses, retries: 0, line: draft.line(), spending: None };
     // As for a timeout: at least half of its time tells something of the source.
     let silent_after = patience.timeout / 2;
     let grace = Grace { overdue_after: source.overdue_after().min(silent_after), silent_after };
@@ -108,15 +117,14 @@ async fn tried(
         let request = draft.request(&visit.address, &source.settings.host);
         let request = request.ok_or(SourceError::Unsayable)?;
         tries.addresses = tries.addresses.with(visit.number);
-        visited.add(visit.number);
-        let client = match line(source, draft, &tries, &visit) {
-            Line::Shared => &source.client,
-            Line::Own => &source.unpooled,
-        };
-        match exchange::exchange(client, request, upload, patience).await {
-            Ok(response) => {
+        if let Some(visited) = visited {
+            visited.add(visit.number);
+        }
+        let way = (&*visit.address, line(source, draft, &tries, &visit));
+        match exchange::exchange(&source.client, way, request, besides, upload, patience).await {
+            Ok((response, lease)) => {
                 let load = visit.ended(exchange::report(response.status()), Then::Over);
-                return Ok((response, load));
+                return Ok(Answered { response, lease, load });
             }
             Err(failed) => {
                 if failed.progress == Progress::Worn {

@@ -88,7 +88,7 @@ fn members<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
     members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
-/// The protocol that a request asks its connection to be switched to, as an extension of the request. It
+/// The protocol that a request asks its connection to be switched to. It
 /// goes on a connection of its own, and is never sent again once anything of it was sent.
 #[derive(Clone, Debug)]
 pub struct Asks(pub Protocol);

@@ -1,28 +1,10 @@
 //! Fields that belong to one connection (RFC 9110 7.6.1) and never pass through.
 
-use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
-};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, VIA};
 use http::{HeaderMap, HeaderName};
 
 /// The field that keeps requests from going in circles (RFC 8586).
 pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
-
-/// Fields of one connection, or of one proxy (RFC 9111 3.1), whether Connection names them or not. Trailer
-/// announces what this message brings; whoever passes trailers on says so anew.
-const HOP_BY_HOP: [HeaderName; 10] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    PROXY_AUTHENTICATE,
-    HeaderName::from_static("proxy-authentication-info"),
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
 
 /// Fields that nobody can have removed by naming them in Connection.
 const PROTECTED: [HeaderName; 8] =
@@ -31,10 +13,23 @@ const PROTECTED: [HeaderName; 8] =
 /// Beginnings of such fields: what proxies say of a client, and what Tidegate does.
 const PROTECTED_BEGIN: [&str; 2] = ["x-forwarded-", "tidegate-"];
 
-/// Whether a field belongs to one connection, whether Connection names it or not.
+/// Whether a field belongs to one connection, or to one proxy (RFC 9111 3.1), whether Connection names it or
+/// not. Trailer announces what this message brings; whoever passes trailers on says so anew.
 #[must_use]
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
-    HOP_BY_HOP.contains(name)
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 /// Removes what Connection names, besides what belongs to the connection anyway. From then on nobody sees
@@ -61,8 +56,15 @@ fn is_protected(name: &HeaderName) -> bool {
 
 /// Removes what belongs to the connection that the fields came by.
 pub fn remove(fields: &mut HeaderMap) {
+    remove_with(fields, |_| false);
+}
+
+/// As [`remove`], and what else goes: each field is looked at once.
+pub fn remove_with(fields: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
     remove_named(fields);
-    for name in HOP_BY_HOP {
+    let gone: Vec<HeaderName> =
+        fields.keys().filter(|name| is_hop_by_hop(name) || goes(name)).cloned().collect();
+    for name in gone {
         fields.remove(name);
     }
 }

@@ -10,9 +10,7 @@ use http::header::{AGE, DATE};
 #[must_use]
 pub fn of_response(fields: &HeaderMap, exchange: &Exchange) -> HeaderMap {
     let mut stored = fields.clone();
-    hop_by_hop::remove(&mut stored);
-    tags::remove_private(&mut stored);
-    stored.remove(AGE);
+    hop_by_hop::remove_with(&mut stored, |name| tags::is_private(name) || name == AGE);
     if date::of_field(&stored, &DATE, exchange.received_at).is_none() {
         stored.insert(DATE, date::format(exchange.received_at));
     }

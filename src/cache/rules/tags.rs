@@ -46,10 +46,10 @@ pub fn invalidated_groups(fields: &HeaderMap) -> Vec<String> {
     bounded(groups(fields, &CACHE_GROUP_INVALIDATION).into_iter())
 }
 
-/// Takes away the fields that speak to this gateway alone, from what is stored and what passes through.
-pub fn remove_private(fields: &mut HeaderMap) {
-    fields.remove(SURROGATE_KEY);
-    fields.remove(CACHE_TAG);
+/// Whether a field speaks to this gateway alone: it is neither stored nor passed on.
+#[must_use]
+pub fn is_private(name: &HeaderName) -> bool {
+    name == SURROGATE_KEY || name == CACHE_TAG
 }
 
 /// Each tag once, within the bounds, in the order in which they came.
@@ -69,6 +69,9 @@ pub(super) fn bounded(tags: impl Iterator<Item = String>) -> Vec<String> {
 /// A structured list of strings; parameters are ignored. A list that cannot be read, or that has another
 /// member than strings, is as if absent (RFC 9651 2, 4.2).
 fn groups(fields: &HeaderMap, name: &HeaderName) -> Vec<String> {
+    if !fields.contains_key(name) {
+        return Vec::new();
+    }
     let joined =
         fields.get_all(name).iter().map(http::HeaderValue::as_bytes).collect::<Vec<_>>().join(&b", "[..]);
     let Ok(list) = sfv::Parser::new(&joined).parse::<sfv::List>() else { return Vec::new() };

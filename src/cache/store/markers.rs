@@ -1,7 +1,7 @@
 //! Hit-for-miss: the keys whose answers may not be stored. Nobody waits for somebody else's forward of
 //! them. In memory only; a marker that is lost costs one wait.
 //!
-//! A marker is judged as a stored response is: it holds for [`MARKED_FOR`], unless something that its key
+//! A marker is judged as a stored response is: it holds for [`MARKED_FOR`] (or up to [`RENEWED_AFTER`] less), unless something that its key
 //! falls under, or may fall under by a tag, was purged since the forward that left it began. What is stored
 //! removes it.
 
@@ -20,6 +20,9 @@ use std::time::Duration;
 /// How long a key stays marked after the last answer that could not be stored.
 const MARKED_FOR: Duration = Duration::from_mins(2);
 
+/// A marker that has lost less than this is as good as new: it is not written for each forward.
+const RENEWED_AFTER: Duration = Duration::from_secs(1);
+
 /// The most keys that are marked; beyond them those that are asked for least are not.
 const MARKERS_MAX: u64 = 100_000;
 
@@ -29,6 +32,13 @@ struct Marker {
     fence: Fence,
     reason: NoStoreReason,
     status: StatusCode,
+}
+
+impl Marker {
+    /// Whether it says what one until then would say.
+    fn is_as_good(&self, until: Timestamp, reason: NoStoreReason, status: StatusCode) -> bool {
+        (self.reason, self.status) == (reason, status) && until.since(self.until) < RENEWED_AFTER
+    }
 }
 
 /// Why nobody waits for somebody else's forward of a key.
@@ -101,10 +111,13 @@ impl Cache {
         if !storable::leaves_marker(reason, status) {
             return;
         }
-        if !self.is_marked(key, exchange.received_at) {
-            ::metrics::counter!(metrics::MARKERS_MADE, "reason" => reason.as_str()).increment(1);
-        }
         let until = exchange.received_at.plus(MARKED_FOR);
+        let before = self.markers.get(key).filter(|before| self.holds(key, *before, exchange.received_at));
+        match before {
+            None => ::metrics::counter!(metrics::MARKERS_MADE, "reason" => reason.as_str()).increment(1),
+            Some(before) if before.is_as_good(until, reason, status) => return,
+            Some(_) => {}
+        }
         self.markers.insert(key, Marker { until, fence: exchange.fence, reason, status });
     }
 }

@@ -95,7 +95,7 @@ impl From<&SourceError> for SourceFailure {
             SourceError::Busy | SourceError::Yielded => Self::Busy,
             SourceError::Full => Self::Overloaded,
             SourceError::Timeout => Self::Timeout,
-            SourceError::Connect(cause) => of_connect(cause),
+            SourceError::Connect(cause) => of_connect(cause.as_ref()),
             SourceError::Closed(cause) => of_exchange(cause),
             SourceError::Unfinished => Self::Terminated,
             SourceError::Open(outage) => Self::Open(*outage),

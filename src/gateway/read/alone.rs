@@ -9,13 +9,11 @@ use crate::cache::rules::{Exchange, NoStoreReason, RequestHead, ResponseHead};
 use crate::gateway::body::Body;
 use crate::gateway::cache_status::{CacheStatus, Stored, Trouble};
 use crate::gateway::forward::{self, Purpose};
-use crate::gateway::forwarded;
 use crate::gateway::kept::{Keeping, Kept, Whole};
 use crate::gateway::problem::{GatewayError, SourceFailure};
 use crate::gateway::reply::Answer;
 use crate::in_flight::Work;
 use crate::source::SourceBody;
-use http::header::VIA;
 use http::{Response, StatusCode};
 use http_body::Body as _;
 use std::sync::Arc;
@@ -49,7 +47,7 @@ impl Wanted<'_> {
         {
             return Ok(answer);
         }
-        forwarded::append(&mut parts.headers, &VIA, "1.1 tidegate");
+        forward::sign(&mut parts.headers);
         let head = ResponseHead { status: parts.status, fields: &parts.headers };
         let (body, stored) = match self.kept(head, &body, &exchange) {
             Ok(admitted) => {

@@ -12,12 +12,10 @@ use crate::cache::{Found, Lookup};
 use crate::gateway::body::Body;
 use crate::gateway::cache_status::{CacheStatus, Stored, Trouble};
 use crate::gateway::forward::{self, Purpose};
-use crate::gateway::forwarded;
 use crate::gateway::problem::GatewayError;
 use crate::gateway::reply::{self, Answer};
 use crate::gateway::request::Request;
 use crate::gateway::told::Told;
-use http::header::VIA;
 
 impl Wanted<'_> {
     /// Answers a HEAD by what an earlier one was told or another request's forward, or leads one for all that
@@ -61,7 +59,7 @@ impl Wanted<'_> {
             Err(failure) => return self.instead_of(failure),
         };
         let mut response = response.map(Body::forwarded);
-        forwarded::append(response.headers_mut(), &VIA, "1.1 tidegate");
+        forward::sign(response.headers_mut());
         let (status, stale) = (response.status(), self.stale.as_ref());
         let Self { gateway, route, key, request, .. } = *self;
         let told = Told { gateway, route, key, request_fields: &request.fields, stale, exchange: &exchange };

@@ -1,0 +1,164 @@
+use super::*;
+use crate::secret::Endpoint;
+use crate::source::{empty, full};
+use crate::tls::ClientTls;
+use http_body_util::BodyExt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const LONG: Duration = Duration::from_mins(1);
+
+async fn listener() -> (TcpListener, Address) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/base", listener.local_addr().unwrap());
+    (listener, Address::new("s", &Endpoint::new(url::Url::parse(&url).unwrap())))
+}
+
+fn client(idle_max: usize, idle_timeout: Duration) -> Client {
+    Client::new(Connector::new(LONG, &ClientTls::default()), idle_max, idle_timeout)
+}
+
+fn request(address: &Address, body: RequestBody) -> Request<RequestBody> {
+    let mut request = Request::new(body);
+    *request.uri_mut() = address.uri(&PathAndQuery::from_static("/a")).unwrap();
+    request
+}
+
+async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// Takes one request and answers it; the head that came.
+async fn answer(stream: &mut TcpStream) -> String {
+    let head = read_head(stream).await;
+    stream.write_all(ANSWER).await.unwrap();
+    head
+}
+
+async fn read(client: &Client, address: &Address, line: Line) {
+    let (response, mut lease) = client.send(address, request(address, empty()), line).await.unwrap();
+    let mut body = response.into_body();
+    let frame = poll_fn(|context| lease.drive(context, |context| Pin::new(&mut body).poll_frame(context)));
+    assert_eq!(frame.await.unwrap().unwrap().into_data().unwrap(), "ok");
+    assert!(body.is_end_stream());
+    lease.end();
+}
+
+fn idle(client: &Client) -> usize {
+    client.0.idle().values().map(Vec::len).sum()
+}
+
+#[tokio::test]
+async fn a_connection_whose_answer_has_ended_carries_the_next_request() {
+    let (listener, address) = listener().await;
+    let client = client(1, LONG);
+    let source = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let first = answer(&mut stream).await;
+        assert!(first.starts_with("GET /base/a HTTP/1.1\r\n"), "{first}");
+        answer(&mut stream).await;
+    };
+    tokio::join!(source, async {
+        read(&client, &address, Line::Shared).await;
+        assert_eq!(idle(&client), 1);
+        read(&client, &address, Line::Shared).await;
+    });
+}
+
+#[tokio::test]
+async fn a_connection_of_its_own_is_never_kept_and_no_kept_one_is_taken_for_it() {
+    let (listener, address) = listener().await;
+    let client = client(1, LONG);
+    let source = async {
+        let (mut kept, _) = listener.accept().await.unwrap();
+        answer(&mut kept).await;
+        let (mut own, _) = listener.accept().await.unwrap();
+        answer(&mut own).await;
+        assert_eq!(own.read(&mut [0]).await.unwrap(), 0, "it is closed");
+        kept
+    };
+    tokio::join!(source, async {
+        read(&client, &address, Line::Shared).await;
+        read(&client, &address, Line::Own).await;
+        assert_eq!(idle(&client), 1);
+    });
+}
+
+#[tokio::test]
+async fn what_the_source_closes_or_says_unasked_is_let_go_of_at_once() {
+    for unasked in [&b""[..], b"HTTP/1.1 408 Request Timeout\r\n\r\n"] {
+        let (listener, address) = listener().await;
+        let client = client(1, LONG);
+        let source = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            answer(&mut stream).await;
+            stream.write_all(unasked).await.unwrap();
+            stream.shutdown().await.unwrap();
+            assert_eq!(stream.read(&mut [0]).await.unwrap_or_default(), 0, "nobody has asked for it");
+        };
+        tokio::join!(source, read(&client, &address, Line::Shared));
+        while idle(&client) > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn i10_idle_connections_are_few_and_end_with_their_time() {
+    let (listener, address) = listener().await;
+    let client = client(2, Duration::from_millis(300));
+    let source = async {
+        let mut streams = Vec::new();
+        for _ in 0..3 {
+            streams.push(listener.accept().await.unwrap().0);
+        }
+        for stream in &mut streams {
+            answer(stream).await;
+        }
+        for stream in &mut streams {
+            assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "it is closed");
+        }
+    };
+    let read = || read(&client, &address, Line::Shared);
+    let clients = async {
+        tokio::join!(read(), read(), read());
+        assert_eq!(idle(&client), 2);
+    };
+    tokio::join!(source, clients);
+    assert!(client.0.idle().is_empty());
+}
+
+/// What is sent goes on also while nobody takes of the answer.
+#[tokio::test]
+async fn content_is_sent_to_its_end_behind_an_early_answer() {
+    let (listener, address) = listener().await;
+    let client = client(1, LONG);
+    let content = vec![b'a'; 32 << 20];
+    let length = content.len();
+    let source = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        answer(&mut stream).await;
+        stream.read_exact(&mut vec![0; length]).await.unwrap();
+        // Its connection carries the next one.
+        answer(&mut stream).await;
+    };
+    let sending = async {
+        let request = request(&address, full(content.into()));
+        let (response, mut lease) = client.send(&address, request, Line::Shared).await.unwrap();
+        let body = response.into_body().collect();
+        assert_eq!(body.await.unwrap().to_bytes(), "ok", "its own task drives it");
+        lease.end();
+        while idle(&client) == 0 {
+            tokio::task::yield_now().await;
+        }
+        read(&client, &address, Line::Shared).await;
+    };
+    tokio::join!(source, sending);
+}
