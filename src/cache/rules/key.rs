@@ -237,6 +237,20 @@ mod tests {
     }
 
     #[test]
+    fn i8_a_text_of_another_gateway_is_a_key_only_where_it_is_whole() {
+        let target = Target::parse_absolute("http://h/a?b").unwrap();
+        let key = CacheKey::new(&target, Some(b"u"));
+        assert_eq!(CacheKey::of_text(key.text()), Some(key.clone()));
+        // Scheme, authority and path, each behind its length of four bytes.
+        let (scheme, authority, path) = (4 + 4, 4 + 1, 4 + 2);
+        for cut in
+            [0, scheme - 1, scheme, scheme + authority - 1, scheme + authority, scheme + authority + path - 1]
+        {
+            assert_eq!(CacheKey::of_text(&key.text()[..cut]), None, "{cut} bytes");
+        }
+    }
+
+    #[test]
     fn rfc10008_2_7_a_query_is_known_by_its_content_and_what_describes_it() {
         let target = Target::parse_absolute("http://h/a?b").unwrap();
         let key = |content: &str, lines: &[(HeaderName, &'static str)]| {

@@ -192,6 +192,12 @@ mod tests {
             assert_eq!(whole.is_ok(), is_taken, "{} bytes at once", content.len());
             assert_eq!(fed(content.as_bytes()).is_ok(), is_taken, "{} bytes, each alone", content.len());
         }
+        let first = format!("0\r\nX: {}\r\n", "x".repeat(8000));
+        let room = TRAILER_BYTES_MAX + 3 - first.len();
+        for (unended, is_waited_for) in [(room, true), (room + 1, false)] {
+            let more = Chunked::default().look(format!("{first}{}", "y".repeat(unended)).as_bytes());
+            assert_eq!(more.is_ok(), is_waited_for, "{unended} bytes of a line behind others");
+        }
         for (arrived, is_waited_for) in [(SIZE_LINE_BYTES_MAX, true), (SIZE_LINE_BYTES_MAX + 1, false)] {
             let more = Chunked::default().look("1".repeat(arrived).as_bytes());
             assert_eq!(more.is_ok(), is_waited_for, "{arrived} bytes without an end");
