@@ -250,6 +250,21 @@ mod tests {
         }
     }
 
+    /// Two texts of one hash are two keys.
+    #[test]
+    fn i8_a_hash_alone_makes_no_key() {
+        let key = |text: &[u8], hash| CacheKey { text: text.into(), hash };
+        assert_eq!(key(b"a", 1), key(b"a", 1));
+        assert_ne!(key(b"a", 1), key(b"b", 1));
+    }
+
+    #[test]
+    fn i12_a_key_is_shown_without_whom_it_is_for() {
+        let key = CacheKey::new(&Target::parse_absolute("http://h/a").unwrap(), Some(b"secret"));
+        let shown = key.to_string();
+        assert!(shown.starts_with("http://h/a identity=") && !shown.contains("secret"), "{shown}");
+    }
+
     #[test]
     fn rfc10008_2_7_a_query_is_known_by_its_content_and_what_describes_it() {
         let target = Target::parse_absolute("http://h/a?b").unwrap();

@@ -40,14 +40,14 @@ fn model(
     origin_form: &str,
     lines: &[(&'static str, &'static str)],
     version: Version,
-) -> Result<Request, Refusal> {
+) -> Result<Box<Request>, Refusal> {
     let address = ([192, 0, 2, 1], 1).into();
     let peer = Peer { address, local: address, tls: None };
     let mut fields = many(lines);
     fields.insert(HOST, HeaderValue::from_static("h"));
     let uri = http::Uri::from_static("/");
     let head = Head { method: method.parse().unwrap(), uri: &uri, version, fields };
-    modelled(head, origin_form, Content::None, &peer, &settings())
+    modelled(head, origin_form, Content::None, &peer, &settings(), Instant::now())
 }
 
 fn parts(method: &str, target: &str, lines: &[(&'static str, &'static str)], version: Version) -> Parts {
