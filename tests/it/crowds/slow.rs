@@ -117,7 +117,9 @@ async fn slow_clients_harm_nobody() {
     let memory = gateway.resident_bytes();
     let all = u64::try_from(each * Slow::ALL.len()).unwrap();
     let crowd = crowd(gateway.public, each);
-    eventually("all are there", async || gateway.metric("tidegate_connections").await >= all).await;
+    // Some are always between being cut and coming again.
+    let there = async || gateway.metric("tidegate_connections").await >= all * 3 / 4;
+    eventually("they are there", there).await;
     let among = good_traffic(&gateway, lasts).await;
     assert!(among <= before * 2 + SLACK, "{among:?} instead of {before:?}");
     let taken = gateway.resident_bytes().saturating_sub(memory);
