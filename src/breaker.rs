@@ -290,4 +290,81 @@ mod tests {
         breaker.undecided(at(900));
         assert_eq!(breaker.admit(at(900)), Admission::Probe);
     }
+
+    #[test]
+    fn outcomes_count_for_the_window_and_no_longer() {
+        for (later, state) in [(0, State::Open), (10_000, State::Open), (10_001, State::Closed)] {
+            let mut breaker = Breaker::new(Settings { failures: 100, ..SETTINGS });
+            for _ in 0..5 {
+                breaker.success(at(0));
+            }
+            for _ in 0..4 {
+                breaker.failure(at(0), 0.0);
+            }
+            assert_eq!(breaker.state(at(0)), State::Closed, "nine are too few");
+            breaker.failure(at(later), 0.0);
+            assert_eq!(breaker.state(at(later)), state, "{later} ms later");
+        }
+    }
+
+    #[test]
+    fn asking_changes_nothing_and_says_what_would_be() {
+        let mut breaker = Breaker::new(SETTINGS);
+        assert!(breaker.would_admit(at(0)));
+        for _ in 0..3 {
+            breaker.failure(at(0), 0.0);
+        }
+        for (millis, would, state) in
+            [(999, false, State::Open), (1000, true, State::HalfOpen), (1001, true, State::HalfOpen)]
+        {
+            assert_eq!(breaker.would_admit(at(millis)), would, "{millis} ms");
+            assert_eq!(breaker.state(at(millis)), state, "{millis} ms");
+        }
+        assert_eq!(breaker.admit(at(1000)), Admission::Probe);
+        assert!(!breaker.would_admit(at(9000)), "while a probe is under way");
+    }
+
+    #[test]
+    fn who_knows_better_ends_the_wait() {
+        let mut breaker = Breaker::new(SETTINGS);
+        for _ in 0..3 {
+            breaker.failure(at(0), 0.0);
+        }
+        breaker.end_wait();
+        assert_eq!(breaker.admit(at(1)), Admission::Probe);
+        breaker.end_wait();
+        assert_eq!(breaker.admit(at(1)), Admission::Refused { until: at(1) }, "one probe at a time");
+    }
+
+    /// Rows: settings that come while it is closed, or open for three seconds; how long it is open next.
+    #[test]
+    fn new_settings_hold_from_the_next_failure_on() {
+        let longer = Settings { open: Duration::from_secs(2), failures: 1, ..SETTINGS };
+        let mut closed = Breaker::new(SETTINGS);
+        closed.set(longer);
+        closed.failure(at(0), 0.0);
+        assert_eq!(closed.open_until(), Some(at(2000)));
+        for (open_cap, next) in [(3, 3000), (2, 2000), (9, 6000)] {
+            let mut open = Breaker::new(Settings { open: Duration::from_secs(3), ..SETTINGS });
+            for _ in 0..3 {
+                open.failure(at(0), 0.0);
+            }
+            open.set(Settings { open_cap: Duration::from_secs(open_cap), ..longer });
+            assert_eq!(open.open_until(), Some(at(3000)), "where it stands it stays");
+            assert_eq!(open.admit(at(3000)), Admission::Probe);
+            open.failure(at(3000), 0.0);
+            assert_eq!(open.open_until(), Some(at(3000 + next)), "{open_cap} s at most");
+        }
+    }
+
+    #[test]
+    fn states_have_a_word_and_a_gauge() {
+        for (state, word, gauge) in [
+            (State::Closed, "closed", 0.0_f64),
+            (State::HalfOpen, "half-open", 1.0),
+            (State::Open, "open", 2.0),
+        ] {
+            assert_eq!((state.as_str(), state.as_gauge().to_bits()), (word, gauge.to_bits()));
+        }
+    }
 }

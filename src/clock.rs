@@ -170,4 +170,19 @@ mod tests {
         assert_eq!(clock.now(), Timestamp::from_millis(12));
         assert_eq!(clock.now().since(Timestamp::from_millis(20)), Duration::ZERO);
     }
+
+    /// As after a step of an hour, forth or back, since the process started.
+    #[test]
+    fn what_is_carried_on_is_not_the_wall_clock() {
+        let hour = 3_600_000;
+        let Clock(kind) = Clock::system();
+        let Kind::System { start, start_wall } = &*kind else { panic!("a system clock") };
+        for stepped in [start_wall.0 + hour, start_wall.0 - hour] {
+            let began = Timestamp(stepped);
+            let clock = Clock(Arc::new(Kind::System { start: *start, start_wall: began }));
+            assert!(clock.now() >= began && clock.now().since(began) < Duration::from_mins(1));
+            let wall = Timestamp::from_system_time(clock.wall());
+            assert!(wall >= *start_wall && wall.since(*start_wall) < Duration::from_mins(1));
+        }
+    }
 }

@@ -278,13 +278,18 @@ mod tests {
     #[test]
     fn a_trusted_proxy_says_how_it_was_asked() {
         for (trust, said, scheme) in [
-            (Trust::Proxy, &[("x-forwarded-proto", "https")][..], Scheme::Https),
-            (Trust::Proxy, &[("x-forwarded-proto", "http, HTTPS")], Scheme::Https),
-            (Trust::Proxy, &[("x-forwarded-proto", "https, ftp")], Scheme::Http),
-            (Trust::Proxy, &[], Scheme::Http),
-            (Trust::Nobody, &[("x-forwarded-proto", "https")], Scheme::Http),
+            (Trust::Proxy, &[("x-forwarded-proto", "https")][..], Some(Scheme::Https)),
+            (Trust::Proxy, &[("x-forwarded-proto", "http, HTTPS")], Some(Scheme::Https)),
+            (Trust::Proxy, &[("x-forwarded-proto", "https, Http")], Some(Scheme::Http)),
+            (Trust::Proxy, &[("x-forwarded-proto", "https, ftp")], None),
+            (Trust::Proxy, &[], None),
+            (Trust::Nobody, &[("x-forwarded-proto", "https")], None),
+            (Trust::Nobody, &[("x-forwarded-proto", "http")], None),
         ] {
-            assert_eq!(super::scheme(&fields(said), trust, Scheme::Http), scheme, "{trust:?} {said:?}");
+            for own in [Scheme::Http, Scheme::Https] {
+                let expected = scheme.unwrap_or(own);
+                assert_eq!(super::scheme(&fields(said), trust, own), expected, "{trust:?} {said:?} {own:?}");
+            }
         }
     }
 
@@ -314,6 +319,29 @@ mod tests {
             assert_eq!(told.value(&told.peer), address);
             assert_eq!(told.value(&told.host), "h:8443");
             assert_eq!(told.value(&(0..told.bytes.len())), format!("for={node};host=\"h:8443\";proto=https"));
+        }
+    }
+
+    #[test]
+    fn what_sources_act_on_and_no_key_holds() {
+        for name in [
+            "forwarded",
+            "x-forwarded-anything",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-override-url",
+            "x-http-method",
+            "x-http-method-override",
+            "x-method-override",
+            "x-host",
+            "x-real-ip",
+            "client-ip",
+            "true-client-ip",
+        ] {
+            assert!(is_unkeyed(name), "{name}");
+        }
+        for name in ["accept", "x-forward", "x-hosts", "x-originally", "real-ip", "x-http-methods", "via"] {
+            assert!(!is_unkeyed(name), "{name}");
         }
     }
 

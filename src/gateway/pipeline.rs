@@ -56,14 +56,19 @@ pub(crate) async fn answer(
             // In one expression: a future that is moved is held twice, and copied with each request.
             let outcome =
                 AssertUnwindSafe(way(gateway, route, request, now, &mut quota)).catch_unwind().await;
-            let outcome = outcome.unwrap_or_else(|_| {
-                metrics::counter!(names::PANICS).increment(1);
-                Err(GatewayError::Panicked)
-            });
+            let outcome = contained(outcome);
             (outcome, Some(route), quota)
         }
     };
     seen.finish(outcome, route.map(|route| &**route), &quota)
+}
+
+/// A panic is that request's 500 and nobody else's.
+fn contained(outcome: std::thread::Result<Result<Answer, GatewayError>>) -> Result<Answer, GatewayError> {
+    outcome.unwrap_or_else(|_| {
+        metrics::counter!(names::PANICS).increment(1);
+        Err(GatewayError::Panicked)
+    })
 }
 
 /// The way: each line is a step, each step one named function.
@@ -267,4 +272,19 @@ fn finished(
     proxy_status::forwarded(status, response.headers_mut());
     last.as_ref().unwrap_or(quota).apply(response.headers_mut());
     (response, status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::StatusCode;
+
+    #[tokio::test]
+    async fn a_panic_is_that_requests_500() {
+        let way = AssertUnwindSafe(async { panic!("a fault of its own") });
+        let outcome = contained(way.catch_unwind().await);
+        let (response, status) = finished(outcome, None, &Fields::default());
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(status, CacheStatus::Own);
+    }
 }

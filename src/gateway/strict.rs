@@ -17,6 +17,7 @@ use crate::target::{Authority, Scheme, Target, TargetError};
 use crate::telemetry::metrics as names;
 use crate::tls::Session;
 use http::header::{EXPECT, HOST, MAX_FORWARDS};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use hyper::body::Incoming;
 use std::borrow::Cow;
@@ -139,23 +140,29 @@ pub(crate) fn admit(
     since: Instant,
 ) -> Result<Box<Request>, Refusal> {
     let (mut head, body) = request.into_parts();
-    let version = match head.version {
-        Version::HTTP_10 | Version::HTTP_11 | Version::HTTP_2 => head.version,
-        _ => return Err(Refusal::Version),
-    };
-    if version == Version::HTTP_2 && !is_unserved(&head.method) {
-        // Of HTTP/1 the gate has counted the bytes themselves.
-        sizes(&head.method, &head.uri, &head.headers, settings)?;
-        http2::framing(&head.headers)?;
-        http2::join_cookies(&mut head.headers);
-    }
-    let uri = &head.uri;
+    sound(&mut head, settings)?;
+    let (version, uri) = (head.version, &head.uri);
     let origin_form = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let head = Head { method: head.method, uri, version, fields: head.headers };
     let mut request = modelled(head, origin_form, Content::new(body), peer, settings, since)?;
     // RFC 9110 15.2: never to an HTTP/1.0 client.
     request.interim = interim.filter(|_| version == Version::HTTP_11);
     Ok(request)
+}
+
+/// Of HTTP/1 the gate has looked at the bytes themselves; of HTTP/2 it is done here.
+fn sound(head: &mut Parts, settings: &Settings) -> Result<(), Refusal> {
+    match head.version {
+        Version::HTTP_10 | Version::HTTP_11 => Ok(()),
+        Version::HTTP_2 if is_unserved(&head.method) => Err(Refusal::Method),
+        Version::HTTP_2 => {
+            sizes(&head.method, &head.uri, &head.headers, settings)?;
+            http2::framing(&head.headers)?;
+            http2::join_cookies(&mut head.headers);
+            Ok(())
+        }
+        _ => Err(Refusal::Version),
+    }
 }
 
 /// As [`admit`], of a request that somebody asks about.
@@ -359,7 +366,7 @@ fn drop_impostors(fields: &mut HeaderMap) {
     let impostor = |name: &HeaderName| {
         name.as_str().contains('_') && {
             let read_as = name.as_str().replace('_', "-");
-            matches!(read_as.as_str(), "content-length" | "transfer-encoding" | "host" | "connection")
+            matches!(read_as.as_str(), "content-length" | "transfer-encoding")
                 || forwarded::is_unkeyed(&read_as)
         }
     };
@@ -370,66 +377,4 @@ fn drop_impostors(fields: &mut HeaderMap) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::target::Scheme;
-
-    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let line = |&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
-        lines.iter().map(line).collect()
-    }
-
-    fn many(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for &(name, value) in lines {
-            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        map
-    }
-
-    #[test]
-    fn rfc9112_3_2_one_host() {
-        let address = ([127, 0, 0, 1], 1).into();
-        let peer = Peer { address, local: ([127, 0, 0, 1], 8080).into(), tls: None };
-        let ask = |uri: &str, lines: &[(&'static str, &'static str)], version| {
-            authority(&uri.parse().unwrap(), &many(lines), version, &peer, Scheme::Http)
-                .map(|authority| authority.to_string())
-        };
-        assert_eq!(ask("/", &[("host", "A.example:80")], Version::HTTP_11).as_deref(), Ok("a.example"));
-        assert_eq!(ask("/", &[], Version::HTTP_11), Err(Refusal::Host));
-        assert_eq!(ask("/", &[], Version::HTTP_10).as_deref(), Ok("127.0.0.1:8080"));
-        assert_eq!(ask("/", &[("host", "a"), ("host", "a")], Version::HTTP_11), Err(Refusal::Host));
-        assert_eq!(ask("/", &[("host", "a, b")], Version::HTTP_11), Err(Refusal::Host));
-        assert_eq!(ask("/", &[("host", "u@a")], Version::HTTP_11), Err(Refusal::Host));
-        assert_eq!(ask("http://b/", &[("host", "a")], Version::HTTP_11).as_deref(), Ok("b"));
-        assert_eq!(ask("http://b/", &[("host", "a")], Version::HTTP_2), Err(Refusal::Host));
-        assert_eq!(
-            ask("ftp://b/", &[("host", "a")], Version::HTTP_11),
-            Err(Refusal::Target(TargetError::Scheme))
-        );
-    }
-
-    #[test]
-    fn rfc9110_7_4_a_connection_is_for_the_host_that_its_client_named() {
-        let address = ([127, 0, 0, 1], 1).into();
-        for (named, host, is) in [
-            (Some("a.example"), "a.example", true),
-            (Some("A.example"), "a.example.:8443", true),
-            (Some("a.example"), "b.example", false),
-            (Some("a.example"), "127.0.0.1", false),
-            (None, "b.example", true),
-        ] {
-            let session = Session { server_name: named.map(str::to_owned), client_name: None };
-            let peer = Peer { address, local: address, tls: Some(Arc::new(session)) };
-            let authority = Authority::parse(host, Scheme::Https).unwrap();
-            assert_eq!(is_for(&authority, &peer), is, "{named:?} {host}");
-        }
-    }
-
-    #[test]
-    fn impostors_are_dropped() {
-        let mut given = fields(&[("content_length", "1"), ("x_forwarded_for", "1"), ("my_field", "1")]);
-        drop_impostors(&mut given);
-        assert_eq!(given, fields(&[("my_field", "1")]));
-    }
-}
+mod tests;

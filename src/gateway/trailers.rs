@@ -140,6 +140,9 @@ mod tests {
     #[test]
     fn rfc9110_6_5_1_what_may_stand_in_trailers() {
         let given = [
+            ("cache-tag", "a"),
+            ("tidegate-version", "1"),
+            ("x-forwarded-for", "192.0.2.1"),
             ("content-length", "1"),
             ("transfer-encoding", "chunked"),
             ("host", "h"),
@@ -156,10 +159,18 @@ mod tests {
         let mut names: Vec<&str> = left.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["etag", "x-checksum"]);
-        assert_eq!(permitted(fields(&given[..9])), None);
-        let mut large = HeaderMap::new();
-        large.insert("x-large", HeaderValue::from_str(&"x".repeat(TRAILER_BYTES_MAX)).unwrap());
-        assert_eq!(permitted(large), None);
+        assert_eq!(permitted(fields(&given[..12])), None);
+    }
+
+    /// Each line counts with its `: ` and its end, as on the wire.
+    #[test]
+    fn i10_trailers_are_bounded_to_the_byte() {
+        for (bytes, passes) in [(16_384, true), (16_385, false)] {
+            let mut large = HeaderMap::new();
+            large.insert("x-large", HeaderValue::from_str(&"x".repeat(bytes - 11 - 6)).unwrap());
+            large.insert("y", HeaderValue::from_static("1"));
+            assert_eq!(permitted(large).is_some(), passes, "{bytes} bytes");
+        }
     }
 
     #[test]

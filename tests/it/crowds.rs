@@ -1,14 +1,13 @@
 //! Many clients at once: from one address, slow ones, and more than there are descriptors.
 
-use crate::support::{
-    Ask, EVERYTHING, Gateway, Reply, ScriptedSource, Setup, answers_within, eventually, within,
-};
+mod cost;
+mod slow;
+
+use crate::support::{Ask, EVERYTHING, Gateway, Reply, ScriptedSource, Setup, eventually, within};
 use futures_util::future::join_all;
 use std::process::Command;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::Instant;
+use tokio::net::TcpStream;
 
 async fn source() -> ScriptedSource {
     let source = ScriptedSource::start().await;
@@ -61,82 +60,6 @@ async fn one_address_has_so_many_connections_and_a_trusted_proxy_any() {
     for stream in &mut connect(&behind, 10).await {
         assert!(is_served(stream).await);
     }
-}
-
-/// Slow heads, slow contents and slow readers hold connections, and nothing that others need.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_clients_harm_nobody() {
-    let crowd = Crowd::of_environment();
-    let source = source().await;
-    let limits = format!("[server.limits]\nheader_timeout = \"{}s\"\n", crowd.header_timeout.as_secs());
-    let gateway = Setup::new(format!("{}{EVERYTHING}{limits}", source.table())).start().await;
-    gateway.get("/large").await;
-    let before = slowest(&gateway, crowd.rounds).await;
-    let mut slow = connect(&gateway, 2 * crowd.heads).await;
-    for _ in 0..crowd.readers {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4096).unwrap();
-        slow.push(socket.connect(gateway.public).await.unwrap());
-    }
-    for (number, stream) in slow.iter_mut().enumerate() {
-        let begin = if number < crowd.heads {
-            "GET /x HTTP/1.1\r\nHost: a\r\nX-"
-        } else if number < 2 * crowd.heads {
-            "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nx"
-        } else {
-            "GET /large HTTP/1.1\r\nHost: a\r\n\r\n"
-        };
-        stream.write_all(begin.as_bytes()).await.unwrap();
-    }
-    let all = u64::try_from(slow.len()).unwrap();
-    eventually("all are there", async || gateway.metric("tidegate_connections").await >= all).await;
-    let among = slowest(&gateway, crowd.rounds).await;
-    assert!(among <= before * 2 + SLACK, "{among:?} instead of {before:?}");
-    let heads = u64::try_from(crowd.heads).unwrap();
-    let cut = async || gateway.metric("tidegate_refused_total{reason=\"head-too-slow\"}").await == heads;
-    assert!(
-        answers_within(crowd.header_timeout * 2 + Duration::from_secs(20), cut).await,
-        "slow heads are cut"
-    );
-    drop(slow);
-}
-
-/// How many slow clients there are, and for how long: 250, or the 2,000 of `TIDEGATE_TORTURE=1` for a minute.
-struct Crowd {
-    heads: usize,
-    readers: usize,
-    header_timeout: Duration,
-    rounds: usize,
-}
-
-impl Crowd {
-    fn of_environment() -> Self {
-        match std::env::var_os("TIDEGATE_TORTURE") {
-            None => Self { heads: 100, readers: 50, header_timeout: Duration::from_secs(5), rounds: 50 },
-            Some(_) => {
-                Self { heads: 800, readers: 400, header_timeout: Duration::from_mins(1), rounds: 2000 }
-            }
-        }
-    }
-}
-
-/// What the tests themselves and a machine with other work may add to the time of an answer.
-const SLACK: Duration = Duration::from_millis(500);
-
-/// Good traffic, hits and forwards: all is served; how long 99 of 100 rounds take at most.
-async fn slowest(gateway: &Gateway, rounds: usize) -> Duration {
-    let mut times = Vec::with_capacity(rounds);
-    for round in 0..rounds {
-        let began = Instant::now();
-        let paths = (0..8).map(|number| format!("/good/{}", if number == 0 { round } else { 0 }));
-        let answers = join_all(paths.map(|path| async move { Ask::get(&path).send(gateway.public).await }));
-        for answer in within("good traffic", answers).await {
-            assert_eq!(answer.unwrap().status, 200, "{round}");
-        }
-        times.push(began.elapsed());
-    }
-    times.sort();
-    times[times.len() * 99 / 100 - 1]
 }
 
 fn open_descriptors(gateway: &Gateway) -> usize {

@@ -109,7 +109,7 @@ async fn i10_frames_without_requests_keep_no_connection() {
     let source = ScriptedSource::start().await;
     source.always("/", Reply::ok("").cache_control("no-store"));
     let gateway = gateway(&source, "header_timeout = \"500ms\"\nidle_timeout = \"500ms\"\n").await;
-    let before = resident_bytes(&gateway);
+    let before = gateway.resident_bytes();
     let floods = [
         frame(PING, 0, 0, &[0; 8]),
         frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 255, 255]),
@@ -128,7 +128,7 @@ async fn i10_frames_without_requests_keep_no_connection() {
     let unread = floods.iter().take(2).map(|frames| flood(frames, Reads::Nothing));
     within_time(Duration::from_secs(40), "the cut", futures_util::future::join_all(unread)).await;
     eventually("all are gone", async || gateway.metric("tidegate_connections").await == 0).await;
-    let grown = resident_bytes(&gateway).saturating_sub(before);
+    let grown = gateway.resident_bytes().saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} bytes more than before");
     assert_served(&gateway).await;
 }
@@ -170,9 +170,4 @@ async fn a_stream_under_the_least_rate_is_cut() {
 
 async fn assert_served(gateway: &Gateway) {
     assert_eq!(gateway.get("/").await.status, 200);
-}
-
-fn resident_bytes(gateway: &Gateway) -> usize {
-    let statm = std::fs::read_to_string(format!("/proc/{}/statm", gateway.process())).unwrap();
-    statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap() * 4096
 }

@@ -75,6 +75,14 @@ mod tests {
     use http::HeaderValue;
 
     #[test]
+    fn rfc9110_7_6_1_what_belongs_to_one_connection() {
+        for name in ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"] {
+            assert!(is_hop_by_hop(&HeaderName::from_static(name)), "{name}");
+        }
+        assert!(PROTECTED.iter().all(|name| !is_hop_by_hop(name)));
+    }
+
+    #[test]
     fn rfc9110_7_6_1_connection_names_fields_to_remove() {
         let mut fields = HeaderMap::new();
         for (name, value) in [

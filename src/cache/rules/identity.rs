@@ -170,6 +170,7 @@ mod tests {
             ("my_session=\"a\"", "\"a\""),
             ("my_session=a=b", "a=b"),
             ("xmy_session=1; my_session=a; my_session_id=2", "a"),
+            ("our_session=1; my_sessiom=2; my_session=a", "a"),
         ] {
             let found = fields(&[("cookie", line)]);
             assert_eq!(identity.parts(&found), [b"c", part.as_bytes()], "{line}");

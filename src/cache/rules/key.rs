@@ -237,6 +237,35 @@ mod tests {
     }
 
     #[test]
+    fn i8_a_text_of_another_gateway_is_a_key_only_where_it_is_whole() {
+        let target = Target::parse_absolute("http://h/a?b").unwrap();
+        let key = CacheKey::new(&target, Some(b"u"));
+        assert_eq!(CacheKey::of_text(key.text()), Some(key.clone()));
+        // Scheme, authority and path, each behind its length of four bytes.
+        let (scheme, authority, path) = (4 + 4, 4 + 1, 4 + 2);
+        for cut in
+            [0, scheme - 1, scheme, scheme + authority - 1, scheme + authority, scheme + authority + path - 1]
+        {
+            assert_eq!(CacheKey::of_text(&key.text()[..cut]), None, "{cut} bytes");
+        }
+    }
+
+    /// Two texts of one hash are two keys.
+    #[test]
+    fn i8_a_hash_alone_makes_no_key() {
+        let key = |text: &[u8], hash| CacheKey { text: text.into(), hash };
+        assert_eq!(key(b"a", 1), key(b"a", 1));
+        assert_ne!(key(b"a", 1), key(b"b", 1));
+    }
+
+    #[test]
+    fn i12_a_key_is_shown_without_whom_it_is_for() {
+        let key = CacheKey::new(&Target::parse_absolute("http://h/a").unwrap(), Some(b"secret"));
+        let shown = key.to_string();
+        assert!(shown.starts_with("http://h/a identity=") && !shown.contains("secret"), "{shown}");
+    }
+
+    #[test]
     fn rfc10008_2_7_a_query_is_known_by_its_content_and_what_describes_it() {
         let target = Target::parse_absolute("http://h/a?b").unwrap();
         let key = |content: &str, lines: &[(HeaderName, &'static str)]| {

@@ -151,23 +151,56 @@ mod tests {
 
     #[test]
     fn rfc9112_7_1_broken_content_is_refused() {
-        let long_line = format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(SIZE_LINE_BYTES_MAX));
-        let long_trailer = format!("0\r\n{}\r\n", "X: 12345678\r\n".repeat(2000));
-        for content in [
-            "3\nabc\r\n0\r\n\r\n",
-            "3 \r\nabc\r\n0\r\n\r\n",
-            "0x3\r\nabc\r\n0\r\n\r\n",
-            "+3\r\nabc\r\n0\r\n\r\n",
-            "\r\n",
-            "ffffffffffffffff\r\n",
-            "3\r\nabcd\r\n0\r\n\r\n",
-            "3\r\nabc\n0\r\n\r\n",
-            "0\r\nX : 1\r\n\r\n",
-            "0\r\nX: 1\n\r\n",
-            &long_line,
-            &long_trailer,
+        for (content, refusal) in [
+            ("3\nabc\r\n0\r\n\r\n", Refusal::Framing),
+            ("3 \r\nabc\r\n0\r\n\r\n", Refusal::Framing),
+            ("0x3\r\nabc\r\n0\r\n\r\n", Refusal::Framing),
+            ("+3\r\nabc\r\n0\r\n\r\n", Refusal::Framing),
+            (";x\r\nabc\r\n0\r\n\r\n", Refusal::Framing),
+            ("\r\n", Refusal::Framing),
+            ("ffffffffffffffff\r\n", Refusal::Framing),
+            ("0000000000000001\r\na\r\n0\r\n\r\n", Refusal::Framing),
+            ("1;\u{1}\r\na\r\n0\r\n\r\n", Refusal::Framing),
+            ("1;a\rb\r\na\r\n0\r\n\r\n", Refusal::Framing),
+            ("3\r\nabcd\r\n0\r\n\r\n", Refusal::Framing),
+            ("3\r\nabc\n0\r\n\r\n", Refusal::Framing),
+            ("3\r\nabc\r0\r\n\r\n", Refusal::Framing),
+            ("0\r\nX : 1\r\n\r\n", Refusal::Field),
+            ("0\r\nX: 1\n\r\n", Refusal::Framing),
+            ("0\r\nX: 1\rY: 2\r\n\r\n", Refusal::Framing),
         ] {
-            assert!(fed(content.as_bytes()).is_err(), "{content:.40?}");
+            assert_eq!(fed(content.as_bytes()), Err(refusal), "{content:?}");
+        }
+    }
+
+    #[test]
+    fn i10_lines_and_trailers_are_bounded_to_the_byte() {
+        // The line's end counts by its first octet.
+        let size = |bytes: usize| format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(bytes - 3));
+        // What 0 and the empty line take is none of it but the latter's end.
+        let trailers = |bytes: usize| {
+            format!("0\r\n{}X: {}\r\n\r\n", "Y: 3456\r\n".repeat(1000), "z".repeat(bytes - 9007))
+        };
+        for (content, is_taken) in [
+            (size(SIZE_LINE_BYTES_MAX), true),
+            (size(SIZE_LINE_BYTES_MAX + 1), false),
+            ("000000000000001\r\na\r\n0\r\n\r\n".to_owned(), true),
+            (trailers(TRAILER_BYTES_MAX), true),
+            (trailers(TRAILER_BYTES_MAX + 1), false),
+        ] {
+            let whole = Chunked::default().look(content.as_bytes());
+            assert_eq!(whole.is_ok(), is_taken, "{} bytes at once", content.len());
+            assert_eq!(fed(content.as_bytes()).is_ok(), is_taken, "{} bytes, each alone", content.len());
+        }
+        let first = format!("0\r\nX: {}\r\n", "x".repeat(8000));
+        let room = TRAILER_BYTES_MAX + 3 - first.len();
+        for (unended, is_waited_for) in [(room, true), (room + 1, false)] {
+            let more = Chunked::default().look(format!("{first}{}", "y".repeat(unended)).as_bytes());
+            assert_eq!(more.is_ok(), is_waited_for, "{unended} bytes of a line behind others");
+        }
+        for (arrived, is_waited_for) in [(SIZE_LINE_BYTES_MAX, true), (SIZE_LINE_BYTES_MAX + 1, false)] {
+            let more = Chunked::default().look("1".repeat(arrived).as_bytes());
+            assert_eq!(more.is_ok(), is_waited_for, "{arrived} bytes without an end");
         }
     }
 }

@@ -297,6 +297,7 @@ mod tests {
             ("POST / HTTP/1.1\r\ntransfer-encoding: CHUNKED\r\n\r\n", Framing::Chunked),
             ("GET / HTTP/1.1\r\nX: a\tb \u{e9}\r\n\r\n", Framing::None),
             ("GET / HTTP/1.1\r\nX:\r\n\r\n", Framing::None),
+            ("GET HTTPS://a?b HTTP/1.1\r\n\r\n", Framing::None),
         ] {
             assert_eq!(framing_of(head), Ok(framing), "{head:?}");
         }
@@ -339,9 +340,61 @@ mod tests {
             ("\r\n\r\nGET / HTTP/1.1\r\n\r\n", Refusal::Framing),
             ("\nGET / HTTP/1.1\r\n\r\n", Refusal::Framing),
             ("POST / HTTP/1.1\r\nContent-Length: 3\x0C\r\n\r\n", Refusal::Field),
+            ("POST / HTTP/1.1\r\nContent-Length: 00\r\n\r\n", Refusal::Framing),
+            ("POST / HTTP/1.1\r\nContent-Length: 1 2\r\n\r\n", Refusal::Framing),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Refusal::Framing,
+            ),
+            ("GET / HTTP/1.1\r\nX: a\0b\0\r\n\r\n", Refusal::Field),
+            ("GET / HTTP/1.1\r\nX: \x7f\r\n\r\n", Refusal::Field),
+            (" / HTTP/1.1\r\n\r\n", Refusal::Framing),
+            ("GET / HTTP/1.1 x\r\n\r\n", Refusal::Framing),
+            ("GET *  HTTP/1.1\r\n\r\n", Refusal::Framing),
+            ("GET * HTTP/1.1\r\n\r\n", Refusal::Target(TargetError::Path)),
+            ("OPTIONS *x HTTP/1.1\r\n\r\n", Refusal::Target(TargetError::Path)),
+            ("OPTIONS a HTTP/1.1\r\n\r\n", Refusal::Target(TargetError::Path)),
+            ("GET /<a>?b HTTP/1.1\r\n\r\n", Refusal::Target(TargetError::Character)),
+            ("GET /a`b?c HTTP/1.1\r\n\r\n", Refusal::Target(TargetError::Character)),
+            ("GET /a?b#c HTTP/1.1\r\n\r\n", Refusal::Target(TargetError::Character)),
+            ("GET http://a/<b> HTTP/1.1\r\n\r\n", Refusal::Target(TargetError::Character)),
+            ("GET http://a#b HTTP/1.1\r\n\r\n", Refusal::Target(TargetError::Character)),
+            ("GET http://a\\b HTTP/1.1\r\n\r\n", Refusal::Target(TargetError::Character)),
         ] {
             assert_eq!(framing_of(head), Err(refusal), "{head:?}");
         }
+    }
+
+    /// Wherever the bytes that were seen before end, an end is found, and a bare one refused.
+    #[test]
+    fn rfc9112_2_2_ends_are_found_in_whatever_pieces_they_come() {
+        for head in ["GET / HTTP/1.1\r\nX: 1\r\n\r\n", "\r\nGET / HTTP/1.1\r\n\r\n"] {
+            let more = format!("{head}GET");
+            for seen in 0..head.len() {
+                assert_eq!(whole(&head.as_bytes()[..seen], 0, &LIMITS), Ok(None), "{head:?} {seen}");
+                let found = whole(more.as_bytes(), seen, &LIMITS);
+                assert_eq!(found, Ok(Some((head.len(), Framing::None))), "{head:?} after {seen}");
+            }
+        }
+        for (arrived, seen) in [
+            ("GET / HTTP/1.1\rX", 0),
+            ("GET / HTTP/1.1\rX", 15),
+            ("GET / HTTP/1.1\nX", 14),
+            ("GET / HTTP/1.1\n", 14),
+            ("\r\nGET / HTTP/1.1\rX", 17),
+            ("\r\nGET / HTTP/1.1\nX", 16),
+        ] {
+            let refused = whole(arrived.as_bytes(), seen.min(arrived.len()), &LIMITS);
+            assert_eq!(refused, Err(Refusal::Framing), "{arrived:?} after {seen}");
+        }
+        assert_eq!(whole(b"GET / HTTP/1.1\r", 0, &LIMITS), Ok(None), "its partner may still come");
+    }
+
+    /// RFC 9110 5.6.2, written out.
+    #[test]
+    fn rfc9110_5_6_2_tokens() {
+        let tokens = "!#$%&'*+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ^_`abcdefghijklmnopqrstuvwxyz|~";
+        assert!((0..=255).filter(|byte| token(&[*byte, b' '], b' ').is_some()).eq(tokens.bytes()));
     }
 
     #[test]
@@ -355,6 +408,10 @@ mod tests {
         assert_eq!(framing_of(&target(20)), Ok(Framing::None));
         assert_eq!(framing_of(&target(21)), Err(Refusal::TargetTooLong));
         assert_eq!(whole(&target(500).as_bytes()[..40], 0, &LIMITS), Err(Refusal::TargetTooLong));
+        let large = Limits { head_bytes: 1 << 20, target_bytes: 1 << 20, ..LIMITS };
+        for (bytes, expected) in [(65_534, None), (65_535, Some(Refusal::TargetTooLong))] {
+            assert_eq!(whole(target(bytes).as_bytes(), 0, &large).err(), expected, "what hyper takes");
+        }
         let fields = |count: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "X: 1\r\n".repeat(count));
         assert_eq!(framing_of(&fields(3)), Ok(Framing::None));
         assert_eq!(framing_of(&fields(4)), Err(Refusal::TooManyFields));

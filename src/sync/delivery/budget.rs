@@ -103,6 +103,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_sent_is_given_back() {
+        let mut budget = empty();
+        assert_eq!(budget.repeats(at(0)), Repeats::Exhausted);
+        budget.give_back();
+        assert_eq!(budget.repeats(at(0)), Repeats::Allowed);
+        budget.spend(at(0));
+        assert_eq!(budget.repeats(at(0)), Repeats::Exhausted, "once");
+    }
+
+    #[test]
     fn a_fifth_of_what_succeeds() {
         let mut budget = empty();
         for _ in 0..4 {

@@ -131,6 +131,17 @@ mod tests {
     }
 
     #[test]
+    fn another_bound_counts_at_once() {
+        let mut concurrency = grown(16);
+        concurrency.set_most(4);
+        assert_eq!(concurrency.allowed(), 4);
+        concurrency.set_most(16);
+        assert_eq!(concurrency.allowed(), 4, "it grows again as ever");
+        concurrency.set_most(0);
+        assert_eq!(concurrency.allowed(), 1);
+    }
+
+    #[test]
     fn a_destination_that_has_become_slower_for_good_is_measured_anew() {
         let mut concurrency = grown(16);
         for second in 0..200 {

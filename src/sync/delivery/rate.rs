@@ -80,6 +80,14 @@ mod tests {
     }
 
     #[test]
+    fn another_rate_counts_from_the_last_attempt() {
+        let mut slow = rate(1, Duration::from_secs(10));
+        slow.take(at(0));
+        let settings = RateSettings { requests: NonZeroU32::new(2).unwrap(), per: Duration::from_secs(1) };
+        assert_eq!(slow.succeed(settings).due(), at(495));
+    }
+
+    #[test]
     fn a_rate_of_thousands_is_reached_with_timers_of_milliseconds() {
         let mut rate = rate(5_000, Duration::from_secs(1));
         let (mut now, mut count) = (at(0), 0);

@@ -141,6 +141,7 @@ mod tests {
             (answered(500, None), after(5, 0), ParkKey, Probe, wait(16, Whole::Delivery)),
             (answered(500, None), after(5, 0), ParkKey, Aside, given_up.clone()),
             (answered(500, None), after(5, 0), Block, Open, wait(16, Whole::Delivery)),
+            (answered(500, None), after(2, 3598), Skip, Open, wait(2, Whole::Delivery)),
             (answered(500, None), after(2, 3599), Skip, Open, given_up.clone()),
             (answered(503, Some(30)), after(1, 3590), ParkKey, Open, given_up),
             (answered(503, Some(30)), after(1, 3590), ParkKey, Probe, wait(30, Whole::Destination)),

@@ -1,5 +1,5 @@
 //! 64 users at once, random requests over real sockets, a source that answers each with a canary: nobody ever
-//! gets another's. `TIDEGATE_TORTURE=1` makes it 2,000 requests for each.
+//! gets another's. `TIDEGATE_TORTURE=1` makes it 100,000 requests for each.
 
 use crate::support::wire::{Body, Framing, Wire};
 use crate::support::{Reply, ScriptedSource, Setup};
@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 const USERS: u64 = 64;
 const REQUESTS: u32 = 150;
-const REQUESTS_OF_TORTURE: u32 = 2_000;
+const REQUESTS_OF_TORTURE: u32 = 100_000;
 
 /// A canary is padded to this, so that every part that is asked for names its owner.
 const CANARY_BYTES: usize = 32;

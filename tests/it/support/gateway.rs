@@ -184,6 +184,13 @@ impl Gateway {
         self.operate(ask).await
     }
 
+    /// Memory that the process has now.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.process())).expect("a process");
+        let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());
+        pages.expect("a count") * 4096
+    }
+
     /// The sum of all that a metric counts whose name and labels begin so.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
         let text = self.admin_get("/metrics").await.text();

@@ -147,10 +147,34 @@ fn rfc9111_5_2_1_demands() {
         let now = RECEIVED.plus(seconds(after));
         assert_eq!(demand(&stored(windows(9, 9, 0)), &request(line), now), demanded, "{section}: {line}");
     }
+    let (none, on_request) = (Duration::ZERO, seconds(10));
+    let bounded =
+        Reuse::WithStale { while_revalidate: none, if_error: none, on_disconnect: none, on_request };
+    for (after, demanded) in [(59, StaleIsFine), (60, AsUsual)] {
+        let now = RECEIVED.plus(seconds(after));
+        assert_eq!(
+            demand(&stored(bounded), &request("max-stale"), now),
+            demanded,
+            "the route's bound: {after}"
+        );
+    }
     let late = RECEIVED.plus(seconds(60));
     assert_eq!(demand(&stored(Reuse::WhileFresh), &request("max-stale"), late), AsUsual, "5.2.2.2 wins");
     assert_eq!(demand(&stored(only(9, 9, 0)), &request("max-stale"), late), AsUsual, "5.2.2.10 wins");
     assert_eq!(demand(&stored(Reuse::ValidateAlways), &request("max-stale"), late), Validate, "5.2.2.4 wins");
+}
+
+#[test]
+fn rfc9111_5_2_1_who_waits_for_no_forward_but_its_own() {
+    for (line, expected) in [
+        ("no-cache", true),
+        ("max-age=0", true),
+        ("max-age=1", false),
+        ("max-stale", false),
+        ("no-store", false),
+    ] {
+        assert_eq!(insists(&request(line)), expected, "{line}");
+    }
 }
 
 #[test]

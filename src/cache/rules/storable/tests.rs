@@ -218,3 +218,70 @@ fn what_is_decided_when_stored() {
         Reuse::WithStale { while_revalidate: none, if_error: none, on_disconnect: none, on_request: none };
     assert_eq!(only_validated.head().reuse, expected, "no window without freshness");
 }
+
+#[test]
+fn the_lifetime_says_what_it_was_taken_from() {
+    let admitted = get(200, &cc("s-maxage=60")).admit(&Policy::default()).unwrap();
+    let lifetime = admitted.lifetime().map(|lifetime| lifetime.duration);
+    assert_eq!(lifetime, Some(Duration::from_mins(1)));
+}
+
+/// Every reason, and whether the next answers for the key will have it too.
+#[test]
+fn who_may_be_spared_the_wait_for_what_is_never_stored() {
+    use NoStoreReason as No;
+    for (reason, lasts) in [
+        (No::Private, true),
+        (No::NoStore, true),
+        (No::SetCookie, true),
+        (No::Authorization, true),
+        (No::VaryStar, true),
+        (No::Status, true),
+        (No::NoFreshness, true),
+        (No::TooLarge, false),
+        (No::Overload, false),
+        (No::Purged, false),
+        (No::Method, false),
+        (No::Bypass, false),
+        (No::ClientNoStore, false),
+        (No::Partial, false),
+        (No::HitForMiss, false),
+    ] {
+        for (status, tells) in [
+            (200, true),
+            (404, true),
+            (401, true),
+            (206, false),
+            (304, false),
+            (412, false),
+            (416, false),
+            (503, false),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(leaves_marker(reason, status), lasts && tells, "{reason:?} {status}");
+        }
+    }
+}
+
+/// RFC 9111 4.3.3: only what says what the resource is now, whoever asked.
+#[test]
+fn i7_what_turned_private_takes_what_is_stored_away() {
+    use NoStoreReason as No;
+    for (reason, status, away) in [
+        (No::Private, 200, true),
+        (No::NoStore, 301, true),
+        (No::NoStore, 404, true),
+        (No::NoStore, 410, true),
+        (No::Private, 401, false),
+        (No::Private, 403, false),
+        (No::NoStore, 503, false),
+        (No::NoStore, 206, false),
+        (No::NoStore, 304, false),
+        (No::Authorization, 200, false),
+        (No::TooLarge, 200, false),
+        (No::ClientNoStore, 200, false),
+    ] {
+        let status = StatusCode::from_u16(status).unwrap();
+        assert_eq!(supersedes(reason, status), away, "{reason:?} {status}");
+    }
+}

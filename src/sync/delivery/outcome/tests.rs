@@ -23,6 +23,20 @@ fn class(
     (outcome.as_str(), blame)
 }
 
+#[test]
+fn what_a_failure_says() {
+    let lost = Failure::lost(Code::Timeout);
+    assert!(lost.answer_lost && !Failure::of(Code::Timeout).answer_lost);
+    let large = Failure::answered(StatusCode::PAYLOAD_TOO_LARGE, None, "no".into());
+    assert_eq!((large.code, large.status, large.answer.as_str()), (Code::TooLarge, Some(413), "no"));
+    assert_eq!(answered(400, None).code, Code::HttpStatus);
+    assert_eq!(answered(400, None).summary(), "the destination answered 400");
+    assert_eq!(lost.summary(), Code::Timeout.as_str());
+    assert_eq!(Failure::of(Code::Tls(TlsFault::Protocol)).summary(), "tls");
+    assert_eq!(Outcome::Hold(lost.clone()).failure(), Some(&lost));
+    assert_eq!(Outcome::Superseded.failure(), None);
+}
+
 /// Every status there is, for a PUT without a Retry-After.
 #[test]
 fn every_status_has_its_class() {
