@@ -177,7 +177,12 @@ mod tests {
         for number in 1..=names {
             marks.raise(number, number, PurgeMode::Hard, NOW);
         }
-        assert_eq!(marks.judge(1, 0), Standing::Unverified, "dropped, but not forgotten");
+        // Which shard a name falls into is chance, but they do not all fit.
+        let (gone, others): (Vec<_>, Vec<_>) =
+            (1..=names).map(|name| marks.judge(name, 0)).partition(|standing| *standing == Standing::Gone);
+        assert!(!gone.is_empty() && !others.is_empty());
+        let is_unverified = |standing: &Standing| *standing == Standing::Unverified;
+        assert!(others.iter().all(is_unverified), "dropped, but not forgotten");
         assert_eq!(marks.judge(names, 0), Standing::Gone, "the newest stay exact");
         assert_eq!(marks.judge(names + 1, names), Standing::Valid, "what came after is untouched");
         for shard in &marks.shards {
