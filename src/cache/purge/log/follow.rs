@@ -176,7 +176,7 @@ async fn check_continuity(log: &Following, reader: &mut LogReader) -> Result<(),
             && let Finding::Unsound(seen) = audit(log, reader, epoch).await?
         {
             let newest = reader.extent(&log.log_key).await?.newest;
-            begin(log, epoch, beyond(log, newest.max(seen)));
+            begin(log, epoch, beyond(log, reader, newest.max(seen)).await?);
             move_on(log);
         }
         return Ok(());
@@ -220,7 +220,7 @@ async fn believed_from(log: &Following, reader: &mut LogReader, epoch: u64) -> R
             if checkpoint.is_some_and(|checkpoint| checkpoint.position <= extent.newest) {
                 compact::count("unsound");
             }
-            return Ok(Believed::NothingBefore(beyond(log, extent.newest.max(seen))));
+            return Ok(Believed::NothingBefore(beyond(log, reader, extent.newest.max(seen)).await?));
         }
     };
     Ok(Believed::Log { extent, from, checkpoint })
@@ -245,9 +245,18 @@ pub(super) fn begin_with(
 }
 
 /// The first position that was not given out yet, as far as is known: what lies before it is not believed.
-fn beyond(log: &Following, newest: LogPosition) -> LogPosition {
+async fn beyond(
+    log: &Following,
+    reader: &mut LogReader,
+    newest: LogPosition,
+) -> Result<LogPosition, Unavailable> {
+    // Asked for: what is stored from now on must not stand before it.
+    let millis = match reader.clock().await {
+        Err(Unavailable::Refused) => log.redis_millis(),
+        asked => asked?,
+    };
     let next = LogPosition { millis: newest.millis, sequence: newest.sequence.saturating_add(1) };
-    next.max(LogPosition { millis: log.redis_millis(), sequence: 0 })
+    Ok(next.max(LogPosition { millis, sequence: 0 }))
 }
 
 /// Adds an entry that purges nothing, so that what is stored from now on stands behind it.

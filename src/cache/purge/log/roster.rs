@@ -155,7 +155,8 @@ fn line(log: &Following) -> Option<String> {
         let state = log.state();
         let stretch = state.trail.stretch(state.kept);
         // At the end of a log that was trimmed to nothing: what is older is validated.
-        let last = if state.reading == Reading::Following { state.last.max(state.floor) } else { state.last };
+        let ended = state.extent.filter(|_| state.reading == Reading::Following);
+        let last = ended.map_or(state.last, |extent| state.last.max(state.floor.min(extent.newest)));
         (state.epoch?, last, stretch, state.floor)
     };
     if !log.seal.vouches() {
