@@ -173,8 +173,7 @@ mod tests {
     #[test]
     fn i10_what_no_longer_fits_must_be_validated() {
         let marks = Marks::new();
-        // Shards do not fill evenly.
-        let names = 2 * u64::try_from(SHARDS * SHARD_NAMES).unwrap();
+        let names = u64::try_from(SHARDS * SHARD_NAMES).unwrap() + 64;
         for number in 1..=names {
             marks.raise(number, number, PurgeMode::Hard, NOW);
         }
