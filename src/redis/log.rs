@@ -65,6 +65,8 @@ pub struct LogExtent {
     pub length: u64,
     /// How many were ever appended; older servers than 7.0 do not know.
     pub appended: Option<u64>,
+    /// The farthest that was deleted by itself, not trimmed; older servers than 7.0 do not know.
+    pub deleted: LogPosition,
 }
 
 /// Whether a read that finds nothing waits.
@@ -239,6 +241,10 @@ fn parse_extent(facts: HashMap<String, Value>) -> Result<LogExtent, Unavailable>
         newest: newest.parse()?,
         length: number(fact("length")).unwrap_or_default(),
         appended: number(fact("entries-added")),
+        deleted: match fact("max-deleted-entry-id") {
+            Value::Nil => LogPosition::default(),
+            id => redis::from_redis_value::<String>(id).map_err(|_| Unavailable::Refused)?.parse()?,
+        },
     })
 }
 

@@ -32,8 +32,8 @@ pub enum UrlFault {
     /// Another scheme.
     #[error("must begin with redis://, rediss://, redis-cluster://, redis-sentinel:// or redis+unix://")]
     Scheme,
-    /// A host is missing, or is none.
-    #[error("has no host, or one that is none")]
+    /// A host is missing, or it or its port is none.
+    #[error("must name a host, and a port from 1 to 65535 if any")]
     Host,
     /// Several hosts where there is one.
     #[error("has several hosts, which redis-cluster:// and redis-sentinel:// take")]
@@ -41,8 +41,8 @@ pub enum UrlFault {
     /// More than `HOSTS_MAX`.
     #[error("has more than 32 hosts")]
     TooManyHosts,
-    /// The path is no number.
-    #[error("its path must be the number of a database")]
+    /// Its database is no number.
+    #[error("its database must be a number from 0 to 65535")]
     Database,
     /// A cluster with a path.
     #[error("must have no path: a cluster has one database")]

@@ -33,14 +33,18 @@ impl Two {
         two
     }
 
-    /// Whether Redis has answered every request in time: on a busy machine it may not have, and then a request is
-    /// charged to the share too.
-    async fn was_in_time(&self) -> bool {
+    /// How many requests Redis has not answered in time, as it may on a busy machine: each is charged to the share
+    /// too, and may be admitted by that alone.
+    async fn late(&self) -> u64 {
         let mut shares = 0;
         for gateway in &self.gateways {
             shares += gateway.metric("tidegate_quota_local_share_total{").await;
         }
-        shares == 0
+        shares
+    }
+
+    async fn was_in_time(&self) -> bool {
+        self.late().await == 0
     }
 
     /// Waits until both have a connection again, which they have noticed to be lost.
@@ -158,13 +162,14 @@ async fn a_shared_quota_of_forwards_is_charged_for_forwards_alone() {
         let left = format!("\"few\";r={};", 20 - charged);
         assert!(hit.is_hit() && hit.field("RateLimit").starts_with(&left), "{hit:?}");
     }
-    let mut passed = 0;
+    let mut passed = 0_u64;
     for number in 0..30 {
         let path = format!("/limited/{number}");
         let ask = if number % 3 == 0 { Ask::put(&path, "x") } else { Ask::get(&path) };
-        passed += u32::from(two.gateways[number % 2].send(ask).await.status == 200);
+        passed += u64::from(two.gateways[number % 2].send(ask).await.status == 200);
     }
-    assert!(passed <= 19 && (passed == 19 || !two.was_in_time().await), "{passed}");
+    let late = two.late().await;
+    assert!(passed <= 19 + late && (passed == 19 || late > 0), "{passed}, {late} late");
     for gateway in &two.gateways {
         gateway.get("/limited/other").await.assert_problem(429);
         gateway.put("/limited/other", "x").await.assert_problem(429);

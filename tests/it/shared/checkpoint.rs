@@ -21,8 +21,11 @@ async fn looked_for(gateway: &Gateway, result: &str) -> u64 {
     gateway.metric(&format!("tidegate_purge_checkpoints_read_total{{result=\"{result}\"}}")).await
 }
 
-async fn purge(gateway: &Gateway, order: &serde_json::Value) {
-    assert_eq!(gateway.admin_post("/v1/purge", order).await.json()["scope"], "shared");
+/// Its number.
+async fn purge(gateway: &Gateway, order: &serde_json::Value) -> u64 {
+    let answer = gateway.admin_post("/v1/purge", order).await.json();
+    assert_eq!(answer["scope"], "shared");
+    answer["seq"].as_u64().unwrap()
 }
 
 /// Waits for a checkpoint that is another than this one.
@@ -55,6 +58,8 @@ struct Trimmed {
     redis: RedisServer,
     table: String,
     writer: Gateway,
+    /// The number of the purge.
+    purge: u64,
     checkpoint: Vec<u8>,
     /// What was stored before the purge, with its names.
     before: Vec<(String, Vec<u8>)>,
@@ -75,11 +80,11 @@ impl Trimmed {
             let name = name_of(&redis, "tidegate", body).await;
             before.push((name.clone(), value(&redis, &name).await));
         }
-        purge(&writer, &json!({ "urls": [format!("http://{HOST}/a")] })).await;
+        let purge = purge(&writer, &json!({ "urls": [format!("http://{HOST}/a")] })).await;
         let checkpoint = written(&redis, &[]).await;
         redis.command::<u64>(cmd("XTRIM").arg(LOG).arg("MAXLEN").arg(0)).await;
         knows_of_the_trim(&redis).await;
-        Self { source, redis, table, writer, checkpoint, before }
+        Self { source, redis, table, writer, purge, checkpoint, before }
     }
 
     /// One that starts now, with all that was stored before put back, must not take `/a`; whether it takes `/b`.
@@ -128,11 +133,66 @@ async fn i5_who_starts_with_a_checkpoint_knows_what_the_log_has_lost() {
     purge(&trimmed.writer, &json!({ "urls": [format!("http://{HOST}/b")] })).await;
     eventually("a purge reaches it", async || !newcomer.send(asking("/b")).await.is_hit()).await;
     newcomer.has_written().await;
-    // The log begins behind the first checkpoint now: whether something stood between them nobody could know.
     written(&trimmed.redis, &trimmed.checkpoint).await;
     let third = started(&trimmed.source, &trimmed.table).await;
     assert_eq!(looked_for(&third, "used").await, 1);
-    assert_eq!(third.send(asking("/b")).await.text(), "body of b");
+    let answer = third.send(asking("/b")).await;
+    assert!(answer.is_hit() && answer.text() == "body of b", "{answer:?}");
+    for gateway in [&trimmed.writer, &newcomer] {
+        assert!(!gateway.log_text().contains("trimmed past"), "{}", gateway.log_text());
+    }
+}
+
+/// I5: the log has lost just what the checkpoint tells of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_trimmed_to_where_its_checkpoint_ends_goes_on_from_it() {
+    for what in ["another is at work", "nobody is"] {
+        let trimmed = Trimmed::start().await;
+        purge(&trimmed.writer, &json!({ "tags": ["none"] })).await;
+        written(&trimmed.redis, &trimmed.checkpoint).await;
+        // It would put a new one there.
+        trimmed.writer.signal("STOP");
+        if what == "nobody is" {
+            trimmed.redis.command::<()>(cmd("DEL").arg("tidegate:replicas")).await;
+        }
+        put(&trimmed.redis, CHECKPOINT, &trimmed.checkpoint).await;
+        let (newcomer, took) = trimmed.newcomer(what).await;
+        assert!(took, "{what}: nothing that was not purged is validated");
+        assert_eq!(looked_for(&newcomer, "used").await, 1, "{what}");
+    }
+}
+
+/// I5: an entry was deleted, but not at the log's beginning, while nobody was there to see it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i5_an_entry_that_was_deleted_from_the_log_is_missed_by_who_starts_alone() {
+    for what in ["no checkpoint", "an earlier one"] {
+        let (source, redis) = (changing().await, RedisServer::start().await);
+        let table = redis.table() + SECRET;
+        let writer = started(&source, &table).await;
+        let nothing = json!({ "tags": ["none"] });
+        purge(&writer, &nothing).await;
+        let early = written(&redis, &[]).await;
+        assert_eq!(writer.send(asking("/a")).await.text(), "old");
+        writer.has_written().await;
+        let name = name_of(&redis, "tidegate", "old").await;
+        let old = value(&redis, &name).await;
+        purge(&writer, &json!({ "urls": [format!("http://{HOST}/a")] })).await;
+        purge(&writer, &nothing).await;
+        writer.kill().await;
+        for key in ["tidegate:replicas", CHECKPOINT] {
+            redis.command::<()>(cmd("DEL").arg(key)).await;
+        }
+        if what == "an earlier one" {
+            put(&redis, CHECKPOINT, &early).await;
+        }
+        let entries: Vec<(String, Vec<Vec<u8>>)> =
+            redis.command(cmd("XRANGE").arg(LOG).arg("-").arg("+")).await;
+        redis.command::<()>(cmd("XDEL").arg(LOG).arg(&entries[1].0)).await;
+        put(&redis, &name, &old).await;
+        let newcomer = started(&source, &table).await;
+        let answer = newcomer.send(asking("/a")).await;
+        assert_eq!((answer.text().as_str(), answer.is_hit()), ("new", false), "{what}: {answer:?}");
+    }
 }
 
 /// I5: whoever may write to Redis and has no secret can make it be of no use, and of no harm.
@@ -165,6 +225,12 @@ async fn i5_a_checkpoint_that_is_forged_cut_rolled_back_or_missing_is_as_none_an
         assert!(!took, "{result}: older than the log, and not validated");
         assert_eq!(looked_for(&newcomer, result).await, 1, "{result}");
         assert_eq!(looked_for(&newcomer, "used").await, 0, "{result}");
+        eventually("nobody waits for a purge that is older than what it believes", async || {
+            let status = format!("/v1/purges/{}", trimmed.purge);
+            let status = trimmed.writer.admin_get(&status).await.json();
+            status["applied"].as_array().is_some_and(|applied| applied.len() == 2)
+        })
+        .await;
         let unreadable = "tidegate_tier_unreadable_total{reason=\"purge-checkpoint\"}";
         assert_eq!(newcomer.metric(unreadable).await, u64::from(result == "unreadable"), "{result}");
         assert!(newcomer.terminate().await.status.success());
@@ -176,6 +242,8 @@ async fn i5_a_checkpoint_that_is_forged_cut_rolled_back_or_missing_is_as_none_an
     let last = newest(redis.command(cmd("XRANGE").arg(LOG).arg("-").arg("+")).await);
     redis.command::<u64>(cmd("XTRIM").arg(LOG).arg("MINID").arg(&last)).await;
     knows_of_the_trim(redis).await;
+    // It would put a new one there.
+    trimmed.writer.signal("STOP");
     redis.command::<()>(cmd("DEL").arg(CHECKPOINT)).await;
     put(redis, CHECKPOINT, good).await;
     let (newcomer, _) = trimmed.newcomer("rolled back").await;

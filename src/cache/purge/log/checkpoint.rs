@@ -46,6 +46,8 @@ pub(super) struct Checkpoint {
     pub(super) floor: LogPosition,
     /// Everything up to it is in here.
     pub(super) position: LogPosition,
+    /// At least so many entries: how many the log may have lost without losing others. `None`: not known.
+    pub(super) appended: Option<u64>,
     /// In the order of the log.
     purges: Vec<Placed>,
     newest: Vec<Newest>,
@@ -57,6 +59,7 @@ pub(super) struct Read {
     pub(super) epoch: u64,
     pub(super) floor: LogPosition,
     pub(super) position: LogPosition,
+    pub(super) appended: Option<u64>,
     pub(super) positions: Positions,
     pub(super) newest: Vec<Newest>,
     /// What the clock of Redis is ahead of this process's, in milliseconds.
@@ -89,6 +92,7 @@ impl Checkpoint {
             epoch: read.epoch,
             floor,
             position: read.position,
+            appended: read.appended,
             purges,
             newest: read.newest,
         }

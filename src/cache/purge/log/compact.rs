@@ -4,10 +4,11 @@
 //! wrong with it is counted, and the log is read from its beginning instead.
 
 use super::checkpoint::{BYTES_MAX, Checkpoint, Newest, Read};
+use super::losses::{floor, goes_on};
 use super::own::Place;
 use super::trail::Trail;
 use super::{Following, Reading, State};
-use crate::redis::{LogPosition, Unavailable};
+use crate::redis::{LogExtent, LogPosition, Unavailable};
 use crate::telemetry::metrics;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -65,6 +66,7 @@ pub(super) fn read_so_far(log: &Following, epoch: u64) -> Read {
         epoch,
         floor: state.floor,
         position: state.last,
+        appended: state.appended,
         positions: state.positions.clone(),
         newest: newest(&state, epoch, log.gateway),
         ahead_millis: log.ahead_millis.load(Ordering::Relaxed),
@@ -111,18 +113,18 @@ pub(super) async fn read(log: &Following, epoch: u64) -> Option<Checkpoint> {
     found.inspect_err(|result| count(result)).ok()
 }
 
-/// Of a checkpoint that was read, if the log goes on where it ends, and does not reach back further itself.
-pub(super) fn fitting(checkpoint: Option<Checkpoint>, log_floor: LogPosition) -> Option<Checkpoint> {
-    let checkpoint = checkpoint?;
-    let result = if checkpoint.position < log_floor {
+/// Whether a log that is believed behind `from` goes on where the checkpoint ends, and does not reach back further
+/// itself.
+pub(super) fn fits(checkpoint: &Checkpoint, extent: LogExtent, from: LogPosition) -> bool {
+    let result = if checkpoint.position < from || !goes_on(extent, checkpoint.position, checkpoint.appended) {
         "behind"
-    } else if checkpoint.floor > log_floor {
+    } else if checkpoint.floor > floor(extent).max(from) {
         "coarser"
     } else {
         "used"
     };
     count(result);
-    (result == "used").then_some(checkpoint)
+    result == "used"
 }
 
 /// Goes on behind a checkpoint in a log that was just begun.
@@ -136,7 +138,7 @@ pub(super) fn resume(log: &Following, checkpoint: &Checkpoint) {
         let here = state.positions.fence_of(newest.position);
         state.heard.applied(newest.gateway, newest.number, here);
     }
-    state.last = checkpoint.position;
+    (state.last, state.appended) = (checkpoint.position, checkpoint.appended);
     state.trail = Trail::begin_behind(checkpoint.position);
     drop(state);
     log.moved.send_replace(());

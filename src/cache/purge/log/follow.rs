@@ -3,9 +3,10 @@
 use super::audit::{Finding, audit, number};
 use super::checkpoint::{Checkpoint, local};
 use super::compact;
+use super::losses::{floor, goes_on, is_whole};
 use super::own::Place;
 use super::trail::Trail;
-use super::{Following, LOG_LENGTH, Message, PAUSE, PURGE_BUDGET, Positions, Reading};
+use super::{Following, Message, PAUSE, PURGE_BUDGET, Positions, Reading};
 use crate::cache::purge::{Fence, Purge, PurgeMode};
 use crate::redis::{LogEntry, LogExtent, LogPosition, LogReader, ReadWait, Unavailable};
 use crate::telemetry::metrics;
@@ -49,15 +50,19 @@ async fn follow_once(log: &Following) -> Result<std::convert::Infallible, Unavai
         };
         let known = log.state().epoch;
         if known != Some(epoch) {
-            let believed = believed_from(log, &mut reader, epoch).await?;
-            begin_with(log, epoch, believed.floor, believed.checkpoint);
-            if believed.moves_on {
-                move_on(log);
+            match believed_from(log, &mut reader, epoch).await? {
+                Believed::Log { extent, from, checkpoint } => {
+                    begin_with(log, epoch, (extent, from), checkpoint);
+                }
+                Believed::NothingBefore(floor) => {
+                    begin(log, epoch, floor);
+                    move_on(log);
+                }
             }
         }
-        let (after, reading) = {
+        let (after, appended, reading) = {
             let state = log.state();
-            (state.last, state.reading)
+            (state.last, state.appended, state.reading)
         };
         let wait = match reading {
             Reading::Behind => ReadWait::None,
@@ -79,7 +84,7 @@ async fn follow_once(log: &Following) -> Result<std::convert::Infallible, Unavai
                 leave_epoch(log, &mut reader, epoch).await?;
                 continue;
             }
-            if has_gap(log, extent, epoch, after).await {
+            if has_gap(log, extent, epoch, (after, appended)).await {
                 continue;
             }
         }
@@ -130,18 +135,25 @@ async fn leave_epoch(log: &Following, reader: &mut LogReader, epoch: u64) -> Res
 
 /// Whether the log was trimmed past `after` before what came next was read, as it may be while this
 /// process sleeps and its connection does not: then it is begun anew.
-async fn has_gap(log: &Following, extent: LogExtent, epoch: u64, after: LogPosition) -> bool {
-    let floor = floor(extent);
+async fn has_gap(
+    log: &Following,
+    extent: LogExtent,
+    epoch: u64,
+    (after, appended): (LogPosition, Option<u64>),
+) -> bool {
     let known = {
         let mut state = log.state();
-        state.kept = (floor != LogPosition::default()).then_some(extent.length);
+        state.kept = (!is_whole(extent)).then_some(extent.length);
+        if extent.newest <= state.last {
+            state.appended = extent.appended;
+        }
         after.max(state.floor)
     };
-    if floor <= known {
+    if goes_on(extent, known, appended) {
         return false;
     }
     tracing::warn!("the log of purges was trimmed past what is known here");
-    begin_with(log, epoch, floor, compact::read(log, epoch).await);
+    begin_with(log, epoch, (extent, LogPosition::default()), compact::read(log, epoch).await);
     true
 }
 
@@ -164,7 +176,7 @@ async fn check_continuity(log: &Following, reader: &mut LogReader) -> Result<(),
             && let Finding::Unsound(seen) = audit(log, reader, epoch).await?
         {
             let newest = reader.extent(&log.log_key).await?.newest;
-            begin(log, epoch, beyond(log, newest.max(seen)));
+            begin(log, epoch, beyond(log, reader, newest.max(seen)).await?);
             move_on(log);
         }
         return Ok(());
@@ -173,7 +185,7 @@ async fn check_continuity(log: &Following, reader: &mut LogReader) -> Result<(),
     if extent.first.map_or(extent.newest >= last, |first| first > last) {
         tracing::warn!("the log of purges was trimmed past what is known here");
         if known.is_some() {
-            begin_with(log, epoch, floor(extent), compact::read(log, epoch).await);
+            begin_with(log, epoch, (extent, LogPosition::default()), compact::read(log, epoch).await);
         }
         return Ok(());
     }
@@ -182,11 +194,11 @@ async fn check_continuity(log: &Following, reader: &mut LogReader) -> Result<(),
 }
 
 /// What is believed of a log that was not followed yet.
-struct Believed {
-    floor: LogPosition,
-    checkpoint: Option<Checkpoint>,
-    /// Whether what is stored from now on has to stand behind an entry that is made now.
-    moves_on: bool,
+enum Believed {
+    /// What it has behind a position, and the checkpoint if it goes on from that.
+    Log { extent: LogExtent, from: LogPosition, checkpoint: Option<Checkpoint> },
+    /// Nothing before this: what is stored from now on has to stand behind an entry that is made now.
+    NothingBefore(LogPosition),
 }
 
 async fn believed_from(log: &Following, reader: &mut LogReader, epoch: u64) -> Result<Believed, Unavailable> {
@@ -201,54 +213,56 @@ async fn believed_from(log: &Following, reader: &mut LogReader, epoch: u64) -> R
             found.and_unsound(checkpoint.as_ref().map_or(extent.newest, |checkpoint| checkpoint.position))
         }
     };
-    let floor = match finding {
-        Finding::Nobody => floor(extent),
-        Finding::Sound(after) => floor(extent).max(after),
+    let from = match finding {
+        Finding::Nobody => LogPosition::default(),
+        Finding::Sound(after) => after,
         Finding::Unsound(seen) => {
-            let floor = beyond(log, extent.newest.max(seen));
             if checkpoint.is_some_and(|checkpoint| checkpoint.position <= extent.newest) {
                 compact::count("unsound");
             }
-            return Ok(Believed { floor, checkpoint: None, moves_on: true });
+            return Ok(Believed::NothingBefore(beyond(log, reader, extent.newest.max(seen)).await?));
         }
     };
-    Ok(Believed { floor, checkpoint, moves_on: false })
+    Ok(Believed::Log { extent, from, checkpoint })
 }
 
-/// Begins the log, behind the checkpoint if that knows no less.
-pub(super) fn begin_with(log: &Following, epoch: u64, floor: LogPosition, checkpoint: Option<Checkpoint>) {
-    let Some(checkpoint) = compact::fitting(checkpoint, floor) else { return begin(log, epoch, floor) };
-    begin(log, epoch, checkpoint.floor);
+/// Begins a log that is believed behind `from`, behind the checkpoint if that knows no less.
+pub(super) fn begin_with(
+    log: &Following,
+    epoch: u64,
+    (extent, from): (LogExtent, LogPosition),
+    checkpoint: Option<Checkpoint>,
+) {
+    let floor = floor(extent).max(from);
+    match checkpoint.filter(|checkpoint| compact::fits(checkpoint, extent, from)) {
+        None => begin(log, epoch, floor),
+        Some(checkpoint) => {
+            begin(log, epoch, checkpoint.floor);
+            compact::resume(log, &checkpoint);
+        }
+    }
     log.state().kept = (floor != LogPosition::default()).then_some(0);
-    compact::resume(log, &checkpoint);
 }
 
 /// The first position that was not given out yet, as far as is known: what lies before it is not believed.
-fn beyond(log: &Following, newest: LogPosition) -> LogPosition {
+async fn beyond(
+    log: &Following,
+    reader: &mut LogReader,
+    newest: LogPosition,
+) -> Result<LogPosition, Unavailable> {
+    // Asked for: what is stored from now on must not stand before it.
+    let millis = match reader.clock().await {
+        Err(Unavailable::Refused) => log.redis_millis(),
+        asked => asked?,
+    };
     let next = LogPosition { millis: newest.millis, sequence: newest.sequence.saturating_add(1) };
-    next.max(LogPosition { millis: log.redis_millis(), sequence: 0 })
+    Ok(next.max(LogPosition { millis, sequence: 0 }))
 }
 
 /// Adds an entry that purges nothing, so that what is stored from now on stands behind it.
 fn move_on(log: &Following) {
     // Nobody waits for it.
     drop(log.apply(Vec::new(), PurgeMode::Hard, log.clock.now()));
-}
-
-/// What a log has lost at its beginning cannot be known: stamps before this mean nothing.
-fn floor(extent: LogExtent) -> LogPosition {
-    if is_whole(extent) { LogPosition::default() } else { extent.first.unwrap_or(extent.newest) }
-}
-
-fn is_whole(extent: LogExtent) -> bool {
-    match extent.appended {
-        Some(appended) => appended == extent.length,
-        // It is trimmed where it is as long as it may be; or all of it was.
-        None => {
-            extent.length < LOG_LENGTH as u64
-                && (extent.length > 0 || extent.newest == LogPosition::default())
-        }
-    }
 }
 
 /// Reads the log from its beginning. What is in memory may have missed purges, unless this is the
@@ -264,6 +278,7 @@ pub(super) fn begin(log: &Following, epoch: u64, floor: LogPosition) {
     (state.seen_before, state.extent, state.trail) = (None, None, Trail::begin(floor));
     state.kept = (floor != LogPosition::default()).then_some(0);
     (state.epoch, state.last, state.floor) = (Some(epoch), LogPosition::default(), floor);
+    state.appended = (floor == LogPosition::default()).then_some(0);
     state.positions = Positions::begin(number);
     state.reading = Reading::Behind;
     drop(state);
@@ -275,7 +290,7 @@ pub(super) fn take(log: &Following, entry: &LogEntry) {
     let Some(message) = log.seal.opened(&entry.bytes) else {
         tracing::warn!("an entry of the log of purges was not written by a gateway that has the secret");
         ::metrics::counter!(metrics::TIER_UNREADABLE, "reason" => "purge-entry").increment(1);
-        log.state().last = entry.position;
+        log.state().read_to(entry.position);
         return;
     };
     // What cannot be read was written by another version: it may have purged anything.
@@ -305,7 +320,7 @@ pub(super) fn take(log: &Following, entry: &LogEntry) {
             ::metrics::counter!(metrics::PURGES, &labels).increment(1);
         }
     }
-    state.last = entry.position;
+    state.read_to(entry.position);
     if log.seal.vouches() {
         state.trail.read(entry.position, number(&log.seal, entry).unwrap_or_default());
     }

@@ -12,6 +12,7 @@ mod compact;
 mod follow;
 mod heard;
 mod kept;
+mod losses;
 mod outbox;
 mod own;
 mod roster;
@@ -115,6 +116,8 @@ struct Following {
 struct State {
     epoch: Option<u64>,
     last: LogPosition,
+    /// Up to that at least so many entries were ever appended; `None`: it is not known.
+    appended: Option<u64>,
     /// What is before it in the log was never seen here: positions before it mean nothing.
     floor: LogPosition,
     /// Of how many entries the log is, where it was trimmed.
@@ -314,6 +317,12 @@ impl State {
             self.left.pop_front();
         }
         self.left.push_back(epoch);
+    }
+
+    /// One entry more was read.
+    fn read_to(&mut self, position: LogPosition) {
+        self.last = position;
+        self.appended = self.appended.map(|appended| appended.saturating_add(1));
     }
 
     fn trusted(&self) -> Option<u64> {

@@ -7,7 +7,7 @@
 use super::own::Place;
 use super::seal::Seal;
 use super::seen;
-use super::{Following, PURGE_BUDGET};
+use super::{Following, PURGE_BUDGET, Reading};
 use crate::cache::purge::PurgeScope;
 use crate::redis::LogPosition;
 use crate::telemetry::metrics;
@@ -153,7 +153,11 @@ fn line(log: &Following) -> Option<String> {
     let at_millis = log.redis_millis();
     let (epoch, last, stretch, floor) = {
         let state = log.state();
-        (state.epoch?, state.last, state.trail.stretch(state.kept), state.floor)
+        let stretch = state.trail.stretch(state.kept);
+        // At the end of a log that was trimmed to nothing: what is older is validated.
+        let ended = state.extent.filter(|_| state.reading == Reading::Following);
+        let last = ended.map_or(state.last, |extent| state.last.max(state.floor.min(extent.newest)));
+        (state.epoch?, last, stretch, state.floor)
     };
     if !log.seal.vouches() {
         return Some(format!("{epoch} {last} {at_millis}"));

@@ -2,7 +2,7 @@ use super::*;
 use crate::cache::CacheKey;
 use crate::cache::purge::Standing;
 use crate::redis::testing::{RedisServer, eventually};
-use crate::redis::{LogEntry, Patience};
+use crate::redis::{LogEntry, LogExtent, Patience};
 use crate::target::Target;
 
 const EPOCH: u64 = 7;
@@ -178,7 +178,9 @@ fn resumed(bytes: &[u8], floor: u64) -> Log {
     let opened = log.shared.seal.opened_checkpoint(bytes).unwrap();
     let checkpoint = checkpoint::Checkpoint::decode(opened, &log.shared.tables);
     assert!(checkpoint.is_some());
-    follow::begin_with(&log.shared, EPOCH, at(floor), checkpoint);
+    // It has lost something, nobody knows how much.
+    let extent = LogExtent { first: Some(at(floor)), newest: at(u64::MAX), ..LogExtent::default() };
+    follow::begin_with(&log.shared, EPOCH, (extent, at(0)), checkpoint);
     log.shared.state().reading = Reading::Following;
     log
 }

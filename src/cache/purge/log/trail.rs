@@ -32,30 +32,33 @@ pub(super) struct Trail {
     floor: LogPosition,
     now: Mark,
     marks: VecDeque<Mark>,
+    /// Those since the last of them and some before: a log that was trimmed to a few entries has no older ones.
+    recent: VecDeque<Mark>,
 }
 
 impl Trail {
     /// Begins where the log does. Of what is before `floor` nothing is known.
     pub(super) fn begin(floor: LogPosition) -> Self {
         let start = (floor == LogPosition::default()).then(Mark::default);
-        Self { floor, now: Mark::default(), marks: start.into_iter().collect() }
+        Self { floor, marks: start.into_iter().collect(), ..Self::default() }
     }
 
     /// Begins behind `position`: what stands before it was not read here.
     pub(super) fn begin_behind(position: LogPosition) -> Self {
         let start = Mark { position, ..Mark::default() };
-        Self { floor: position, now: start, marks: VecDeque::from([start]) }
+        Self { floor: position, now: start, marks: VecDeque::from([start]), recent: VecDeque::new() }
     }
 
     /// The next entry was read; `number` is its own, and the position's.
     pub(super) fn read(&mut self, position: LogPosition, number: u128) {
         self.now = Mark { position, entries: self.now.entries + 1, sum: self.now.sum.wrapping_add(number) };
+        if position < self.floor {
+            return;
+        }
+        keep(&mut self.recent, self.now);
         let last = self.marks.back();
-        if position >= self.floor && last.is_none_or(|last| self.now.entries >= last.entries + MARK_EVERY) {
-            if self.marks.len() >= MARKS_MAX {
-                self.marks.pop_front();
-            }
-            self.marks.push_back(self.now);
+        if last.is_none_or(|last| self.now.entries >= last.entries + MARK_EVERY) {
+            keep(&mut self.marks, self.now);
         }
     }
 
@@ -63,9 +66,16 @@ impl Trail {
     /// was never trimmed (`None`), else no more than three quarters, because trimming goes on.
     pub(super) fn stretch(&self, kept: Option<u64>) -> Option<Stretch> {
         let first = kept.map_or(0, |kept| self.now.entries.saturating_sub(kept - kept / 4));
-        let mark = self.marks.iter().find(|mark| mark.entries >= first)?;
+        let mark = self.marks.iter().chain(&self.recent).find(|mark| mark.entries >= first)?;
         Some(Stretch { after: mark.position, sum: self.now.sum.wrapping_sub(mark.sum) })
     }
+}
+
+fn keep(marks: &mut VecDeque<Mark>, mark: Mark) {
+    if marks.len() >= MARKS_MAX {
+        marks.pop_front();
+    }
+    marks.push_back(mark);
 }
 
 #[cfg(test)]
@@ -91,11 +101,13 @@ mod tests {
             (after.millis + 1..=5000).fold(0_u128, |sum, number| sum.wrapping_add(u128::from(number) << 100))
         };
         for trail in [&early, &late] {
-            for kept in [None, Some(0), Some(1), Some(600), Some(3000), Some(100_000)] {
-                let Some(stretch) = trail.stretch(kept) else { continue };
+            for kept in [None, Some(0), Some(1), Some(100), Some(600), Some(3000), Some(100_000)] {
+                let stretch = trail.stretch(kept).unwrap();
                 assert_eq!(stretch.sum, sum(stretch.after), "{kept:?}");
                 let kept = kept.unwrap_or(5000);
                 assert!(stretch.after.millis + kept >= 5000, "the log still has it: {kept} {stretch:?}");
+                let least = kept.min(4000) / 2;
+                assert!(stretch.after.millis + least <= 5000, "most of what it has: {kept} {stretch:?}");
             }
         }
         let mut behind = Trail::begin_behind(at(4999));
@@ -116,7 +128,7 @@ mod tests {
         for number in 1..=2 * MARK_EVERY * MARKS_MAX as u64 {
             trail.read(at(number), 1);
         }
-        assert_eq!(trail.marks.len(), MARKS_MAX);
+        assert_eq!((trail.marks.len(), trail.recent.len()), (MARKS_MAX, MARKS_MAX));
         assert!(trail.stretch(Some(100_000)).is_some());
     }
 }

@@ -18,6 +18,7 @@ fn folded(purges: impl IntoIterator<Item = Purge>, oldest_millis: u64) -> Checkp
         epoch: 1,
         floor: at(0),
         position: last,
+        appended: None,
         positions,
         newest: Vec::new(),
         ahead_millis: 0,
