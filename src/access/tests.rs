@@ -169,6 +169,7 @@ async fn a_token_that_is_not_what_is_configured_is_refused() {
         (signed(json!({"alg": "ES256", "kid": "enc"})), "keys needed"),
         (signed(json!({"alg": "ES256", "kid": "nobody"})), "keys needed"),
         (signed(json!({"alg": "ES256", "kid": "e", "crit": ["exp"]})), "malformed"),
+        (signed(json!({"alg": "ES256", "kid": "e", "crit": null})), "malformed"),
         (signed(json!({"alg": "ES256", "kid": "e", "b64": false})), "malformed"),
         (signed(json!({"alg": "ES256", "kid": 1})), "malformed"),
         (format!("{twice}.{payload}.{signature}"), "malformed"),

@@ -1,6 +1,8 @@
 //! What a route does to fields besides what every gateway must: some are removed, then some set
 //! (`request_headers`, `response_headers`).
 
+use super::forwarded;
+use super::request::Trust;
 use http::header::{CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -17,9 +19,24 @@ pub struct FieldChanges {
 const OF_NOT_MODIFIED: [HeaderName; 6] = [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY];
 
 impl FieldChanges {
-    /// Makes the changes to a request's fields.
+    /// Makes the changes to a request's fields. What a source takes for one of them because it reads `_` as `-` goes
+    /// as well.
     pub(crate) fn apply(&self, fields: &mut HeaderMap) {
+        for name in self.names() {
+            forwarded::remove_claim(fields, name, Trust::Nobody);
+        }
         self.apply_where(fields, |_| true);
+    }
+
+    /// Whether trailers that are announced so would say again what the route has removed or set.
+    pub(crate) fn are_undone_by(&self, announced: &HeaderValue) -> bool {
+        let names = announced.to_str().unwrap_or_default().split(',');
+        let mut names = names.filter_map(|name| HeaderName::try_from(name.trim()).ok());
+        names.any(|name| self.names().any(|own| forwarded::reads_as(own, &name)))
+    }
+
+    fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.remove.iter().chain(self.set.iter().map(|(name, _)| name))
     }
 
     /// Makes the changes to a response's fields; a 304 gets none that it should not have.
@@ -41,6 +58,24 @@ impl FieldChanges {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_reads_as_what_is_changed_goes_too() {
+        let (gone, set) = (HeaderName::from_static("x-gone"), HeaderName::from_static("x-set"));
+        let changes = FieldChanges { remove: vec![gone], set: vec![(set, HeaderValue::from_static("1"))] };
+        let mut fields = HeaderMap::new();
+        for name in ["x_gone", "x_set", "x-set", "x_kept"] {
+            fields.append(name, HeaderValue::from_static("a"));
+        }
+        changes.apply(&mut fields);
+        let mut names: Vec<_> = fields.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["x-set", "x_kept"]);
+        assert_eq!(fields["x-set"], "1");
+        for (announced, undone) in [("x-kept", false), ("x-kept, X_Set", true), ("x-gone", true)] {
+            assert_eq!(changes.are_undone_by(&HeaderValue::from_static(announced)), undone, "{announced}");
+        }
+    }
 
     #[test]
     fn what_is_set_takes_the_place_of_all_that_was_there() {

@@ -189,7 +189,8 @@ pub(crate) async fn send(
     if in_chunks {
         // Said here, because hyper takes a GET without a length for one without content.
         request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        if let Some(names) = head.announced {
+        let announced = head.announced.filter(|names| !route.settings.request_fields.are_undone_by(names));
+        if let Some(names) = announced {
             request.headers_mut().insert(TRAILER, names);
         }
     }

@@ -123,13 +123,16 @@ pub fn is_unkeyed(name: &str) -> bool {
         || name.ends_with("client-ip")
 }
 
+/// Whether a source that reads `_` as `-` takes the one for the other.
+pub(crate) fn reads_as(one: &HeaderName, other: &HeaderName) -> bool {
+    let read = |byte| if byte == b'_' { b'-' } else { byte };
+    one.as_str().bytes().map(read).eq(other.as_str().bytes().map(read))
+}
+
 /// Removes the field by which clients are told apart, unless a trusted proxy sent it; and in any case those
 /// that a source may take for it because it reads `_` as `-`.
 pub(crate) fn remove_claim(fields: &mut HeaderMap, claim: &HeaderName, trust: Trust) {
-    let read_as = |name: &HeaderName| name.as_str().replace('_', "-");
-    let claimed = read_as(claim);
-    let is_false =
-        |name: &&HeaderName| read_as(name) == claimed && (trust == Trust::Nobody || *name != claim);
+    let is_false = |name: &&HeaderName| reads_as(name, claim) && (trust == Trust::Nobody || *name != claim);
     let lies: Vec<HeaderName> = fields.keys().filter(is_false).cloned().collect();
     for name in lies {
         fields.remove(name);

@@ -157,6 +157,7 @@ fn sound(head: &mut Parts, settings: &Settings) -> Result<(), Refusal> {
         Version::HTTP_2 if is_unserved(&head.method) => Err(Refusal::Method),
         Version::HTTP_2 => {
             sizes(&head.method, &head.uri, &head.headers, settings)?;
+            http2::values(&head.headers)?;
             http2::framing(&head.headers)?;
             http2::join_cookies(&mut head.headers);
             Ok(())
@@ -366,7 +367,7 @@ fn drop_impostors(fields: &mut HeaderMap) {
     let impostor = |name: &HeaderName| {
         name.as_str().contains('_') && {
             let read_as = name.as_str().replace('_', "-");
-            matches!(read_as.as_str(), "content-length" | "transfer-encoding")
+            matches!(read_as.as_str(), "content-length" | "transfer-encoding" | "cdn-loop")
                 || forwarded::is_unkeyed(&read_as)
         }
     };

@@ -5,6 +5,7 @@
 //! had `TE: trailers`; others are discarded, as RFC 9110 6.5.2 allows. So are those of what is kept whole:
 //! stored responses and recorded writes.
 
+use super::forwarded;
 use crate::cache::rules::hop_by_hop::{self, CDN_LOOP};
 use http::header::{self, CONTENT_LENGTH, TE, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
@@ -60,7 +61,7 @@ const OF_PROXIES: [&str; 9] = [
     "x-request-id",
 ];
 
-const OF_PROXIES_BEGIN: [&str; 2] = ["tidegate-", "x-forwarded-"];
+const OF_PROXIES_BEGIN: &str = "tidegate-";
 
 /// Whether a message's recipient takes trailers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,12 +87,17 @@ fn is_in_te(fields: &HeaderMap) -> bool {
     lines.flat_map(|line| line.split(',')).any(|member| member.trim().eq_ignore_ascii_case("trailers"))
 }
 
-/// Also fields by which gateways and caches speak: one that came behind the content would be read by
-/// somebody as set by Tidegate.
+/// Also fields by which gateways and caches speak, and those that are taken from strangers in a head: one that
+/// came behind the content would be read by somebody as set by Tidegate, or as it was not to be. So would one
+/// with `_` for `-`.
 fn is_permitted(name: &HeaderName) -> bool {
+    if name.as_str().contains('_') {
+        return HeaderName::try_from(name.as_str().replace('_', "-"))
+            .is_ok_and(|read_as| is_permitted(&read_as));
+    }
     let speaks_for_a_proxy = || {
         let name = name.as_str();
-        OF_PROXIES.contains(&name) || OF_PROXIES_BEGIN.iter().any(|beginning| name.starts_with(beginning))
+        OF_PROXIES.contains(&name) || name.starts_with(OF_PROXIES_BEGIN) || forwarded::is_unkeyed(name)
     };
     !hop_by_hop::is_hop_by_hop(name) && !FORBIDDEN.contains(name) && !speaks_for_a_proxy()
 }
@@ -154,11 +160,12 @@ mod tests {
             ("trailer", "x"),
             ("x-checksum", "1"),
             ("etag", "\"a\""),
+            ("x_checksum", "1"),
         ];
         let left = permitted(fields(&given)).unwrap();
         let mut names: Vec<&str> = left.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["etag", "x-checksum"]);
+        assert_eq!(names, ["etag", "x-checksum", "x_checksum"]);
         assert_eq!(permitted(fields(&given[..12])), None);
     }
 
@@ -170,6 +177,30 @@ mod tests {
             large.insert("x-large", HeaderValue::from_str(&"x".repeat(bytes - 11 - 6)).unwrap());
             large.insert("y", HeaderValue::from_static("1"));
             assert_eq!(permitted(large).is_some(), passes, "{bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn what_a_head_may_not_say_no_trailer_says() {
+        for name in [
+            "x-forwarded-host",
+            "x_forwarded_host",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-http-method-override",
+            "x-method-override",
+            "x-host",
+            "x-real-ip",
+            "true-client-ip",
+            "content_length",
+            "transfer_encoding",
+            "cdn_loop",
+            "set_cookie",
+            "tidegate_change",
+            "proxy_authorization",
+        ] {
+            assert_eq!(permitted(fields(&[(name, "1")])), None, "{name}");
+            assert_eq!(announced(&fields(&[("trailer", name)])), None, "{name}");
         }
     }
 

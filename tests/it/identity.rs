@@ -100,6 +100,11 @@ async fn a_header_identity_is_believed_from_trusted_proxies_only() {
     );
     assert_eq!(told(&gateway.send(alice()).await), ("alice||".into(), true));
     assert!(source.requests.all().iter().all(|request| !request.fields.has("X_User")));
+    let write = || Ask::put("/t", "1").chunked().trailer("X-User", "alice").field("Trailer", "X-User");
+    assert_eq!(stranger(write()).await.unwrap().status, 200);
+    assert_eq!(gateway.send(write()).await.status, 200);
+    let said: Vec<_> = source.received("/t").iter().map(|write| write.trailers.list("X-User")).collect();
+    assert_eq!(said, ["", "alice"], "behind the content, too");
 
     let gateway = gateway_for(&source, "[route.cache]\nidentity = \"header:Authorization\"\n").await;
     for hit in [false, true] {

@@ -3,7 +3,8 @@
 use crate::access::Denial;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 
 /// The longest token that is looked at, in bytes.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -24,9 +25,16 @@ pub(super) struct Header {
     pub(super) alg: String,
     pub(super) kid: Option<String>,
     /// What has to be understood, of which nothing is.
-    crit: Option<serde_json::Value>,
+    #[serde(default, deserialize_with = "stands")]
+    crit: bool,
     /// Content that is not what is signed (RFC 7797).
-    b64: Option<bool>,
+    #[serde(default, deserialize_with = "stands")]
+    b64: bool,
+}
+
+/// It is there, whatever it says: `null`, too.
+fn stands<'de, D: Deserializer<'de>>(said: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(said).map(|_| true)
 }
 
 impl<'a> Unverified<'a> {
@@ -46,7 +54,7 @@ impl<'a> Unverified<'a> {
         };
         let message = token.get(..header.len() + 1 + payload.len()).ok_or(Denial::Malformed)?;
         let header: Header = serde_json::from_slice(&decoded(header)?).map_err(|_| Denial::Malformed)?;
-        if header.crit.is_some() || header.b64.is_some() {
+        if header.crit || header.b64 {
             return Err(Denial::Malformed);
         }
         Ok(Self { header, message, signature: decoded(signature)?, payload })

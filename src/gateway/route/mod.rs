@@ -11,7 +11,7 @@ use super::content::Bounds;
 use super::forwarded;
 use super::metrics::RouteMetrics;
 use super::problem::GatewayError;
-use super::request::Request;
+use super::request::{Request, Trust};
 use super::strict::Refusal;
 use super::upgrade;
 use crate::access::Access;
@@ -28,7 +28,7 @@ use crate::rate_limit::{Caller, Fields, Quotas, Stage, Verdict};
 use crate::secret::KeyedHash;
 use crate::source::{Protocol, Source};
 use crate::target::{Target, TargetError, TargetForm};
-use http::header::RANGE;
+use http::header::{RANGE, TRAILER};
 use http::{HeaderMap, Method};
 use readings::{every_reading, other_readings};
 use std::borrow::Cow;
@@ -207,6 +207,10 @@ impl Route {
     pub(crate) fn disbelieve(&self, request: &mut Request) {
         if let Some(claim) = self.settings.cache.identity.claim() {
             forwarded::remove_claim(&mut request.fields, claim, request.client.trust);
+            if request.client.trust == Trust::Nobody {
+                // Sources that read trailers as fields would believe what stands there; only what is announced goes on.
+                request.fields.remove(TRAILER);
+            }
         }
     }
 

@@ -4,6 +4,20 @@ use super::Refusal;
 use http::header::{CONTENT_LENGTH, COOKIE};
 use http::{HeaderMap, HeaderValue};
 
+/// No value begins or ends with a blank, which HTTP/1 would lose on the way (RFC 9113 8.2.1): one caller of a quota
+/// would be several.
+///
+/// # Errors
+/// [`Refusal::Field`]
+pub(super) fn values(fields: &HeaderMap) -> Result<(), Refusal> {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let is_padded = |value: &HeaderValue| {
+        let value = value.as_bytes();
+        is_blank(value.first()) || is_blank(value.last())
+    };
+    if fields.values().any(is_padded) { Err(Refusal::Field) } else { Ok(()) }
+}
+
 /// The length is stated at most once, in one way, as the gate wants it of HTTP/1.
 ///
 /// # Errors
@@ -66,6 +80,21 @@ mod tests {
             (&[""], false),
         ] {
             assert_eq!(framing(&fields(&CONTENT_LENGTH, lengths)).is_ok(), is_sound, "{lengths:?}");
+        }
+    }
+
+    #[test]
+    fn rfc9113_8_2_1_no_value_is_padded() {
+        for (value, is_sound) in [
+            ("", true),
+            ("a", true),
+            ("a b\tc", true),
+            (" a", false),
+            ("a ", false),
+            ("\ta", false),
+            (" ", false),
+        ] {
+            assert_eq!(values(&fields(&http::header::ACCEPT, &["a", value])).is_ok(), is_sound, "{value:?}");
         }
     }
 

@@ -121,6 +121,7 @@ fn impostors_are_dropped() {
         ("transfer_encoding", "chunked"),
         ("x_forwarded_for", "1"),
         ("x-forwarded_host", "a"),
+        ("cdn_loop", "a"),
         ("my_field", "1"),
         ("content-length", "2"),
     ]);
