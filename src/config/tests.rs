@@ -308,7 +308,7 @@ const CLASSES: &[(&str, &str, &str, &str)] = &[
     ("[cache]", "memory = \"much\"", "cache.memory", "no size"),
     ("[cache]", "shared = {}", "cache.shared.redis", "missing"),
     ("[cache]", "shared = { redis = \"http://h\" }", "cache.shared.redis", "redis://"),
-    ("[cache]", "shared = { redis = \"redis://h/x\" }", "cache.shared.redis", "number of a database"),
+    ("[cache]", "shared = { redis = \"redis://h/x\" }", "cache.shared.redis", "its database must be a number"),
     ("[cache]", "shared = { redis = \"redis-sentinel://a,b\" }", "cache.shared.redis", "/NAME"),
     ("[cache]", "shared = { redis = \"redis://a,b\" }", "cache.shared.redis", "redis-cluster://"),
     ("[cache]", "shared = { redis = \"rediss://h#insecure\" }", "cache.shared.redis", "fragment"),
