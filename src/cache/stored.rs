@@ -89,11 +89,11 @@ impl StoredResponse {
     }
 }
 
-/// The same fields with their values in one block.
 /// Fields that answers get besides what is stored: Age, Cache-Status, X-Request-Id and two of quotas. Without
 /// room for them each answer would make its index anew.
 const ADDED: usize = 5;
 
+/// The same fields with their values in one block.
 fn packed(fields: &HeaderMap) -> HeaderMap {
     let mut block = BytesMut::with_capacity(fields.values().map(HeaderValue::len).sum());
     fields.values().for_each(|value| block.extend_from_slice(value.as_bytes()));
