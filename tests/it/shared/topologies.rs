@@ -2,7 +2,7 @@
 
 use super::{asking, assert_shares, setup, storable};
 use crate::support::redis::{ask, free_port, table};
-use crate::support::{EVERYTHING, RedisServer, Relay, Setup, eventually};
+use crate::support::{EVERYTHING, Gateway, RedisServer, Relay, Setup, eventually};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use redis::{IntoConnectionInfo, RedisResult, cmd};
 use std::path::Path;
@@ -200,13 +200,8 @@ async fn sentinels_tell_the_master_and_its_successor() {
     assert!(role.contains("role:master"), "{role}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_does_not_fit_is_told_once_with_a_remedy() {
-    let source = storable().await;
-    let redis = RedisServer::with(&["--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"]).await;
-    let gateway = setup(&source, &redis.table()).start().await;
-    gateway.uses_redis().await;
-    // It is told once, however often it connects.
+/// The log of a gateway that Redis has cut off once.
+async fn connected_twice(gateway: &Gateway, redis: &RedisServer) -> String {
     let _: i64 = redis.command(cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal")).await;
     let mut asked = 0;
     eventually("it connects again", async || {
@@ -215,7 +210,17 @@ async fn what_does_not_fit_is_told_once_with_a_remedy() {
         gateway.log_text().matches("connected to Redis").count() > 1
     })
     .await;
-    let log = gateway.log_text();
+    gateway.log_text()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_fit_is_told_once_with_a_remedy() {
+    let source = storable().await;
+    let redis = RedisServer::with(&["--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"]).await;
+    let gateway = setup(&source, &redis.table()).start().await;
+    gateway.uses_redis().await;
+    // It is told once, however often it connects.
+    let log = connected_twice(&gateway, &redis).await;
     assert_eq!(log.matches("set its maxmemory-policy to volatile-ttl").count(), 1, "{log}");
 }
 
@@ -276,14 +281,6 @@ async fn a_redis_that_is_too_old_is_told_once_with_a_remedy_and_used() {
     relay.say(&lie, truth);
     let gateway = setup(&source, &relay.table()).start().await;
     gateway.uses_redis().await;
-    let _: i64 = redis.command(cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal")).await;
-    let mut asked = 0;
-    eventually("it connects again", async || {
-        asked += 1;
-        gateway.get(&format!("/notices/{asked}")).await;
-        gateway.log_text().matches("connected to Redis").count() > 1
-    })
-    .await;
-    let log = gateway.log_text();
+    let log = connected_twice(&gateway, &redis).await;
     assert_eq!(log.matches("is too old; upgrade it to 6.2 or newer").count(), 1, "{log}");
 }
