@@ -282,10 +282,9 @@ impl Transport {
             return Poll::Ready(Ok(()));
         }
         self.activity.wake_when_answered(context.waker());
-        match Pin::new(&mut self.stream).poll_read(context, buffer) {
-            Poll::Pending => self.poll_timers(context),
-            ready @ Poll::Ready(_) => ready,
-        }
+        // First, since one who sends without end leaves no moment at which nothing has come.
+        let ended = self.poll_timers(context);
+        if ended.is_ready() { ended } else { Pin::new(&mut self.stream).poll_read(context, buffer) }
     }
 }
 
@@ -479,6 +478,28 @@ mod tests {
         let all = reading.await.unwrap().unwrap();
         assert_eq!((all.matches("HTTP/1.1").count(), all.matches(FILL).count()), (1, 100));
         assert!(all.ends_with("\r\n\r\n"));
+    }
+
+    /// An HTTP/2 client that asks for nothing is told that the connection ends, and then it does, though the next
+    /// bytes have always come already.
+    #[tokio::test]
+    async fn i10_one_who_sends_without_end_is_as_idle_as_one_who_sends_nothing() {
+        let (mut transport, client) = narrow().await;
+        (transport.gate, transport.arrived) = (None, BytesMut::new());
+        client.try_write(&[0; 1024]).unwrap();
+        let Wire::Plain(stream) = &transport.stream else { panic!("no TLS here") };
+        stream.readable().await.unwrap();
+        tokio::time::pause();
+        let mut part = [0; 1];
+        for (pause, read, is_told) in [(9, 1, false), (2, 1, true), (0, 1, false), (2, 0, false)] {
+            tokio::time::advance(Duration::from_secs(pause)).await;
+            assert_eq!(transport.read(&mut part).await.unwrap(), read, "after {pause} s more");
+            assert_eq!(
+                transport.activity.expired().now_or_never().is_some(),
+                is_told,
+                "after {pause} s more"
+            );
+        }
     }
 
     /// Nothing that hyper writes comes into the middle of an interim response, however little the client takes.
