@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// Nothing in these tests takes longer.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Done before it is answered.
 const WAITED: Pacing = Pacing { rate: None, answer: Answer::AtEnd };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// Nothing in these tests takes longer.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 fn open(folder: &Path, max_size_bytes: u64) -> Journal {
     Journal::open(folder, max_size_bytes, vec!["d".into()], Clock::system()).unwrap()
