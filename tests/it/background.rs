@@ -176,7 +176,7 @@ async fn a_second_soft_purge_begins_no_window_anew() {
     let gateway = gateway_for(&source, "").await;
     let url = format!("http://{}/url", gateway.public);
     for (path, purge) in [("/url", json!({ "urls": [url] })), ("/prefix", json!({ "prefix": "/prefix" }))] {
-        let stored = Reply::ok("stored").cache_control("max-age=600, stale-if-error=2");
+        let stored = Reply::ok("stored").cache_control("max-age=600, stale-if-error=4");
         source.sequence(path, vec![stored, Reply::new(503, "busy")]);
         assert_eq!(gateway.get(path).await.text(), "stored");
         let mut soft = purge;
@@ -214,24 +214,39 @@ async fn windows_run_from_the_soft_purge() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_shared_tier_is_looked_at_before_the_source() {
     let (source, redis) = (ScriptedSource::start().await, RedisServer::start().await);
-    source.sequence("/a", vec![kept("kept"), new("new")]);
     let text = format!("{}{}{EVERYTHING}", redis.table(), source.table());
     let (one, two) = (Setup::new(text.clone()).start().await, Setup::new(text).start().await);
     source.on("*", |_| new("warm"));
     one.uses_redis().await;
     two.uses_redis().await;
-    // Of one host: they share the key.
-    let text_of =
-        async |gateway: &Gateway| gateway.send(Ask::get("/a").field("Host", "shared.test")).await.text();
-    text_of(&one).await;
-    one.has_written().await;
-    assert_eq!(text_of(&two).await, "kept", "the second has it from there");
-    eventually("the second has validated it", async || text_of(&two).await == "new").await;
-    two.has_written().await;
-    assert_eq!(text_of(&one).await, "kept", "the first has not heard of it");
-    eventually("the first takes it", async || text_of(&one).await == "new").await;
-    assert_eq!(source.count("/a"), 2, "one gateway asked for both");
-    assert_eq!(counted(&one, "stale", "found").await, 1);
+    let mut number = 0;
+    eventually("all looks into Redis are in time", async || {
+        number += 1;
+        let path = format!("/a/{number}");
+        source.sequence(&path, vec![kept("kept"), new("new")]);
+        let late = async || one.late_looks().await + two.late_looks().await;
+        let (before, found) = (late().await, counted(&one, "stale", "found").await);
+        // Of one host: they share the key.
+        let text_of =
+            async |gateway: &Gateway| gateway.send(Ask::get(&path).field("Host", "shared.test")).await.text();
+        text_of(&one).await;
+        one.has_written().await;
+        let from_there = text_of(&two).await;
+        eventually("the second has validated it", async || text_of(&two).await == "new").await;
+        two.has_written().await;
+        let not_heard = text_of(&one).await;
+        eventually("the first takes it", async || text_of(&one).await == "new").await;
+        // On a machine that is busy with other things the source may have been asked instead.
+        if late().await > before {
+            return false;
+        }
+        assert_eq!(from_there, "kept", "the second has it from there");
+        assert_eq!(not_heard, "kept", "the first has not heard of it");
+        assert_eq!(source.count(&path), 2, "one gateway asked for both");
+        assert_eq!(counted(&one, "stale", "found").await, found + 1);
+        true
+    })
+    .await;
 }
 
 /// Fills `/hot` with what is fresh for some seconds more and took the source a while.

@@ -228,20 +228,31 @@ async fn what_only_the_shared_tier_has_is_seen_and_not_promoted() {
     source.always("*", Reply::ok("x").cache_control("max-age=600"));
     let setup = || Setup::new(format!("{}{}{EVERYTHING}", source.table(), redis.table()));
     let (one, other) = (setup().start().await, setup().start().await);
-    let target = "http://api.example/items/1";
     one.uses_redis().await;
     other.uses_redis().await;
-    one.get(target).await;
-    one.has_written().await;
-    let query = format!("/v1/explain?url={}", escaped(target));
-    for _ in 0..3 {
-        let told = other.admin_get(&query).await.json();
-        assert_eq!((&told["decision"], &told["tier"]), (&json!("fresh"), &json!("shared")), "{told}");
-        assert_eq!(told["variants"][0]["tier"], "shared", "{told}");
-    }
-    let real = other.get(target).await;
-    assert!(real.is_hit() && real.says("detail=shared"), "{real:?}");
-    assert_eq!(other.admin_get(&query).await.json()["tier"], "memory");
+    let mut number = 0;
+    eventually("a look into Redis is in time", async || {
+        number += 1;
+        let target = format!("http://api.example/items/{number}");
+        one.get(&target).await;
+        one.has_written().await;
+        let query = format!("/v1/explain?url={}", escaped(&target));
+        for _ in 0..3 {
+            // On a machine that is busy with other things Redis may be late for an explanation.
+            eventually("it is explained", async || {
+                let told = other.admin_get(&query).await.json();
+                told["tier"] == "shared"
+                    && told["decision"] == "fresh"
+                    && told["variants"][0]["tier"] == "shared"
+            })
+            .await;
+        }
+        let Some(real) = other.send_in_time(Ask::get(&target)).await else { return false };
+        assert!(real.is_hit() && real.says("detail=shared"), "{real:?}");
+        assert_eq!(other.admin_get(&query).await.json()["tier"], "memory");
+        true
+    })
+    .await;
 }
 
 /// Asserts that an explanation and the answer that followed it say the same.

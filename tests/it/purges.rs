@@ -27,6 +27,18 @@ pub(crate) async fn get(gateway: &Gateway, path: &str) -> Answer {
     gateway.send(Ask::get(path).field("Host", "shop.example")).await
 }
 
+/// Purges, and once more where Redis was late for it: until the purge is everybody's. Its number.
+async fn purged(gateway: &Gateway, order: &Value) -> u64 {
+    let mut seq = 0;
+    eventually("a purge reaches Redis", async || {
+        let (number, scope) = purge(gateway, order).await;
+        seq = number;
+        scope == "shared"
+    })
+    .await;
+    seq
+}
+
 async fn purge(gateway: &Gateway, order: &Value) -> (u64, String) {
     let answer = gateway.admin_post("/v1/purge", order).await;
     assert_eq!(answer.status, 202, "{answer:?}");
@@ -65,21 +77,20 @@ async fn who_has_applied_a_purge_is_told_and_how_late_they_were() {
     acquainted(&[&one, &other]).await;
     for round in 0..20 {
         let order = if round % 2 == 0 { json!({"tags":["t"]}) } else { json!({"all":true,"mode":"soft"}) };
-        let (seq, scope) = purge(&one, &order).await;
-        assert_eq!(scope, "shared");
+        let seq = purged(&one, &order).await;
         eventually("both have applied it", async || counts(&one, seq).await == (2, 0)).await;
         assert_eq!(status(&one, seq).await["scope"], "shared");
     }
     assert!(other.metric("tidegate_purge_lag_seconds_count").await >= 20);
 
     other.signal("STOP");
-    let (seq, _) = purge(&one, &json!({"all":true})).await;
+    let seq = purged(&one, &json!({"all":true})).await;
     assert_eq!(counts(&one, seq).await, (1, 1), "it sleeps");
     other.signal("CONT");
     eventually("it has caught up", async || counts(&one, seq).await == (2, 0)).await;
 
     assert!(other.terminate().await.status.success());
-    let (seq, _) = purge(&one, &json!({"all":true})).await;
+    let seq = purged(&one, &json!({"all":true})).await;
     eventually("who has left is not waited for", async || counts(&one, seq).await == (1, 0)).await;
     for unknown in ["/v1/purges/0", "/v1/purges/999999999", "/v1/purges/x"] {
         one.admin_get(unknown).await.assert_problem(404);
@@ -90,7 +101,11 @@ async fn who_has_applied_a_purge_is_told_and_how_late_they_were() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i5_each_kind_of_purge_reaches_the_other_replica_and_nothing_else() {
     let (source, redis) = (counting_source().await, RedisServer::start().await);
-    source.on("/other", |_| Reply::ok("other").cache_control("max-age=600"));
+    let others = AtomicUsize::new(0);
+    source.on("/other", move |_| {
+        let body = others.fetch_add(1, Ordering::Relaxed).to_string();
+        Reply::ok(body).cache_control("max-age=600")
+    });
     let varied = AtomicUsize::new(0);
     source.on("/part/varied", move |_| {
         let body = varied.fetch_add(1, Ordering::Relaxed).to_string();
@@ -119,18 +134,21 @@ async fn i5_each_kind_of_purge_reaches_the_other_replica_and_nothing_else() {
                 before.push(ask(&other, language).await.text());
                 assert!(ask(&other, language).await.is_hit(), "{order} {mode}");
             }
-            get(&other, "/other").await;
+            let of_other = get(&other, "/other").await.text();
             assert!(get(&other, "/other").await.is_hit());
             let mut order = order.clone();
             order["mode"] = mode.into();
-            let (seq, scope) = purge(&one, &order).await;
-            assert_eq!(scope, "shared");
+            let seq = purged(&one, &order).await;
             eventually("both have applied it", async || counts(&one, seq).await == (2, 0)).await;
             for (language, before) in ["de", "en"].iter().zip(before) {
                 let answer = ask(&other, language).await;
-                assert!(!answer.is_hit() && answer.text() != before, "{order}: {answer:?}");
+                assert_ne!(answer.text(), before, "{order}: {answer:?}");
+                // What is asked for often may be validated by now, where it was kept for that.
+                assert!(!answer.is_hit() || mode == "soft", "{order}: {answer:?}");
             }
-            assert_eq!(get(&other, "/other").await.is_hit(), spares, "{order}");
+            let answer = get(&other, "/other").await;
+            assert_eq!(answer.text() == of_other, spares, "{order}: {answer:?}");
+            assert!(answer.is_hit() == spares || mode == "soft", "{order}: {answer:?}");
         }
     }
 }
@@ -188,16 +206,16 @@ async fn i5_a_log_that_was_trimmed_while_a_replica_slept_leaves_nothing_unvalida
     let other = setup(&source, &redis.table()).start().await;
     acquainted(&[&one, &other]).await;
     // The log has something that the sleeper knows.
-    let (seq, _) = purge(&one, &json!({"tags":["none"]})).await;
+    let seq = purged(&one, &json!({"tags":["none"]})).await;
     eventually("both have applied it", async || counts(&one, seq).await == (2, 0)).await;
     let before = get(&other, "/a").await.text();
     assert!(get(&other, "/a").await.is_hit());
     other.has_written().await;
 
     other.signal("STOP");
-    purge(&one, &json!({"tags":["t"]})).await;
+    purged(&one, &json!({"tags":["t"]})).await;
     redis.command::<u64>(cmd("XTRIM").arg(&["tidegate:purges", "MAXLEN", "0"])).await;
-    purge(&one, &json!({"tags":["none"]})).await;
+    purged(&one, &json!({"tags":["none"]})).await;
     other.signal("CONT");
     eventually("what it had is not served any more", async || get(&other, "/a").await.text() != before).await;
     // Nor is it by one that starts with the log as it is now.
@@ -218,7 +236,7 @@ async fn i5_after_a_flush_what_is_in_memory_is_validated_once() {
     redis.command::<()>(&cmd("FLUSHALL")).await;
     eventually("it is validated", async || !get(&other, "/a").await.is_hit()).await;
     assert!(get(&other, "/a").await.is_hit(), "once");
-    let (seq, _) = purge(&one, &json!({"tags":["t"]})).await;
+    let seq = purged(&one, &json!({"tags":["t"]})).await;
     eventually("purges go on", async || counts(&one, seq).await == (2, 0)).await;
     assert!(!get(&other, "/a").await.is_hit());
 }

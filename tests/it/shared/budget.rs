@@ -54,21 +54,23 @@ async fn i9_quotas_a_variant_and_its_pieces_are_waited_for_within_one_budget() {
     near.has_written().await;
     for late in [LATE, Duration::from_millis(18), Duration::from_millis(40)] {
         relay.slow(late);
-        let (mut found, mut waits) = (0, Vec::new());
+        let (mut found, mut in_time, mut waits) = (0, 0, Vec::new());
         for path in &paths {
+            let before = far.late_looks().await;
             let began = Instant::now();
             let answer = far.send(german(path)).await;
             waits.push(began.elapsed());
             assert!(answer.status == 200 && answer.body == noise, "{:?}", answer.fields);
             found += usize::from(answer.says("detail=shared"));
+            in_time += usize::from(late == LATE && far.late_looks().await == before);
             if late == LATE && found > 0 {
                 break;
             }
         }
         waits.sort();
         // A machine that is busy with other things may keep some waiting, but not half of them.
-        assert!(waits[waits.len() / 2] < ANSWERED_WITHIN, "{late:?}: {waits:?}");
-        assert!(late != LATE || found > 0, "what is slow, but in time, is used");
+        assert!(waits[(waits.len() - 1) / 2] < ANSWERED_WITHIN, "{late:?}: {waits:?}");
+        assert!(late != LATE || found > 0 || in_time == 0, "what is slow, but in time, is used");
     }
 }
 
@@ -90,7 +92,7 @@ async fn i9_looks_at_anothers_lease_are_waits_too() {
     let holder = near.public;
     let held = tokio::spawn(async move { asking("/limited/slow").send(holder).await });
     source.wait_for("/limited/slow", 1).await;
-    let answered = answers_within(Duration::from_secs(5), async || {
+    let answered = answers_within(Duration::from_secs(10), async || {
         far.send(asking("/limited/slow")).await.status == 200
     })
     .await;

@@ -1,7 +1,7 @@
 //! With a secret the log of purges and leases are believed only where a gateway of the namespace has written
 //! them; what somebody takes out of the log, or brings back, is noticed by who starts.
 
-use super::{HOST, asking, changing, setup, storable};
+use super::{HOST, asking, changing, purged, setup, storable};
 use crate::support::{Ask, EVERYTHING, Gate, Gateway, RedisServer, Reply, Setup, Step, eventually};
 use redis::cmd;
 use serde_json::json;
@@ -16,8 +16,7 @@ async fn started(setup: &Setup) -> Gateway {
 }
 
 async fn purge(gateway: &Gateway) {
-    let order = json!({ "urls": [format!("http://{HOST}/a")] });
-    assert_eq!(gateway.admin_post("/v1/purge", &order).await.json()["scope"], "shared");
+    purged(gateway, &json!({ "urls": [format!("http://{HOST}/a")] })).await;
 }
 
 async fn ignored(gateway: &Gateway, reason: &str) -> u64 {
@@ -133,11 +132,7 @@ async fn i5_an_earlier_epoch_is_not_entered_again() {
     redis.command::<()>(&cmd("FLUSHALL")).await;
     let epoch = async || -> Option<String> { redis.command(cmd("GET").arg("tidegate:epoch")).await };
     eventually("a new epoch begins", async || epoch().await.is_some()).await;
-    eventually("purges go on", async || {
-        let order = json!({ "urls": [format!("http://{HOST}/a")] });
-        gateway.admin_post("/v1/purge", &order).await.json()["scope"] == "shared"
-    })
-    .await;
+    purge(&gateway).await;
     before.bring_back(&redis).await;
     eventually("it is left again", async || gateway.log_text().contains("as it was before")).await;
     gateway.uses_redis().await;

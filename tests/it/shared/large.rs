@@ -61,7 +61,7 @@ async fn i10_a_write_that_is_late_is_dropped_and_counted() {
         gateway.metric("tidegate_tier_dropped_total{reason=\"late\"}").await == 1
     })
     .await;
-    assert!(begun_at.elapsed() < Duration::from_secs(8), "{:?}", begun_at.elapsed());
+    assert!(begun_at.elapsed() < Duration::from_secs(15), "{:?}", begun_at.elapsed());
     relay.slow(Duration::ZERO);
     let stored = gateway.metric("tidegate_stored_total{tier=\"shared\"}").await;
     let mut asked = 0;
@@ -81,10 +81,8 @@ async fn large_bodies_lie_in_pieces_and_text_is_compressed() {
     let fresh = |body: Vec<u8>| Reply::ok(body).cache_control("max-age=600");
     source.always("/noise", fresh(noise.clone()));
     source.always("/text", fresh(text.clone().into_bytes()).field("Content-Type", "text/plain"));
-    let (one, other) =
-        (setup(&source, &redis.table()).start().await, setup(&source, &redis.table()).start().await);
+    let one = setup(&source, &redis.table()).start().await;
     one.uses_redis().await;
-    other.uses_redis().await;
     one.has_written().await;
     let before = redis.keys().await;
     one.send(asking("/text")).await;
@@ -103,8 +101,10 @@ async fn large_bodies_lie_in_pieces_and_text_is_compressed() {
         assert!(left > 0, "{name} does not expire");
     }
     for (path, body) in [("/noise", &noise[..]), ("/text", text.as_bytes())] {
-        // A machine that is busy with other things may overrun the budget of a read.
+        // A machine that is busy with other things may overrun the budget of a read, which has it in memory then.
         eventually("another gateway's copy is used", async || {
+            let other = setup(&source, &redis.table()).start().await;
+            other.uses_redis().await;
             let hit = other.send(asking(path)).await;
             assert!(hit.body == body, "{path}: {} bytes", hit.body.len());
             hit.is_hit() && hit.says("detail=shared")
@@ -112,10 +112,10 @@ async fn large_bodies_lie_in_pieces_and_text_is_compressed() {
         .await;
     }
     // One that lost a piece, or has another's, is a miss.
-    let third = setup(&source, &redis.table()).start().await;
-    third.uses_redis().await;
     let pieces = redis.names("tidegate:p:").await;
     eventually("a swapped piece is seen", async || {
+        let third = setup(&source, &redis.table()).start().await;
+        third.uses_redis().await;
         let _: bool = redis.command(cmd("COPY").arg(&pieces[0]).arg(&pieces[1]).arg("REPLACE")).await;
         let answer = third.send(asking("/noise")).await;
         assert!(answer.body == noise, "{:?}", answer.fields);

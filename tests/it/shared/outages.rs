@@ -12,10 +12,12 @@ use tokio::time::Instant;
 
 /// What a request may wait for Redis in all.
 const BUDGET: Duration = Duration::from_millis(75);
-/// What a busy machine adds to any answer.
+/// What a machine that is busy with other things adds to half of the answers.
 const SLACK: Duration = Duration::from_millis(250);
-/// How soon it must be used again.
-const BACK_WITHIN: Duration = Duration::from_secs(5);
+/// What it adds to the worst of them: whoever waits for Redis to come back waits longer.
+const SLACK_MAX: Duration = Duration::from_millis(1250);
+/// How soon it must be used again, and what a busy machine adds.
+const BACK_WITHIN: Duration = Duration::from_secs(5 + 3);
 
 fn command(parts: &[&str]) -> Cmd {
     let mut command = cmd(parts[0]);
@@ -32,14 +34,18 @@ async fn purge(gateway: &Gateway) -> String {
 
 /// Asks for new and stored responses; each must come, and in time.
 async fn assert_goes_on(gateway: &Gateway, what: &str) {
+    let mut waits = Vec::new();
     for number in 0..40 {
         for path in [format!("/{what}/{number}"), "/kept".to_owned()] {
             let start = Instant::now();
             let answer = gateway.get(&path).await;
             assert_eq!((answer.status, answer.text()), (200, path), "{what}");
-            assert!(start.elapsed() < BUDGET + SLACK, "{what}: {:?}", start.elapsed());
+            waits.push(start.elapsed());
         }
     }
+    waits.sort();
+    assert!(waits[waits.len() / 2] < BUDGET + SLACK, "{what}: {waits:?}");
+    assert!(waits[waits.len() - 1] < BUDGET + SLACK_MAX, "{what}: {waits:?}");
 }
 
 /// A value is in Redis again, and so is a purge.
@@ -47,7 +53,7 @@ async fn assert_is_back(gateway: &Gateway, what: &str) {
     let start = Instant::now();
     let stored = gateway.metric("tidegate_stored_total{tier=\"shared\"}").await;
     let mut asked = 0;
-    let is_back = answers_within(BACK_WITHIN + SLACK, async || {
+    let is_back = answers_within(BACK_WITHIN, async || {
         asked += 1;
         gateway.get(&format!("/{what}/again/{asked}")).await;
         let is_used = gateway.metric("tidegate_stored_total{tier=\"shared\"}").await > stored;
@@ -161,6 +167,20 @@ async fn ask_on(gateway: Arc<Gateway>, worker: usize, path: &'static str, over: 
     seen
 }
 
+/// What half of so many rounds of a quota, a read and a purge take at most, each of which asks Redis.
+async fn usual_round(gateway: &Gateway, what: &str) -> Duration {
+    let mut waits = Vec::new();
+    for number in 0..50 {
+        let start = Instant::now();
+        assert_eq!(gateway.get(&format!("/limited/{what}/{number}")).await.status, 200);
+        assert_eq!(gateway.get(&format!("/{what}/{number}")).await.status, 200);
+        purge(gateway).await;
+        waits.push(start.elapsed());
+    }
+    waits.sort();
+    waits[waits.len() / 2]
+}
+
 /// A shared quota that everybody keeps to, in front of `/limited/`.
 const LIMITED: &str = "[[route]]\nname = \"limited\"\npath = \"/limited/{*rest}\"\nsource = \"inventory\"\n\
      [[route.limit]]\nname = \"many\"\nscope = \"shared\"\nrequests = 1000000\nper = \"1h\"\n";
@@ -180,25 +200,19 @@ async fn i9_a_frozen_redis_under_load_costs_its_budget_until_the_breaker_opens()
             tokio::spawn(ask_on(Arc::clone(&gateway), worker, path, Arc::clone(&over)))
         })
         .collect();
+    let usual = usual_round(&gateway, "usual").await;
     redis.freeze();
     let frozen = Instant::now();
     let purged = Instant::now();
     assert_eq!(purge(&gateway).await, "local");
-    assert!(purged.elapsed() < BUDGET + SLACK, "{:?}", purged.elapsed());
+    assert!(purged.elapsed() < BUDGET + SLACK_MAX, "{:?}", purged.elapsed());
     eventually("the breaker is open", async || gateway.metric("tidegate_redis_breaker_state").await == 2)
         .await;
-    assert!(frozen.elapsed() < Duration::from_secs(1) + SLACK, "{:?}", frozen.elapsed());
+    assert!(frozen.elapsed() < Duration::from_secs(1) + SLACK_MAX, "{:?}", frozen.elapsed());
     // From here on nothing is waited for: neither by reads nor by purges.
-    let mut waits = Vec::new();
-    for number in 0..50 {
-        assert_eq!(gateway.get(&format!("/limited/open/{number}")).await.status, 200);
-        let start = Instant::now();
-        assert_eq!(gateway.get(&format!("/open/{number}")).await.status, 200);
-        assert_eq!(purge(&gateway).await, "local");
-        waits.push(start.elapsed());
-    }
-    waits.sort();
-    assert!(waits[25] < Duration::from_millis(40), "half of them took less: {waits:?}");
+    let open = usual_round(&gateway, "open").await;
+    assert!(open < usual * 2 + BUDGET / 2, "half of them took less than {open:?}, and {usual:?} before");
+    assert_eq!(purge(&gateway).await, "local");
     let unasked = gateway.metric("tidegate_tier_lookups_total{tier=\"shared\",result=\"unavailable\"}").await;
     assert!(unasked >= 50, "{unasked}");
     let shares = gateway.metric("tidegate_quota_local_share_total{route=\"limited\"}").await;
@@ -206,11 +220,11 @@ async fn i9_a_frozen_redis_under_load_costs_its_budget_until_the_breaker_opens()
     redis.thaw();
     let thawed = Instant::now();
     assert_is_back(&gateway, "thawed").await;
-    assert!(thawed.elapsed() < BACK_WITHIN + SLACK, "{:?}", thawed.elapsed());
+    assert!(thawed.elapsed() < BACK_WITHIN, "{:?}", thawed.elapsed());
     over.store(true, Ordering::Relaxed);
     for asked in asking {
         let seen = asked.await.expect("every answer was right");
         assert!(seen.answers > 10, "{}", seen.answers);
-        assert!(seen.longest < BUDGET + SLACK + SLACK, "{:?}", seen.longest);
+        assert!(seen.longest < BUDGET + SLACK_MAX, "{:?}", seen.longest);
     }
 }

@@ -1,7 +1,7 @@
 //! A rolling upgrade: replicas of the version before, of this one and of the next share one Redis.
 
-use super::trust::{name_of, put, value};
-use super::{asking, setup, storable};
+use super::trust::{name_of, put, read_by_a_newcomer, value};
+use super::{asking, purged, setup, storable};
 use crate::support::{Gateway, RedisServer, Reply, ScriptedSource};
 use rapidhash::v3::rapidhash_v3;
 
@@ -52,18 +52,16 @@ async fn the_version_before_is_read_and_the_next_one_is_a_miss() {
     let mut next = now[..now.len() - CHECKSUM_BYTES].to_vec();
     next[VERSION_AT] += 1;
     for (what, bytes, is_read) in [("before", as_version_3(&now), true), ("next", sealed(next), false)] {
-        put(&redis, &name, &bytes).await;
-        let asked = source.count("/a");
-        let reader = newcomer(&source, &redis.table()).await;
-        let answer = reader.send(asking("/a")).await;
+        let put = async || put(&redis, &name, &bytes).await;
+        let (reader, answer) = read_by_a_newcomer(&source, &redis.table(), "/a", put).await;
         assert_eq!((answer.status, answer.text().as_str()), (200, "body of a"), "{what}");
-        assert_eq!((answer.is_hit(), source.count("/a") == asked), (is_read, is_read), "{what}: {answer:?}");
+        assert_eq!(answer.is_hit(), is_read, "{what}: {answer:?}");
         let unreadable = reader.metric("tidegate_tier_unreadable_total{reason=\"version\"}").await;
         assert_eq!(unreadable, u64::from(!is_read), "{what}");
         reader.has_written().await;
     }
     // A purge reaches what the version before has stored.
     put(&redis, &name, &as_version_3(&now)).await;
-    writer.admin_post("/v1/purge", &serde_json::json!({ "all": true })).await;
+    purged(&writer, &serde_json::json!({ "all": true })).await;
     assert!(!newcomer(&source, &redis.table()).await.send(asking("/a")).await.is_hit());
 }

@@ -1,8 +1,10 @@
 //! Real redis-servers on free ports, without persistence unless a test asks for it.
 
 use super::gateway::signal;
-use super::wait::eventually;
-use ::redis::{Client, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo, RedisResult, cmd};
+use super::wait::{DEADLINE, eventually};
+use ::redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo, RedisResult, cmd,
+};
 use std::path::Path;
 use std::process::Stdio;
 use tempfile::TempDir;
@@ -26,9 +28,14 @@ impl RedisServer {
 
     /// Starts one with further arguments; `FOLDER` in them stands for its folder.
     pub(crate) async fn with(arguments: &[&str]) -> Self {
-        let server = Self::run(TempDir::with_prefix("tidegate-redis-").expect("a folder"), arguments).await;
-        server.answering().await;
-        server
+        for _ in 0..10 {
+            let folder = TempDir::with_prefix("tidegate-redis-").expect("a folder");
+            let mut server = Self::run(folder, arguments).await;
+            if server.comes_up().await {
+                return server;
+            }
+        }
+        panic!("no port stays free for redis-server")
     }
 
     /// As [`RedisServer::with`], with files that lie in its folder already, and without waiting for it.
@@ -119,6 +126,18 @@ impl RedisServer {
         ask(self.url().into_connection_info()?, command).await
     }
 
+    /// Waits until it answers; `false` where it has ended instead, as when somebody else has taken its port meanwhile.
+    async fn comes_up(&mut self) -> bool {
+        let mut is_over = false;
+        eventually("redis-server answers or ends", async || {
+            let answer: RedisResult<String> = self.try_command(&cmd("PING")).await;
+            is_over = self.child.try_wait().is_ok_and(|ended| ended.is_some());
+            is_over || answer.is_ok_and(|answer| answer == "PONG")
+        })
+        .await;
+        !is_over
+    }
+
     /// Waits until it gives any answer to a PING but that it is loading.
     pub(crate) async fn answering(&self) {
         eventually("redis-server answers", async || {
@@ -136,7 +155,10 @@ pub(crate) fn table(url: &str) -> String {
 
 /// Sends one command.
 pub(crate) async fn ask<T: FromRedisValue>(to: ConnectionInfo, command: &Cmd) -> RedisResult<T> {
-    let mut connection = Client::open(to)?.get_multiplexed_async_connection().await?;
+    let patient = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(DEADLINE))
+        .set_response_timeout(Some(DEADLINE));
+    let mut connection = Client::open(to)?.get_multiplexed_async_connection_with_config(&patient).await?;
     command.query_async(&mut connection).await
 }
 
