@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Refuses bodies that begin with `bad` until it is mended.
 fn choosy(destination: &RecordingDestination) -> Arc<AtomicBool> {
@@ -151,13 +152,14 @@ async fn a_redrive_with_a_rate_can_be_stopped_and_continued() {
     }
     eventually("all are dead", async || dead(&gateway, "").await.len() == LETTERS).await;
     mended.store(true, Ordering::SeqCst);
-    let began = destination.deliveries.all().len();
+    let (before, began) = (destination.deliveries.all().len(), Instant::now());
     let told = gateway.admin_post("/v1/dead-letters/redrive", &json!({"rate": 10})).await;
     assert_eq!((told.status, &told.json()["count"]), (202, &json!(LETTERS)));
     let id = told.json()["operation"].clone();
-    let all = destination.wait_for(began + 6).await;
-    let took = all[began + 5].at - all[began].at;
-    assert!(took >= Duration::from_millis(450), "five steps of a tenth of a second each took {took:?}");
+    let all = destination.wait_for(before + 6).await;
+    // From before the first: how long that one was on its way nobody knows.
+    let took = all[before + 5].at - began;
+    assert!(took >= Duration::from_millis(490), "five steps of a tenth of a second each took {took:?}");
     let stop = gateway.operate(Ask::post(&format!("/v1/operations/{id}/stop"), "")).await;
     assert_eq!(stop.status, 200, "{}", stop.text());
     let stopped = ended(&gateway, &id).await;
@@ -400,15 +402,15 @@ async fn a_replay_keeps_to_its_window_its_rate_and_its_bounds() {
     gateway.admin_post("/v1/dead-letters/redrive", &json!({})).await;
     destination.wait_for_body("bad").await;
     eventually("all is settled", async || gateway.destination("search").await["in_flight"] == 0).await;
-    let before = destination.deliveries.all().len();
+    let (before, began) = (destination.deliveries.all().len(), Instant::now());
     let order = json!({"destination": "search", "since": later, "rate": 10});
     let told = gateway.admin_post("/v1/replay", &order).await.json();
     ended(&gateway, &told["operation"]).await;
     let again = destination.deliveries.all().split_off(before);
     assert!(again.iter().all(is_replay) && again.len() as u64 == told["count"].as_u64().unwrap_or(0));
-    let took = again[again.len() - 1].at - again[0].at;
+    let took = again[again.len() - 1].at - began;
     let least = Duration::from_millis(100) * u32::try_from(again.len() - 1).unwrap_or(0);
-    assert!(took + Duration::from_millis(60) >= least, "{} at ten a second took {took:?}", again.len());
+    assert!(took + Duration::from_millis(10) >= least, "{} at ten a second took {took:?}", again.len());
     let change = gateway.admin_get(&format!("/v1/changes/{}", again[0].id)).await.json();
     assert_eq!(change["deliveries"][0]["attempts"], 2, "{change}");
 }

@@ -30,6 +30,11 @@ async fn followers(gateway: &Gateway, clients: usize) {
     eventually("so many follow", async || metric(gateway, "tidegate_followers", "").await == clients).await;
 }
 
+/// Forwards that followers began besides, since the head of a first one was overdue, as it may be on a slow machine.
+async fn extra_leaders(gateway: &Gateway) -> usize {
+    metric(gateway, "tidegate_extra_leaders_total", "").await
+}
+
 /// Nothing leaks: no fill, follower, buffer or request to the source is left.
 async fn nothing_is_left(gateway: &Gateway) {
     for name in
@@ -148,7 +153,7 @@ async fn a_leader_that_leaves_hurts_no_follower() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_leaves_before_the_head_hurts_no_follower() {
     let source = ScriptedSource::start().await;
-    let gateway = gateway_for(&source, "").await;
+    let (gateway, mut before) = (gateway_for(&source, "").await, 0);
     for method in ["GET", "HEAD"] {
         let (path, gate) = (format!("/{method}"), Gate::closed());
         source.always(&path, Reply::ok("whole").cache_control("max-age=60").after(Step::Wait(gate.clone())));
@@ -163,7 +168,8 @@ async fn a_leader_that_leaves_before_the_head_hurts_no_follower() {
         gate.open();
         let answer = follower.await.expect("a task").expect("an answer");
         assert_eq!((answer.status, answer.field("Content-Length")), (200, "5"), "{method}");
-        assert_eq!(source.count(&format!("/{method}")), 1, "{method}");
+        let extra = std::mem::replace(&mut before, extra_leaders(&gateway).await);
+        assert_eq!(source.count(&format!("/{method}")), 1 + before - extra, "{method}");
         nothing_is_left(&gateway).await;
     }
 }

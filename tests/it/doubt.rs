@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A source, a destination and a gateway between them; the source has 500 ms to answer.
+/// A source, a destination and a gateway between them; the source has 1.5 s to answer.
 async fn parts() -> (InventorySource, RecordingDestination, Gateway) {
     let (source, destination) = (InventorySource::start().await, RecordingDestination::start().await);
     let text = format!(
-        "{}timeout = \"500ms\"\n{}{EVERYTHING}[route.sync]\ndestinations = [\"search\"]\n",
+        "{}timeout = \"1500ms\"\n{}{EVERYTHING}[route.sync]\ndestinations = [\"search\"]\n",
         source.table(),
         destination.table("search")
     );
@@ -106,7 +106,7 @@ async fn a_delete_that_was_applied_but_cut_is_delivered_as_a_delete() {
 async fn a_doubt_fences_what_the_route_invalidates() {
     let (source, destination) = (InventorySource::start().await, RecordingDestination::start().await);
     let text = format!(
-        "{}timeout = \"500ms\"\n{}{EVERYTHING}invalidates = [\"/items/2\"]\n[route.sync]\ndestinations = [\"search\"]\n",
+        "{}timeout = \"1500ms\"\n{}{EVERYTHING}invalidates = [\"/items/2\"]\n[route.sync]\ndestinations = [\"search\"]\n",
         source.table(),
         destination.table("search")
     );
@@ -169,7 +169,7 @@ async fn a_later_write_of_the_key_follows_the_doubt() {
     eventually("both states are equal", async || source.state() == destination.state()).await;
 }
 
-/// A source that answers writes with 500, and what a test scripts for reads; it has 500 ms to answer.
+/// A source that answers writes with 500, and what a test scripts for reads; it has 1.5 s to answer.
 async fn doubtful(
     source: &ScriptedSource,
     more: &str,
@@ -182,7 +182,7 @@ async fn doubtful(
     });
     let table = source.table();
     let text = format!(
-        "{table}timeout = \"500ms\"\n{more}{}{EVERYTHING}[route.sync]\ndestinations = [\"search\"]\n",
+        "{table}timeout = \"1500ms\"\n{more}{}{EVERYTHING}[route.sync]\ndestinations = [\"search\"]\n",
         destination.table("search")
     );
     (destination, Setup::new(text).start().await)
@@ -211,7 +211,7 @@ async fn i2_a_late_write_may_still_land_so_the_source_is_not_read_before() {
     assert_eq!(answer.status, 500);
     destination.wait_for_body("as it is").await;
     let read_at = times.lock().unwrap()[0].1;
-    assert!(read_at - began >= Duration::from_millis(500), "{:?}", read_at - began);
+    assert!(read_at - began >= Duration::from_millis(1500), "{:?}", read_at - began);
     let read = reads(&source, "/items/1").remove(0);
     assert_eq!(read.fields.get("Accept"), Some("text/own"), "the Accept kept with the change");
     assert_eq!(read.fields.get("Authorization"), Some("Bearer own"), "the source's own headers");
@@ -327,7 +327,7 @@ async fn i2_of_several_addresses_one_that_lags_does_not_abort_a_write() {
     }
     let destination = RecordingDestination::start().await;
     let text = format!(
-        "[[source]]\nname = \"inventory\"\n{urls}timeout = \"500ms\"\n{}{EVERYTHING}[route.sync]\ndestinations = [\"search\"]\n",
+        "[[source]]\nname = \"inventory\"\n{urls}timeout = \"1500ms\"\n{}{EVERYTHING}[route.sync]\ndestinations = [\"search\"]\n",
         destination.table("search")
     );
     let gateway = Setup::new(text).start().await;
@@ -352,7 +352,7 @@ async fn i2_an_idempotent_source_is_sent_the_write_again_with_the_same_key() {
     });
     let table = source.table();
     let text = format!(
-        "{table}timeout = \"500ms\"\nidempotent = true\nheaders = {{ authorization = \"Bearer own\" }}\n{}{EVERYTHING}[route.sync]\ndestinations = [\"search\"]\n",
+        "{table}timeout = \"1500ms\"\nidempotent = true\nheaders = {{ authorization = \"Bearer own\" }}\n{}{EVERYTHING}[route.sync]\ndestinations = [\"search\"]\n",
         destination.table("search")
     );
     let setup = Setup::new(text);

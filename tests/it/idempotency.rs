@@ -202,7 +202,7 @@ async fn an_unreadable_key_is_refused_before_anything_is_sent() {
 async fn a_key_in_doubt_is_refused_until_it_is_known_what_happened() {
     let (source, destination) = (InventorySource::start().await, RecordingDestination::start().await);
     let text =
-        format!("{}timeout = \"500ms\"\n{}{EVERYTHING}{SYNC}", source.table(), destination.table("search"));
+        format!("{}timeout = \"1500ms\"\n{}{EVERYTHING}{SYNC}", source.table(), destination.table("search"));
     let gateway = Setup::new(text).start().await;
     source.fail(|request| match request.text().as_str() {
         "cut" => Fault::CutAfterApplying,

@@ -4,11 +4,12 @@
 mod left;
 
 use crate::support::{
-    Delivery, Gate, Gateway, RecordingDestination, Reply, ScriptedSource, Setup, Step, eventually,
-    obliging_source,
+    Delivery, Gate, Gateway, RecordingDestination, Reply, ScriptedSource, Setup, Step, answers_within,
+    eventually, obliging_source,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// A route of its own below a path.
 fn route(name: &str, destinations: &[&str]) -> String {
@@ -63,7 +64,8 @@ async fn i4_a_route_with_very_many_waiting_changes_delays_another_by_its_share_o
         .await;
     let last = all.iter().rposition(is_quiet).unwrap();
     assert!(last < 250, "the last of the quiet route came as number {last} of 2550");
-    eventually("everything arrives", async || destination.state().len() == 2550).await;
+    let arrived = answers_within(Duration::from_mins(5), async || destination.state().len() == 2550).await;
+    assert!(arrived, "{} of 2550 have arrived", destination.state().len());
     assert!(destination.deliveries.all().iter().all(|delivery| delivery.attempt == 1), "and each once");
 }
 
@@ -187,7 +189,7 @@ async fn what_waits_for_a_removed_destination_is_given_up_where_that_is_wanted()
     let names: Vec<_> = all["destinations"].as_array().unwrap().iter().map(|it| it["name"].clone()).collect();
     assert_eq!(names, ["kept"]);
     assert_eq!(gateway.metric("tidegate_deliveries_dropped_total{destination=\"gone\"}").await, 1);
-    assert!(gateway.log_text().contains("has been given up"), "{}", gateway.log_text());
+    eventually("it is told", async || gateway.log_text().contains("has been given up")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

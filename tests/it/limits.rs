@@ -77,7 +77,7 @@ async fn http2_by_prior_knowledge_is_spoken() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rfc9113_6_8_an_idle_http2_connection_ends_with_goaway() {
     let source = source().await;
-    let limits = "[server.limits]\nheader_timeout = \"300ms\"\n";
+    let limits = "[server.limits]\nheader_timeout = \"1s\"\n";
     let gateway = Setup::new(format!("{}{EVERYTHING}{limits}", source.table())).start().await;
     let mut stream = TcpStream::connect(gateway.public).await.expect("a connection");
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("the preface goes out");
@@ -96,7 +96,7 @@ async fn rfc9113_6_8_an_idle_http2_connection_ends_with_goaway() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_head_is_cut() {
     let source = source().await;
-    let limits = "[server.limits]\nheader_timeout = \"300ms\"\n";
+    let limits = "[server.limits]\nheader_timeout = \"1s\"\n";
     let gateway = Setup::new(format!("{}{EVERYTHING}{limits}", source.table())).start().await;
     for (sent, answered) in [("", ""), ("GET /a HTTP/1.1\r\nHost: a\r\n", "HTTP/1.1 408")] {
         let mut stream = TcpStream::connect(gateway.public).await.expect("a connection");
@@ -115,7 +115,7 @@ async fn a_slow_head_is_cut() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_connection_is_closed() {
     let source = source().await;
-    let limits = "[server.limits]\nheader_timeout = \"300ms\"\nidle_timeout = \"600ms\"\n";
+    let limits = "[server.limits]\nheader_timeout = \"1s\"\nidle_timeout = \"1500ms\"\n";
     let gateway = Setup::new(format!("{}{EVERYTHING}{limits}", source.table())).start().await;
     let request = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
     for (sent, answers, last) in [

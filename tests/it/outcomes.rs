@@ -112,7 +112,7 @@ async fn what_may_pass_is_tried_again() {
             _ => Reply::new(named(delivery), ""),
         }
     });
-    let gateway = setup(&source, &destination, &format!("timeout = \"2s\"\n{PATIENT}")).start().await;
+    let gateway = setup(&source, &destination, &format!("timeout = \"4s\"\n{PATIENT}")).start().await;
     // With enough that went well before, the breaker's window stays closed too.
     for number in 0..60 {
         gateway.put(&format!("/items/good-{number}"), "x").await;
@@ -168,7 +168,7 @@ async fn whom_a_retry_after_concerns() {
         (1, "unreadable") => Reply::new(503, "").field("Retry-After", "next week"),
         _ => Reply::ok(""),
     });
-    let text = destination.table("search").replace("cap = ", "after_cap = \"2s\", cap = ");
+    let text = destination.table("search").replace("cap = ", "after_cap = \"3s\", cap = ");
     let text = format!("{}{text}{EVERYTHING}[route.sync]\ndestinations = [\"search\"]\n", source.table());
     let gateway = Setup::new(text).start().await;
     gateway.put("/items/1", "large").await;
@@ -179,7 +179,7 @@ async fn whom_a_retry_after_concerns() {
         all.iter().find(|one| one.request.text() == body && one.attempt == attempt).unwrap().at
     };
     assert!(at("other", 1) < at("large", 2), "nobody else waited");
-    assert!(at("large", 2) - at("large", 1) >= Duration::from_millis(1_900), "it waited, as long as it may");
+    assert!(at("large", 2) - at("large", 1) >= Duration::from_millis(2_900), "it waited, as long as it may");
 
     gateway.put("/items/3", "busy").await;
     destination.deliveries.until("the 503", |all| all.iter().any(|one| one.request.text() == "busy")).await;
@@ -190,13 +190,13 @@ async fn whom_a_retry_after_concerns() {
     let at = |body: &str, attempt: u32| {
         all.iter().find(|one| one.request.text() == body && one.attempt == attempt).unwrap().at
     };
-    assert!(at("busy", 2) - at("busy", 1) >= Duration::from_millis(1_900), "clamped, not ignored");
-    assert!(at("later", 1) - at("busy", 1) >= Duration::from_millis(1_500), "everybody waited");
+    assert!(at("busy", 2) - at("busy", 1) >= Duration::from_millis(2_900), "clamped, not ignored");
+    assert!(at("later", 1) - at("busy", 1) >= Duration::from_millis(2_500), "everybody waited");
 
     gateway.put("/items/5", "unreadable").await;
     let all = destination.wait_for_body("unreadable").await;
     let of: Vec<_> = all.iter().filter(|one| one.request.text() == "unreadable").collect();
-    assert!(of[1].at - of[0].at < Duration::from_millis(1_500), "what cannot be read is ignored");
+    assert!(of[1].at - of[0].at < Duration::from_millis(2_500), "what cannot be read is ignored");
 }
 
 /// The URL of events is the same for all: 404 there holds, and nothing is lost.
@@ -299,7 +299,7 @@ async fn a_conflict_after_no_connection_is_no_delivery() {
     }
     let source = obliging_source().await;
     let text = format!(
-        "{}[[destination]]\nname = \"search\"\nurl = \"http://{address}\"\ntimeout = \"300ms\"\n\
+        "{}[[destination]]\nname = \"search\"\nurl = \"http://{address}\"\ntimeout = \"1s\"\n\
          retry = {{ base = \"100ms\", cap = \"100ms\" }}\n{PATIENT}\n\
          {EVERYTHING}[route.sync]\ndestinations = [\"search\"]\n",
         source.table(),
@@ -348,7 +348,8 @@ async fn a_delete_of_nothing_is_settled_and_loud_while_nothing_was_taken() {
         .await;
     }
     settled(&gateway).await;
-    assert_eq!((attempts(&gateway, "absent").await, loud(&gateway)), (2, 2));
+    assert_eq!(attempts(&gateway, "absent").await, 2);
+    eventually("it is loud", async || loud(&gateway) == 2).await;
     let said = gateway.destination("search").await["last_error"].to_string();
     assert!(said.contains("is its url right?"), "{said}");
     gateway.put("/items/1", "x").await;

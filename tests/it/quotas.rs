@@ -33,11 +33,11 @@ fn assert_denied(answer: &Answer) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_one_too_many_is_429_until_retry_after_has_passed() {
-    let (source, gateway) = gateway_with("requests = 3\nper = \"6s\"\nkey = \"route\"").await;
+    let (source, gateway) = gateway_with("requests = 3\nper = \"15s\"\nkey = \"route\"").await;
     for left in (0..3).rev() {
         let answer = gateway.get("/limited/a").await;
         assert_eq!(answer.status, 200);
-        assert_eq!(answer.field("RateLimit-Policy"), "\"few\";q=3;w=6");
+        assert_eq!(answer.field("RateLimit-Policy"), "\"few\";q=3;w=15");
         assert!(answer.field("RateLimit").starts_with(&format!("\"few\";r={left}")), "{answer:?}");
     }
     let denied = gateway.get("/limited/a").await;

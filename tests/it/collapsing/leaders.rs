@@ -1,6 +1,6 @@
 //! Who leads, who follows, and how long: the extra leader, deadlines, clients that leave.
 
-use super::{followers, gated, nothing_is_left, open};
+use super::{extra_leaders, followers, gated, nothing_is_left, open};
 use crate::support::{
     Answer, Ask, EVERYTHING, Gate, Gateway, Reply, ScriptedSource, Setup, Step, gateway_for, within,
 };
@@ -123,7 +123,7 @@ async fn i7_an_extra_leaders_own_answer_is_its_own() {
 
 async fn impatient(source: &ScriptedSource) -> Gateway {
     let text = format!("{}{EVERYTHING}", source.table());
-    Setup::new(text).server("request_timeout = \"1500ms\"").start().await
+    Setup::new(text).server("request_timeout = \"4s\"").start().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -152,16 +152,20 @@ async fn i10_a_follower_waits_no_longer_than_its_own_deadline() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i10_an_extra_leader_makes_nobody_wait_longer_than_the_first() {
     let (source, never) = (ScriptedSource::start().await, Gate::closed());
-    in_turn(&source, "/a", &[never.clone(), never], numbered);
     let text = format!("{}timeout = \"5s\"\n{EVERYTHING}", source.table());
     let gateway = Setup::new(text).start().await;
-    let before = tokio::time::Instant::now();
-    let answers = asked(&gateway, 5).await;
-    let took = before.elapsed().as_secs_f64();
-    assert!(answers.iter().all(|answer| answer.status == 504));
-    assert_eq!(source.count("/a"), 2, "after a second one of them stepped in");
-    assert!((4.9..5.9).contains(&took), "{took} s");
-    nothing_is_left(&gateway).await;
+    let mut times = Vec::new();
+    // The second one has a second more, which a slow machine may take of its own; but not again and again.
+    while times.last().is_none_or(|took| *took > 5.9) && times.len() < 3 {
+        in_turn(&source, "/a", &[never.clone(), never.clone()], numbered);
+        let (count, before) = (source.count("/a"), tokio::time::Instant::now());
+        let answers = asked(&gateway, 5).await;
+        times.push(before.elapsed().as_secs_f64());
+        assert!(answers.iter().all(|answer| answer.status == 504));
+        assert_eq!(source.count("/a"), count + 2, "after a second one of them stepped in");
+        nothing_is_left(&gateway).await;
+    }
+    assert!(times.last().is_some_and(|took| (4.9..5.9).contains(took)), "{times:?} s");
 }
 
 /// Who may not forward leaves the turn to another.
@@ -250,8 +254,10 @@ async fn a_follower_that_leaves_frees_its_place_at_once() {
     clients.iter().for_each(tokio::task::JoinHandle::abort);
     followers(&gateway, 0).await;
     nothing_is_left(&gateway).await;
+    let before = source.count("/a");
+    assert_eq!(before, 1 + extra_leaders(&gateway).await, "one forward for all");
     gate.open();
-    assert_eq!((gateway.get("/a").await.status, source.count("/a")), (200, 2));
+    assert_eq!((gateway.get("/a").await.status, source.count("/a")), (200, before + 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -299,7 +305,7 @@ async fn five_hundred_validations_are_one() {
     });
     assert!(answers.iter().all(|answer| (answer.status, answer.text().as_str()) == (200, "content")));
     // On a slow machine the head may have been overdue.
-    let extra = super::metric(&gateway, "tidegate_extra_leaders_total", "").await;
+    let extra = extra_leaders(&gateway).await;
     assert!(source.count("/a") == 2 + extra && extra <= 1, "{extra} extra leaders");
     nothing_is_left(&gateway).await;
 }
@@ -327,11 +333,13 @@ async fn a_head_is_answered_by_a_get_under_way_and_heads_by_one_head() {
     let heads = (0..50).map(|_| gateway.send(Ask::new("HEAD", "/head")));
     let (answers, ()) = tokio::join!(join_all(heads), async {
         followers(&gateway, 50).await;
+        source.wait_for("/head", 1).await;
         assert_eq!(gateway.get("/head").await.text(), "content", "a GET waits for no HEAD");
         asked.open();
     });
     assert!(answers.iter().all(|answer| answer.status == 200 && answer.field("Content-Length") == "7"));
-    let methods: Vec<String> = source.received("/head").into_iter().map(|received| received.method).collect();
-    assert_eq!(methods, ["HEAD", "GET"]);
+    let asked: Vec<String> = source.received("/head").into_iter().map(|received| received.method).collect();
+    let of = |method: &str| asked.iter().filter(|own| *own == method).count();
+    assert_eq!((of("HEAD"), of("GET")), (1 + extra_leaders(&gateway).await, 1));
     nothing_is_left(&gateway).await;
 }

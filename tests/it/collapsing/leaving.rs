@@ -135,7 +135,7 @@ async fn i10_readers_that_all_stand_still_give_the_sources_place_back() {
             tokio::task::yield_now().await;
         }
     };
-    within_time(Duration::from_secs(30), "the place is free", freed).await;
+    within_time(Duration::from_mins(1), "the place is free", freed).await;
     nothing_is_left(&gateway).await;
     drop(opened);
 }

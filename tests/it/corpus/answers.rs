@@ -53,7 +53,7 @@ async fn answers_that_could_be_read_in_two_ways_are_none() {
     let cases = cases("answers.txt");
     let source = ScriptedSource::start().await;
     source.always("/warm", Reply::ok("").cache_control("no-store"));
-    let keys = "timeout = \"2s\"\nbody_idle = \"500ms\"\n";
+    let keys = "timeout = \"5s\"\nbody_idle = \"2s\"\n";
     let text = format!("{}{keys}{EVERYTHING}[route.cache]\nheuristic = false\n", source.table());
     let gateway = Setup::new(text).start().await;
     let mut broken = Vec::new();

@@ -15,7 +15,7 @@ use tokio::time::{Instant, interval};
 const BYTES_EACH: usize = 256 << 10;
 
 /// What the test itself and a machine with other work may add to the time of a round.
-const SLACK: Duration = Duration::from_millis(500);
+const SLACK: Duration = Duration::from_secs(2);
 
 /// What a client is slow with.
 #[derive(Clone, Copy)]
@@ -129,6 +129,7 @@ async fn slow_clients_harm_nobody() {
         let cut = u64::try_from(each).unwrap();
         eventually(slow.cut(), async || gateway.metric(slow.cut()).await >= cut).await;
     }
-    assert!(gateway.metric("tidegate_connections").await >= all / 2, "who is cut comes again");
+    eventually("who is cut comes again", async || gateway.metric("tidegate_connections").await >= all / 2)
+        .await;
     drop(crowd);
 }

@@ -233,7 +233,7 @@ async fn i4_a_source_in_trouble_is_left_alone_and_told_of() {
     let counted = "tidegate_deliveries_unread_total{destination=\"search\",source=\"inventory\"}";
     assert_eq!(gateway.metric(counted).await, reads() as u64);
     assert!(reads() <= 2, "{} reads: one at a time, and then none", reads());
-    assert!(gateway.log_text().contains("a delivery waits for its source"));
+    eventually("it is told", async || gateway.log_text().contains("a delivery waits for its source")).await;
     assert!(destination.deliveries.all().is_empty());
 }
 

@@ -121,7 +121,7 @@ async fn i2_a_damaged_change_is_quarantined_listed_and_not_delivered_and_others_
         (&ids[0].as_str().into(), Some(1))
     );
     assert_eq!(gateway.metric("tidegate_journal_damaged_total").await, 1);
-    assert!(gateway.log_text().contains("damaged"));
+    eventually("it is told", async || gateway.log_text().contains("damaged")).await;
     assert_eq!(destination.deliveries.all().len(), 1, "what is behind it is parked");
     let body = serde_json::json!({ "destination": "search" });
     assert_eq!(gateway.admin_post("/v1/dead-letters/discard", &body).await.status, 202);

@@ -21,7 +21,7 @@ const SPREAD_PERCENT: usize = 45;
 /// Linux's numbers.
 const ERRORS: [(&str, u32); 2] = [("EIO", 5), ("ENOSPC", 28)];
 /// After a fault the journal is back within this time.
-const BACK_WITHIN: Duration = Duration::from_secs(15);
+const BACK_WITHIN: Duration = Duration::from_secs(45);
 
 async fn shim(folder: &Path) -> PathBuf {
     let (source, library) = (folder.join("shim.c"), folder.join("shim.so"));
@@ -52,7 +52,7 @@ struct Fault {
 impl World {
     fn setup(&self, fault: Fault) -> Setup {
         let text = format!(
-            "{}timeout = \"1s\"\n{}{EVERYTHING}{SYNC}",
+            "{}timeout = \"3s\"\n{}{EVERYTHING}{SYNC}",
             self.source.table(),
             self.destination.table("search")
         );

@@ -62,7 +62,7 @@ async fn a_file_that_breaks_or_vanishes_by_itself_is_refused_and_said() {
     let refusals = async || gateway.metric("tidegate_config_reloads_total{result=\"refused\"}").await;
     std::fs::write(setup.file(), &good[..good.len() - 9]).unwrap();
     eventually("half a file is refused", async || refusals().await == 1).await;
-    assert!(gateway.log_text().contains("another configuration is refused"), "{}", gateway.log_text());
+    eventually("it is told", async || gateway.log_text().contains("another configuration is refused")).await;
     std::fs::remove_file(setup.file()).unwrap();
     eventually("a file that is gone is refused", async || refusals().await == 2).await;
     assert_eq!(status(&gateway, "/a/1").await, 200);

@@ -215,7 +215,7 @@ async fn rfc5861_4_a_source_that_is_late_or_resets() {
     ] {
         source.sequence(path, vec![answered("max-age=0, stale-if-error=60"), trouble.clone()]);
         source.sequence(&format!("{path}/exposed"), vec![answered("max-age=0"), trouble]);
-        let text = format!("{}timeout = \"300ms\"\n{EVERYTHING}", source.table());
+        let text = format!("{}timeout = \"1s\"\n{EVERYTHING}", source.table());
         let gateway = Setup::new(format!("{text}[route.cache]\nstale_if_error = \"0s\"\n")).start().await;
         assert_eq!(gateway.get(path).await.text(), "kept");
         let stale = gateway.get(path).await;

@@ -108,7 +108,7 @@ async fn beyond_the_places_requests_wait_to_their_deadline_and_then_it_is_503() 
     let (source, gate) = (ScriptedSource::start().await, Gate::closed());
     let body = vec![Step::Bytes(b"good".to_vec()), Step::Wait(gate.clone())];
     source.always("*", Reply::chunks(body).cache_control("no-store"));
-    let gateway = gateway_of(&[&source.url()], "concurrency = 1\ntimeout = \"200ms\"", "").await;
+    let gateway = gateway_of(&[&source.url()], "concurrency = 1\ntimeout = \"1s\"", "").await;
     let mut held = Ask::get("/first").open(gateway.public).await.expect("a head");
     // A place is held until the body has ended: the second request waits for it in vain.
     let waiting = gateway.send(Ask::put("/second", "x")).await;
@@ -172,10 +172,11 @@ async fn at_most_two_retries_and_they_count_as_one_failure() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_nobody_listens_for_is_502_and_then_503() {
     let gateway = gateway_of(&[NOBODY], "", "").await;
-    let mut statuses = Vec::new();
-    for _ in 0..6 {
-        statuses.push(gateway.send(Ask::post("/a", "content")).await.status);
+    let status = async || gateway.send(Ask::post("/a", "content")).await.status;
+    for _ in 0..5 {
+        assert_eq!(status().await, 502);
     }
-    assert_eq!(statuses, [502, 502, 502, 502, 502, 503]);
+    // On a slow machine the next one may be a probe.
+    eventually("nobody is asked", async || status().await == 503).await;
     nothing_is_left(&gateway).await;
 }

@@ -78,7 +78,7 @@ async fn content_that_breaks_off_opens_no_breaker() {
 async fn a_client_that_stands_still_makes_no_source_silent() {
     let source = ScriptedSource::start().await;
     source.always("*", Reply::ok("good"));
-    let gateway = gateway_of(&[&source.url()], "timeout = \"300ms\"", "").await;
+    let gateway = gateway_of(&[&source.url()], "timeout = \"1s\"", "").await;
     for head in ["POST /a HTTP/1.1", "GET /a HTTP/1.1"] {
         let mut standing = Vec::new();
         for _ in 0..MANY {

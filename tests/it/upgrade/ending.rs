@@ -77,7 +77,7 @@ async fn a_reload_that_takes_its_route_away_leaves_a_tunnel_open() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_lets_tunnels_live_for_the_grace_and_closes_them() {
     let raw = RawSource::start().await;
-    let gateway = raw.setup("", "").server("shutdown_grace = \"4s\"").start().await;
+    let gateway = raw.setup("", "").server("shutdown_grace = \"8s\"").start().await;
     let (mut client, mut source) = raw.tunnel(&gateway).await;
     let mut late = Side::to(&gateway).await;
     late.asks("/late").await;

@@ -88,7 +88,7 @@ async fn i10_a_slow_reader_holds_up_its_sender() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i10_a_tunnel_holds_its_place_toward_the_source_until_it_ends() {
     let raw = RawSource::start().await;
-    let gateway = raw.setup("concurrency = 1\ntimeout = \"300ms\"", "").start().await;
+    let gateway = raw.setup("concurrency = 1\ntimeout = \"1s\"", "").start().await;
     let (mut client, mut source) = raw.tunnel(&gateway).await;
     gateway.get("/other").await.assert_problem(503);
     assert!(raw.has_nobody());
