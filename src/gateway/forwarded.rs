@@ -18,6 +18,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The scheme by which the client asked, as far as is known.
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// No field of HTTP, but what CGI makes of it is the variable that names a proxy for everybody (httpoxy).
+const PROXY: HeaderName = HeaderName::from_static("proxy");
 
 /// The most addresses of a forwarding chain that are looked at.
 const CHAIN_MAX: usize = 64;
@@ -116,7 +118,8 @@ pub(crate) fn scheme(fields: &HeaderMap, trust: Trust, own: Scheme) -> Scheme {
 #[must_use]
 pub fn is_unkeyed(name: &str) -> bool {
     const PREFIXES: [&str; 4] = ["x-forwarded-", "x-original-", "x-rewrite-", "x-override-"];
-    const NAMES: [&str; 5] = ["forwarded", "x-http-method", "x-host", "x-real-ip", "x-http-method-override"];
+    const NAMES: [&str; 7] =
+        ["forwarded", "forwarded-for", "x-forwarded", "x-http-method", "x-host", "x-real-ip", "proxy"];
     PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         || NAMES.contains(&name)
         || name.ends_with("-method-override")
@@ -151,6 +154,9 @@ pub(crate) fn set(fields: &mut HeaderMap, client: Client, target: &Target, let_t
         for name in unkeyed {
             fields.remove(name);
         }
+    } else if !let_through.contains(&PROXY) {
+        // Proxies in front pass it on as it came.
+        fields.remove(PROXY);
     }
     let told = Told::of(client.peer, target);
     append(fields, &X_FORWARDED_FOR, told.value(&told.peer));
@@ -329,6 +335,9 @@ mod tests {
     fn what_sources_act_on_and_no_key_holds() {
         for name in [
             "forwarded",
+            "forwarded-for",
+            "x-forwarded",
+            "proxy",
             "x-forwarded-anything",
             "x-original-url",
             "x-rewrite-url",
@@ -343,7 +352,16 @@ mod tests {
         ] {
             assert!(is_unkeyed(name), "{name}");
         }
-        for name in ["accept", "x-forward", "x-hosts", "x-originally", "real-ip", "x-http-methods", "via"] {
+        for name in [
+            "accept",
+            "x-forward",
+            "x-hosts",
+            "x-originally",
+            "real-ip",
+            "x-http-methods",
+            "via",
+            "proxy-status",
+        ] {
             assert!(!is_unkeyed(name), "{name}");
         }
     }
@@ -361,6 +379,7 @@ mod tests {
             ("x-http-method-override", "DELETE"),
             ("true-client-ip", "1.1.1.1"),
             ("x-host", "evil"),
+            ("proxy", "http://evil"),
         ];
         let mut given = fields(&lies);
         let let_through = [HeaderName::from_static("x-original-url")];
@@ -376,9 +395,12 @@ mod tests {
             ("x-forwarded-host", "h"),
         ]);
         assert_eq!(given, expected);
-        let mut given = fields(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")]);
+        let given =
+            [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https"), ("proxy", "http://evil")];
+        let mut given = fields(&given);
         set(&mut given, Client { address: peer, peer, trust: Trust::Proxy }, &target, &[]);
         assert_eq!(given.get("x-forwarded-for").unwrap(), "1.1.1.1, 9.9.9.9");
         assert_eq!(given.get("x-forwarded-proto").unwrap(), "https");
+        assert_eq!(given.get("proxy"), None);
     }
 }

@@ -5,6 +5,7 @@ use super::activity::{Activity, Answering};
 use super::body::Body;
 use super::cache_status::CacheStatus;
 use super::connection::{Protocol, Transport};
+use super::gate::PREFACE;
 use super::pace::Piece;
 use super::pipeline;
 use super::problem::GatewayError;
@@ -36,9 +37,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// RFC 9113 3.4.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Bytes of the first read, before it is known which protocol is spoken.
 const FIRST_READ_BYTES: usize = 4096;

@@ -214,7 +214,7 @@ impl Roster {
         let mut breaker = self.breaker.clone();
         breaker.undecided(now);
         let addresses = kept.iter().map(address).collect();
-        let mut roster = Self { addresses, breaker, turn: 0, ..Self::new(0) };
+        let mut roster = Self { addresses, breaker, ..Self::new(0) };
         roster.outage = self.outage;
         if roster.inside(now).is_empty() {
             roster.addresses.iter_mut().for_each(|address| *address = Address::new());

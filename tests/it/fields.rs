@@ -166,7 +166,10 @@ async fn the_client_is_the_rightmost_address_that_is_no_trusted_proxys() {
 /// From strangers all of it goes; a trusted proxy's word is passed on and extended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_could_poison_a_stored_response_is_a_trusted_proxys_word_or_none() {
-    const UNKEYED: [&str; 14] = [
+    const UNKEYED: [&str; 17] = [
+        "Proxy",
+        "X-Forwarded",
+        "Forwarded-For",
         "X-Forwarded-Host",
         "X-Forwarded-Proto",
         "X-Forwarded-Port",
@@ -204,11 +207,12 @@ async fn what_could_poison_a_stored_response_is_a_trusted_proxys_word_or_none() 
     let gateway = behind_proxies(&source, "").await;
     let said =
         Ask::get("/b").field("X-Forwarded-Host", "public.example").field("X-Forwarded-For", "192.0.2.7");
-    gateway.send(said.field("Forwarded", "for=192.0.2.7")).await;
+    gateway.send(said.field("Forwarded", "for=192.0.2.7").field("Proxy", "canary")).await;
     let fields = &source.received("/b")[0].fields;
     assert_eq!(fields.list("X-Forwarded-Host"), "public.example");
     assert_eq!(fields.list("X-Forwarded-For"), "192.0.2.7, 127.0.0.1");
     assert!(fields.list("Forwarded").starts_with("for=192.0.2.7, for=127.0.0.1;"), "{fields:?}");
+    assert!(!fields.has("Proxy"), "{fields:?}");
 }
 
 /// A redirection to https is for those who asked by http.

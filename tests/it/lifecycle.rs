@@ -1,5 +1,7 @@
 //! Starting and stopping: what is under way is finished, and nothing is left behind.
 
+mod rolling;
+
 use crate::support::{
     Ask, EVERYTHING, Gate, RecordingDestination, Reply, ScriptedSource, Setup, Step, eventually, gateway_for,
     within,
@@ -59,6 +61,22 @@ async fn what_exceeds_the_grace_is_cut() {
     // Cut, or told that the gateway goes: anything but an answer of the source.
     let answer = within("the client is told", slow).await.expect("done");
     assert!(answer.map_or(true, |answer| answer.status >= 500));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_quits_at_once() {
+    let (source, never) = (ScriptedSource::start().await, Gate::closed());
+    source.always("/slow", Reply::none(Step::Wait(never)));
+    let text = format!("{}{EVERYTHING}", source.table());
+    let gateway = Setup::new(text).server("shutdown_grace = \"10m\"").start().await;
+    let slow = tokio::spawn(Ask::get("/slow").send(gateway.public));
+    source.wait_for("/slow", 1).await;
+    gateway.signal("TERM");
+    eventually("it stops", async || gateway.log_text().contains("\"stopping\"")).await;
+    gateway.signal("TERM");
+    let exit = gateway.ended().await;
+    assert_ne!(exit.status.code(), Some(0), "{}", exit.stderr);
+    assert!(within("the client sees the end", slow).await.expect("done").is_err());
 }
 
 /// SIGHUP ends processes that do not wait for it; this one serves on.

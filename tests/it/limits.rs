@@ -98,7 +98,16 @@ async fn a_slow_head_is_cut() {
     let source = source().await;
     let limits = "[server.limits]\nheader_timeout = \"1s\"\n";
     let gateway = Setup::new(format!("{}{EVERYTHING}{limits}", source.table())).start().await;
-    for (sent, answered) in [("", ""), ("GET /a HTTP/1.1\r\nHost: a\r\n", "HTTP/1.1 408")] {
+    let late = "HTTP/1.1 408";
+    for (sent, answered) in [
+        ("", ""),
+        ("GET /a HTTP/1.1\r\nHost: a\r\n", late),
+        ("PR", late),
+        ("PRI * HTTP/2.0\r\n", late),
+        ("PRI * HTTP/2.0\r\n\r\n", late),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n", late),
+        ("PRI * HTTP/2.0\r\n\r\nX", "HTTP/1.1 505"),
+    ] {
         let mut stream = TcpStream::connect(gateway.public).await.expect("a connection");
         stream.write_all(sent.as_bytes()).await.expect("sent");
         let mut answer = Vec::new();

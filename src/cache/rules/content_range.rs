@@ -92,6 +92,7 @@ mod tests {
             ("length not beyond last", "bytes 0-10/10", None),
             ("other unit", "lines 0-4/10", None),
             ("beyond 64 bits", "bytes 0-99999999999999999999998/99999999999999999999999", None),
+            ("a length beyond 64 bits", "bytes 0-4/99999999999999999999999", None),
             ("as in a request", "bytes=0-4/10", None),
             ("no length", "bytes 0-4", None),
             ("space", "bytes 0 - 4/10", None),
@@ -121,6 +122,26 @@ mod tests {
         ] {
             assert_eq!(one.joined(&other).map(|both| both.range), expected, "{other:?}");
             assert_eq!(other.joined(&one).map(|both| both.range), expected, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn rfc9110_14_4_how_much_a_part_is_and_what_it_holds() {
+        for (part, is_whole, bytes) in
+            [(0..10, true, 10), (0..9, false, 9), (1..10, false, 9), (3..4, false, 1)]
+        {
+            let part = ContentRange { range: part, length: 10 };
+            assert_eq!((part.is_whole(), part.bytes()), (is_whole, bytes), "{part:?}");
+        }
+        assert_eq!(ContentRange::whole(0), None);
+        for length in [1, 10] {
+            assert_eq!(ContentRange::whole(length), Some(ContentRange { range: 0..length, length }));
+        }
+        let part = ContentRange { range: 2..6, length: 10 };
+        for (asked, held) in
+            [(2..6, true), (3..5, true), (1..6, false), (2..7, false), (0..2, false), (6..8, false)]
+        {
+            assert_eq!(part.contains(&asked), held, "{asked:?}");
         }
     }
 

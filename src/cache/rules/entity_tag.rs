@@ -118,6 +118,11 @@ mod tests {
             let (one, other) = (one.unwrap(), other.unwrap());
             assert_eq!((one.matches_strongly(&other), one.matches_weakly(&other)), (strongly, weakly));
         }
+        for (line, strong) in [("\"1\"", Some(true)), ("W/\"1\"", Some(false)), ("1", None)] {
+            let fields: HeaderMap = [(ETAG, line.parse().unwrap())].into_iter().collect();
+            assert_eq!(EntityTag::of(&fields).map(|tag| tag.is_strong()), strong, "{line}");
+        }
+        assert_eq!(EntityTag::of(&HeaderMap::new()), None);
         for wrong in ["", "1", "\"1", "1\"", "w/\"1\"", "\"1\"x", "W/1"] {
             assert_eq!(EntityTag::parse(wrong.as_bytes()), None, "{wrong}");
         }

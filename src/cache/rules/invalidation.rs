@@ -90,6 +90,7 @@ mod tests {
             ("relative", "7", &["h/items/1", "h/items/7"]),
             ("relative, dots", "../b", &["h/items/1", "h/b"]),
             ("dots in a path", "/a/../b", &["h/items/1", "h/b"]),
+            ("a query as it was written", "/items/7?x='", &["h/items/1", "h/items/7"]),
             ("query only", "?q", &["h/items/1"]),
             ("network path", "//h/c", &["h/items/1", "h/c"]),
             ("itself", "/items/1", &["h/items/1"]),
@@ -105,6 +106,15 @@ mod tests {
                 let fields = [(name, HeaderValue::from_static(reference))].into_iter().collect();
                 assert_eq!(purged(201, &fields), expected, "{section}: {reference}");
             }
+        }
+    }
+
+    #[test]
+    fn i8_a_reference_means_the_target_that_a_request_for_it_has() {
+        let base = Target::parse_absolute("http://h/a").unwrap();
+        for reference in ["/items/1?x='a'", "http://h/items/1?x='a'"] {
+            let target = resolve(&base, &HeaderValue::from_static(reference));
+            assert_eq!(target.map(|target| target.to_string()).as_deref(), Some("http://h/items/1?x='a'"));
         }
     }
 

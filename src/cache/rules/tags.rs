@@ -113,6 +113,13 @@ mod tests {
     }
 
     #[test]
+    fn what_speaks_to_this_gateway_alone() {
+        for (name, expected) in [(SURROGATE_KEY, true), (CACHE_TAG, true), (CACHE_GROUPS, false)] {
+            assert_eq!(is_private(&name), expected, "{name}");
+        }
+    }
+
+    #[test]
     fn rfc9875_2_an_unreadable_list_is_absent() {
         for list in ["\"a\", \"b", "\"a\", b", "\"a\", 7", "\"a\", (\"b\")", "\"a\",", "a b", "\"\u{e4}\""] {
             let read = of_response(&fields(&[(CACHE_GROUPS, list)]), &["r".into()]);

@@ -408,6 +408,9 @@ mod tests {
         assert_eq!(framing_of(&target(20)), Ok(Framing::None));
         assert_eq!(framing_of(&target(21)), Err(Refusal::TargetTooLong));
         assert_eq!(whole(&target(500).as_bytes()[..40], 0, &LIMITS), Err(Refusal::TargetTooLong));
+        assert_eq!(whole(&target(20).as_bytes()[..24], 0, &LIMITS), Ok(None), "as long as it may be");
+        let faulty = padded(100).replace("X:", "X ");
+        assert_eq!(framing_of(&faulty), Err(Refusal::Field), "it is not too large");
         let large = Limits { head_bytes: 1 << 20, target_bytes: 1 << 20, ..LIMITS };
         for (bytes, expected) in [(65_534, None), (65_535, Some(Refusal::TargetTooLong))] {
             assert_eq!(whole(target(bytes).as_bytes(), 0, &large).err(), expected, "what hyper takes");

@@ -13,6 +13,9 @@ use super::strict::Refusal;
 use chunked::Chunked;
 use head::Framing;
 
+/// What HTTP/2 begins with where it was not agreed on before (RFC 9113 3.4).
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// What may be handed on of the bytes that have arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Passage {
@@ -60,6 +63,10 @@ impl Gate {
     pub(super) fn look(&mut self, arrived: &[u8]) -> Result<Passage, Refusal> {
         match &mut self.stage {
             Stage::Head(seen) => {
+                // Its first line is no head of HTTP/1 yet; too slow it is 408 as any other beginning.
+                if PREFACE.starts_with(arrived) {
+                    return Ok(Passage::More);
+                }
                 let Some((length, framing)) = head::whole(arrived, *seen, &self.limits)? else {
                     *seen = arrived.len();
                     return Ok(Passage::More);
@@ -148,6 +155,18 @@ mod tests {
                 Ok(&given.map(str::to_owned)[..]),
                 "{size}"
             );
+        }
+    }
+
+    #[test]
+    fn rfc9113_3_4_a_preface_is_no_head_until_it_differs() {
+        for beginning in (0..PREFACE.len()).filter_map(|length| PREFACE.get(..length)) {
+            let mut gate = Gate::new(LIMITS);
+            assert_eq!(gate.look(beginning), Ok(Passage::More), "{beginning:?}");
+            if beginning.len() >= b"PRI * HTTP/2.0\r\n\r\n".len() {
+                let other = [beginning, b"X"].concat();
+                assert_eq!(gate.look(&other), Err(Refusal::Version), "{other:?}");
+            }
         }
     }
 

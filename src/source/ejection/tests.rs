@@ -16,6 +16,19 @@ fn told(roster: &mut Roster, number: usize, report: Report, times: usize, now: u
 }
 
 #[test]
+fn a_set_has_what_it_was_made_of() {
+    for numbers in [&[][..], &[0], &[1, 3], &[0, 5, 63], &[5, 5]] {
+        let given = set(numbers);
+        for number in 0..ADDRESSES_MAX {
+            assert_eq!(given.has(number), numbers.contains(&number), "{numbers:?} {number}");
+        }
+        assert_eq!(Set::of_bits(given.bits()), given);
+        assert_eq!(given.bits().count_ones() as usize, given.len());
+        assert!(given.iter().eq((0..ADDRESSES_MAX).filter(|number| numbers.contains(number))), "{numbers:?}");
+    }
+}
+
+#[test]
 fn five_failures_in_a_row_take_an_address_out() {
     for (what, reports, out) in [
         ("five refused", &[(Missing(Disconnected), 5)][..], true),
@@ -134,8 +147,10 @@ fn the_last_address_stays_and_its_failures_to_answer_open_the_breaker() {
         }
         told(&mut roster, last, Unwell, 50, 0);
         assert_eq!(roster.breaker(at(0)), State::Closed, "it answers, be it errors");
-        told(&mut roster, last, Missing(Disconnected), 4, 0);
-        told(&mut roster, last, Unwell, 1, 0);
+        for answers in [Well, Unwell] {
+            told(&mut roster, last, Missing(Disconnected), 4, 0);
+            told(&mut roster, last, answers, 1, 0);
+        }
         assert_eq!(told(&mut roster, last, Missing(Disconnected), 4, 0), None, "not in a row");
         assert_eq!(roster.refusal(at(0)), None);
         assert_eq!(told(&mut roster, last, Missing(Silent), 1, 0), Some(Change::Opened));

@@ -185,6 +185,9 @@ mod tests {
         let head = Box::new(change(4, 0).head);
         recent.decided(id(4), &Verdict::Reconciled { head, body: Bytes::from_static(b"other") }, 14);
         recent.decided(id(5), &Verdict::Committed { key: None }, 15);
+        recent.recorded(change(6, 10), 0);
+        recent.decided(id(6), &Verdict::Committed { key: None }, 0);
+        assert!(recent.get(0).is_none() && !recent.window().contents.contains_key(&id(6)), "it goes nowhere");
         for (sequence, found) in [(11, Some(id(1))), (12, None), (13, Some(id(3))), (14, None), (15, None)] {
             let got = recent.get(sequence).map(|stored| match stored {
                 Stored::Sound { id, .. } | Stored::Damaged { id } => id,
@@ -230,6 +233,13 @@ mod tests {
         }
         let kept: Vec<u64> = (1..=fit + 2).filter(|sequence| recent.get(*sequence).is_some()).collect();
         assert_eq!(kept, (3..=fit + 2).collect::<Vec<_>>());
+        let full = Recent::default();
+        for number in 1..=fit {
+            full.recorded(change(number.into(), BODY_BYTES_MAX), 0);
+        }
+        let left = BYTES_MAX - full.window().bytes;
+        full.recorded(change(u128::MAX, left - OVERHEAD_BYTES), 0);
+        assert_eq!(full.window().bytes, BYTES_MAX, "all of the room is used");
         recent.recorded(change(u128::MAX, BODY_BYTES_MAX + 1), 0);
         recent.decided(id(u128::MAX), &Verdict::Committed { key: None }, u64::MAX);
         assert!(recent.get(u64::MAX).is_none(), "one that is too large for it is not kept");

@@ -402,6 +402,7 @@ pub(crate) fn checksum(id: ChangeId, key: &str, head: &[u8], body: &[u8]) -> i64
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::answers::KeptHead;
 
     #[test]
     fn i3_sequences_only_grow() {
@@ -426,6 +427,102 @@ mod tests {
         let mut names: Vec<_> = kept_fields(&fields).into_iter().map(|(name, _)| name).collect();
         names.sort();
         assert_eq!(names, ["accept-language", "content-type", "prefer", "traceparent", "tracestate"]);
+    }
+
+    fn head(method: &str, fields: &[(&str, &[u8])]) -> Head {
+        Head {
+            route: "items".into(),
+            source: "inventory".into(),
+            method: method.into(),
+            authority: "localhost".into(),
+            client_path_and_query: "/items/1".into(),
+            path_and_query: "/items/1".into(),
+            fields: fields.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect(),
+            known_etag: None,
+        }
+    }
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    #[test]
+    fn a_head_is_read_as_it_was_kept() {
+        for method in ["PUT", "DELETE", "PATCH", "GET"] {
+            assert_eq!(head(method, &[]).method().as_str(), method);
+        }
+        assert_eq!(head("no method", &[]).method(), Method::PUT, "one that nobody can have written");
+        let kept = head("PUT", &[("content-type", b"a/b"), ("accept", b"c"), ("accept", b"d"), ("\0", b"e")]);
+        assert_eq!(kept.fields(), map(&[("content-type", "a/b"), ("accept", "c"), ("accept", "d")]));
+    }
+
+    #[test]
+    fn what_goes_in_the_place_of_a_change_has_the_answers_fields_and_its_trace() {
+        let own = head("PUT", &[("content-type", b"own"), ("traceparent", b"own"), ("prefer", b"own")]);
+        let answer = map(&[("content-type", "answer"), ("traceparent", "answer"), ("etag", "\"a\"")]);
+        let fields = fields_in_place(&own, &answer);
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+        assert_eq!(fields, [("content-type", &b"answer"[..]), ("traceparent", b"own")]);
+    }
+
+    #[test]
+    fn what_a_source_gets_again_has_its_conditions_and_a_key() {
+        let id = ChangeId(uuid::Uuid::nil());
+        let conditions = map(&[("if-match", "\"a\""), ("if-unmodified-since", "then")]);
+        let mut asked = conditions.clone();
+        asked.insert("content-type", HeaderValue::from_static("a/b"));
+        let kept = ForSource::of(&asked, id, Keyed::Before);
+        assert_eq!((kept.conditions(), kept.idempotency_key), (conditions, format!("\"{id}\"")));
+        asked.insert("idempotency-key", HeaderValue::from_static("\"own\""));
+        assert_eq!(ForSource::of(&asked, id, Keyed::Before).idempotency_key, "\"own\"");
+    }
+
+    #[test]
+    fn attempts_that_were_excused_do_not_count() {
+        for (attempts, excused, counted) in [(0, 0, 0), (5, 0, 5), (5, 2, 3), (5, 5, 0), (1, 2, 0)] {
+            assert_eq!(Past { attempts, excused, ..Past::default() }.counted(), counted);
+        }
+    }
+
+    #[test]
+    fn i10_what_a_record_adds_to_a_group_is_its_content() {
+        let verdict =
+            Verdict::Reconciled { head: Box::new(head("PUT", &[])), body: Bytes::from_static(b"abc") };
+        let id = ChangeId(uuid::Uuid::nil());
+        assert_eq!(Record::outcome(id, verdict).weight(), 3);
+        let change = NewChange {
+            id,
+            key: "/items/1".into(),
+            destinations: Vec::new(),
+            head: head("PUT", &[]),
+            body: Bytes::from_static(b"12345"),
+            recorded_at: Timestamp::default(),
+            client_key: None,
+            for_source: None,
+            accepted: None,
+        };
+        assert_eq!(Record::Intent(Box::new(change)).weight(), 5);
+        let kept = KeptHead { status: 200, fields: Vec::new() };
+        let answer = Some(Box::new(KeptAnswer { head: kept, body: Bytes::from_static(b"1234567") }));
+        assert_eq!(Record::Outcome { change: id, verdict: Verdict::Aborted, answer }.weight(), 7);
+        assert_eq!(Record::outcome(id, Verdict::Aborted).weight(), 0);
+        assert_eq!(Record::Flush.weight(), 0);
+    }
+
+    #[test]
+    fn the_first_sequence_of_a_time_is_before_all_that_were_given_then() {
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let first = first_sequence(at);
+        assert_eq!((sequence_time(first), first.trailing_zeros() >= SEQUENCE_COUNTER_BITS), (at, true));
+        assert_eq!(next_sequence(first - 1, at), first);
+        assert!(
+            i64::try_from(first_sequence(Timestamp::from_millis(u64::MAX))).is_ok(),
+            "the journal stores it"
+        );
     }
 
     #[test]

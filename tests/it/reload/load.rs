@@ -1,8 +1,9 @@
-//! Reloads under load, and many at once.
+//! Reloads under load, and many at once. `TIDEGATE_TORTURE=1` makes it a thousand.
 
 use super::{route, started, status};
-use crate::support::{Ask, Reply, ScriptedSource};
+use crate::support::{Ask, Gateway, Reply, ScriptedSource, eventually};
 use serde_json::json;
+use std::fs::read_dir;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -10,11 +11,33 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 const COUNTED: &str =
     "[[route.limit]]\nname = \"all\"\nrequests = 10\nper = \"24h\"\nburst = 1000000\nkey = \"route\"\n";
 
+const RELOADS: usize = 200;
+const RELOADS_OF_TORTURE: usize = 1000;
+
+/// From here on what is held must not grow.
+const SETTLED: usize = 50;
+
+/// What the allocator may keep more than it did; a thousandth of it for each reload would be seen.
+const MEMORY_SLACK: usize = 16 << 20;
+
+/// Descriptors and threads of what happens to be open at the moment.
+const OPEN_SLACK: usize = 8;
+
+/// How many descriptors and threads a process has.
+fn open(gateway: &Gateway) -> [usize; 2] {
+    ["fd", "task"]
+        .map(|what| read_dir(format!("/proc/{}/{what}", gateway.process())).expect("a process").count())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_reloads_fail_no_request_and_lose_nothing_that_was_counted() {
+async fn reloads_fail_no_request_lose_nothing_that_was_counted_and_leave_nothing_behind() {
     let source = ScriptedSource::start().await;
-    source.always("*", Reply::ok("x").cache_control("max-age=600"));
+    source.always("*", Reply::ok("x").cache_control("no-store"));
+    source.always("/a/hit", Reply::ok("x").cache_control("max-age=600"));
     let (mut setup, gateway) = started(&source, &route("a", "/a", COUNTED)).await;
+    let is_torture = std::env::var_os("TIDEGATE_TORTURE").is_some();
+    let reloads = if is_torture { RELOADS_OF_TORTURE } else { RELOADS };
+    let (mut before, mut memory) = (open(&gateway), gateway.resident_bytes());
     let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let clients: Vec<_> = (0..4)
         .map(|client| {
@@ -36,7 +59,10 @@ async fn two_hundred_reloads_fail_no_request_and_lose_nothing_that_was_counted()
             })
         })
         .collect();
-    for number in 0..200 {
+    for number in 0..reloads {
+        if number == SETTLED {
+            (before, memory) = (open(&gateway), gateway.resident_bytes());
+        }
         let more = format!("timeout = \"{}s\"\n{COUNTED}", number % 7 + 5);
         let other = if number % 2 == 0 { route("b", "/b", "") } else { String::new() };
         let concurrency = format!("concurrency = {}\n", 100 + number % 5);
@@ -61,6 +87,12 @@ async fn two_hundred_reloads_fail_no_request_and_lose_nothing_that_was_counted()
     let sent = sent.load(Ordering::Relaxed) + 1;
     assert_eq!(counted, sent, "what was counted, and what was sent");
     assert_eq!(gateway.metric("tidegate_config_reloads_total{result=\"refused\"}").await, 0);
+    let grown = gateway.resident_bytes().saturating_sub(memory);
+    assert!(grown <= MEMORY_SLACK, "{grown} bytes more than after {SETTLED} reloads");
+    eventually("what old configurations had open is closed", async || {
+        open(&gateway).into_iter().zip(before).all(|(now, before)| now <= before + OPEN_SLACK)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,5 +121,5 @@ async fn reloads_at_once_wait_for_one_another_and_beyond_the_bound_are_told() {
     let leaving = ask();
     leaving.abort();
     gateway.signal("HUP");
-    crate::support::eventually("it is in force", async || status(&gateway, "/c/1").await == 200).await;
+    eventually("it is in force", async || status(&gateway, "/c/1").await == 200).await;
 }

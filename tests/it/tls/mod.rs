@@ -3,6 +3,7 @@
 mod clients;
 mod files;
 mod handshakes;
+mod hostile;
 mod outward;
 
 use crate::support::tls::{Authority, Issued};

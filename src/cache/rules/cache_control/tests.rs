@@ -53,6 +53,8 @@ fn rfc9111_5_2_numbers() {
         ("5.2.3: what follows an unknown one", "foo=\"a\\\\\", max-age=60", Some(60)),
         ("a doubtful quote gives no time", "foo=\"bar, max-age=60", Some(0)),
         ("a doubtful quote gives no time", "foo=\"a\"b, max-age=60", Some(0)),
+        ("a doubtful quote gives no time", "foo=\"bar;, max-age=60", Some(0)),
+        ("what belongs to nothing gives no time", ";max-age=60", Some(0)),
         ("5.2.3: unknown", "foo=bar, max-ages=60", None),
         ("5.6.4 of 9110: quoted commas", "foo=\"a, max-age=60\"", None),
         ("5.6.4 of 9110: escaped quotes", "foo=\"a\\\", max-age=60\"", None),

@@ -33,6 +33,7 @@ fn rfc9110_5_6_7_what_is_no_date() {
         ("9111 4.2: no GMT", "Sun, 06 Nov 1994 08:49:37 AEST"),
         ("9111 4.2: no GMT", "Sun, 06 Nov 1994 08:49:37 +0000"),
         ("9111 4.2: no GMT", "Sun, 06 Nov 1994 08:49:37"),
+        ("a day of the next year, which is that weekday", "Sun, 32 Dec 1994 08:49:37 GMT"),
         ("after its end", "Sun, 06 Nov 1994 08:49:37 GMT;"),
         ("after its end", "Sun Nov  6 08:49:37 1994 GMT"),
         ("two", "Sun, 06 Nov 1994 08:49:37 GMT, Sun, 06 Nov 1994 08:49:37 GMT"),
@@ -116,5 +117,16 @@ proptest::proptest! {
     fn what_is_written_is_read(seconds in 0u64..=LAST_SECOND) {
         let written = format(Timestamp::from_millis(seconds * 1000));
         proptest::prop_assert_eq!(parse(&written, NOW).map(whole_seconds), Some(seconds));
+    }
+}
+
+#[test]
+fn of_several_lines_the_first_is_the_date() {
+    let name = http::header::EXPIRES;
+    let mut fields = HeaderMap::new();
+    assert_eq!(of_field(&fields, &name, NOW), None);
+    for line in ["Sun, 06 Nov 1994 08:49:37 GMT", "Mon, 07 Nov 1994 08:49:37 GMT"] {
+        fields.append(&name, HeaderValue::from_static(line));
+        assert_eq!(of_field(&fields, &name, NOW).map(whole_seconds), Some(784_111_777), "{line}");
     }
 }

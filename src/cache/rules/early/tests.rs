@@ -53,6 +53,12 @@ fn who_draws_and_who_does_not() {
         let early = Early::decide(millis(forward), lifetime, reuse);
         let got = (early.from < Duration::MAX).then(|| u64::try_from(early.from.as_millis()).unwrap());
         assert_eq!(got, from, "{what}");
+        let stored =
+            StoredResponse { freshness_lifetime: lifetime, reuse, early, ..response("body", RECEIVED) };
+        for age in [0, 8_617, 8_619, 46_183, 46_185, 59_999] {
+            let drawn = from.is_some_and(|from| from <= age);
+            assert_eq!(draws(&stored, RECEIVED.plus(millis(age))), drawn, "{what}: {age}");
+        }
     }
 }
 

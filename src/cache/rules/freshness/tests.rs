@@ -179,6 +179,17 @@ fn rfc9111_4_2_3_initial_age() {
     }
 }
 
+#[test]
+fn what_tidegate_chose_is_shortened_by_its_share_of_a_tenth() {
+    let jittered = |source, jitter| Lifetime { duration: Duration::from_secs(1000), source }.jittered(jitter);
+    for (jitter, seconds) in [(0.0, 1000), (0.5, 950), (1.0, 900), (2.0, 900)] {
+        for source in [LifetimeSource::Ttl, LifetimeSource::Heuristic] {
+            assert_eq!(jittered(source, jitter).duration.as_millis().div_ceil(1000), seconds, "{jitter}");
+        }
+        assert_eq!(jittered(LifetimeSource::MaxAge, jitter).duration.as_secs(), 1000);
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn jitter_only_shortens_and_only_what_we_chose(jitter in proptest::num::f64::ANY, seconds in 0u64..1 << 32) {

@@ -90,6 +90,13 @@ fn rfc9111_3_3_what_is_stored_of_the_answer_to_a_range() {
         ("9110 14.4 no Content-Range", 206, &[], &[FRESH, TAG], Err(Partial)),
         ("9110 14.4 invalid", 206, &[], &[FRESH, ("content-range", "bytes 0-10/10")], Err(Partial)),
         ("9110 14.4 length unknown", 206, &[], &[FRESH, ("content-range", "bytes 0-4/*")], Err(Partial)),
+        (
+            "9110 8.6 a length beyond 64 bits",
+            200,
+            &[],
+            &[FRESH, ("content-length", "99999999999999999999999")],
+            Err(Partial),
+        ),
         ("9110 14.4 other unit", 206, &[], &[FRESH, ("content-range", "lines 0-4/10")], Err(Partial)),
         (
             "9110 15.3.7.2 several parts",

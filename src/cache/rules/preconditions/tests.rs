@@ -81,3 +81,16 @@ fn rfc9110_15_4_5_fields_of_a_304() {
     let for_one = fields(&[kept, &[("age", "3"), ("x", "1")], tag, &own[1..]].concat());
     assert_eq!(not_modified_fields_for_one(&for_one), fields(&[kept, tag, own].concat()));
 }
+
+#[test]
+fn rfc9111_4_3_2_what_the_source_decides_on() {
+    for (name, expected) in [
+        ("if-match", true),
+        ("if-unmodified-since", true),
+        ("if-none-match", false),
+        ("if-modified-since", false),
+        ("if-range", false),
+    ] {
+        assert_eq!(are_for_the_source(&fields(&[(name, "\"a\"")])), expected, "{name}");
+    }
+}

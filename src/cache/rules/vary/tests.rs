@@ -31,6 +31,8 @@ fn rfc9110_12_5_5_names() {
     }
     let many = (0..=SELECTING_FIELDS_MAX).map(|number| format!("x-{number}")).collect::<Vec<_>>().join(",");
     assert_eq!(names(&[("vary", &many)]), ["*"], "I10");
+    let most = many.rsplit_once(',').unwrap().0;
+    assert_eq!(names(&[("vary", most)]).len(), SELECTING_FIELDS_MAX, "as many as there may be");
 }
 
 #[test]
@@ -45,6 +47,8 @@ fn rfc9111_4_1_selection() {
         ("4.1: order counts", "foo", &["1", "2"], &["2", "1"], false),
         ("4.1: unknown syntax keeps its case", "foo", &["a"], &["A"], false),
         ("4.1: and its space", "foo", &["a  b"], &["a b"], false),
+        ("5.6.1: space within a member", "accept-language", &["e n"], &["en"], false),
+        ("5.6.1: space within a member", "accept", &["a/b ;c=d e"], &["a/b;c=de"], false),
         ("12.5.4", "accept-language", &["en-GB , de;q=0.5"], &["EN-gb,de; q=0.5"], true),
         ("4.1: the order of lines counts", "foo", &["1", "2"], &["2", "1"], false),
         ("4.1: space around", "foo", &[" 1 "], &["1"], true),
