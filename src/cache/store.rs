@@ -25,7 +25,7 @@ use super::purge::tables::Tables;
 use super::rules::ForwardReason;
 use super::rules::reuse::{Verdict, assess};
 use super::rules::vary;
-use super::stored::Reuse;
+use super::stored::{NameLists, Reuse};
 use super::tiers::large::LargeBodies;
 use super::tiers::memory::{Memory, Touched, Variants};
 use super::tiers::shared::{Shared, SharedFound};
@@ -63,6 +63,8 @@ pub struct Cache {
     /// Names this run of this gateway in version tokens.
     run: u64,
     signing: Signing,
+    /// The names of fields that stored responses have in common.
+    names: NameLists,
 }
 
 #[derive(Debug)]
@@ -107,6 +109,7 @@ impl Cache {
             hot: Hot::default(),
             run,
             signing: Signing::new(secret),
+            names: NameLists::default(),
         });
         if cache.shared.is_some() {
             tokio::spawn(hot::tell(Arc::downgrade(&cache)));
@@ -313,7 +316,7 @@ impl Cache {
             ::metrics::counter!(metrics::STORES_FENCED).increment(1);
             return Err(Box::new(stored));
         }
-        let stored = Arc::new(self.noticed(stored.packed()));
+        let stored = Arc::new(self.noticed(stored.packed(&self.names)));
         self.memory.insert(key, &stored, self.clock.now());
         self.forget_parts(key);
         self.markers.remove(key);

@@ -1,11 +1,15 @@
 //! A stored response: what is ready to be sent, and what was decided when it was stored, so that
 //! a hit parses nothing.
 
+mod fields;
+
+pub use fields::{NameLists, StoredFields};
+
 use super::purge::Fence;
 use super::rules::early::Early;
 use crate::clock::Timestamp;
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode};
 use std::time::Duration;
 
 /// A complete response as it is reused.
@@ -14,7 +18,7 @@ pub struct StoredResponse {
     /// The final status.
     pub status: StatusCode,
     /// The end-to-end fields that are sent to clients; without Age and what RFC 9111 3.1 leaves out.
-    pub fields: HeaderMap,
+    pub fields: StoredFields,
     /// The content of the representation.
     pub body: Bytes,
     /// When its head arrived, or when it was last validated.
@@ -56,19 +60,14 @@ pub enum Reuse {
 }
 
 impl StoredResponse {
-    /// The same in memory of its own. What was read off a connection is a slice of its buffer, of which a few bytes
-    /// would keep all: a kept response would cost several times what it is counted with.
+    /// The same with its selecting fields in memory of their own, and with names that others have too. What was
+    /// read off a connection is a slice of its buffer, of which a few bytes would keep all: a kept response would
+    /// cost several times what it is counted with.
     #[must_use]
-    pub fn packed(self) -> Self {
-        let own = |value: HeaderValue| match HeaderValue::from_bytes(value.as_bytes()) {
-            Ok(mut copy) => {
-                copy.set_sensitive(value.is_sensitive());
-                copy
-            }
-            Err(_) => value,
-        };
+    pub fn packed(self, names: &NameLists) -> Self {
+        let own = |value: HeaderValue| HeaderValue::from_bytes(value.as_bytes()).unwrap_or(value);
         let selecting = self.selecting_fields.into_iter().map(|(name, value)| (name, value.map(own)));
-        Self { fields: packed(&self.fields), selecting_fields: selecting.collect(), ..self }
+        Self { fields: names.shared(self.fields), selecting_fields: selecting.collect(), ..self }
     }
 
     /// Its current age (RFC 9111 4.2.3).
@@ -89,45 +88,21 @@ impl StoredResponse {
     }
 }
 
-/// Fields that answers get besides what is stored: Age, Cache-Status, X-Request-Id and two of quotas. Without
-/// room for them each answer would make its index anew.
-const ADDED: usize = 5;
-
-/// The same fields with their values in one block.
-fn packed(fields: &HeaderMap) -> HeaderMap {
-    let mut block = BytesMut::with_capacity(fields.values().map(HeaderValue::len).sum());
-    fields.values().for_each(|value| block.extend_from_slice(value.as_bytes()));
-    let mut block = block.freeze();
-    let mut packed = HeaderMap::with_capacity(fields.len() + ADDED);
-    for (name, value) in fields {
-        let bytes = block.split_to(value.len());
-        // It was a value before.
-        let mut own = HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| value.clone());
-        own.set_sensitive(value.is_sensitive());
-        packed.append(name, own);
-    }
-    // The index of a clone keeps that room; its entries take what they need.
-    packed.clone()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cache::tiers::testing::response;
-    use http::header::{CONTENT_TYPE, SET_COOKIE, VARY};
+    use http::HeaderMap;
+    use http::header::{ACCEPT_ENCODING, CONTENT_TYPE};
 
     #[test]
     fn what_is_packed_is_the_same_and_holds_no_buffer_of_others() {
-        let buffer = Bytes::from(b"text/plain|one|two|gzip".to_vec());
+        let buffer = Bytes::from(b"text/plain|gzip".to_vec());
         let value = |range| HeaderValue::from_maybe_shared(buffer.slice(range)).unwrap();
         let mut stored = response("body", Timestamp::default());
-        stored.fields = HeaderMap::new();
-        stored.fields.insert(CONTENT_TYPE, value(0..10));
-        stored.fields.append(SET_COOKIE, value(11..14));
-        stored.fields.append(SET_COOKIE, value(15..18));
-        stored.fields.insert(VARY, HeaderValue::from_static(""));
-        stored.selecting_fields = vec![(http::header::ACCEPT_ENCODING, Some(value(19..23)))];
-        let packed = stored.clone().packed();
+        stored.fields = HeaderMap::from_iter([(CONTENT_TYPE, value(0..10))]).into();
+        stored.selecting_fields = vec![(ACCEPT_ENCODING, Some(value(11..15)))];
+        let packed = stored.clone().packed(&NameLists::default());
         assert_eq!(packed, stored);
         drop(stored);
         assert!(buffer.is_unique(), "the buffer is still held");

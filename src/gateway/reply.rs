@@ -34,8 +34,13 @@ fn response(status: StatusCode, fields: HeaderMap, body: Body) -> Response<Body>
 }
 
 pub(super) fn evaluated(stored: &StoredResponse, request: &Request) -> Precondition {
-    let head = ResponseHead { status: stored.status, fields: &stored.fields };
-    preconditions::evaluate(request.asking(), head, stored.received_at)
+    let asking = request.asking();
+    if !preconditions::are_given(asking) {
+        return Precondition::Send;
+    }
+    let fields = stored.fields.select(preconditions::is_compared);
+    let head = ResponseHead { status: stored.status, fields: &fields };
+    preconditions::evaluate(asking, head, stored.received_at)
 }
 
 /// Answers with a stored response. Conditions that only the source can decide on never come here.
@@ -47,13 +52,11 @@ pub(crate) fn stored(
 ) -> Answer {
     let age = stored.current_age(now).as_secs();
     let mut response = match evaluated(stored, request) {
-        Precondition::NotModified => response(
-            StatusCode::NOT_MODIFIED,
-            preconditions::not_modified_fields(&stored.fields),
-            Body::Empty,
-        ),
+        Precondition::NotModified => {
+            response(StatusCode::NOT_MODIFIED, preconditions::not_modified(&stored.fields), Body::Empty)
+        }
         Precondition::Send if request.method == Method::HEAD => {
-            let mut fields = stored.fields.clone();
+            let mut fields = stored.fields.to_map();
             if stored.status != StatusCode::NO_CONTENT {
                 fields.entry(CONTENT_LENGTH).or_insert_with(|| stored.body.len().into());
             }
@@ -75,12 +78,10 @@ pub(crate) fn head(
     status: CacheStatus,
 ) -> Answer {
     let mut response = match evaluated(stored, request) {
-        Precondition::NotModified => response(
-            StatusCode::NOT_MODIFIED,
-            preconditions::not_modified_fields(&stored.fields),
-            Body::Empty,
-        ),
-        Precondition::Send => response(stored.status, stored.fields.clone(), Body::Empty),
+        Precondition::NotModified => {
+            response(StatusCode::NOT_MODIFIED, preconditions::not_modified(&stored.fields), Body::Empty)
+        }
+        Precondition::Send => response(stored.status, stored.fields.to_map(), Body::Empty),
     };
     response.headers_mut().insert(AGE, stored.current_age(now).as_secs().into());
     Answer { response, status, quota: None }
@@ -90,21 +91,22 @@ pub(crate) fn head(
 fn partial(stored: &StoredResponse, request: &Request, answer: RangeAnswer) -> Response<Body> {
     let (whole, length) = (&stored.body, stored.body.len() as u64);
     match answer {
-        RangeAnswer::Whole => response(stored.status, stored.fields.clone(), Body::Full(whole.clone())),
+        RangeAnswer::Whole => response(stored.status, stored.fields.to_map(), Body::Full(whole.clone())),
         RangeAnswer::Single(range) => {
-            let mut fields = part_fields::of_part(&stored.fields, &request.fields);
+            let mut fields = part_fields::of_part(stored.fields.to_map(), &request.fields);
             fields.insert(CONTENT_RANGE, range::content_range(&range, length));
             response(StatusCode::PARTIAL_CONTENT, fields, Body::Full(range::part(whole, &range)))
         }
         RangeAnswer::Several(ranges) => {
-            let mut fields = part_fields::of_part(&stored.fields, &request.fields);
+            let mut fields = part_fields::of_part(stored.fields.to_map(), &request.fields);
             let boundary = format!("{:032x}", fastrand::u128(..));
-            let parts = range::multipart(whole, &ranges, stored.fields.get(CONTENT_TYPE), &boundary);
+            let content_type = stored.fields.get(&CONTENT_TYPE);
+            let parts = range::multipart(whole, &ranges, content_type, &boundary);
             fields.insert(CONTENT_TYPE, range::multipart_type(&boundary));
             response(StatusCode::PARTIAL_CONTENT, fields, Body::Full(joined(&parts)))
         }
         RangeAnswer::Unsatisfiable => {
-            let mut fields = part_fields::of_unsatisfied(&stored.fields);
+            let mut fields = part_fields::of_unsatisfied(&stored.fields.to_map());
             fields.insert(CONTENT_RANGE, range::unsatisfied_range(length));
             response(StatusCode::RANGE_NOT_SATISFIABLE, fields, Body::Empty)
         }
@@ -121,13 +123,11 @@ pub(crate) fn of_part(
     let head = RequestHead { method: &request.method, fields: &request.fields };
     let slice = partial::answer(head, stored)?;
     let mut response = match evaluated(stored, request) {
-        Precondition::NotModified => response(
-            StatusCode::NOT_MODIFIED,
-            preconditions::not_modified_fields(&stored.fields),
-            Body::Empty,
-        ),
+        Precondition::NotModified => {
+            response(StatusCode::NOT_MODIFIED, preconditions::not_modified(&stored.fields), Body::Empty)
+        }
         Precondition::Send => {
-            let mut fields = part_fields::of_part(&stored.fields, &request.fields);
+            let mut fields = part_fields::of_part(stored.fields.to_map(), &request.fields);
             fields.insert(CONTENT_RANGE, range::content_range(&slice.content.range, slice.content.length));
             response(StatusCode::PARTIAL_CONTENT, fields, Body::Full(slice.body))
         }
@@ -156,20 +156,18 @@ pub(crate) fn growing(
 ) -> Answer {
     let shared = &head.head;
     let response = match evaluated(shared, request) {
-        Precondition::NotModified => response(
-            StatusCode::NOT_MODIFIED,
-            preconditions::not_modified_fields(&shared.fields),
-            Body::Empty,
-        ),
+        Precondition::NotModified => {
+            response(StatusCode::NOT_MODIFIED, preconditions::not_modified(&shared.fields), Body::Empty)
+        }
         Precondition::Send if request.method == Method::HEAD => {
-            let mut fields = shared.fields.clone();
+            let mut fields = shared.fields.to_map();
             if let Some(length) = head.length {
                 fields.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
             }
             response(shared.status, fields, Body::Empty)
         }
         Precondition::Send => {
-            let mut fields = shared.fields.clone();
+            let mut fields = shared.fields.to_map();
             fields.extend(head.announced.clone().map(|names| (TRAILER, names)));
             response(shared.status, fields, body)
         }
@@ -186,7 +184,7 @@ pub(crate) fn growing_part(
     now: Timestamp,
     status: CacheStatus,
 ) -> Answer {
-    let mut fields = part_fields::of_part(&head.head.fields, &request.fields);
+    let mut fields = part_fields::of_part(head.head.fields.to_map(), &request.fields);
     let content_range = match length {
         Some(length) => range::content_range(range, length),
         None => range::content_range_of_unknown(range),
@@ -197,7 +195,7 @@ pub(crate) fn growing_part(
 
 /// Answers that a growing body of `length` bytes has nothing of what is asked for.
 pub(crate) fn unsatisfied(head: &Shared, length: u64, now: Timestamp, status: CacheStatus) -> Answer {
-    let mut fields = part_fields::of_unsatisfied(&head.head.fields);
+    let mut fields = part_fields::of_unsatisfied(&head.head.fields.to_map());
     fields.insert(CONTENT_RANGE, range::unsatisfied_range(length));
     aged(response(StatusCode::RANGE_NOT_SATISFIABLE, fields, Body::Empty), head, now, status)
 }

@@ -168,7 +168,7 @@ fn known_etag(gateway: &Gateway, route: &Route, request: &Request) -> Option<Str
         Lookup::Fresh(found) => found,
         Lookup::StaleUsable(_) | Lookup::MustValidate(..) | Lookup::Forward(_) => return None,
     };
-    let etag = found.stored.fields.get(ETAG)?.to_str().ok()?;
+    let etag = std::str::from_utf8(found.stored.fields.get(&ETAG)?).ok().filter(|etag| etag.is_ascii())?;
     (!etag.starts_with("W/")).then(|| etag.to_owned())
 }
 

@@ -32,7 +32,7 @@ fn lines<'a>(data: &'a [u8], name: &HeaderName) -> HeaderMap {
 fn stored(body: Bytes) -> StoredResponse {
     StoredResponse {
         status: StatusCode::OK,
-        fields: HeaderMap::new(),
+        fields: HeaderMap::new().into(),
         body,
         received_at: Timestamp::from_millis(1_700_000_000_000),
         initial_age: Duration::ZERO,

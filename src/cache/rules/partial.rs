@@ -169,13 +169,14 @@ fn joined(
     forwarded: Forwarded<'_>,
     bytes_max: u64,
 ) -> Option<Combined> {
-    let before = ContentRange::of(&stored.fields)?;
+    let kept = stored.fields.to_map();
+    let before = ContentRange::of(&kept)?;
     let content = before.joined(&piece.content).filter(|both| both.bytes() <= bytes_max)?;
-    let same = EntityTag::of(&piece.fields)?.matches_strongly(&EntityTag::of(&stored.fields)?);
+    let same = EntityTag::of(&piece.fields)?.matches_strongly(&EntityTag::of(&kept)?);
     if !same || piece.content.is_whole() {
         return None;
     }
-    let fields = updated(&stored.fields, &piece.fields);
+    let fields = updated(kept.clone(), &piece.fields);
     let admitted = admitted_as_whole(forwarded, &fields).ok()?;
     if !content.is_whole() && !is_reusable_unasked(&admitted) {
         return None;
@@ -187,8 +188,8 @@ fn joined(
 }
 
 /// Stored fields with those of a new response in the place of their namesakes.
-fn updated(stored: &HeaderMap, new: &HeaderMap) -> HeaderMap {
-    let mut fields = stored.clone();
+fn updated(stored: HeaderMap, new: &HeaderMap) -> HeaderMap {
+    let mut fields = stored;
     for name in new.keys().filter(|name| !NOT_REPLACED.contains(name)) {
         fields.remove(name);
         for value in new.get_all(name) {
@@ -212,13 +213,13 @@ fn union(earlier: &ContentRange, old: &Bytes, later: &ContentRange, new: &Bytes)
 
 /// A whole with its length, or a part with its range.
 fn finished(stored: StoredResponse, content: &ContentRange) -> Combined {
-    let mut fields = stored.fields;
+    let mut fields = stored.fields.to_map();
     if content.is_whole() {
         fields.insert(CONTENT_LENGTH, content.length.into());
-        return Combined::Whole(StoredResponse { fields, ..stored });
+        return Combined::Whole(StoredResponse { fields: fields.into(), ..stored });
     }
     fields.insert(CONTENT_RANGE, range::content_range(&content.range, content.length));
-    Combined::Part(StoredResponse { status: StatusCode::PARTIAL_CONTENT, fields, ..stored })
+    Combined::Part(StoredResponse { status: StatusCode::PARTIAL_CONTENT, fields: fields.into(), ..stored })
 }
 
 /// What a stored part has for a request.
@@ -234,7 +235,7 @@ pub struct Slice {
 /// several.
 #[must_use]
 pub fn answer(request: RequestHead<'_>, stored: &StoredResponse) -> Option<Slice> {
-    let kept = ContentRange::of(&stored.fields)?;
+    let kept = ContentRange::of(&stored.fields.to_map())?;
     match range::asked(request.method, request.fields, stored, kept.length) {
         RangeAnswer::Single(range) if kept.contains(&range) => Some(slice(&kept, &stored.body, range)),
         _ => None,

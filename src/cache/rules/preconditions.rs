@@ -4,6 +4,7 @@
 use super::cache_control::CDN_CACHE_CONTROL;
 use super::entity_tag::{EntityTag, TagList};
 use super::{ResponseHead, date};
+use crate::cache::stored::StoredFields;
 use crate::clock::Timestamp;
 use http::header::{
     AGE, CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
@@ -30,6 +31,18 @@ pub enum Answer {
 #[must_use]
 pub fn are_for_the_source(request: &HeaderMap) -> bool {
     request.contains_key(IF_MATCH) || request.contains_key(IF_UNMODIFIED_SINCE)
+}
+
+/// Whether a request has a condition that is evaluated here.
+#[must_use]
+pub fn are_given(request: &HeaderMap) -> bool {
+    !request.is_empty() && (request.contains_key(IF_NONE_MATCH) || request.contains_key(IF_MODIFIED_SINCE))
+}
+
+/// Whether conditions are compared with a response's field of this name.
+#[must_use]
+pub fn is_compared(name: &HeaderName) -> bool {
+    [ETAG, LAST_MODIFIED, DATE].contains(name)
 }
 
 /// Evaluates the conditions of a GET or HEAD request that are not for the source. `received_at` is when the response arrived.
@@ -74,6 +87,13 @@ pub fn not_modified_fields(response: &HeaderMap) -> HeaderMap {
         }
     }
     fields
+}
+
+/// As [`not_modified_fields`], of a stored response.
+#[must_use]
+pub fn not_modified(response: &StoredFields) -> HeaderMap {
+    let is_tagged = response.get(&ETAG).is_some();
+    response.select(|name| NOT_MODIFIED_FIELDS.contains(name) || (*name == LAST_MODIFIED && !is_tagged))
 }
 
 /// As [`not_modified_fields`], for an answer that came for this client alone: also what it says to the

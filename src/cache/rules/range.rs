@@ -7,7 +7,7 @@ use super::date;
 use super::entity_tag::EntityTag;
 use crate::cache::stored::StoredResponse;
 use bytes::Bytes;
-use http::header::{DATE, IF_RANGE, LAST_MODIFIED, RANGE};
+use http::header::{DATE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::ops::Range;
 
@@ -85,10 +85,12 @@ fn is_if_range_true(request: &HeaderMap, stored: &StoredResponse) -> bool {
     let (validator, None) = (lines.next(), lines.next()) else { return false };
     let Some(validator) = validator else { return true };
     if let Some(tag) = EntityTag::parse(validator.as_bytes()) {
-        return EntityTag::of(&stored.fields).is_some_and(|kept| kept.matches_strongly(&tag));
+        let kept = stored.fields.get(&ETAG).and_then(EntityTag::parse);
+        return kept.is_some_and(|kept| kept.matches_strongly(&tag));
     }
-    let modified = date::of_field(&stored.fields, &LAST_MODIFIED, stored.received_at);
-    let sent = date::of_field(&stored.fields, &DATE, stored.received_at).unwrap_or(stored.received_at);
+    let kept = stored.fields.to_map();
+    let modified = date::of_field(&kept, &LAST_MODIFIED, stored.received_at);
+    let sent = date::of_field(&kept, &DATE, stored.received_at).unwrap_or(stored.received_at);
     // 8.8.2.2: what may have changed again within the second that it was sent in is weak.
     let strong = modified.is_some_and(|modified| date::whole_seconds(modified) < date::whole_seconds(sent));
     strong && date::parse(validator, stored.received_at) == modified
@@ -218,7 +220,7 @@ pub fn multipart_type(boundary: &str) -> HeaderValue {
 pub fn multipart(
     body: &Bytes,
     ranges: &[Range<u64>],
-    content_type: Option<&HeaderValue>,
+    content_type: Option<&[u8]>,
     boundary: &str,
 ) -> Vec<Bytes> {
     let length = byte_count(body);
@@ -229,7 +231,7 @@ pub fn multipart(
         line_end = "\r\n";
         if let Some(content_type) = content_type {
             head.extend_from_slice(b"Content-Type: ");
-            head.extend_from_slice(content_type.as_bytes());
+            head.extend_from_slice(content_type);
             head.extend_from_slice(b"\r\n");
         }
         head.extend_from_slice(b"Content-Range: ");

@@ -71,7 +71,7 @@ pub fn admit(
     let took = exchange.received_at.since(exchange.requested_at);
     let stored = StoredResponse {
         status: response.status,
-        fields: stored_fields::of_response(response.fields, exchange),
+        fields: stored_fields::of_response(response.fields, exchange).into(),
         body: Bytes::new(),
         received_at: exchange.received_at,
         initial_age: freshness::initial_age(response.fields, exchange),
@@ -120,7 +120,7 @@ pub fn unstored(request: RequestHead<'_>, response: ResponseHead<'_>, exchange: 
     };
     StoredResponse {
         status: response.status,
-        fields: stored_fields::of_response(response.fields, exchange),
+        fields: stored_fields::of_response(response.fields, exchange).into(),
         body: Bytes::new(),
         received_at: exchange.received_at,
         initial_age: freshness::initial_age(response.fields, exchange),

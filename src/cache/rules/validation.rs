@@ -78,8 +78,8 @@ pub fn add_conditions(asked: &Asked, fields: &mut HeaderMap) {
         Asked::Nothing => {}
         Asked::Selected(stored) => {
             for (name, condition) in [(ETAG, IF_NONE_MATCH), (LAST_MODIFIED, IF_MODIFIED_SINCE)] {
-                if let Some(validator) = stored.fields.get(name) {
-                    fields.insert(condition, validator.clone());
+                if let Some(Ok(validator)) = stored.fields.get(&name).map(HeaderValue::from_bytes) {
+                    fields.insert(condition, validator);
                 }
             }
         }
@@ -96,7 +96,7 @@ pub fn add_conditions(asked: &Asked, fields: &mut HeaderMap) {
 fn tag_list(variants: &[Arc<StoredResponse>]) -> Option<HeaderValue> {
     let mut tags: Vec<&[u8]> = Vec::new();
     let mut bytes = 0;
-    for tag in variants.iter().filter_map(|stored| stored.fields.get(ETAG)).map(HeaderValue::as_bytes) {
+    for tag in variants.iter().filter_map(|stored| stored.fields.get(&ETAG)) {
         bytes += tag.len();
         if !tags.contains(&tag) && bytes <= TAGS_BYTES_MAX {
             tags.push(tag);
@@ -111,7 +111,7 @@ fn tag_list(variants: &[Arc<StoredResponse>]) -> Option<HeaderValue> {
 pub fn askable(variants: Vec<Arc<StoredResponse>>, request: &HeaderMap) -> Asked {
     let mut variants = variants;
     variants.retain(|stored| {
-        EntityTag::of(&stored.fields).is_some_and(|tag| tag.is_strong())
+        tag_of(stored).is_some_and(|tag| tag.is_strong())
             && stored.status == StatusCode::OK
             && stored.selecting_fields.iter().all(|(name, value)| may_differ(name, value.as_ref(), request))
     });
@@ -166,14 +166,14 @@ pub fn named<'a>(
     not_modified: &HeaderMap,
 ) -> Option<&'a Arc<StoredResponse>> {
     let tag = EntityTag::of(not_modified).filter(EntityTag::is_strong)?;
-    others.iter().find(|other| EntityTag::of(&other.fields).is_some_and(|own| own.matches_strongly(&tag)))
+    others.iter().find(|other| tag_of(other).is_some_and(|own| own.matches_strongly(&tag)))
 }
 
 /// Whether the validator of a 304 is that of a stored response: its entity tag, else its date.
 fn has_same_validator(stored: &StoredResponse, not_modified: &HeaderMap) -> bool {
-    let (given, kept) = (not_modified.get(ETAG), stored.fields.get(ETAG));
+    let (given, kept) = (not_modified.get(ETAG).map(HeaderValue::as_bytes), stored.fields.get(&ETAG));
     if given.is_some() {
-        return match (EntityTag::of(not_modified), EntityTag::of(&stored.fields)) {
+        return match (EntityTag::of(not_modified), tag_of(stored)) {
             (Some(given), Some(kept)) if given.is_strong() => given.matches_strongly(&kept),
             (Some(given), Some(kept)) => given.matches_weakly(&kept),
             _ => given == kept,
@@ -182,14 +182,22 @@ fn has_same_validator(stored: &StoredResponse, not_modified: &HeaderMap) -> bool
     is_same_date(stored, not_modified)
 }
 
+/// The entity tag of a stored response; `None` where it has none that can be read.
+fn tag_of(stored: &StoredResponse) -> Option<EntityTag<'_>> {
+    stored.fields.get(&ETAG).and_then(EntityTag::parse)
+}
+
+fn last_modified(stored: &StoredResponse) -> Option<HeaderValue> {
+    stored.fields.get(&LAST_MODIFIED).and_then(|value| HeaderValue::from_bytes(value).ok())
+}
+
 /// Whether Last-Modified is there and the same; what is no date is compared by its bytes.
 fn is_same_date(stored: &StoredResponse, given: &HeaderMap) -> bool {
-    let modified = |fields| date::of_field(fields, &LAST_MODIFIED, stored.received_at);
-    match (modified(given), modified(&stored.fields)) {
+    let (given, kept) = (given.get(LAST_MODIFIED), last_modified(stored));
+    let read = |value: Option<&HeaderValue>| date::parse(value?, stored.received_at);
+    match (read(given), read(kept.as_ref())) {
         (Some(given), Some(kept)) => given == kept,
-        _ => {
-            given.contains_key(LAST_MODIFIED) && given.get(LAST_MODIFIED) == stored.fields.get(LAST_MODIFIED)
-        }
+        _ => given.is_some() && given == kept.as_ref(),
     }
 }
 
@@ -260,10 +268,11 @@ pub fn head_effect(
     let length = response.fields.get(CONTENT_LENGTH);
     let same_length = length.is_none_or(|length| is_length(length, stored.body.len()));
     let tag = response.fields.get(ETAG);
-    let same_tag = tag.is_none_or(|tag| stored.fields.get(ETAG) == Some(tag));
+    let same_tag = tag.is_none_or(|tag| stored.fields.get(&ETAG) == Some(tag.as_bytes()));
     let same_date = !response.fields.contains_key(LAST_MODIFIED) || is_same_date(stored, response.fields);
     let says_something = storable::has_validator(response.fields) || length.is_some();
-    let comparable = says_something || !storable::has_validator(&stored.fields);
+    let comparable = says_something
+        || !(stored.fields.get(&ETAG).is_some() || stored.fields.get(&LAST_MODIFIED).is_some());
     if stored.status != StatusCode::OK || !(same_length && same_tag && same_date && comparable) {
         return stale();
     }
@@ -306,7 +315,7 @@ fn is_updated(name: &HeaderName) -> bool {
 fn merged(stored: &StoredResponse, not_modified: &HeaderMap, exchange: &Exchange) -> HeaderMap {
     let mut update = not_modified.clone();
     hop_by_hop::remove(&mut update);
-    let mut fields = stored.fields.clone();
+    let mut fields = stored.fields.to_map();
     fields.insert(DATE, date::format(exchange.received_at));
     for name in update.keys().filter(|name| is_updated(name)) {
         fields.remove(name);

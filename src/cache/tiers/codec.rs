@@ -171,7 +171,7 @@ impl Codec {
         let selecting = stored.selecting_fields.iter();
         let meta = Box::new(ResponseMeta {
             status: stored.status.as_u16(),
-            fields: fields.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect(),
+            fields: fields.map(|(name, value)| (name.to_string(), value.to_vec())).collect(),
             received_at: stored.received_at,
             initial_age_millis: millis(stored.initial_age),
             freshness_lifetime_millis: millis(stored.freshness_lifetime),
@@ -325,7 +325,7 @@ fn from_meta(meta: Meta, bytes: Bytes) -> Option<Value> {
     let early = Early::decide(Duration::from_millis(meta.forward_millis), freshness_lifetime, meta.reuse);
     let stored = StoredResponse {
         status: StatusCode::from_u16(meta.status).ok()?,
-        fields,
+        fields: fields.into(),
         body: Bytes::new(),
         received_at: meta.received_at,
         initial_age: Duration::from_millis(meta.initial_age_millis),

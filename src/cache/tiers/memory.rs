@@ -35,7 +35,7 @@ type Selecting = [(HeaderName, Option<HeaderValue>)];
 /// Date (RFC 9111 4).
 #[derive(Debug)]
 pub(crate) struct Variants {
-    list: Vec<Variant>,
+    list: Box<[Variant]>,
     bytes: u32,
     kept_for: Duration,
 }
@@ -88,7 +88,7 @@ impl Variants {
             .iter()
             .map(|variant| retention(&variant.stored).saturating_sub(now.since(variant.stored.received_at)));
         let kept_for = kept.max().unwrap_or_default();
-        Self { bytes: u32::try_from(bytes).unwrap_or(u32::MAX), kept_for, list }
+        Self { bytes: u32::try_from(bytes).unwrap_or(u32::MAX), kept_for, list: list.into() }
     }
 
     fn others(&self, selecting: &Selecting) -> Vec<Variant> {
@@ -187,8 +187,9 @@ impl Memory {
             }
             let second = now.as_millis() / 1000;
             let (used, looked) = (AtomicU64::new(second), AtomicU64::new(second));
-            let dated =
-                date::of_field(&stored.fields, &DATE, stored.received_at).unwrap_or(stored.received_at);
+            let date = stored.fields.get(&DATE).and_then(|date| HeaderValue::from_bytes(date).ok());
+            let dated = date.and_then(|date| date::parse(&date, stored.received_at));
+            let dated = dated.unwrap_or(stored.received_at);
             let kept = self.large.keep(&stored.body).map(Arc::new);
             list.insert(0, Variant { stored: Arc::clone(stored), dated, used, looked, kept });
             // Stable: what came last is first among those of one second.
@@ -277,13 +278,12 @@ fn drop_least_used(list: &mut Vec<Variant>) {
 }
 
 fn cost(key: &CacheKey, stored: &StoredResponse) -> usize {
-    let fields = stored.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD);
     let selecting = stored.selecting_fields.iter().map(|(name, value)| {
         name.as_str().len() + value.as_ref().map_or(0, HeaderValue::len) + FIELD_OVERHEAD
     });
     let tags = stored.tags.iter().map(|tag| tag.len() + FIELD_OVERHEAD);
-    let texts: usize = fields.chain(selecting).chain(tags).sum();
-    key.text().len() + stored.body.len() + texts + RESPONSE_OVERHEAD
+    let texts: usize = selecting.chain(tags).sum();
+    key.text().len() + stored.fields.own_bytes() + stored.body.len() + texts + RESPONSE_OVERHEAD
 }
 
 #[cfg(test)]
@@ -292,6 +292,7 @@ mod tests {
     use crate::cache::tiers::testing::{key, response, varying};
     use crate::in_flight::{FORWARD_BYTES, InFlight};
     use bytes::Bytes;
+    use http::HeaderMap;
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -387,7 +388,8 @@ mod tests {
         let key = key("http://h/a");
         let dated = |stored: StoredResponse, seconds: u64| {
             let mut stored = stored;
-            stored.fields.insert(DATE, date::format(Timestamp::from_millis(seconds * 1000)));
+            let date = date::format(Timestamp::from_millis(seconds * 1000));
+            stored.fields = HeaderMap::from_iter([(DATE, date)]).into();
             Arc::new(stored)
         };
         for stored in [

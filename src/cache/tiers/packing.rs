@@ -1,8 +1,8 @@
 //! Bodies in the shared tier are compressed where it pays, and cut into pieces where they are large,
 //! so that none holds up the small reads of others.
 
+use crate::cache::stored::StoredFields;
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -62,7 +62,7 @@ impl Pieces {
 
 impl Packed {
     /// Compresses a body if that pays. Takes its time: some milliseconds for a MiB.
-    pub(crate) fn new(body: &Bytes, fields: &HeaderMap) -> Self {
+    pub(crate) fn new(body: &Bytes, fields: &StoredFields) -> Self {
         let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
         let compressed =
             is_compressible(body, fields).then(|| zstd::bulk::compress(body, LEVEL).ok()).flatten();
@@ -102,21 +102,21 @@ pub(crate) const fn is_slow(length: u64) -> bool {
     length > SLOW_FROM
 }
 
-fn is_compressible(body: &Bytes, fields: &HeaderMap) -> bool {
-    let content_type = fields.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let content_type = content_type.to_ascii_lowercase();
+fn is_compressible(body: &Bytes, fields: &StoredFields) -> bool {
+    let content_type = fields.get(&CONTENT_TYPE).and_then(|value| std::str::from_utf8(value).ok());
+    let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
     let is_text = content_type.starts_with("image/svg");
     let is_dense = DENSE.iter().any(|dense| content_type.starts_with(dense)) && !is_text;
-    body.len() > COMPRESSED_FROM && !fields.contains_key(CONTENT_ENCODING) && !is_dense
+    body.len() > COMPRESSED_FROM && fields.get(&CONTENT_ENCODING).is_none() && !is_dense
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
 
-    fn fields(content_type: &'static str) -> HeaderMap {
-        HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))])
+    fn fields(content_type: &'static str) -> StoredFields {
+        HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]).into()
     }
 
     fn noise(length: usize) -> Bytes {
@@ -127,13 +127,12 @@ mod tests {
     #[test]
     fn what_is_compressed_and_what_is_cut() {
         let text = |length| Bytes::from("tidegate ".repeat(length / 9 + 1)[..length].to_owned());
-        let mut coded = fields("text/html");
-        coded.insert(CONTENT_ENCODING, HeaderValue::from_static("br"));
+        let coded = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static("br"))]).into();
         for (what, body, fields, coding, pieces) in [
             ("empty", text(0), fields("text/html"), Coding::Plain, None),
             ("short", text(1024), fields("text/html"), Coding::Plain, None),
             ("text", text(1025), fields("text/html"), Coding::Zstd, None),
-            ("untyped", text(5000), HeaderMap::new(), Coding::Zstd, None),
+            ("untyped", text(5000), HeaderMap::new().into(), Coding::Zstd, None),
             ("svg", text(5000), fields("Image/SVG+xml"), Coding::Zstd, None),
             ("an image", text(5000), fields("IMAGE/png"), Coding::Plain, None),
             ("coded already", text(5000), coded, Coding::Plain, None),
@@ -152,7 +151,7 @@ mod tests {
 
     #[test]
     fn i10_no_more_is_unpacked_than_was_said_and_is_allowed() {
-        let packed = Packed::new(&Bytes::from(vec![0; 1 << 20]), &HeaderMap::new());
+        let packed = Packed::new(&Bytes::from(vec![0; 1 << 20]), &HeaderMap::new().into());
         assert!(packed.bytes.len() < 1024, "a bomb");
         let said = |length| Packing { length, ..packed.packing };
         for (length, most) in

@@ -36,7 +36,7 @@ pub(crate) fn response(body: &str, now: Timestamp) -> StoredResponse {
     fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     StoredResponse {
         status: StatusCode::OK,
-        fields,
+        fields: fields.into(),
         body: Bytes::copy_from_slice(body.as_bytes()),
         received_at: now,
         initial_age: Duration::ZERO,

@@ -136,7 +136,7 @@ mod tests {
     fn stored(language: &'static str, received_at: Timestamp) -> StoredResponse {
         StoredResponse {
             status: StatusCode::OK,
-            fields: HeaderMap::new(),
+            fields: HeaderMap::new().into(),
             body: Bytes::new(),
             received_at,
             initial_age: Duration::ZERO,

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// The arithmetic of a response that was found, as it stands.
 pub(super) fn arithmetic(found: &Found, sight: &Sight, policy: &Policy, now: Timestamp) -> Freshness {
     let stored = &*found.stored;
-    let directives = Directives::of_response(&stored.fields);
+    let directives = Directives::of_response(&stored.fields.to_map());
     let computed = lifetime(stored, &directives, policy);
     let is_it = |one: &&crate::cache::Sighted| one.selected && one.stored.received_at == stored.received_at;
     let standing = sight.held.iter().find(is_it).map_or(Standing::Valid, |one| one.standing);
@@ -68,7 +68,7 @@ fn lifetime(
     // A part was judged as the whole that it is of (RFC 9111 3.3).
     let is_part = stored.status == StatusCode::PARTIAL_CONTENT;
     let status = if is_part { StatusCode::OK } else { stored.status };
-    let head = ResponseHead { status, fields: &stored.fields };
+    let head = ResponseHead { status, fields: &stored.fields.to_map() };
     freshness::lifetime(head, directives, policy, stored.received_at)
 }
 

@@ -17,7 +17,7 @@ fn fields(lines: &[(&str, &str)]) -> HeaderMap {
 fn stored(length: usize, lines: &[(&str, &str)]) -> StoredResponse {
     StoredResponse {
         status: StatusCode::OK,
-        fields: fields(lines),
+        fields: fields(lines).into(),
         body: Bytes::from(vec![b'x'; length]),
         received_at: Timestamp::from_millis(784_111_777_000),
         initial_age: Duration::ZERO,
@@ -173,8 +173,7 @@ fn rfc9110_13_1_5_if_range() {
 #[test]
 fn rfc9110_14_6_multipart() {
     let body = Bytes::from_static(b"0123456789");
-    let content_type = HeaderValue::from_static("text/plain");
-    let text = multipart(&body, &[0..2, 8..10], Some(&content_type), "B").concat();
+    let text = multipart(&body, &[0..2, 8..10], Some(b"text/plain"), "B").concat();
     let expected = "--B\r\nContent-Type: text/plain\r\nContent-Range: bytes 0-1/10\r\n\r\n01\
                     \r\n--B\r\nContent-Type: text/plain\r\nContent-Range: bytes 8-9/10\r\n\r\n89\r\n--B--\r\n";
     assert_eq!(String::from_utf8(text).unwrap(), expected);

@@ -26,7 +26,7 @@ fn request(line: &str) -> Directives {
 fn stored(reuse: Reuse) -> StoredResponse {
     StoredResponse {
         status: StatusCode::OK,
-        fields: HeaderMap::new(),
+        fields: HeaderMap::new().into(),
         body: Bytes::new(),
         received_at: RECEIVED,
         initial_age: seconds(10),

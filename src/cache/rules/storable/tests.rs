@@ -2,6 +2,7 @@ use super::*;
 use crate::cache::purge::Fence;
 use crate::cache::stored::Reuse;
 use crate::clock::Timestamp;
+use http::header::{AGE, DATE};
 
 const NOW: Timestamp = Timestamp::from_millis(784_111_777_000);
 const EXCHANGE: Exchange = Exchange { requested_at: NOW, received_at: NOW, fence: Fence(7), jitter: 0.0 };
@@ -204,7 +205,7 @@ fn what_is_decided_when_stored() {
     assert_eq!(stored.fence, Fence(7));
     assert_eq!(stored.tags, ["r", "a"]);
     assert_eq!((stored.initial_age.as_secs(), stored.freshness_lifetime.as_secs()), (5, 60));
-    assert!(!stored.fields.contains_key("age") && stored.fields.contains_key("date"));
+    assert!(stored.fields.get(&AGE).is_none() && stored.fields.get(&DATE).is_some());
     let selecting: Vec<_> = stored
         .selecting_fields
         .iter()

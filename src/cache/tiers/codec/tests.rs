@@ -9,7 +9,9 @@ const STAMP: Stamp = Stamp { epoch: 3, position: LogPosition { millis: 5, sequen
 
 fn stored() -> StoredResponse {
     let mut stored = varying("de", "body", Timestamp::from_millis(7));
-    stored.fields.append("x-binary", HeaderValue::from_bytes(b"\xff").unwrap());
+    let mut fields = stored.fields.to_map();
+    fields.append("x-binary", HeaderValue::from_bytes(b"\xff").unwrap());
+    stored.fields = fields.into();
     stored.tags = vec!["t".into()];
     stored.early = Early::decide(Duration::from_millis(250), stored.freshness_lifetime, stored.reuse);
     stored

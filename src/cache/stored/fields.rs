@@ -1,0 +1,207 @@
+//! The fields of a stored response: their values in one block, their names shared by all responses that
+//! have the same ones. A map takes more than a small body does, and lies in memory in five places.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Fields that answers get besides what is stored: Age, Cache-Status, X-Request-Id and two of quotas. Without
+/// room for them each answer would make its index anew.
+const ADDED: usize = 5;
+/// Bytes of a length, in front of the values.
+const LENGTH: usize = size_of::<u32>();
+/// Lists of names that are shared. A source has one for each kind of answer.
+const LISTS_MAX: usize = 4_096;
+/// Names of the longest list that is shared.
+const NAMES_MAX: usize = 64;
+
+/// Field lines in their order, made once and never changed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredFields {
+    names: Arc<[HeaderName]>,
+    /// The length of each value, then the values.
+    block: Bytes,
+}
+
+impl StoredFields {
+    /// The lines as a map, with room for what answers add.
+    #[must_use]
+    pub fn to_map(&self) -> HeaderMap {
+        self.select(|_| true)
+    }
+
+    /// The lines of some names as a map, with room for what answers add.
+    #[must_use]
+    pub fn select(&self, is_wanted: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.names.len() + ADDED);
+        let mut values = self.block.clone();
+        let lengths = values.split_to(self.lengths().len());
+        for (name, length) in self.names.iter().zip(each(&lengths)) {
+            let bytes = values.split_to(length.min(values.len()));
+            if !is_wanted(name) {
+                continue;
+            }
+            // It was a value before, and a map had it.
+            if let Ok(value) = HeaderValue::from_maybe_shared(bytes) {
+                map.append(name, value);
+            }
+        }
+        map
+    }
+
+    /// The first value of a name.
+    #[must_use]
+    pub fn get(&self, name: &HeaderName) -> Option<&[u8]> {
+        self.iter().find_map(|(own, value)| (own == name).then_some(value))
+    }
+
+    /// The lines, those of one name together.
+    pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &[u8])> {
+        let lengths = self.lengths();
+        let mut values = self.block.get(lengths.len()..).unwrap_or_default();
+        self.names.iter().zip(each(lengths)).map(move |(name, length)| {
+            let (value, rest) = values.split_at_checked(length).unwrap_or_default();
+            values = rest;
+            (name, value)
+        })
+    }
+
+    /// Bytes of its own: without the names, which others have too.
+    #[must_use]
+    pub fn own_bytes(&self) -> usize {
+        self.block.len()
+    }
+
+    fn lengths(&self) -> &[u8] {
+        self.block.get(..self.names.len() * LENGTH).unwrap_or_default()
+    }
+}
+
+fn each(lengths: &[u8]) -> impl Iterator<Item = usize> {
+    let (lengths, _) = lengths.as_chunks::<LENGTH>();
+    lengths.iter().map(|length| usize::try_from(u32::from_ne_bytes(*length)).unwrap_or(usize::MAX))
+}
+
+impl From<&HeaderMap> for StoredFields {
+    fn from(map: &HeaderMap) -> Self {
+        let bytes = map.values().map(HeaderValue::len).sum::<usize>();
+        let mut block = BytesMut::with_capacity(map.len() * LENGTH + bytes);
+        // No head is so long; `server.limits` and `source.max_head` are far below.
+        let length = |value: &HeaderValue| u32::try_from(value.len()).unwrap_or(u32::MAX).to_ne_bytes();
+        map.values().for_each(|value| block.extend_from_slice(&length(value)));
+        map.values().for_each(|value| block.extend_from_slice(value.as_bytes()));
+        Self { names: map.iter().map(|(name, _)| name.clone()).collect(), block: block.freeze() }
+    }
+}
+
+impl From<HeaderMap> for StoredFields {
+    fn from(map: HeaderMap) -> Self {
+        Self::from(&map)
+    }
+}
+
+impl fmt::Debug for StoredFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.iter().map(|(name, value)| (name, String::from_utf8_lossy(value)));
+        f.debug_map().entries(lines).finish()
+    }
+}
+
+/// The lists of names that stored responses share. Each that is in use is here once; when there are too many,
+/// those to come are gathered anew.
+#[derive(Debug, Default)]
+pub struct NameLists(Mutex<HashSet<Arc<[HeaderName]>>>);
+
+impl NameLists {
+    /// The same fields, with a list of names that is shared.
+    #[must_use]
+    pub fn shared(&self, fields: StoredFields) -> StoredFields {
+        if fields.names.len() > NAMES_MAX {
+            return fields;
+        }
+        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(names) = lists.get(&fields.names) {
+            return StoredFields { names: Arc::clone(names), ..fields };
+        }
+        if lists.len() >= LISTS_MAX {
+            lists.clear();
+        }
+        lists.insert(Arc::clone(&fields.names));
+        fields
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::header::{CONTENT_TYPE, ETAG, SET_COOKIE, VARY};
+
+    fn map() -> HeaderMap {
+        let lines = [
+            (CONTENT_TYPE, "text/plain"),
+            (SET_COOKIE, "one"),
+            (VARY, ""),
+            (SET_COOKIE, "two"),
+            (HeaderName::from_static("x-own"), "\u{fc}"),
+        ];
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        map
+    }
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        let fields = StoredFields::from(map());
+        assert_eq!(fields.to_map(), map());
+        assert_eq!(StoredFields::from(HeaderMap::new()).to_map(), HeaderMap::new());
+        assert_eq!(fields.iter().count(), 5);
+        assert_eq!(fields.get(&SET_COOKIE), Some(&b"one"[..]));
+        assert_eq!(fields.get(&VARY), Some(&b""[..]));
+        assert_eq!(fields.get(&ETAG), None);
+        let selected = fields.select(|name| *name == SET_COOKIE);
+        assert_eq!(selected.get_all(SET_COOKIE).iter().collect::<Vec<_>>(), ["one", "two"]);
+        assert_eq!(selected.len(), 2);
+        let shown = format!("{fields:?}");
+        assert!(shown.contains("\"text/plain\"") && shown.contains("\"ü\""), "{shown}");
+    }
+
+    #[test]
+    fn it_holds_no_buffer_of_others() {
+        let buffer = Bytes::from(b"text/plain|one".to_vec());
+        let mut map = HeaderMap::new();
+        map.insert(CONTENT_TYPE, HeaderValue::from_maybe_shared(buffer.slice(0..10)).unwrap());
+        let fields = StoredFields::from(map);
+        assert!(buffer.is_unique(), "the buffer is still held");
+        assert_eq!(fields.get(&CONTENT_TYPE), Some(&b"text/plain"[..]));
+    }
+
+    #[test]
+    fn names_are_shared() {
+        let lists = NameLists::default();
+        let one = lists.shared(StoredFields::from(map()));
+        let mut other = map();
+        other.insert(CONTENT_TYPE, HeaderValue::from_static("image/png"));
+        let other = lists.shared(StoredFields::from(other));
+        assert!(Arc::ptr_eq(&one.names, &other.names));
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn i10_shared_names_are_bounded() {
+        let lists = NameLists::default();
+        for number in 0..=LISTS_MAX {
+            let name = HeaderName::try_from(format!("x-{number}")).unwrap();
+            let map = HeaderMap::from_iter([(name, HeaderValue::from_static("x"))]);
+            assert_eq!(lists.shared(StoredFields::from(&map)).to_map(), map);
+        }
+        assert_eq!(lists.0.lock().unwrap().len(), 1);
+        let many = (0..=NAMES_MAX).map(|number| HeaderName::try_from(format!("x-{number}")).unwrap());
+        let many: HeaderMap = many.map(|name| (name, HeaderValue::from_static("x"))).collect();
+        assert_eq!(lists.shared(StoredFields::from(&many)).to_map(), many);
+        assert_eq!(lists.0.lock().unwrap().len(), 1);
+    }
+}
