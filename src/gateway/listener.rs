@@ -65,8 +65,8 @@ const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs
 /// HTTP/2: bytes buffered for one slow reader.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
-/// What hyper may buffer of content at least.
-const BUFFER_BYTES_MIN: usize = 64 * 1024;
+/// What hyper may buffer at least: of a held body two chunks, so that 100 KiB and their head are one write.
+const BUFFER_BYTES_MIN: usize = 128 * 1024;
 
 /// HTTP/2: bytes beyond `limits.head` that hyper may take, so that the strict gate can answer.
 const HEAD_SLACK_BYTES: u16 = u16::MAX;

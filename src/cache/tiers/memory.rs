@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue};
 use moka::Expiry;
 use moka::ops::compute::Op;
 use rapidhash::fast::RandomState;
+use smallvec::SmallVec;
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +21,8 @@ use std::time::Duration;
 const VARIANTS_MAX: usize = 32;
 /// Bytes that a stored response costs beside its texts and its body: its own parts, its place in the
 /// tier's tables, and what allocations round up.
-const RESPONSE_OVERHEAD: usize = 672;
-/// Bytes that a field costs beside its texts.
+const RESPONSE_OVERHEAD: usize = 800;
+/// Bytes that a selecting field, or a tag, costs beside its texts.
 const FIELD_OVERHEAD: usize = 96;
 
 /// Seconds after which the shared tier is looked at again for what is in use.
@@ -35,7 +36,8 @@ type Selecting = [(HeaderName, Option<HeaderValue>)];
 /// Date (RFC 9111 4).
 #[derive(Debug)]
 pub(crate) struct Variants {
-    list: Box<[Variant]>,
+    /// Most keys have one: it lies here.
+    list: SmallVec<[Variant; 1]>,
     bytes: u32,
     kept_for: Duration,
 }
@@ -88,7 +90,7 @@ impl Variants {
             .iter()
             .map(|variant| retention(&variant.stored).saturating_sub(now.since(variant.stored.received_at)));
         let kept_for = kept.max().unwrap_or_default();
-        Self { bytes: u32::try_from(bytes).unwrap_or(u32::MAX), kept_for, list: list.into() }
+        Self { bytes: u32::try_from(bytes).unwrap_or(u32::MAX), kept_for, list: list.into_iter().collect() }
     }
 
     fn others(&self, selecting: &Selecting) -> Vec<Variant> {
