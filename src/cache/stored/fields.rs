@@ -5,6 +5,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Fields that answers get besides what is stored: Age, Cache-Status, X-Request-Id and two of quotas. Without
@@ -13,42 +14,62 @@ const ADDED: usize = 5;
 /// Bytes of a length, in front of the values.
 const LENGTH: usize = size_of::<u32>();
 /// Lists of names that are shared. A source has one for each kind of answer.
-const LISTS_MAX: usize = 4_096;
+const LISTS_MAX: usize = 1_024;
 /// Names of the longest list that is shared.
 const NAMES_MAX: usize = 64;
 
+/// Where a value is to come.
+const BLANK: HeaderValue = HeaderValue::from_static("");
+
 /// Field lines in their order, made once and never changed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct StoredFields {
-    names: Arc<[HeaderName]>,
+    names: Arc<Names>,
     /// The length of each value, then the values.
     block: Bytes,
+}
+
+#[derive(Debug)]
+struct Names {
+    list: Box<[HeaderName]>,
+    /// A map of these names in this order, without their values: to put them there is less than to look for the
+    /// place of each. Only where the list is shared.
+    blank: Option<HeaderMap>,
 }
 
 impl StoredFields {
     /// The lines as a map, with room for what answers add.
     #[must_use]
     pub fn to_map(&self) -> HeaderMap {
-        self.select(|_| true)
+        let Some(blank) = &self.names.blank else { return self.select(|_| true) };
+        let mut map = blank.clone();
+        for (place, value) in map.values_mut().zip(self.values()) {
+            *place = value;
+        }
+        map
     }
 
     /// The lines of some names as a map, with room for what answers add.
     #[must_use]
     pub fn select(&self, is_wanted: impl Fn(&HeaderName) -> bool) -> HeaderMap {
-        let mut map = HeaderMap::with_capacity(self.names.len() + ADDED);
-        let mut values = self.block.clone();
-        let lengths = values.split_to(self.lengths().len());
-        for (name, length) in self.names.iter().zip(each(&lengths)) {
-            let bytes = values.split_to(length.min(values.len()));
-            if !is_wanted(name) {
-                continue;
-            }
-            // It was a value before, and a map had it.
-            if let Ok(value) = HeaderValue::from_maybe_shared(bytes) {
-                map.append(name, value);
-            }
+        let mut map = HeaderMap::with_capacity(self.names.list.len() + ADDED);
+        let lines = self.names.list.iter().zip(self.values());
+        for (name, value) in lines.filter(|(name, _)| is_wanted(name)) {
+            map.append(name, value);
         }
         map
+    }
+
+    /// The values, which share the block.
+    fn values(&self) -> impl Iterator<Item = HeaderValue> {
+        let mut values = self.block.clone();
+        let lengths = values.split_to(self.lengths().len().min(values.len()));
+        (0..self.names.list.len()).map(move |at| {
+            let length = each(lengths.get(at * LENGTH..).unwrap_or_default()).next().unwrap_or_default();
+            let bytes = values.split_to(length.min(values.len()));
+            // It was a value before.
+            HeaderValue::from_maybe_shared(bytes).unwrap_or(BLANK)
+        })
     }
 
     /// The first value of a name.
@@ -61,7 +82,7 @@ impl StoredFields {
     pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &[u8])> {
         let lengths = self.lengths();
         let mut values = self.block.get(lengths.len()..).unwrap_or_default();
-        self.names.iter().zip(each(lengths)).map(move |(name, length)| {
+        self.names.list.iter().zip(each(lengths)).map(move |(name, length)| {
             let (value, rest) = values.split_at_checked(length).unwrap_or_default();
             values = rest;
             (name, value)
@@ -75,13 +96,35 @@ impl StoredFields {
     }
 
     fn lengths(&self) -> &[u8] {
-        self.block.get(..self.names.len() * LENGTH).unwrap_or_default()
+        self.block.get(..self.names.list.len() * LENGTH).unwrap_or_default()
     }
 }
 
 fn each(lengths: &[u8]) -> impl Iterator<Item = usize> {
     let (lengths, _) = lengths.as_chunks::<LENGTH>();
     lengths.iter().map(|length| usize::try_from(u32::from_ne_bytes(*length)).unwrap_or(usize::MAX))
+}
+
+impl PartialEq for StoredFields {
+    fn eq(&self, other: &Self) -> bool {
+        self.names == other.names && self.block == other.block
+    }
+}
+
+impl Eq for StoredFields {}
+
+impl PartialEq for Names {
+    fn eq(&self, other: &Self) -> bool {
+        self.list == other.list
+    }
+}
+
+impl Eq for Names {}
+
+impl Hash for Names {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.list.hash(state);
+    }
 }
 
 impl From<&HeaderMap> for StoredFields {
@@ -92,7 +135,8 @@ impl From<&HeaderMap> for StoredFields {
         let length = |value: &HeaderValue| u32::try_from(value.len()).unwrap_or(u32::MAX).to_ne_bytes();
         map.values().for_each(|value| block.extend_from_slice(&length(value)));
         map.values().for_each(|value| block.extend_from_slice(value.as_bytes()));
-        Self { names: map.iter().map(|(name, _)| name.clone()).collect(), block: block.freeze() }
+        let list = map.iter().map(|(name, _)| name.clone()).collect();
+        Self { names: Arc::new(Names { list, blank: None }), block: block.freeze() }
     }
 }
 
@@ -112,13 +156,13 @@ impl fmt::Debug for StoredFields {
 /// The lists of names that stored responses share. Each that is in use is here once; when there are too many,
 /// those to come are gathered anew.
 #[derive(Debug, Default)]
-pub struct NameLists(Mutex<HashSet<Arc<[HeaderName]>>>);
+pub struct NameLists(Mutex<HashSet<Arc<Names>>>);
 
 impl NameLists {
     /// The same fields, with a list of names that is shared.
     #[must_use]
     pub fn shared(&self, fields: StoredFields) -> StoredFields {
-        if fields.names.len() > NAMES_MAX {
+        if fields.names.list.len() > NAMES_MAX {
             return fields;
         }
         let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,8 +172,11 @@ impl NameLists {
         if lists.len() >= LISTS_MAX {
             lists.clear();
         }
-        lists.insert(Arc::clone(&fields.names));
-        fields
+        let list = fields.names.list.clone();
+        let blank = list.iter().map(|name| (name.clone(), BLANK)).collect();
+        let names = Arc::new(Names { list, blank: Some(blank) });
+        lists.insert(Arc::clone(&names));
+        StoredFields { names, ..fields }
     }
 }
 
@@ -188,6 +235,9 @@ mod tests {
         let other = lists.shared(StoredFields::from(other));
         assert!(Arc::ptr_eq(&one.names, &other.names));
         assert_ne!(one, other);
+        assert_eq!(one.to_map(), map());
+        assert_eq!(one, StoredFields::from(map()));
+        assert_eq!(other.to_map()[CONTENT_TYPE], "image/png");
     }
 
     #[test]
