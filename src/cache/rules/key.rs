@@ -5,7 +5,6 @@ use http::header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT
 use http::{HeaderMap, HeaderName};
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 use sha2::{Digest, Sha256};
-use smallvec::SmallVec;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
@@ -17,8 +16,6 @@ static SEED: LazyLock<RapidSecrets> = LazyLock::new(|| RapidSecrets::seed(fastra
 const CONTENT_FIELDS: [HeaderName; 5] =
     [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_RANGE];
 
-/// Most keys are no longer; what is longer takes one allocation more to make.
-const TEXT_BYTES: usize = 256;
 /// Bytes of a digest that are shown.
 const SHOWN_BYTES: usize = 8;
 
@@ -82,7 +79,7 @@ impl CacheKey {
         // The others have no sixth part at all, nor a seventh and eighth for bytes that are forwarded as they came.
         let digest = query.as_ref().map(|QueryDigest(digest)| Some(digest.as_slice()));
         let came = target.came().into_iter().flat_map(|came| [Some(&b"opaque"[..]), Some(came.as_bytes())]);
-        let mut text = SmallVec::<[u8; TEXT_BYTES]>::new();
+        let mut text = Vec::with_capacity(target.path_and_query().len() + 64);
         for part in parts.into_iter().chain(digest).chain(came) {
             // Absent and empty differ: a length of u32::MAX never occurs.
             let length = part.map_or(u32::MAX, |part| u32::try_from(part.len()).unwrap_or(u32::MAX - 1));
@@ -90,7 +87,7 @@ impl CacheKey {
             text.extend_from_slice(part.unwrap_or_default());
         }
         let hash = rapidhash_v3_seeded(&text, &SEED);
-        Self { text: Arc::from(&text[..]), hash }
+        Self { text: text.into(), hash }
     }
 
     /// The key of a text that another gateway has stored; `None` where it is no key's.

@@ -173,7 +173,8 @@ impl NameLists {
             lists.clear();
         }
         let list = fields.names.list.clone();
-        let blank = list.iter().map(|name| (name.clone(), BLANK)).collect();
+        let mut blank = HeaderMap::with_capacity(list.len() + ADDED);
+        blank.extend(list.iter().map(|name| (name.clone(), BLANK)));
         let names = Arc::new(Names { list, blank: Some(blank) });
         lists.insert(Arc::clone(&names));
         StoredFields { names, ..fields }
