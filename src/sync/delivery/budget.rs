@@ -24,6 +24,14 @@ pub(crate) enum Repeats {
     Exhausted,
 }
 
+/// Whether the budget was charged for an attempt that is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Charge {
+    Made,
+    /// It is no repetition, or was to be a probe.
+    None,
+}
+
 /// A bucket of repetitions.
 #[derive(Clone, Debug)]
 pub(crate) struct RetryBudget {

@@ -2,7 +2,7 @@
 //! what was read come in, records and what to do go out; `worker` does it, and so does the simulation.
 
 use super::Act;
-use super::budget::{Repeats, RetryBudget};
+use super::budget::{Charge, Repeats, RetryBudget};
 use super::carrier::Content;
 use super::covered::{Covered, Target};
 use super::key_state::{Class, Entry};
@@ -127,12 +127,27 @@ impl Course {
 
     /// What was read goes first.
     fn begin_unsent(&mut self, now: Timestamp) -> Option<Begin> {
+        // What was read to probe a destination that needs no probe any more is a repetition like every other.
+        let may_be_sent = self.repeats(now) == Repeats::Allowed;
+        while self.reads.first_unsent().is_some_and(|unsent| is_owed(unsent) && !may_be_sent) {
+            self.take_back_unsent();
+        }
         if !self.reads.has_unsent() {
             return None;
         }
         let admitted = self.pace.admit(now)?;
-        let Unsent { key, entry, snapshot } = self.reads.take_unsent()?;
+        let Unsent { key, entry, snapshot, charge } = self.reads.take_unsent()?;
+        if admitted != Standing::Probe && charge == Charge::None {
+            self.charge(&entry, now);
+        }
         Some(self.begin_attempt(key, entry, admitted, Content::State(snapshot)))
+    }
+
+    /// The first that was read is read again when it may be sent.
+    fn take_back_unsent(&mut self) {
+        if let Some(unsent) = self.reads.take_unsent() {
+            self.lanes.place_first(unsent.key);
+        }
     }
 
     /// A source is read only when what it tells could be sent at once.
@@ -142,10 +157,8 @@ impl Course {
             return None;
         }
         self.replays.begin(&entry.past, now);
-        if !self.pace.probes(now) {
-            self.charge(&entry, now);
-        }
-        self.reads.begin(&key, &entry);
+        let charge = if self.pace.probes(now) { Charge::None } else { self.charge(&entry, now) };
+        self.reads.begin(&key, &entry, charge);
         let covered = self.covered.targets(&key, entry.sequence);
         Some(Begin::Read(key, entry, covered))
     }
@@ -156,9 +169,13 @@ impl Course {
         Begin::Attempt(key, entry, standing, content)
     }
 
-    fn charge(&mut self, entry: &Entry, now: Timestamp) {
-        if Class::of(&entry.past) == Class::Repeat {
-            self.budget.spend(now);
+    fn charge(&mut self, entry: &Entry, now: Timestamp) -> Charge {
+        match Class::of(&entry.past) {
+            Class::First => Charge::None,
+            Class::Repeat => {
+                self.budget.spend(now);
+                Charge::Made
+            }
         }
     }
 
@@ -186,8 +203,8 @@ impl Course {
     /// Nothing is sent any more, and what was read would be old by then.
     pub(super) fn pause(&mut self) {
         self.pace.pause();
-        while let Some(unsent) = self.reads.take_unsent() {
-            self.lanes.place_first(unsent.key);
+        while self.reads.has_unsent() {
+            self.take_back_unsent();
         }
     }
 
@@ -252,4 +269,9 @@ impl Course {
         }
         rows
     }
+}
+
+/// Whether the budget was not charged for what is a repetition.
+fn is_owed(unsent: &Unsent) -> bool {
+    unsent.charge == Charge::None && Class::of(&unsent.entry.past) == Class::Repeat
 }

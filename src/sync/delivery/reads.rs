@@ -5,6 +5,7 @@
 //! itself, and, where it is the source that is in trouble, everything of its route, which is then probed by
 //! one read at a time.
 
+use super::budget::Charge;
 use super::key_state::Entry;
 use super::lanes::KEYS_MAX;
 use super::state::Snapshot;
@@ -45,6 +46,7 @@ pub(super) struct Unsent {
     pub(super) key: Arc<str>,
     pub(super) entry: Entry,
     pub(super) snapshot: Box<Snapshot>,
+    pub(super) charge: Charge,
 }
 
 /// Whether a route has been read before without success, for what is said of it.
@@ -69,8 +71,8 @@ struct Route {
 #[derive(Debug, Default)]
 pub(super) struct Reads {
     routes: HashMap<Arc<str>, Route>,
-    /// The keys of reads under way and of what is not sent, with their sequences.
-    under_way: HashMap<Arc<str>, u64>,
+    /// The keys of reads under way and of what is not sent, with their sequences and what was paid for them.
+    under_way: HashMap<Arc<str>, (u64, Charge)>,
     unsent: VecDeque<Unsent>,
     /// Reads in a row that failed, by key; without its place in here a key waits shorter than it might.
     failures: HashMap<Arc<str>, u32>,
@@ -89,14 +91,19 @@ impl Reads {
         self.routes.values().map(|route| route.rests_until).filter(|at| *at > now).min()
     }
 
-    pub(super) fn begin(&mut self, key: &Arc<str>, entry: &Entry) {
+    pub(super) fn begin(&mut self, key: &Arc<str>, entry: &Entry, charge: Charge) {
         self.routes.entry(Arc::clone(&entry.route)).or_default().held += 1;
-        self.under_way.insert(Arc::clone(key), entry.sequence);
+        self.under_way.insert(Arc::clone(key), (entry.sequence, charge));
     }
 
     /// The change of a key that is read, or was and is not sent.
     pub(super) fn sequence(&self, key: &str) -> Option<u64> {
-        self.under_way.get(key).copied()
+        self.under_way.get(key).map(|(sequence, _)| *sequence)
+    }
+
+    /// Whether the read of a key that is under way was charged.
+    pub(super) fn charge(&self, key: &str) -> Charge {
+        self.under_way.get(key).map_or(Charge::None, |(_, charge)| *charge)
     }
 
     /// Whether any read is under way.
@@ -159,6 +166,11 @@ impl Reads {
         !self.unsent.is_empty()
     }
 
+    /// The first that was read, as [`Reads::take_unsent`] would give it.
+    pub(super) fn first_unsent(&self) -> Option<&Unsent> {
+        self.unsent.front()
+    }
+
     /// The first that was read.
     pub(super) fn take_unsent(&mut self) -> Option<Unsent> {
         let unsent = self.unsent.pop_front()?;
@@ -199,7 +211,7 @@ mod tests {
     /// A read of this key fails; after how many seconds it may be read again.
     fn fails(reads: &mut Reads, key: &str, unread: &Unread, now: u64) -> u64 {
         let (key, entry) = (key.into(), entry("r"));
-        reads.begin(&key, &entry);
+        reads.begin(&key, &entry, Charge::None);
         let (until, _) = reads.failed(&key, &entry, unread, at(now), backoff);
         until.since(at(now)).as_secs()
     }
@@ -209,7 +221,7 @@ mod tests {
         let mut reads = Reads::default();
         for number in 0..3 {
             assert!(reads.may_begin("r", 3, at(0)));
-            reads.begin(&number.to_string().into(), &entry("r"));
+            reads.begin(&number.to_string().into(), &entry("r"), Charge::None);
         }
         assert!(!reads.may_begin("r", 3, at(0)) && reads.may_begin("other", 3, at(0)));
         assert!(reads.is_reading() && reads.sequence("1") == Some(7));
@@ -241,10 +253,11 @@ mod tests {
         assert_eq!(fails(&mut reads, "c", &unread(Some(503), Some(60)), 103), 60, "as it asks");
         reads.resume();
         assert!(reads.may_begin("r", 3, at(163)), "an operator's word ends it");
-        reads.begin(&"probe".into(), &entry("r"));
+        reads.begin(&"probe".into(), &entry("r"), Charge::None);
         assert!(!reads.may_begin("r", 3, at(900)), "one at a time");
         let snapshot = Box::new(Snapshot::sample(7, 9));
-        reads.arrived(Unsent { key: "probe".into(), entry: entry("r"), snapshot });
+        let charge = reads.charge("probe");
+        reads.arrived(Unsent { key: "probe".into(), entry: entry("r"), snapshot, charge });
         assert!(reads.may_begin("r", 3, at(900)) && reads.has_unsent() && !reads.is_reading());
         assert_eq!(reads.take_unsent().unwrap().key.as_ref(), "probe");
         assert!(reads.routes.is_empty() && reads.under_way.is_empty());

@@ -1,9 +1,10 @@
 //! What a worker makes of a read of a source: it is sent, or was not needed, or the delivery waits.
 
+use super::budget::Charge;
 use super::carrier::Read;
 use super::course::{After, Course};
 use super::decide::Answered;
-use super::key_state::{Class, Entry};
+use super::key_state::Entry;
 use super::outcome::{Code, Failure, Outcome};
 use super::reads::{Trouble, Unread, Unsent};
 use super::retry::{self, Standing};
@@ -46,14 +47,15 @@ impl Course {
         mut random: impl FnMut() -> f64,
     ) -> AfterRead {
         let ReadEnded { key, entry, read, began_at } = ended;
+        let charge = self.reads.charge(&key);
         if let Some(Read::Seen(Seen::State(snapshot))) = read {
-            self.reads.arrived(Unsent { key, entry, snapshot });
+            self.reads.arrived(Unsent { key, entry, snapshot, charge });
             if self.pace.is_paused() {
                 self.pause();
             }
             return AfterRead::Nothing;
         }
-        if Class::of(&entry.past) == Class::Repeat {
+        if charge == Charge::Made {
             self.budget.give_back();
         }
         let Entry { sequence, ref past, .. } = entry;

@@ -1,1 +1,2 @@
+mod charges;
 mod simulation;

@@ -38,17 +38,23 @@ async fn written(redis: &RedisServer, before: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Waits until no replica vouches for entries that have been trimmed.
-async fn knows_of_the_trim(redis: &RedisServer) {
+/// A position of the log, to be compared.
+fn place(text: &str) -> (u64, u64) {
+    let (millis, sequence) = text.split_once('-').unwrap();
+    (millis.parse().unwrap(), sequence.parse().unwrap())
+}
+
+/// Trims the log to its last so many entries, and waits until no replica vouches for any of the others.
+async fn trim_to(redis: &RedisServer, kept: usize) {
+    let entries: Vec<(String, Vec<Vec<u8>>)> = redis.command(cmd("XRANGE").arg(LOG).arg("-").arg("+")).await;
+    let trimmed = place(&entries[entries.len() - kept - 1].0);
+    redis.command::<u64>(cmd("XTRIM").arg(LOG).arg("MAXLEN").arg(kept)).await;
     // The lines of those that are gone would stay for a while; who is there writes its own again.
     redis.command::<()>(cmd("DEL").arg("tidegate:replicas")).await;
     eventually("the replica has seen that the log was trimmed", async || {
         let lines: Vec<String> = redis.command(cmd("HVALS").arg("tidegate:replicas")).await;
-        let vouches_for = |line: &String| {
-            let parts: Vec<&str> = line.split(' ').collect();
-            parts[1] != parts[3]
-        };
-        !lines.is_empty() && !lines.iter().any(vouches_for)
+        let vouches_behind = |line: &String| place(line.split(' ').nth(3).unwrap());
+        !lines.is_empty() && lines.iter().all(|line| vouches_behind(line) >= trimmed)
     })
     .await;
 }
@@ -87,8 +93,7 @@ impl Trimmed {
         }
         let purge = purge(&writer, &json!({ "urls": [format!("http://{HOST}/a")] })).await;
         let checkpoint = written(&redis, &[]).await;
-        redis.command::<u64>(cmd("XTRIM").arg(LOG).arg("MAXLEN").arg(0)).await;
-        knows_of_the_trim(&redis).await;
+        trim_to(&redis, 0).await;
         Self { source, redis, table, writer, purge, checkpoint, before }
     }
 
@@ -262,12 +267,9 @@ async fn i5_a_checkpoint_that_is_forged_cut_rolled_back_or_missing_is_as_none_an
         assert!(newcomer.terminate().await.status.success());
     }
     // An older one, and the log has lost what came behind it.
-    let newest = |entries: Vec<(String, Vec<Vec<u8>>)>| entries.last().unwrap().0.clone();
     purge(&trimmed.writer, &json!({ "urls": [format!("http://{HOST}/a")] })).await;
     purge(&trimmed.writer, &json!({ "tags": ["none"] })).await;
-    let last = newest(redis.command(cmd("XRANGE").arg(LOG).arg("-").arg("+")).await);
-    redis.command::<u64>(cmd("XTRIM").arg(LOG).arg("MINID").arg(&last)).await;
-    knows_of_the_trim(redis).await;
+    trim_to(redis, 1).await;
     // It would put a new one there.
     trimmed.writer.signal("STOP");
     let prepare = async || put(redis, CHECKPOINT, good).await;

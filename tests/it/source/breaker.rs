@@ -164,8 +164,8 @@ async fn at_most_two_retries_and_they_count_as_one_failure() {
         gateway.get("/a").await.assert_problem(502);
         assert_eq!(source.count("/a"), 3 * request);
     }
-    gateway.get("/a").await.assert_problem(503);
     assert!((metric(&gateway, "tidegate_source_retries_total", &["sent"]).await - 10.0).abs() < 0.5);
+    refused(&gateway, &source, Ask::get("/a")).await.assert_problem(503);
     nothing_is_left(&gateway).await;
 }
 

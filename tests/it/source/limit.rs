@@ -89,8 +89,10 @@ async fn i10_an_adaptive_limit_begins_low_grows_where_it_is_used_and_shrinks_on_
         assert_eq!(answer.await.expect("a task").expect("an answer").status, 200);
     }
 
+    // The first window grows, whatever its times are. Few at once: it is looked at before the next one is full, which
+    // may shrink again where this machine's own work makes the times rise with what is under way.
     eventually("it grows", async || {
-        join_all((0..100).map(|number| gateway.send(Ask::get(&format!("/{number}"))))).await;
+        join_all((0..10).map(|number| gateway.send(Ask::get(&format!("/{number}"))))).await;
         metric(&gateway, LIMIT, &[]).await > 7.5
     })
     .await;

@@ -128,7 +128,7 @@ struct World {
     sites: Vec<Site>,
 }
 
-fn settings(name: &str, on_failure: OnFailure, format: Format) -> DestinationSettings {
+pub(super) fn settings(name: &str, on_failure: OnFailure, format: Format) -> DestinationSettings {
     DestinationSettings {
         name: name.into(),
         url: Endpoint::new(url::Url::parse("http://h").unwrap()),
