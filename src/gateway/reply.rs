@@ -5,7 +5,6 @@ use super::cache_status::CacheStatus;
 use super::landing::Shared;
 use super::request::Request;
 use crate::cache::StoredResponse;
-use crate::cache::rules::ResponseHead;
 use crate::cache::rules::preconditions::{self, Answer as Precondition};
 use crate::cache::rules::range::{self, RangeAnswer};
 use crate::cache::rules::{RequestHead, part_fields, partial};
@@ -38,9 +37,7 @@ pub(super) fn evaluated(stored: &StoredResponse, request: &Request) -> Precondit
     if !preconditions::are_given(asking) {
         return Precondition::Send;
     }
-    let fields = stored.fields.select(preconditions::is_compared);
-    let head = ResponseHead { status: stored.status, fields: &fields };
-    preconditions::evaluate(asking, head, stored.received_at)
+    preconditions::evaluate(asking, stored.status, (&stored.fields).into(), stored.received_at)
 }
 
 /// Answers with a stored response. Conditions that only the source can decide on never come here.
@@ -216,8 +213,7 @@ pub(crate) fn private(
     request: &Request,
     received_at: Timestamp,
 ) -> Response<Body> {
-    let head = ResponseHead { status: answer.status(), fields: answer.headers() };
-    match preconditions::evaluate(&request.fields, head, received_at) {
+    match preconditions::evaluate(&request.fields, answer.status(), answer.headers().into(), received_at) {
         Precondition::NotModified => {
             let fields = preconditions::not_modified_fields_for_one(answer.headers());
             response(StatusCode::NOT_MODIFIED, fields, Body::Empty)

@@ -28,7 +28,12 @@ const DAYS_BEFORE_MONTH: [i64; 12] = [306, 337, 0, 31, 61, 92, 122, 153, 184, 21
 /// the epoch as the epoch.
 #[must_use]
 pub fn parse(value: &HeaderValue, now: Timestamp) -> Option<Timestamp> {
-    let text = value.as_bytes();
+    read(value.as_bytes(), now)
+}
+
+/// As [`parse`], of the bytes of a value.
+#[must_use]
+pub fn read(text: &[u8], now: Timestamp) -> Option<Timestamp> {
     let date = fixdate(text).or_else(|| asctime(text)).or_else(|| rfc850(text, now))?;
     let seconds = date.seconds().filter(|_| date.is_in_calendar())?;
     Some(Timestamp::from_millis(u64::try_from(seconds).unwrap_or_default() * 1000))

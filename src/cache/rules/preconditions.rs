@@ -2,15 +2,15 @@
 //! 304 that answers them.
 
 use super::cache_control::CDN_CACHE_CONTROL;
+use super::date;
 use super::entity_tag::{EntityTag, TagList};
-use super::{ResponseHead, date};
 use crate::cache::stored::StoredFields;
 use crate::clock::Timestamp;
 use http::header::{
     AGE, CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
     IF_UNMODIFIED_SINCE, LAST_MODIFIED, SET_COOKIE, VARY,
 };
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 /// What a 304 that we make carries (RFC 9110 15.4.5), CDN-Cache-Control as Cache-Control (RFC 9213 2.2); Age
 /// and Cache-Status are added as to every answer.
@@ -39,39 +39,60 @@ pub fn are_given(request: &HeaderMap) -> bool {
     !request.is_empty() && (request.contains_key(IF_NONE_MATCH) || request.contains_key(IF_MODIFIED_SINCE))
 }
 
-/// Whether conditions are compared with a response's field of this name.
-#[must_use]
-pub fn is_compared(name: &HeaderName) -> bool {
-    [ETAG, LAST_MODIFIED, DATE].contains(name)
+/// What conditions are compared with: the values of three fields of a response, where it has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Compared<'a> {
+    etag: Option<&'a [u8]>,
+    last_modified: Option<&'a [u8]>,
+    date: Option<&'a [u8]>,
 }
 
-/// Evaluates the conditions of a GET or HEAD request that are not for the source. `received_at` is when the response arrived.
+impl<'a> From<&'a HeaderMap> for Compared<'a> {
+    fn from(fields: &'a HeaderMap) -> Self {
+        let of = |name| fields.get(name).map(HeaderValue::as_bytes);
+        Self { etag: of(ETAG), last_modified: of(LAST_MODIFIED), date: of(DATE) }
+    }
+}
+
+impl<'a> From<&'a StoredFields> for Compared<'a> {
+    fn from(fields: &'a StoredFields) -> Self {
+        let of = |name| fields.get(&name);
+        Self { etag: of(ETAG), last_modified: of(LAST_MODIFIED), date: of(DATE) }
+    }
+}
+
+/// Evaluates the conditions of a GET or HEAD request that are not for the source. `received_at` is when the response
+/// arrived.
 #[must_use]
-pub fn evaluate(request: &HeaderMap, response: ResponseHead<'_>, received_at: Timestamp) -> Answer {
+pub fn evaluate(
+    request: &HeaderMap,
+    status: StatusCode,
+    response: Compared<'_>,
+    received_at: Timestamp,
+) -> Answer {
     // RFC 9110 13.2.1: conditions count only where the answer would be successful without them.
-    if !response.status.is_success() {
+    if !status.is_success() {
         return Answer::Send;
     }
     let unchanged = match TagList::of(request, &IF_NONE_MATCH) {
         Some(TagList::Any) => true,
         Some(TagList::Tags(tags)) => {
-            let kept = EntityTag::of(response.fields);
+            let kept = response.etag.and_then(EntityTag::parse);
             kept.is_some_and(|kept| tags.iter().any(|tag| tag.matches_weakly(&kept)))
         }
-        None => is_unmodified(request, response.fields, received_at),
+        None => is_unmodified(request, response, received_at),
     };
     if unchanged { Answer::NotModified } else { Answer::Send }
 }
 
 /// If-Modified-Since, against Date or the arrival where there is no Last-Modified (RFC 9111 4.3.2).
-fn is_unmodified(request: &HeaderMap, response: &HeaderMap, received_at: Timestamp) -> bool {
+fn is_unmodified(request: &HeaderMap, response: Compared<'_>, received_at: Timestamp) -> bool {
     let mut lines = request.get_all(IF_MODIFIED_SINCE).iter();
     // Several lines are no date (RFC 9110 13.1.3).
     let (Some(line), None) = (lines.next(), lines.next()) else { return false };
     let Some(since) = date::parse(line, received_at) else { return false };
-    let modified = date::of_field(response, &LAST_MODIFIED, received_at)
-        .or_else(|| date::of_field(response, &DATE, received_at))
-        .unwrap_or(received_at);
+    let read = |value: Option<&[u8]>| date::read(value?, received_at);
+    let modified = read(response.last_modified).or_else(|| read(response.date)).unwrap_or(received_at);
     date::whole_seconds(modified) <= date::whole_seconds(since)
 }
 

@@ -44,7 +44,7 @@ impl StoredFields {
         let Some(blank) = &self.names.blank else { return self.select(|_| true) };
         let mut map = blank.clone();
         for (place, value) in map.values_mut().zip(self.values()) {
-            *place = value;
+            *place = own(value);
         }
         map
     }
@@ -55,20 +55,18 @@ impl StoredFields {
         let mut map = HeaderMap::with_capacity(self.names.list.len() + ADDED);
         let lines = self.names.list.iter().zip(self.values());
         for (name, value) in lines.filter(|(name, _)| is_wanted(name)) {
-            map.append(name, value);
+            map.append(name, own(value));
         }
         map
     }
 
     /// The values, which share the block.
-    fn values(&self) -> impl Iterator<Item = HeaderValue> {
+    fn values(&self) -> impl Iterator<Item = Bytes> {
         let mut values = self.block.clone();
         let lengths = values.split_to(self.lengths().len().min(values.len()));
         (0..self.names.list.len()).map(move |at| {
             let length = each(lengths.get(at * LENGTH..).unwrap_or_default()).next().unwrap_or_default();
-            let bytes = values.split_to(length.min(values.len()));
-            // It was a value before.
-            HeaderValue::from_maybe_shared(bytes).unwrap_or(BLANK)
+            values.split_to(length.min(values.len()))
         })
     }
 
@@ -98,6 +96,11 @@ impl StoredFields {
     fn lengths(&self) -> &[u8] {
         self.block.get(..self.names.list.len() * LENGTH).unwrap_or_default()
     }
+}
+
+fn own(bytes: Bytes) -> HeaderValue {
+    // It was a value before.
+    HeaderValue::from_maybe_shared(bytes).unwrap_or(BLANK)
 }
 
 fn each(lengths: &[u8]) -> impl Iterator<Item = usize> {

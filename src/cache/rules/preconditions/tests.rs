@@ -1,5 +1,4 @@
 use super::*;
-use http::StatusCode;
 
 type Lines<'a> = &'a [(&'a str, &'a str)];
 
@@ -10,7 +9,11 @@ fn fields(lines: Lines<'_>) -> HeaderMap {
 const RECEIVED: Timestamp = Timestamp::from_millis(784_111_777_900);
 
 fn outcome(status: StatusCode, kept: Lines<'_>, request: Lines<'_>) -> Answer {
-    evaluate(&fields(request), ResponseHead { status, fields: &fields(kept) }, RECEIVED)
+    let (request, kept) = (fields(request), fields(kept));
+    let stored = StoredFields::from(&kept);
+    let answer = evaluate(&request, status, Compared::from(&kept), RECEIVED);
+    assert_eq!(evaluate(&request, status, Compared::from(&stored), RECEIVED), answer);
+    answer
 }
 
 const EARLIER: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
