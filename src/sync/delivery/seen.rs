@@ -47,15 +47,15 @@ impl Course {
         mut random: impl FnMut() -> f64,
     ) -> AfterRead {
         let ReadEnded { key, entry, read, began_at } = ended;
-        let charge = self.reads.charge(&key);
+        let paid = self.reads.charge(&key);
         if let Some(Read::Seen(Seen::State(snapshot))) = read {
-            self.reads.arrived(Unsent { key, entry, snapshot, charge });
+            self.reads.arrived(Unsent { key, entry, snapshot, charge: paid });
             if self.pace.is_paused() {
                 self.pause();
             }
             return AfterRead::Nothing;
         }
-        if charge == Charge::Made {
+        if paid == Charge::Made {
             self.budget.give_back();
         }
         let Entry { sequence, ref past, .. } = entry;

@@ -5,6 +5,7 @@ use super::super::budget::Repeats;
 use super::super::carrier;
 use super::super::course::{Begin, Course};
 use super::super::decide::Answered;
+use super::super::key_state::Entry;
 use super::super::outcome::{Blame, Code, Failure, Outcome};
 use super::super::pace::News;
 use super::super::reads::Unread;
@@ -51,13 +52,20 @@ fn begin(course: &mut Course, now: Timestamp) -> Option<Begin> {
     }
 }
 
-/// The source is read and tells what it has, or does not.
-fn read(course: &mut Course, now: Timestamp, tells: bool) {
+/// The source tells what it has.
+fn told(entry: &Entry) -> Seen {
+    Seen::State(Box::new(Snapshot::sample(entry.sequence, 1)))
+}
+
+/// The source tells nothing.
+fn untold(_: &Entry) -> Seen {
+    Seen::Unread(Unread { source: String::new(), status: Some(403), retry_after: None })
+}
+
+/// The source is read.
+fn read(course: &mut Course, now: Timestamp, seen: impl FnOnce(&Entry) -> Seen) {
     let Some(Begin::Read(key, entry, _)) = begin(course, now) else { panic!("nothing is read") };
-    let unread = Unread { source: String::new(), status: Some(403), retry_after: None };
-    let snapshot = Box::new(Snapshot::sample(entry.sequence, 1));
-    let seen = if tells { Seen::State(snapshot) } else { Seen::Unread(unread) };
-    let read = Some(carrier::Read::Seen(seen));
+    let read = Some(carrier::Read::Seen(seen(&entry)));
     let ended = ReadEnded { key: Arc::clone(&key), entry, read, began_at: now };
     if let AfterRead::Unread { after, .. } = course.read(ended, now, || 0.0) {
         course.durable(&key, after);
@@ -105,21 +113,21 @@ fn i10_what_was_read_for_a_probe_is_charged_where_it_is_sent_as_a_repetition() {
     }
 
     hold(&mut course, now);
-    read(&mut course, now, false);
+    read(&mut course, now, untold);
     assert_eq!(course.budget.repeats(now), Repeats::Exhausted, "what was not paid is not given back");
 
-    read(&mut course, now, true);
+    read(&mut course, now, told);
     release(&mut course, now);
     assert!(begin(&mut course, now).is_none(), "it is no probe any more, and nothing is saved for it");
 
     let later = now.plus(Duration::from_secs(1));
     hold(&mut course, later);
-    read(&mut course, later, true);
+    read(&mut course, later, told);
     release(&mut course, later);
     assert_eq!(fail(&mut course, later), Standing::Open);
     assert_eq!(course.budget.repeats(later), Repeats::Exhausted, "it is paid when it is sent");
 
     hold(&mut course, later);
-    read(&mut course, later, true);
+    read(&mut course, later, told);
     assert_eq!(fail(&mut course, later), Standing::Probe, "a probe costs nothing");
 }
