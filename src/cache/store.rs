@@ -246,7 +246,7 @@ impl Cache {
         now: Timestamp,
     ) -> Option<(Lookup, Option<Arc<StoredResponse>>)> {
         let stored = match found {
-            SharedFound::Response(stored) => Arc::new(*stored),
+            SharedFound::Response(stored) => Arc::new(stored.packed(&self.names)),
             SharedFound::OtherVariants => return Some((Lookup::Forward(ForwardReason::VaryMiss), None)),
             SharedFound::Nothing => return Some((Lookup::Forward(ForwardReason::UriMiss), None)),
             SharedFound::Unasked | SharedFound::Unavailable => return None,

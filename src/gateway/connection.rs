@@ -245,14 +245,15 @@ impl Transport {
             match looked {
                 Some(Ok(Passage::Bytes(bytes))) => self.passed = bytes,
                 Some(Ok(Passage::Done)) if !self.arrived.is_empty() => {
-                    // The next message waits; whoever ends this one wakes us. Read on, as far as a head may go,
-                    // to notice a client that leaves meanwhile.
+                    // The next waits until whoever ends this one wakes us; a client that leaves is noticed meanwhile.
                     self.activity.wake_when_answered(context.waker());
                     if self.arrived.len() as u64 >= self.limits.head_bytes {
-                        return Poll::Pending;
+                        return self.poll_timers(context);
                     }
-                    if ready!(self.poll_arrivals(context))? == 0 {
-                        return Poll::Ready(Ok(()));
+                    match self.poll_arrivals(context)? {
+                        Poll::Ready(0) => return Poll::Ready(Ok(())),
+                        Poll::Ready(_) => {}
+                        Poll::Pending => return self.poll_timers(context),
                     }
                 }
                 Some(Ok(Passage::More | Passage::Done)) | None => {

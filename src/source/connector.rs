@@ -32,6 +32,10 @@ struct Carried {
     heard: AtomicBool,
     foul: AtomicBool,
     condemned: AtomicBool,
+    /// A request is to be sent, of which nothing was said yet.
+    asks: AtomicBool,
+    /// Content was sent behind the end of its answer.
+    late: AtomicBool,
 }
 
 impl Uses {
@@ -43,6 +47,23 @@ impl Uses {
     /// Whether it has already carried an answer.
     pub(super) fn any(&self) -> bool {
         self.0.answered.load(Ordering::Relaxed)
+    }
+
+    /// The next bytes that are sent begin a request.
+    pub(super) fn ask(&self) {
+        self.0.asks.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether content was sent behind the end of its answer: a source may take it for the next request.
+    pub(super) fn is_late(&self) -> bool {
+        self.0.late.load(Ordering::Relaxed)
+    }
+
+    /// Bytes are sent where no answer is awaited: whether they begin a request.
+    fn begins(&self) -> bool {
+        let begins = self.0.asks.swap(false, Ordering::Relaxed);
+        self.0.late.fetch_or(!begins, Ordering::Relaxed);
+        begins
     }
 
     /// Whether any byte came since the last one was sent.
@@ -149,6 +170,15 @@ impl CountedStream {
     pub(super) fn uses(&self) -> Uses {
         self.uses.clone()
     }
+
+    /// These bytes are sent, and may be others behind them.
+    fn says(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.uses.says()?;
+        if !bytes.is_empty() && self.framing.is_over() && self.uses.begins() {
+            self.framing.asks(bytes);
+        }
+        Ok(())
+    }
 }
 
 impl AsyncRead for CountedStream {
@@ -178,8 +208,7 @@ impl AsyncWrite for CountedStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.uses.says()?;
-        self.framing.says(bytes);
+        self.says(bytes)?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -196,8 +225,7 @@ impl AsyncWrite for CountedStream {
         context: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.uses.says()?;
-        self.framing.says(buffers.iter().find(|buffer| !buffer.is_empty()).map_or(&[], |first| first));
+        self.says(buffers.iter().find(|buffer| !buffer.is_empty()).map_or(&[], |first| first))?;
         Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
     }
 

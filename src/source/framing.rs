@@ -88,12 +88,13 @@ impl Framing {
         Self { state: State::Over(End::Otherwise), asked: Asked::Other, line: Line::new() }
     }
 
-    /// These bytes are sent: a request where none is under way, else more of its content.
-    pub(super) fn says(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() || !matches!(self.state, State::Over(_)) {
-            return;
-        }
-        // Content that is still sent when its answer is over: what is asked next cannot be told from it.
+    /// Whether no answer is awaited, as far as is known.
+    pub(super) const fn is_over(&self) -> bool {
+        matches!(self.state, State::Over(_))
+    }
+
+    /// These bytes are sent, and begin a request.
+    pub(super) fn asks(&mut self, bytes: &[u8]) {
         self.state = match asked(bytes) {
             Some(asked) => {
                 self.asked = asked;
@@ -156,6 +157,10 @@ impl Framing {
             Some(status) if text.is_empty() => self.content(status, head.framed),
             Some(_) => {
                 head.framed = head.framed.and(text);
+                // A length or a coding with so much padding is not looked at any further.
+                if self.line.is_cut() && head.framed == Framed::Oddly {
+                    return Err(Finding::Foul);
+                }
                 State::Head(head)
             }
         };
@@ -294,6 +299,11 @@ impl Line {
         self.last = text.last().copied().unwrap_or(self.last);
         let rest = rest.get(1..)?;
         Some((if self.last == b'\r' { Ending::CrLf } else { Ending::Bare }, rest))
+    }
+
+    /// Whether more of it came than is kept.
+    fn is_cut(&self) -> bool {
+        self.kept.len() >= LINE_BYTES_MAX
     }
 
     /// Its beginning, without its end.

@@ -117,6 +117,7 @@ impl Link {
         &mut self,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        self.uses.ask();
         let mut answer = pin!(self.sender.try_send_request(request));
         poll_fn(|context| self.drive(context, |context| answer.as_mut().poll(context))).await
     }

@@ -229,7 +229,7 @@ impl Lease {
             Some(Driven::ByWhoWaits) => pool.keep(address, link),
             Some(Driven::ByItsTask) => {
                 tokio::spawn(async move {
-                    if link.is_free().await {
+                    if link.is_free().await && !link.uses().is_late() {
                         pool.keep(address, link);
                     }
                 });

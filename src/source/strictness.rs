@@ -4,7 +4,7 @@
 use super::error::SourceError;
 use super::switch::Asks;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 
 /// The largest head of an answer, in bytes.
 pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -28,6 +28,9 @@ pub(super) fn check<B>(response: &Response<B>, asks: Option<&Asks>) -> Result<()
     }
     // A 101 has no content (RFC 9110 8.6, RFC 9112 6.1): what stands behind it belongs to the other protocol.
     let is_sound = if switches { is_unframed(fields) } else { is_framed_one_way(fields) };
+    // RFC 9112 6.1: a version that has no codings was not meant so.
+    let is_sound =
+        is_sound && (response.version() != Version::HTTP_10 || !fields.contains_key(TRANSFER_ENCODING));
     if is_sound { Ok(()) } else { Err(SourceError::Framing) }
 }
 
@@ -59,7 +62,10 @@ fn is_length(length: &HeaderValue) -> bool {
     match length.as_bytes() {
         [b'0'] => true,
         [b'0', ..] | [] => false,
-        digits => digits.iter().all(u8::is_ascii_digit),
+        digits => {
+            let text = std::str::from_utf8(digits).ok().filter(|_| digits.iter().all(u8::is_ascii_digit));
+            text.is_some_and(|text| text.parse::<u64>().is_ok())
+        }
     }
 }
 
@@ -79,6 +85,8 @@ mod tests {
             (&[("content-length", "")], false),
             (&[("content-length", "07")], false),
             (&[("content-length", "0")], true),
+            (&[("content-length", "18446744073709551615")], true),
+            (&[("content-length", "18446744073709551616")], false),
             (&[("transfer-encoding", "gzip, chunked")], false),
             (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], false),
             (&[("transfer-encoding", "gzip")], false),
@@ -89,6 +97,9 @@ mod tests {
                 response.headers_mut().append(*name, HeaderValue::from_static(value));
             }
             assert_eq!(check(&response, None).is_ok(), sound, "{fields:?}");
+            *response.version_mut() = Version::HTTP_10;
+            let coded = response.headers().contains_key(TRANSFER_ENCODING);
+            assert_eq!(check(&response, None).is_ok(), sound && !coded, "HTTP/1.0 {fields:?}");
         }
     }
 

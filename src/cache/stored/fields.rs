@@ -17,6 +17,12 @@ const LENGTH: usize = size_of::<u32>();
 const LISTS_MAX: usize = 1_024;
 /// Names of the longest list that is shared.
 const NAMES_MAX: usize = 64;
+/// Bytes of all names of a list that is shared: with the maps that are ready for them, all lists take at most 12 MiB.
+const LIST_BYTES_MAX: usize = 2 * 1024;
+/// Bytes that a name takes beside its text.
+const NAME_OVERHEAD: usize = size_of::<HeaderName>() + 32;
+/// When there are too many lists, those that nobody uses any more are looked for once in so many stores.
+const SWEPT_EVERY: usize = 1_024;
 
 /// Where a value is to come.
 const BLANK: HeaderValue = HeaderValue::from_static("");
@@ -87,10 +93,11 @@ impl StoredFields {
         })
     }
 
-    /// Bytes of its own: without the names, which others have too.
+    /// Bytes of its own: without its names where others may have them too.
     #[must_use]
     pub fn own_bytes(&self) -> usize {
-        self.block.len()
+        let names = if self.names.blank.is_some() { 0 } else { self.names.bytes() };
+        self.block.len() + names
     }
 
     fn lengths(&self) -> &[u8] {
@@ -116,6 +123,17 @@ impl PartialEq for StoredFields {
 
 impl Eq for StoredFields {}
 
+impl Names {
+    fn text_bytes(&self) -> usize {
+        self.list.iter().map(|name| name.as_str().len()).sum()
+    }
+
+    /// What they take.
+    fn bytes(&self) -> usize {
+        self.text_bytes() + self.list.len() * NAME_OVERHEAD
+    }
+}
+
 impl PartialEq for Names {
     fn eq(&self, other: &Self) -> bool {
         self.list == other.list
@@ -134,7 +152,7 @@ impl From<&HeaderMap> for StoredFields {
     fn from(map: &HeaderMap) -> Self {
         let bytes = map.values().map(HeaderValue::len).sum::<usize>();
         let mut block = BytesMut::with_capacity(map.len() * LENGTH + bytes);
-        // No head is so long; `server.limits` and `source.max_head` are far below.
+        // No head is so long: a source's is at most 64 KiB.
         let length = |value: &HeaderValue| u32::try_from(value.len()).unwrap_or(u32::MAX).to_ne_bytes();
         map.values().for_each(|value| block.extend_from_slice(&length(value)));
         map.values().for_each(|value| block.extend_from_slice(value.as_bytes()));
@@ -156,30 +174,50 @@ impl fmt::Debug for StoredFields {
     }
 }
 
-/// The lists of names that stored responses share. Each that is in use is here once; when there are too many,
-/// those to come are gathered anew.
+/// The lists of names that stored responses share, each once. What finds no place keeps its own, which counts as its
+/// own.
 #[derive(Debug, Default)]
-pub struct NameLists(Mutex<HashSet<Arc<Names>>>);
+pub struct NameLists(Mutex<Lists>);
+
+#[derive(Debug, Default)]
+struct Lists {
+    known: HashSet<Arc<Names>>,
+    /// How often there was no place.
+    refused: usize,
+}
+
+impl Lists {
+    /// Whether there is a place for another.
+    fn has_place(&mut self) -> bool {
+        if self.known.len() >= LISTS_MAX {
+            if self.refused.is_multiple_of(SWEPT_EVERY) {
+                self.known.retain(|names| Arc::strong_count(names) > 1);
+            }
+            self.refused += 1;
+        }
+        self.known.len() < LISTS_MAX
+    }
+}
 
 impl NameLists {
     /// The same fields, with a list of names that is shared.
     #[must_use]
     pub fn shared(&self, fields: StoredFields) -> StoredFields {
-        if fields.names.list.len() > NAMES_MAX {
+        if fields.names.list.len() > NAMES_MAX || fields.names.text_bytes() > LIST_BYTES_MAX {
             return fields;
         }
         let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(names) = lists.get(&fields.names) {
+        if let Some(names) = lists.known.get(&fields.names) {
             return StoredFields { names: Arc::clone(names), ..fields };
         }
-        if lists.len() >= LISTS_MAX {
-            lists.clear();
+        if !lists.has_place() {
+            return fields;
         }
         let list = fields.names.list.clone();
         let mut blank = HeaderMap::with_capacity(list.len() + ADDED);
         blank.extend(list.iter().map(|name| (name.clone(), BLANK)));
         let names = Arc::new(Names { list, blank: Some(blank) });
-        lists.insert(Arc::clone(&names));
+        lists.known.insert(Arc::clone(&names));
         StoredFields { names, ..fields }
     }
 }
@@ -244,18 +282,40 @@ mod tests {
         assert_eq!(other.to_map()[CONTENT_TYPE], "image/png");
     }
 
+    fn named(name: &str) -> HeaderMap {
+        HeaderMap::from_iter([(HeaderName::try_from(name).unwrap(), HeaderValue::from_static("x"))])
+    }
+
     #[test]
-    fn i10_shared_names_are_bounded() {
+    fn i10_shared_names_are_bounded_and_others_count() {
         let lists = NameLists::default();
-        for number in 0..=LISTS_MAX {
-            let name = HeaderName::try_from(format!("x-{number}")).unwrap();
-            let map = HeaderMap::from_iter([(name, HeaderValue::from_static("x"))]);
-            assert_eq!(lists.shared(StoredFields::from(&map)).to_map(), map);
-        }
-        assert_eq!(lists.0.lock().unwrap().len(), 1);
+        let shared = |map: &HeaderMap| lists.shared(StoredFields::from(map));
+        let kept: Vec<_> = (0..LISTS_MAX).map(|number| shared(&named(&format!("x-{number}")))).collect();
+        assert!(kept.iter().all(|fields| fields.own_bytes() == LENGTH + 1));
+        let beyond = shared(&named("x-beyond"));
+        assert_eq!(
+            (beyond.own_bytes(), beyond.to_map()),
+            (LENGTH + 1 + 8 + NAME_OVERHEAD, named("x-beyond"))
+        );
+        assert_eq!(shared(&named("x-7")).own_bytes(), LENGTH + 1, "those that are known stay");
+        drop(kept);
+        assert_eq!(lists.0.lock().unwrap().known.len(), LISTS_MAX);
+        let later: Vec<_> = (0..SWEPT_EVERY).map(|_| shared(&named("x-later")).own_bytes()).collect();
+        assert_eq!(later.last(), Some(&(LENGTH + 1)), "there is a place once others have gone");
+        assert_eq!(lists.0.lock().unwrap().known.len(), 1);
+    }
+
+    #[test]
+    fn i10_long_lists_are_not_shared() {
+        let lists = NameLists::default();
         let many = (0..=NAMES_MAX).map(|number| HeaderName::try_from(format!("x-{number}")).unwrap());
         let many: HeaderMap = many.map(|name| (name, HeaderValue::from_static("x"))).collect();
-        assert_eq!(lists.shared(StoredFields::from(&many)).to_map(), many);
-        assert_eq!(lists.0.lock().unwrap().len(), 1);
+        let long = named(&"x".repeat(LIST_BYTES_MAX + 1));
+        for map in [many, long] {
+            let fields = lists.shared(StoredFields::from(&map));
+            assert_eq!(fields.to_map(), map);
+            assert!(fields.own_bytes() > map.keys().map(|name| name.as_str().len()).sum());
+        }
+        assert!(lists.0.lock().unwrap().known.is_empty());
     }
 }

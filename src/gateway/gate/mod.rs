@@ -37,23 +37,32 @@ enum Stage {
     Done,
 }
 
+/// Whether the message that is under way has its answer: content may still come behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Awaited,
+    Given,
+}
+
 /// The gate of one connection.
 #[derive(Debug)]
 pub(super) struct Gate {
     stage: Stage,
+    answer: Answer,
     limits: Limits,
 }
 
 impl Gate {
     pub(super) const fn new(limits: Limits) -> Self {
-        Self { stage: Stage::Head(0), limits }
+        Self { stage: Stage::Head(0), answer: Answer::Awaited, limits }
     }
 
-    /// The message was answered: the next may pass.
+    /// The message was answered: the next may pass, once this one is whole.
     pub(super) fn answered(&mut self) {
-        if let Stage::Done = self.stage {
-            self.stage = Stage::Head(0);
-        }
+        self.answer = match self.stage {
+            Stage::Head(_) => Answer::Awaited,
+            Stage::Length(_) | Stage::Chunked(_) | Stage::Done => Answer::Given,
+        };
     }
 
     /// How much of what has arrived may pass; what passes must be taken away before the next call.
@@ -61,6 +70,9 @@ impl Gate {
     /// # Errors
     /// The [`Refusal`] of a message that is not well-formed. Nothing of its head has passed.
     pub(super) fn look(&mut self, arrived: &[u8]) -> Result<Passage, Refusal> {
+        if let (Stage::Done, Answer::Given) = (&self.stage, self.answer) {
+            (self.stage, self.answer) = (Stage::Head(0), Answer::Awaited);
+        }
         match &mut self.stage {
             Stage::Head(seen) => {
                 // Its first line is no head of HTTP/1 yet; too slow it is 408 as any other beginning.
@@ -155,6 +167,24 @@ mod tests {
                 Ok(&given.map(str::to_owned)[..]),
                 "{size}"
             );
+        }
+    }
+
+    #[test]
+    fn rfc9112_9_3_content_may_end_behind_its_answer_and_the_next_passes() {
+        let next = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        for (framed, rest) in
+            [("Content-Length: 3", "abc"), ("Transfer-Encoding: chunked", "1\r\na\r\n0\r\n\r\n")]
+        {
+            let head = format!("POST /a HTTP/1.1\r\nHost: a\r\n{framed}\r\n\r\n");
+            let mut gate = Gate::new(LIMITS);
+            assert_eq!(gate.look(head.as_bytes()), Ok(Passage::Bytes(head.len())));
+            gate.answered();
+            assert_eq!(gate.look(b""), Ok(Passage::More), "its content is awaited");
+            let both = [rest.as_bytes(), next].concat();
+            assert_eq!(gate.look(&both), Ok(Passage::Bytes(rest.len())));
+            assert_eq!(gate.look(next), Ok(Passage::Bytes(next.len())), "{framed}");
+            assert_eq!(gate.look(next), Ok(Passage::Done), "the next one is not answered");
         }
     }
 

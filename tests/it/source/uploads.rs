@@ -1,9 +1,11 @@
 //! What clients do to the content of their own requests tells nothing of the source.
 
 use super::{becomes, gateway_of, metric, nothing_is_left};
-use crate::support::wire::Wire;
+use crate::support::wait::Record;
+use crate::support::wire::{Body, Framing, Wire};
 use crate::support::{Gateway, Reply, ScriptedSource, within};
-use tokio::net::TcpStream;
+use std::sync::Arc;
+use tokio::net::{TcpListener, TcpStream};
 
 /// More than enough to open a breaker.
 const MANY: usize = 8;
@@ -90,4 +92,84 @@ async fn a_client_that_stands_still_makes_no_source_silent() {
         drop(standing);
         is_well(&gateway, head).await;
     }
+}
+
+/// Answers each request when its head is there, and reads its content afterwards; the lines that began one, with the
+/// number of their connection.
+async fn hasty_source() -> (String, Arc<Record<(usize, String)>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let lines = Arc::new(Record::new());
+    let record = Arc::clone(&lines);
+    tokio::spawn(async move {
+        for number in 0.. {
+            let (mut wire, record) = (Wire::new(listener.accept().await.unwrap().0), Arc::clone(&record));
+            tokio::spawn(async move {
+                while let Ok(Some((line, fields))) = wire.head().await {
+                    record.push((number, line));
+                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nCache-Control: no-store\r\n\r\nok";
+                    if wire.write(answer).await.is_err() {
+                        return;
+                    }
+                    let mut content = Body::new(Framing::of(&fields, Framing::Length(0)));
+                    if content.all(&mut wire).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (url, lines)
+}
+
+/// RFC 9112 9.3: the next request passes once the content has ended; and where content has gone to the source behind
+/// its answer, it is on another connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_that_goes_on_behind_its_answer_stops_nobody_and_is_nobodys_request() {
+    let (url, lines) = hasty_source().await;
+    let gateway = gateway_of(&[&url], "", "").await;
+    let smuggled = "HEAD /x HTTP/1.1\r\nHost: a\r\n\r\n";
+    let length = format!("Content-Length: {}\r\n\r\nfirst", 5 + smuggled.len());
+    let chunks = "Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+    let last_chunk = format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len());
+    for (framed, rest) in [(length.as_str(), smuggled), (chunks, &last_chunk)] {
+        let mut wire = begun(&gateway, "POST /early HTTP/1.1", framed).await;
+        let read = async |wire: &mut Wire| {
+            let (_, fields) = within("an answer", wire.head()).await.unwrap().expect("a head");
+            let mut body = Body::new(Framing::of(&fields, Framing::Length(0)));
+            assert_eq!(within("its body", body.all(wire)).await.unwrap(), b"ok");
+        };
+        read(&mut wire).await;
+        let both = format!("{rest}GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+        wire.write(both.as_bytes()).await.unwrap();
+        read(&mut wire).await;
+    }
+    let seen = lines.all();
+    let asked: Vec<&str> = seen.iter().map(|(_, line)| line.as_str()).collect();
+    let expected = ["POST /early HTTP/1.1", "GET /next HTTP/1.1"].repeat(2);
+    assert_eq!(asked, expected);
+    assert!(seen.chunks(2).all(|pair| pair[0].0 != pair[1].0), "{seen:?}");
+}
+
+/// RFC 9110 2.5: a source's version is between it and the gateway; what breaks off is seen to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_version_of_a_source_is_not_told_and_what_breaks_off_is_visibly_broken() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (go_on, told) = tokio::sync::oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let mut wire = Wire::new(listener.accept().await.unwrap().0);
+        drop(wire.head().await);
+        wire.write(b"HTTP/1.0 200 OK\r\n\r\nhel").await.unwrap();
+        told.await.unwrap();
+        wire.reset();
+    });
+    let gateway = gateway_of(&[&url], "", "").await;
+    let mut wire = begun(&gateway, "POST /a HTTP/1.1", "Content-Length: 0\r\n\r\n").await;
+    let (line, fields) = within("an answer", wire.head()).await.unwrap().expect("a head");
+    assert_eq!(line, "HTTP/1.1 200 OK");
+    let mut body = Body::new(Framing::of(&fields, Framing::Length(0)));
+    assert_eq!(within("a part", body.next(&mut wire)).await.unwrap().unwrap(), b"hel");
+    go_on.send(()).unwrap();
+    assert!(within("an end", body.next(&mut wire)).await.is_err(), "it is no whole");
 }
