@@ -7,6 +7,8 @@ use futures_util::future::Either;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -36,6 +38,8 @@ struct Carried {
     asks: AtomicBool,
     /// Content was sent behind the end of its answer.
     late: AtomicBool,
+    /// It is about to be used: what has come of which the runtime does not know yet counts too.
+    looks: AtomicBool,
 }
 
 impl Uses {
@@ -52,6 +56,16 @@ impl Uses {
     /// The next bytes that are sent begin a request.
     pub(super) fn ask(&self) {
         self.0.asks.store(true, Ordering::Relaxed);
+    }
+
+    /// From here on the system is asked for bytes, too, whenever the runtime knows of none.
+    pub(super) fn look(&self) {
+        self.0.looks.store(true, Ordering::Relaxed);
+    }
+
+    /// The end of [`Uses::look`].
+    pub(super) fn looked(&self) {
+        self.0.looks.store(false, Ordering::Relaxed);
     }
 
     /// Whether content was sent behind the end of its answer: a source may take it for the next request.
@@ -153,6 +167,16 @@ impl Connector {
     }
 }
 
+/// Whether the system has bytes of a connection, or its end.
+fn has_come(stream: &Inner) -> bool {
+    let tcp = match stream.inner() {
+        MaybeHttpsStream::Http(tcp) => tcp.inner(),
+        MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
+    };
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    !matches!(rustix::net::recv(tcp, &mut [0_u8; 1][..], flags), Err(Errno::AGAIN | Errno::INTR))
+}
+
 /// A connection that notes what it carries.
 #[derive(Debug)]
 pub(super) struct CountedStream {
@@ -193,6 +217,10 @@ impl AsyncRead for CountedStream {
         }
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if outcome.is_pending() && self.uses.0.looks.load(Ordering::Relaxed) && has_come(&self.stream) {
+            self.uses.condemn();
+            return Poll::Ready(Ok(()));
+        }
         let bytes = buffer.filled().get(before..).unwrap_or_default();
         if !bytes.is_empty() {
             let finding = self.framing.hears(bytes);

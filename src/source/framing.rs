@@ -9,6 +9,9 @@
 /// The most that is kept of a line: enough for those that matter here.
 const LINE_BYTES_MAX: usize = 256;
 
+/// The longest line of a chunk's size, with its extensions.
+const SIZE_LINE_BYTES_MAX: usize = 1024;
+
 /// The most hex digits of a chunk's size.
 const SIZE_DIGITS_MAX: usize = 16;
 
@@ -203,6 +206,7 @@ impl Framing {
                 let next = match (part, text) {
                     (Part::Trailers, []) => None,
                     (Part::Trailers, _) => Some(Part::Trailers),
+                    (Part::Size, _) if self.line.length > SIZE_LINE_BYTES_MAX => return Err(Finding::Foul),
                     (Part::Size | Part::Data(_) | Part::DataEnd(_), _) => {
                         match size(text).ok_or(Finding::Foul)? {
                             0 => Some(Part::Trailers),
@@ -278,16 +282,17 @@ enum Ending {
 struct Line {
     kept: Vec<u8>,
     last: u8,
+    length: usize,
 }
 
 impl Line {
     const fn new() -> Self {
-        Self { kept: Vec::new(), last: 0 }
+        Self { kept: Vec::new(), last: 0, length: 0 }
     }
 
     fn clear(&mut self) {
         self.kept.clear();
-        self.last = 0;
+        (self.last, self.length) = (0, 0);
     }
 
     /// Takes the bytes up to its end: how it ended, and what is behind it. `None`: it has not.
@@ -297,13 +302,14 @@ impl Line {
         let room = LINE_BYTES_MAX.saturating_sub(self.kept.len()).min(text.len());
         self.kept.extend_from_slice(text.get(..room).unwrap_or_default());
         self.last = text.last().copied().unwrap_or(self.last);
+        self.length += text.len();
         let rest = rest.get(1..)?;
         Some((if self.last == b'\r' { Ending::CrLf } else { Ending::Bare }, rest))
     }
 
     /// Whether more of it came than is kept.
     fn is_cut(&self) -> bool {
-        self.kept.len() >= LINE_BYTES_MAX
+        self.length > LINE_BYTES_MAX
     }
 
     /// Its beginning, without its end.

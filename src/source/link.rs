@@ -173,7 +173,9 @@ impl Link {
         let mut own = Context::from_waker(&self.waker);
         self.relay.phase.store(DRIVEN, Ordering::Release);
         let connection = self.connection.as_mut().map(unlocked);
+        self.uses.look();
         let ended = connection.is_some_and(|one| Pin::new(one).poll(&mut own).is_ready());
+        self.uses.looked();
         let is_ready = !ended && matches!(self.sender.poll_ready(&mut own), Poll::Ready(Ok(())));
         self.relay.phase.store(WAITED, Ordering::Release);
         if ended {

@@ -129,3 +129,16 @@ fn one_answer_after_the_other_is_looked_at_by_what_was_asked() {
     assert_eq!(framing.hears(b"hello"), Finding::Sound, "nothing is known of it");
     assert_eq!(Framing::new().hears(b"HTTP/1.1 408 A\r\n\r\n"), Finding::Beyond, "nobody has asked");
 }
+
+#[test]
+fn i10_extensions_of_chunks_are_bounded() {
+    for (length, finding) in [(SIZE_LINE_BYTES_MAX - 3, Finding::Sound), (SIZE_LINE_BYTES_MAX, Finding::Foul)]
+    {
+        let mut framing = Framing::new();
+        framing.asks(GET);
+        let extension = "x".repeat(length);
+        let answer =
+            format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;{extension}\r\nhello\r\n");
+        assert_eq!(framing.hears(answer.as_bytes()), finding, "{length}");
+    }
+}

@@ -135,6 +135,24 @@ async fn i10_idle_connections_are_few_and_end_with_their_time() {
     assert!(client.0.idle().is_empty());
 }
 
+/// Also what the runtime does not know of yet.
+#[tokio::test]
+async fn what_has_come_since_the_last_answer_is_seen_before_the_next_request_is_sent() {
+    let (listener, address) = listener().await;
+    let client = client(1, LONG);
+    let source = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        answer(&mut stream).await;
+        stream
+    };
+    let (stream, ()) = tokio::join!(source, read(&client, &address, Line::Shared));
+    assert_eq!(idle(&client), 1);
+    let mut stream = stream.into_std().unwrap();
+    std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno").unwrap();
+    let source = async { answer(&mut listener.accept().await.unwrap().0).await };
+    tokio::join!(source, read(&client, &address, Line::Shared));
+}
+
 /// What is sent goes on also while nobody takes of the answer. A source that does not know whose content it is may take
 /// it for a request: nothing else goes on that connection.
 #[tokio::test]
