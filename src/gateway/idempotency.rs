@@ -3,7 +3,8 @@
 //!
 //! The key is a structured string; a bare token stands for the same string, because many clients send one.
 //! It is told from others by route and by who asks, which is the route's `identity`, or where that splits
-//! nothing Authorization and Cookie: nobody is ever given what somebody else's write was answered. All of that is hashed before it leaves here (I12).
+//! nothing Authorization and Cookie: nobody is ever given what somebody else's write was answered. All of that is
+//! hashed before it leaves here (I12).
 //!
 //! Kept are answers to what has happened, and final refusals of the source. What says "not now" (408, 409,
 //! 425, 429, 5xx), and what was never sent, is not: the same write may then be sent again.

@@ -137,6 +137,7 @@ impl Link {
             // First, because a body has to be asked for before it is read.
             let mut polled = awaited(&mut own);
             if polled.is_pending() {
+                // What woke it until here is looked at now.
                 phase.store(DRIVEN, Ordering::Release);
                 if Pin::new(&mut *connection).poll(&mut own).is_ready() {
                     self.connection = None;

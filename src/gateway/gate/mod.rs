@@ -75,7 +75,8 @@ impl Gate {
         }
         match &mut self.stage {
             Stage::Head(seen) => {
-                // Its first line is no head of HTTP/1 yet; too slow it is 408 as any other beginning.
+                // It may be the preface of HTTP/2 as long as it has not differed: no head of HTTP/1 yet, and where it
+                // stays half too long it is 408 as any other beginning, also behind a request.
                 if PREFACE.starts_with(arrived) {
                     return Ok(Passage::More);
                 }
