@@ -88,9 +88,8 @@ fn is_if_range_true(request: &HeaderMap, stored: &StoredResponse) -> bool {
         let kept = stored.fields.get(&ETAG).and_then(EntityTag::parse);
         return kept.is_some_and(|kept| kept.matches_strongly(&tag));
     }
-    let kept = stored.fields.to_map();
-    let modified = date::of_field(&kept, &LAST_MODIFIED, stored.received_at);
-    let sent = date::of_field(&kept, &DATE, stored.received_at).unwrap_or(stored.received_at);
+    let kept = |name| stored.fields.get(name).and_then(|value| date::read(value, stored.received_at));
+    let (modified, sent) = (kept(&LAST_MODIFIED), kept(&DATE).unwrap_or(stored.received_at));
     // 8.8.2.2: what may have changed again within the second that it was sent in is weak.
     let strong = modified.is_some_and(|modified| date::whole_seconds(modified) < date::whole_seconds(sent));
     strong && date::parse(validator, stored.received_at) == modified

@@ -189,8 +189,7 @@ impl Memory {
             }
             let second = now.as_millis() / 1000;
             let (used, looked) = (AtomicU64::new(second), AtomicU64::new(second));
-            let date = stored.fields.get(&DATE).and_then(|date| HeaderValue::from_bytes(date).ok());
-            let dated = date.and_then(|date| date::parse(&date, stored.received_at));
+            let dated = stored.fields.get(&DATE).and_then(|date| date::read(date, stored.received_at));
             let dated = dated.unwrap_or(stored.received_at);
             let kept = self.large.keep(&stored.body).map(Arc::new);
             list.insert(0, Variant { stored: Arc::clone(stored), dated, used, looked, kept });
