@@ -152,6 +152,15 @@ pub enum TargetForm {
     Opaque,
 }
 
+/// Whether [`Target::move_to`] has taken another origin form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// It is the target now.
+    Yes,
+    /// It is not canonical as it stands.
+    No,
+}
+
 /// A canonical path and query, and the authority they were asked of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
@@ -196,6 +205,17 @@ impl Target {
         };
         let came = (path_and_query != origin_form).then(|| origin_form.into());
         Ok(Self { scheme, authority, path_and_query, path_len, came, unclear })
+    }
+
+    /// Becomes that of another origin form by the same scheme and authority, where that is canonical as it stands, as
+    /// nearly all are; else nothing changes and it says so. No memory is needed for it.
+    #[must_use]
+    pub fn move_to(&mut self, origin_form: &str) -> Moved {
+        let Some(path_len) = canonical::clean_path_len(origin_form) else { return Moved::No };
+        self.path_and_query.clear();
+        self.path_and_query.push_str(origin_form);
+        (self.path_len, self.came, self.unclear) = (path_len, None, None);
+        Moved::Yes
     }
 
     /// Becomes what a route of this form forwards.

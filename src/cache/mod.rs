@@ -19,7 +19,7 @@ pub use policy::Policy;
 pub use purge::log::PurgeStatus;
 pub use purge::{Applied, Cause, Fence, Purge, PurgeMode, PurgeScope, Standing};
 pub use rules::key::CacheKey;
-pub use store::{Begun, Brought, Cache, FillTurn, Marked, Sight, Sighted};
+pub use store::{Begun, Brought, Cache, FillTurn, Marked, Ready, Sight, Sighted};
 pub use stored::StoredResponse;
 pub use version::{Floor, Token};
 

@@ -11,11 +11,13 @@ mod hot;
 mod markers;
 mod parts;
 mod purges;
+mod ready;
 mod sight;
 mod turns;
 mod versions;
 
 pub use markers::Marked;
+pub use ready::Ready;
 pub use sight::{Sight, Sighted};
 pub use turns::{Begun, Brought, FillTurn};
 
@@ -208,14 +210,19 @@ impl Cache {
         let Some(variants) = self.memory.get(key) else { return Lookup::Forward(ForwardReason::UriMiss) };
         match self.chosen(key, &variants, request, now) {
             Ok((stored, lookup)) => {
-                if variants.touch(stored, now) == Touched::LookAgain {
-                    self.look_again(key, stored);
-                }
-                self.hot.note(key);
+                self.used(key, &variants, stored, now);
                 lookup
             }
             Err(reason) => Lookup::Forward(reason),
         }
+    }
+
+    /// Notes that a request gets what memory has.
+    fn used(&self, key: &CacheKey, variants: &Variants, stored: &Arc<StoredResponse>, now: Timestamp) {
+        if variants.touch(stored, now) == Touched::LookAgain {
+            self.look_again(key, stored);
+        }
+        self.hot.note(key);
     }
 
     /// Which of the variants that memory has a request gets.

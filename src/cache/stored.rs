@@ -3,7 +3,7 @@
 
 mod fields;
 
-pub use fields::{NameLists, StoredFields};
+pub use fields::{NameLists, Sending, StoredFields, write_line};
 
 use super::purge::Fence;
 use super::rules::early::Early;

@@ -107,12 +107,17 @@ impl CacheStatus {
 
     /// Adds this gateway's member behind those of the caches before it.
     pub(crate) fn append_to(self, fields: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::try_from(self.member()) {
+            fields.append(CACHE_STATUS, value);
+        }
+    }
+
+    /// This gateway's member.
+    pub(crate) fn member(self) -> String {
         let mut member = String::with_capacity(MEMBER_BYTES);
         member.push_str("tidegate");
         self.write(&mut member);
-        if let Ok(value) = HeaderValue::from_str(&member) {
-            fields.append(CACHE_STATUS, value);
-        }
+        member
     }
 
     fn write(self, out: &mut String) {

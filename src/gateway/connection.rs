@@ -7,13 +7,17 @@
 //! close            close                            cut                close
 //! ```
 
+mod hits;
+mod outward;
+
 use super::Limits;
 use super::access_log::Refusals;
 use super::activity::Activity;
 use super::deadline::Deadline;
+use super::fast_path::FastPath;
 use super::gate::{Gate, Passage};
-use super::interim::{self, Interims};
-use super::pace::{Pace, Piece, ReaderCut, TooSlow};
+use super::interim::Interims;
+use super::pace::{Pace, Piece, ReaderCut};
 use super::raw_answer::raw_answer;
 use super::strict::Refusal;
 use super::wire::Wire;
@@ -53,6 +57,9 @@ enum Phase {
     Closing,
 }
 
+/// A head, and content that may stand behind it.
+type Unfinished = bytes::buf::Chain<Bytes, Bytes>;
+
 /// A client's transport.
 #[derive(Debug)]
 pub(crate) struct Transport {
@@ -67,8 +74,12 @@ pub(crate) struct Transport {
     activity: Arc<Activity>,
     pub(super) refusals: Option<Refusals>,
     interims: Arc<Interims>,
-    /// What is left of interim responses that were written in part: it goes before anything else.
-    unfinished: Bytes,
+    /// What is left of what was written in part, an interim response or a hit: it goes before anything else.
+    unfinished: Unfinished,
+    /// HTTP/1: answers hits before hyper hears of them.
+    pub(super) fast_path: Option<FastPath>,
+    /// Of so many requests hyper has handed over the answers, to their ends.
+    flushed: u64,
     seen: u64,
     phase: Phase,
     deadline: Deadline,
@@ -95,7 +106,9 @@ impl Transport {
             activity: Arc::default(),
             refusals: None,
             interims: Arc::default(),
-            unfinished: Bytes::new(),
+            unfinished: Bytes::new().chain(Bytes::new()),
+            fast_path: None,
+            flushed: 0,
             seen: 0,
             phase,
             deadline: Deadline::at(accepted_at + limits.header_timeout),
@@ -116,7 +129,7 @@ impl Transport {
     /// The connection, and what has come on it behind the request whose answer switched to another protocol:
     /// from here on there is no gate. `None` where not all of that request and its answer has passed.
     pub(crate) fn into_tunnel(self) -> Option<(Wire, Bytes)> {
-        let is_between = self.passed == 0 && self.unfinished.is_empty();
+        let is_between = self.passed == 0 && !self.unfinished.has_remaining();
         is_between.then(|| (self.stream, self.arrived.freeze()))
     }
 
@@ -241,6 +254,7 @@ impl Transport {
                 self.hand_on(buffer);
                 return Poll::Ready(Ok(()));
             }
+            ready!(self.poll_hits(context))?;
             let looked = self.gate.as_mut().map(|gate| gate.look(&self.arrived));
             match looked {
                 Some(Ok(Passage::Bytes(bytes))) => self.passed = bytes,
@@ -302,99 +316,6 @@ impl AsyncRead for Transport {
             (_, Some(_)) => this.poll_http1(context, buffer),
             (_, None) => this.poll_http2(context, buffer),
         }
-    }
-}
-
-impl Transport {
-    /// Lets a write, or a flush of 0 bytes, through, or cuts a reader that is under its least rate.
-    fn paced(
-        &mut self,
-        context: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        let cut = match &written {
-            Poll::Ready(Ok(length)) => match self.write_pace.moved(*length as u64) {
-                Ok(()) => return written,
-                Err(cut) => cut,
-            },
-            Poll::Ready(Err(_)) => return written,
-            Poll::Pending => match self.write_pace.poll_waiting(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(cut) => cut,
-            },
-        };
-        let TooSlow = cut;
-        ReaderCut::BodyRate.count();
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    /// Writes what is left of interim responses.
-    fn poll_unfinished(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.unfinished.is_empty() {
-            let written = Pin::new(&mut self.stream).poll_write(context, &self.unfinished);
-            match ready!(self.paced(context, written))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                bytes => self.unfinished.advance(bytes),
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Writes the interim responses that wait. hyper flushes only when it has handed over all it has, so
-    /// here a message has ended. A client that takes nothing at the moment is not sent them.
-    fn poll_interims(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.poll_unfinished(context))?;
-            let Some(heads) = self.interims.take(context) else { return Poll::Ready(Ok(())) };
-            match Pin::new(&mut self.stream).poll_write(context, &heads) {
-                Poll::Ready(written) => self.unfinished = heads.slice(written?..),
-                Poll::Pending => interim::dropped(),
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_unfinished(context))?;
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.paced(context, written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_unfinished(context))?;
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
-        self.paced(context, written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_interims(context))?;
-        // What TLS has taken and not yet sent is waited for here.
-        let flushed = Pin::new(&mut self.stream).poll_flush(context).map_ok(|()| 0);
-        self.paced(context, flushed).map_ok(|_| ())
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let shut @ Poll::Ready(_) = Pin::new(&mut self.stream).poll_shutdown(context) {
-            return shut;
-        }
-        if self.phase != Phase::Closing {
-            self.phase = Phase::Closing;
-            self.deadline.move_by(LINGER);
-        }
-        self.deadline.poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

@@ -35,6 +35,11 @@ impl FieldChanges {
         names.any(|name| self.names().any(|own| forwarded::reads_as(own, &name)))
     }
 
+    /// Whether there is none.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty()
+    }
+
     fn names(&self) -> impl Iterator<Item = &HeaderName> {
         self.remove.iter().chain(self.set.iter().map(|(name, _)| name))
     }

@@ -5,6 +5,7 @@ use super::activity::{Activity, Answering};
 use super::body::Body;
 use super::cache_status::CacheStatus;
 use super::connection::{Protocol, Transport};
+use super::fast_path::FastPath;
 use super::gate::PREFACE;
 use super::pace::Piece;
 use super::pipeline;
@@ -153,6 +154,9 @@ async fn connection(
     let Some((stream, protocol, read_ahead)) = begun else { return Ok(()) };
     let mut transport = Transport::new(stream, read_ahead, protocol, limits, accepted_at);
     transport.refusals = Some(Refusals::of(Arc::clone(&in_force), peer.address.ip()));
+    if protocol == Protocol::Http1 {
+        transport.fast_path = Some(FastPath::new(Arc::clone(&in_force), peer.clone()));
+    }
     let (activity, interims) = (transport.activity(), transport.interims());
     let pieces = if protocol == Protocol::Http2 { Piece::of(limits.body_rate_bytes) } else { None };
     let piece_bytes = pieces.map_or(usize::MAX, |piece| piece.bytes);

@@ -14,6 +14,7 @@ mod deadline;
 mod door;
 mod entrance;
 mod explain;
+mod fast_path;
 mod field_changes;
 mod fill;
 mod forward;

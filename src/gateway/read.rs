@@ -9,7 +9,7 @@ mod ranged;
 mod shared;
 
 pub(crate) use foreseen::{Foreseen, foresee, hindered};
-pub(crate) use judged::{Judged, Way};
+pub(crate) use judged::{Judged, Way, judge};
 
 use super::Gateway;
 use super::background;
@@ -33,7 +33,6 @@ use crate::clock::Timestamp;
 use alone::Because;
 use collapsed::Outcome;
 use http::Method;
-use judged::judge;
 use ranged::Parted;
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use super::content::Content;
 use super::interim::Interim;
 use crate::cache::Token;
 use crate::redis::Patience;
-use crate::target::{Scheme, Target};
+use crate::target::{Moved, Scheme, Target};
 use crate::tls;
 use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_TYPE, HOST, REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
@@ -67,6 +67,16 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// Becomes the next one by the same fields; `None`: its target has to be looked at as a whole.
+    pub(crate) fn becomes(&mut self, method: Method, origin_form: &str, deadline: Instant) -> Option<()> {
+        if self.target.move_to(origin_form) == Moved::No {
+            return None;
+        }
+        self.id = RequestId::of(self.asking());
+        (self.method, self.deadline, self.patience) = (method, deadline, Patience::of_request());
+        Some(())
+    }
+
     /// The fields for what looks for something to act on: none where there is nothing of that.
     pub(crate) fn asking(&self) -> &HeaderMap {
         self.asks.among(&self.fields)
@@ -90,7 +100,12 @@ static NO_FIELDS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
 
 impl Asks {
     pub(crate) fn of(fields: &HeaderMap) -> Self {
-        if fields.keys().all(|name| INERT.contains(name)) { Self::Plainly } else { Self::Specially }
+        if fields.keys().all(Self::is_inert) { Self::Plainly } else { Self::Specially }
+    }
+
+    /// Whether no rule of a gateway's acts on a field.
+    pub(crate) fn is_inert(name: &HeaderName) -> bool {
+        INERT.contains(name)
     }
 
     /// These fields, or none where nothing is asked by them.
@@ -143,6 +158,17 @@ impl RequestId {
                 // Hexadecimal digits are a value.
                 HeaderValue::from_str(id.simple().encode_lower(&mut digits))
                     .unwrap_or(HeaderValue::from_static("0"))
+            }
+        }
+    }
+
+    /// Writes the field value behind what is written already.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Given(value) => out.extend_from_slice(value.as_bytes()),
+            Self::New(id) => {
+                let mut digits = Uuid::encode_buffer();
+                out.extend_from_slice(id.simple().encode_lower(&mut digits).as_bytes());
             }
         }
     }

@@ -191,6 +191,16 @@ pub(crate) fn foresee(question: Question, settings: &Settings) -> Result<Box<Req
     Ok(request)
 }
 
+/// As [`admit`], of a GET of `/` whose fields the gate has looked at.
+///
+/// # Errors
+/// The first [`Refusal`] found.
+pub(crate) fn plain(fields: HeaderMap, peer: &Peer, settings: &Settings) -> Result<Box<Request>, Refusal> {
+    let uri = http::Uri::from_static("/");
+    let head = Head { method: Method::GET, uri: &uri, version: Version::HTTP_11, fields };
+    modelled(head, "/", Content::None, peer, settings, Instant::now())
+}
+
 /// A head whose framing is known to be sound.
 struct Head<'a> {
     method: Method,

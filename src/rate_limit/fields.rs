@@ -31,6 +31,12 @@ impl Fields {
         self.limit.as_ref()
     }
 
+    /// Both as the lines of an answer.
+    pub fn lines(&self) -> impl Iterator<Item = (HeaderName, &HeaderValue)> {
+        let both = self.policy.as_ref().zip(self.limit.as_ref());
+        both.into_iter().flat_map(|(policy, limit)| [(RATELIMIT_POLICY, policy), (RATELIMIT, limit)])
+    }
+
     /// Writes both into an answer's fields, in the place of what the source sent.
     pub fn apply(&self, fields: &mut HeaderMap) {
         if let (Some(policy), Some(limit)) = (&self.policy, &self.limit) {

@@ -265,6 +265,25 @@ impl Quotas {
         }
     }
 
+    /// As [`Quotas::admit`] where no quota has a word against it and none asks Redis; else `None`, and nothing was
+    /// charged or counted.
+    #[must_use]
+    pub fn admit_at_once(&self, stage: Stage, caller: &Caller<'_>, now: Timestamp) -> Option<Fields> {
+        if self.is_empty() {
+            return Some(Fields::default());
+        }
+        if self.asks_redis(stage) {
+            return None;
+        }
+        let mut tested = self.tested(|quota| quota.stage == stage, caller, now);
+        if tested.iter().any(|tested| matches!(tested.test, Test::TooEarly(_))) {
+            return None;
+        }
+        charge(&mut tested);
+        drop(tested);
+        Some(self.fields(Counting::Together, caller, now))
+    }
+
     /// What those quotas of a stage say that no other gateway has a part in; charges nothing.
     fn denied_here(&self, stage: Stage, caller: &Caller<'_>, now: Timestamp) -> Option<Denied> {
         let among = |quota: &Quota| quota.stage == stage && quota.scope == Scope::Local;
@@ -323,12 +342,16 @@ fn charged(mut tested: Vec<Tested<'_>>) -> Result<(), Denied> {
     if !denied.violated.is_empty() {
         return Err(denied);
     }
-    for Tested { bucket, test, .. } in &mut tested {
+    charge(&mut tested);
+    Ok(())
+}
+
+fn charge(tested: &mut [Tested<'_>]) {
+    for Tested { bucket, test, .. } in tested {
         if let Test::Fits(after) = *test {
             bucket.charge(after);
         }
     }
-    Ok(())
 }
 
 /// What does not admit a request; counted.

@@ -18,6 +18,16 @@ pub(super) fn form(origin_form: &str) -> Result<(String, usize), TargetError> {
     Ok((path_and_query, path_len))
 }
 
+/// The length of the path of an origin form that is canonical as it stands; `None`: it is another, or none.
+pub(super) fn clean_path_len(origin_form: &str) -> Option<usize> {
+    let (path, query) = parts(origin_form);
+    let is_clean = path.starts_with('/')
+        && !path.starts_with("//")
+        && is_canonical(path)
+        && query.is_none_or(|query| query.bytes().all(is_query_byte));
+    is_clean.then_some(path.len())
+}
+
 /// Path and query of an origin form.
 pub(super) fn parts(origin_form: &str) -> (&str, Option<&str>) {
     match origin_form.split_once('?') {

@@ -152,6 +152,12 @@ impl Drop for Open {
     }
 }
 
+/// Whether any are.
+#[must_use]
+pub fn are_recorded() -> bool {
+    IN_FORCE.load().is_some()
+}
+
 /// The span of a client's request, if it is recorded; its fields are then those of that span.
 pub fn enter(fields: &mut HeaderMap, name: impl FnOnce() -> String) -> Option<Span> {
     let recorder = IN_FORCE.load();

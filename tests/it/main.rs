@@ -31,6 +31,7 @@ mod floods;
 mod formats;
 mod forwarding;
 mod hit_for_miss;
+mod hits;
 mod idempotency;
 mod identity;
 mod journal;

@@ -113,8 +113,13 @@ pub fn not_modified_fields(response: &HeaderMap) -> HeaderMap {
 /// As [`not_modified_fields`], of a stored response.
 #[must_use]
 pub fn not_modified(response: &StoredFields) -> HeaderMap {
+    response.select(tells_not_modified(response))
+}
+
+/// Which fields of a stored response the 304 that stands for it carries.
+pub fn tells_not_modified(response: &StoredFields) -> impl Fn(&HeaderName) -> bool {
     let is_tagged = response.get(&ETAG).is_some();
-    response.select(|name| NOT_MODIFIED_FIELDS.contains(name) || (*name == LAST_MODIFIED && !is_tagged))
+    move |name| NOT_MODIFIED_FIELDS.contains(name) || (*name == LAST_MODIFIED && !is_tagged)
 }
 
 /// As [`not_modified_fields`], for an answer that came for this client alone: also what it says to the

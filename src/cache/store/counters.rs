@@ -41,9 +41,13 @@ impl Outcomes {
         Self { hit: counter("hit"), stale: counter("stale"), miss: counter("miss") }
     }
 
+    pub(super) fn hit(&self) {
+        self.hit.increment(1);
+    }
+
     pub(super) fn count(&self, lookup: &Lookup) {
         match lookup {
-            Lookup::Fresh(_) => self.hit.increment(1),
+            Lookup::Fresh(_) => self.hit(),
             Lookup::StaleUsable(_) | Lookup::MustValidate(..) => self.stale.increment(1),
             Lookup::Forward(_) => self.miss.increment(1),
         }

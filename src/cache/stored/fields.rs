@@ -1,8 +1,11 @@
 //! The fields of a stored response: their values in one block, their names shared by all responses that
 //! have the same ones. A map takes more than a small body does, and lies in memory in five places.
 
+mod lines;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
+pub use lines::{Sending, write_line};
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -41,6 +44,8 @@ struct Names {
     /// A map of these names in this order, without their values: to put them there is less than to look for the
     /// place of each. Only where the list is shared.
     blank: Option<HeaderMap>,
+    /// How they are sent as they stand.
+    sending: Sending,
 }
 
 impl StoredFields {
@@ -157,7 +162,10 @@ impl From<&HeaderMap> for StoredFields {
         map.values().for_each(|value| block.extend_from_slice(&length(value)));
         map.values().for_each(|value| block.extend_from_slice(value.as_bytes()));
         let list = map.iter().map(|(name, _)| name.clone()).collect();
-        Self { names: Arc::new(Names { list, blank: None }), block: block.freeze() }
+        Self {
+            names: Arc::new(Names { list, blank: None, sending: Sending::MadeAnew }),
+            block: block.freeze(),
+        }
     }
 }
 
@@ -216,7 +224,8 @@ impl NameLists {
         let list = fields.names.list.clone();
         let mut blank = HeaderMap::with_capacity(list.len() + ADDED);
         blank.extend(list.iter().map(|name| (name.clone(), BLANK)));
-        let names = Arc::new(Names { list, blank: Some(blank) });
+        let sending = Sending::of(&list);
+        let names = Arc::new(Names { list, blank: Some(blank), sending });
         lists.known.insert(Arc::clone(&names));
         StoredFields { names, ..fields }
     }

@@ -163,6 +163,11 @@ impl Memory {
         self.responses.get(key)
     }
 
+    /// As [`Memory::get`], which leaves no trace of a look for what is not there.
+    pub(crate) fn get_known(&self, key: &CacheKey) -> Option<Arc<Variants>> {
+        if self.responses.contains_key(key) { self.responses.get(key) } else { None }
+    }
+
     /// As [`Memory::get`], without a trace.
     pub(crate) async fn get_unseen(&self, key: &CacheKey) -> Option<Arc<Variants>> {
         unseen(&self.responses, key).await

@@ -7,11 +7,15 @@
 
 mod chunked;
 mod head;
+mod plain;
+
+pub(super) use plain::PlainLine;
 
 use super::Limits;
 use super::strict::Refusal;
 use chunked::Chunked;
 use head::Framing;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// What HTTP/2 begins with where it was not agreed on before (RFC 9113 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -25,6 +29,26 @@ pub(super) enum Passage {
     More,
     /// The message is whole; the next one waits until this one is answered.
     Done,
+}
+
+/// The field lines of a message, with the empty line behind them, where its head is whole and well-formed and
+/// has no content; else `None`, and no judgement was made.
+pub(super) fn lines<'a>(arrived: &'a [u8], line: &PlainLine<'_>, limits: &Limits) -> Option<&'a [u8]> {
+    match head::whole(arrived, 0, limits) {
+        Ok(Some((length, Framing::None))) => arrived.get(line.bytes..length),
+        _ => None,
+    }
+}
+
+/// The fields of such lines as a map.
+pub(super) fn fields(lines: &[u8]) -> Option<HeaderMap> {
+    let mut fields = HeaderMap::new();
+    for line in lines.split(|byte| *byte == b'\n') {
+        let Some(line) = line.strip_suffix(b"\r").filter(|line| !line.is_empty()) else { continue };
+        let (name, value) = head::field(line).ok()?;
+        fields.append(HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?);
+    }
+    Some(fields)
 }
 
 /// Where in a message the gate stands.
@@ -63,6 +87,12 @@ impl Gate {
             Stage::Head(_) => Answer::Awaited,
             Stage::Length(_) | Stage::Chunked(_) | Stage::Done => Answer::Given,
         };
+    }
+
+    /// Whether the next message has not begun: nothing of what has arrived was looked at, and the one before is whole
+    /// and answered.
+    pub(super) const fn is_between(&self) -> bool {
+        matches!((&self.stage, self.answer), (Stage::Head(0), _) | (Stage::Done, Answer::Given))
     }
 
     /// How much of what has arrived may pass; what passes must be taken away before the next call.

@@ -1,0 +1,90 @@
+//! Hits on a connection, answered by the fast path between hyper's answers.
+
+use super::{Phase, Transport};
+use bytes::{Buf, Bytes};
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
+
+/// Room for a head and the content that is copied behind it.
+const HEAD_BYTES: usize = 8 * 1024;
+
+thread_local! {
+    /// Where answers are written before they are sent: in one place for all connections, which stays near.
+    static HEAD: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(HEAD_BYTES));
+}
+
+impl Transport {
+    /// Answers the hits that have arrived, one after the other. Resolves when what comes next is not one, or has not
+    /// arrived.
+    pub(super) fn poll_hits(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.is_between() {
+            ready!(self.poll_unfinished(context))?;
+            ready!(self.poll_sent(context))?;
+            let sent = HEAD.with_borrow_mut(|head| {
+                head.clear();
+                self.send_hit(context, head)
+            });
+            match sent? {
+                Sent::Hit => {}
+                Sent::Nothing => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether hyper waits for the next message and has handed over all it had for those before.
+    fn is_between(&self) -> bool {
+        self.passed == 0
+            && self.gate.as_ref().is_some_and(super::Gate::is_between)
+            && matches!(self.phase, Phase::First | Phase::Head | Phase::Idle)
+            && self.activity.is_idle()
+            && self.flushed == self.activity.begun()
+    }
+
+    /// Answers the hit at the front of what has arrived. The last answer of a connection says so, which is hyper's affair.
+    fn send_hit(&mut self, context: &mut Context<'_>, head: &mut Vec<u8>) -> io::Result<Sent> {
+        if self.arrived.is_empty() || self.activity.is_last() {
+            return Ok(Sent::Nothing);
+        }
+        let answered = self.fast_path.as_mut();
+        let answered = answered.and_then(|fast_path| fast_path.answer(&self.arrived, &self.limits, head));
+        let Some(answered) = answered else { return Ok(Sent::Nothing) };
+        self.arrived.advance(answered.request_bytes);
+        self.phase = Phase::Idle;
+        self.deadline.move_to(answered.since + self.limits.idle_timeout);
+        if !self.arrived.is_empty() {
+            self.head_begins();
+        }
+        self.send(context, head, answered.content)?;
+        Ok(Sent::Hit)
+    }
+
+    /// Sends what the client takes, and keeps the rest.
+    fn send(&mut self, context: &mut Context<'_>, head: &[u8], mut body: Bytes) -> io::Result<()> {
+        let stream = Pin::new(&mut self.stream);
+        let written = if body.is_empty() {
+            stream.poll_write(context, head)
+        } else {
+            stream.poll_write_vectored(context, &[IoSlice::new(head), IoSlice::new(&body)])
+        };
+        let written = match self.paced(context, written) {
+            Poll::Ready(written) => written?,
+            Poll::Pending => 0,
+        };
+        let left = head.get(written..).unwrap_or_default();
+        body.advance(written.saturating_sub(head.len()).min(body.len()));
+        if !left.is_empty() || !body.is_empty() {
+            self.unfinished = Bytes::copy_from_slice(left).chain(body);
+        }
+        Ok(())
+    }
+}
+
+/// What was sent.
+enum Sent {
+    Hit,
+    Nothing,
+}
