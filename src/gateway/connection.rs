@@ -60,6 +60,13 @@ enum Phase {
 /// A head, and content that may stand behind it.
 type Unfinished = bytes::buf::Chain<Bytes, Bytes>;
 
+/// Whether hits that were answered are with the system, to their ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outgoing {
+    Sent,
+    InPart,
+}
+
 /// A client's transport.
 #[derive(Debug)]
 pub(crate) struct Transport {
@@ -76,6 +83,7 @@ pub(crate) struct Transport {
     interims: Arc<Interims>,
     /// What is left of what was written in part, an interim response or a hit: it goes before anything else.
     unfinished: Unfinished,
+    outgoing: Outgoing,
     /// HTTP/1: answers hits before hyper hears of them.
     pub(super) fast_path: Option<FastPath>,
     /// Of so many requests hyper has handed over the answers, to their ends.
@@ -107,6 +115,7 @@ impl Transport {
             refusals: None,
             interims: Arc::default(),
             unfinished: Bytes::new().chain(Bytes::new()),
+            outgoing: Outgoing::Sent,
             fast_path: None,
             flushed: 0,
             seen: 0,

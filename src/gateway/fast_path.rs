@@ -49,9 +49,9 @@ struct Known {
     request: Option<Box<Request>>,
 }
 
-/// An answer whose head is written.
+/// A hit whose answer's head is written.
 #[derive(Debug)]
-pub(super) struct Answered {
+pub(super) struct Hit {
     /// When its request was looked at.
     pub since: Instant,
     /// Bytes of the request's head.
@@ -67,7 +67,7 @@ impl FastPath {
 
     /// Answers what is at the front of what has arrived, and writes the head of the answer behind `out`; `None`: it
     /// goes the long way, and `out` is as it was. A panic is told there.
-    pub(super) fn answer(&mut self, arrived: &[u8], limits: &Limits, out: &mut Vec<u8>) -> Option<Answered> {
+    pub(super) fn answer(&mut self, arrived: &[u8], limits: &Limits, out: &mut Vec<u8>) -> Option<Hit> {
         let written = out.len();
         let answered = catch_unwind(AssertUnwindSafe(|| self.answered(arrived, limits, out)));
         let answered = answered.unwrap_or_else(|_| {
@@ -101,7 +101,7 @@ impl FastPath {
         self.known.as_mut()
     }
 
-    fn answered(&mut self, arrived: &[u8], limits: &Limits, out: &mut Vec<u8>) -> Option<Answered> {
+    fn answered(&mut self, arrived: &[u8], limits: &Limits, out: &mut Vec<u8>) -> Option<Hit> {
         let since = Instant::now();
         let line = PlainLine::of(arrived)?;
         let gateway = self.in_force.gateway();
@@ -135,7 +135,7 @@ impl FastPath {
         let status = CacheStatus::Hit { ttl: found.stored.ttl_seconds(now), tier: found.tier };
         let content = answer::write(&found, shape, request, (status, now), &quota, out);
         route.metrics.answered(status, since.elapsed());
-        Some(Answered { since, request_bytes, content })
+        Some(Hit { since, request_bytes, content })
     }
 }
 

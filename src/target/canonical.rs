@@ -30,8 +30,9 @@ pub(super) fn clean_path_len(origin_form: &str) -> Option<usize> {
 
 /// Path and query of an origin form.
 pub(super) fn parts(origin_form: &str) -> (&str, Option<&str>) {
-    match origin_form.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
+    let mark = memchr::memchr(b'?', origin_form.as_bytes());
+    match mark.and_then(|mark| origin_form.split_at_checked(mark)) {
+        Some((path, query)) => (path, query.get(1..)),
         None => (origin_form, None),
     }
 }

@@ -14,6 +14,13 @@ const CROWD: usize = 5_000;
 /// A tenth fewer hits in a second of processor time.
 const COST_MAX: Bound = Bound::AtMost(1.11);
 
+/// How far others fall on the same machine: what of it is the system's.
+const OTHERS: [(Rival, [&str; 2]); 3] = [
+    (Rival::Nginx, ["nginx, 64 connections", "nginx, 5,000 connections"]),
+    (Rival::Bare, ["bare, 64 connections", "bare, 5,000 connections"]),
+    (Rival::Constant, ["loop, 64 connections", "loop, 5,000 connections"]),
+];
+
 /// Two gateways, one with few keys and one with a great many, then few and many connections to the first.
 pub(crate) async fn measure(run: &Run, found: &mut Findings) -> anyhow::Result<()> {
     let few = Server::start(Rival::Tidegate, &run.setting).await?;
@@ -26,11 +33,18 @@ pub(crate) async fn measure(run: &Run, found: &mut Findings) -> anyhow::Result<(
     let bounds = [row.over(more, fewer, COST_MAX)];
     found.add(row, bounds);
     let (fewer, more) = ("64 connections", "5,000 connections");
-    let entries = [Entry { label: fewer, ..entry }, Entry { label: more, clients: CROWD, ..entry }];
+    let mut entries = vec![Entry { label: fewer, ..entry }, Entry { label: more, clients: CROWD, ..entry }];
+    for (rival, labels) in OTHERS {
+        let Some(server) = run.server(rival) else { continue };
+        for (label, clients) in labels.into_iter().zip([CLIENTS, CROWD]) {
+            entries.push(Entry { label, server, clients, ..entry });
+        }
+    }
     let name = "growth to 5,000 connections";
     let row = contest::run(name, &entries, Proof::Hits, run.plan.rounds, &run.origin).await?;
-    let bounds = [row.over(more, fewer, COST_MAX)];
-    found.add(row, bounds);
+    let stated = OTHERS.map(|(_, [fewer, more])| row.over(more, fewer, Bound::Stated));
+    let bounds = [row.over(more, fewer, COST_MAX)].into_iter().chain(stated);
+    found.add(row, bounds.collect::<Vec<_>>());
     few.stop().await?;
     many.stop().await
 }

@@ -46,6 +46,8 @@ struct Names {
     blank: Option<HeaderMap>,
     /// How they are sent as they stand.
     sending: Sending,
+    /// The beginnings of their lines, one behind the other; only where the list is shared.
+    beginnings: Box<[u8]>,
 }
 
 impl StoredFields {
@@ -163,7 +165,12 @@ impl From<&HeaderMap> for StoredFields {
         map.values().for_each(|value| block.extend_from_slice(value.as_bytes()));
         let list = map.iter().map(|(name, _)| name.clone()).collect();
         Self {
-            names: Arc::new(Names { list, blank: None, sending: Sending::MadeAnew }),
+            names: Arc::new(Names {
+                list,
+                blank: None,
+                sending: Sending::MadeAnew,
+                beginnings: Box::default(),
+            }),
             block: block.freeze(),
         }
     }
@@ -224,8 +231,8 @@ impl NameLists {
         let list = fields.names.list.clone();
         let mut blank = HeaderMap::with_capacity(list.len() + ADDED);
         blank.extend(list.iter().map(|name| (name.clone(), BLANK)));
-        let sending = Sending::of(&list);
-        let names = Arc::new(Names { list, blank: Some(blank), sending });
+        let (sending, beginnings) = (Sending::of(&list), lines::beginnings(&list));
+        let names = Arc::new(Names { list, blank: Some(blank), sending, beginnings });
         lists.known.insert(Arc::clone(&names));
         StoredFields { names, ..fields }
     }

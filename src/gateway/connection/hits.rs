@@ -1,6 +1,6 @@
 //! Hits on a connection, answered by the fast path between hyper's answers.
 
-use super::{Phase, Transport};
+use super::{Outgoing, Phase, Transport};
 use bytes::{Buf, Bytes};
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -20,19 +20,23 @@ impl Transport {
     /// Answers the hits that have arrived, one after the other. Resolves when what comes next is not one, or has not
     /// arrived.
     pub(super) fn poll_hits(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.is_between() {
-            ready!(self.poll_unfinished(context))?;
-            ready!(self.poll_sent(context))?;
-            let sent = HEAD.with_borrow_mut(|head| {
+        loop {
+            if self.outgoing == Outgoing::InPart {
+                ready!(self.poll_unfinished(context))?;
+                ready!(self.poll_sent(context))?;
+                self.outgoing = Outgoing::Sent;
+            }
+            if self.arrived.is_empty() || !self.is_between() {
+                return Poll::Ready(Ok(()));
+            }
+            let answered = HEAD.with_borrow_mut(|head| {
                 head.clear();
-                self.send_hit(context, head)
+                self.answer_hit(context, head)
             });
-            match sent? {
-                Sent::Hit => {}
-                Sent::Nothing => break,
+            if answered? == Answered::LongWay {
+                return Poll::Ready(Ok(()));
             }
         }
-        Poll::Ready(Ok(()))
     }
 
     /// Whether hyper waits for the next message and has handed over all it had for those before.
@@ -44,22 +48,20 @@ impl Transport {
             && self.flushed == self.activity.begun()
     }
 
-    /// Answers the hit at the front of what has arrived. The last answer of a connection says so, which is hyper's affair.
-    fn send_hit(&mut self, context: &mut Context<'_>, head: &mut Vec<u8>) -> io::Result<Sent> {
-        if self.arrived.is_empty() || self.activity.is_last() {
-            return Ok(Sent::Nothing);
-        }
-        let answered = self.fast_path.as_mut();
-        let answered = answered.and_then(|fast_path| fast_path.answer(&self.arrived, &self.limits, head));
-        let Some(answered) = answered else { return Ok(Sent::Nothing) };
-        self.arrived.advance(answered.request_bytes);
+    /// Answers what is at the front of what has arrived, if it is a hit. The last answer of a connection says so, which
+    /// is hyper's affair.
+    fn answer_hit(&mut self, context: &mut Context<'_>, head: &mut Vec<u8>) -> io::Result<Answered> {
+        let fast_path = self.fast_path.as_mut().filter(|_| !self.activity.is_last());
+        let hit = fast_path.and_then(|fast_path| fast_path.answer(&self.arrived, &self.limits, head));
+        let Some(hit) = hit else { return Ok(Answered::LongWay) };
+        self.arrived.advance(hit.request_bytes);
         self.phase = Phase::Idle;
-        self.deadline.move_to(answered.since + self.limits.idle_timeout);
+        self.deadline.move_to(hit.since + self.limits.idle_timeout);
         if !self.arrived.is_empty() {
             self.head_begins();
         }
-        self.send(context, head, answered.content)?;
-        Ok(Sent::Hit)
+        self.send(context, head, hit.content)?;
+        Ok(Answered::Here)
     }
 
     /// Sends what the client takes, and keeps the rest.
@@ -78,13 +80,17 @@ impl Transport {
         body.advance(written.saturating_sub(head.len()).min(body.len()));
         if !left.is_empty() || !body.is_empty() {
             self.unfinished = Bytes::copy_from_slice(left).chain(body);
+            self.outgoing = Outgoing::InPart;
+        } else if self.stream.holds_back() && self.poll_sent(context)?.is_pending() {
+            self.outgoing = Outgoing::InPart;
         }
         Ok(())
     }
 }
 
-/// What was sent.
-enum Sent {
-    Hit,
-    Nothing,
+/// By whom a request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answered {
+    Here,
+    LongWay,
 }

@@ -17,6 +17,11 @@ const CHANGED: [HeaderName; 9] = [
     HeaderName::from_static("ratelimit-policy"),
 ];
 
+/// Between a name and its value.
+const BETWEEN: &[u8] = b": ";
+/// Behind a value.
+const END: &[u8] = b"\r\n";
+
 /// How fields of some names are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sending {
@@ -49,18 +54,36 @@ impl StoredFields {
 
     /// Writes the lines of some names behind what is written already.
     pub fn write(&self, out: &mut Vec<u8>, is_wanted: impl Fn(&HeaderName) -> bool) {
-        for (name, value) in self.iter().filter(|(name, _)| is_wanted(name)) {
-            write_line(out, name.as_str(), value);
+        let mut beginnings = &*self.names.beginnings;
+        for (name, value) in self.iter() {
+            let (beginning, rest) =
+                beginnings.split_at_checked(name.as_str().len() + BETWEEN.len()).unwrap_or_default();
+            beginnings = rest;
+            if !is_wanted(name) {
+                continue;
+            }
+            if beginning.is_empty() {
+                write_line(out, name.as_str(), value);
+            } else {
+                out.extend_from_slice(beginning);
+                out.extend_from_slice(value);
+                out.extend_from_slice(END);
+            }
         }
     }
+}
+
+/// `name: ` of each name.
+pub(super) fn beginnings(names: &[HeaderName]) -> Box<[u8]> {
+    names.iter().flat_map(|name| [name.as_str().as_bytes(), BETWEEN]).flatten().copied().collect()
 }
 
 /// Writes a line of a head.
 pub fn write_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
+    out.extend_from_slice(BETWEEN);
     out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(END);
 }
 
 #[cfg(test)]
@@ -97,5 +120,8 @@ mod tests {
         let mut out = b"before".to_vec();
         stored(&["date", "x-a", "etag"]).write(&mut out, |name| *name != DATE);
         assert_eq!(out, b"beforex-a: a\r\netag: a\r\n");
+        let own = StoredFields::from(HeaderMap::from_iter([(DATE, HeaderValue::from_static("b"))]));
+        own.write(&mut out, |_| true);
+        assert_eq!(out, b"beforex-a: a\r\netag: a\r\ndate: b\r\n", "names that are not shared");
     }
 }
