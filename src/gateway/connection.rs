@@ -14,7 +14,7 @@ use super::Limits;
 use super::access_log::Refusals;
 use super::activity::Activity;
 use super::deadline::Deadline;
-use super::fast_path::FastPath;
+use super::fast_path::{FastPath, Lines};
 use super::gate::{Gate, Passage};
 use super::interim::Interims;
 use super::pace::{Pace, Piece, ReaderCut};
@@ -85,7 +85,7 @@ pub(crate) struct Transport {
     unfinished: Unfinished,
     outgoing: Outgoing,
     /// HTTP/1: answers hits before hyper hears of them.
-    pub(super) fast_path: Option<FastPath>,
+    pub(super) fast_path: Option<FastPath<Lines>>,
     /// Of so many requests hyper has handed over the answers, to their ends.
     flushed: u64,
     seen: u64,

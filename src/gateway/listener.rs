@@ -5,7 +5,7 @@ use super::activity::{Activity, Answering};
 use super::body::Body;
 use super::cache_status::CacheStatus;
 use super::connection::{Protocol, Transport};
-use super::fast_path::FastPath;
+use super::fast_path::{Block, FastPath};
 use super::gate::PREFACE;
 use super::pace::Piece;
 use super::pipeline;
@@ -20,6 +20,7 @@ use crate::telemetry::metrics as names;
 use crate::tls::{self, Acceptor, Handshake};
 use bytes::BytesMut;
 use futures_util::StreamExt;
+use futures_util::future::Either;
 use futures_util::stream::FuturesUnordered;
 use http::header::CONNECTION;
 use http::{HeaderValue, Response};
@@ -28,10 +29,11 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -144,9 +146,7 @@ async fn connection(
     let accepted_at = Instant::now();
     stream.set_nodelay(true)?;
     // A connection keeps the bounds that it began with, and the certificate that it was shown.
-    let begins_with = in_force.gateway();
-    let (limits, tls) = (begins_with.settings.limits, begins_with.tls.clone());
-    drop(begins_with);
+    let (limits, tls) = in_force.gateway().begun_with();
     let begun = tokio::select! {
         begun = Box::pin(begin(tls.as_deref(), stream, &mut peer, &limits, accepted_at)) => begun?,
         () = async { stop.cancelled().await; tokio::time::sleep(LAST_REQUEST).await } => return Ok(()),
@@ -154,9 +154,7 @@ async fn connection(
     let Some((stream, protocol, read_ahead)) = begun else { return Ok(()) };
     let mut transport = Transport::new(stream, read_ahead, protocol, limits, accepted_at);
     transport.refusals = Some(Refusals::of(Arc::clone(&in_force), peer.address.ip()));
-    if protocol == Protocol::Http1 {
-        transport.fast_path = Some(FastPath::new(Arc::clone(&in_force), peer.clone()));
-    }
+    let hits = fast_path(protocol, &mut transport, &in_force, &peer);
     let (activity, interims) = (transport.activity(), transport.interims());
     let pieces = if protocol == Protocol::Http2 { Piece::of(limits.body_rate_bytes) } else { None };
     let piece_bytes = pieces.map_or(usize::MAX, |piece| piece.bytes);
@@ -165,11 +163,15 @@ async fn connection(
         let (activity, follows) = (Arc::clone(&activity), follows.clone());
         move |mut request: http::Request<Incoming>| {
             let under_way = activity.begin();
+            if let Some(hit) = hits.as_ref().and_then(|hits| locked(hits).answer(&request)) {
+                let hit = hit.map(|body| Answering::new(body, under_way, piece_bytes));
+                return Either::Left(ready(Ok::<_, Infallible>(hit)));
+            }
             let client = hyper::upgrade::on(&mut request);
             let interim = (protocol == Protocol::Http1).then(|| interims.begin(activity.begun()));
             let (gateway, peer) = (in_force.gateway(), peer.clone());
             let (activity, follows) = (Arc::clone(&activity), follows.clone());
-            async move {
+            Either::Right(async move {
                 // Made here: a future that is moved in would be held twice, and copied with each request.
                 let mut answer = pipeline::answer(&gateway, &peer, request, interim.clone()).await;
                 if let Some(interim) = interim {
@@ -179,8 +181,8 @@ async fn connection(
                     answer = last(answer);
                 }
                 leave_tunnel(&mut answer, client, &activity, &follows);
-                Ok::<_, Infallible>(answer.map(|body| Answering::new(body, under_way, piece_bytes)))
-            }
+                Ok(answer.map(|body| Answering::new(body, under_way, piece_bytes)))
+            })
         }
     });
     let io = TokioIo::new(transport);
@@ -212,6 +214,35 @@ async fn connection(
             Ok(serving.await?)
         }
     }
+}
+
+impl Gateway {
+    /// What a connection that begins now keeps to its end.
+    fn begun_with(&self) -> (Limits, Option<Arc<Acceptor>>) {
+        (self.settings.limits, self.tls.clone())
+    }
+}
+
+/// Gives a connection its fast path: of HTTP/1 the transport answers hits, of HTTP/2 the service does.
+fn fast_path(
+    protocol: Protocol,
+    transport: &mut Transport,
+    in_force: &Arc<InForce>,
+    peer: &Peer,
+) -> Option<Mutex<FastPath<Block>>> {
+    let (in_force, peer) = (Arc::clone(in_force), peer.clone());
+    match protocol {
+        Protocol::Http1 => {
+            transport.fast_path = Some(FastPath::new(in_force, peer));
+            None
+        }
+        Protocol::Http2 => Some(Mutex::new(FastPath::new(in_force, peer))),
+    }
+}
+
+/// Nobody else takes it at the time.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Resolves when the connection is to take no more requests; an idle one waits for one that is on its way.

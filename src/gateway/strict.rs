@@ -2,6 +2,9 @@
 //! (RFC 9112 3.2, 6; RFC 9110 7.2). Refused requests close their connection.
 
 mod http2;
+mod plain;
+
+pub(crate) use plain::{plain, plain_http2};
 
 use super::Settings;
 use super::content::Content;
@@ -191,16 +194,6 @@ pub(crate) fn foresee(question: Question, settings: &Settings) -> Result<Box<Req
     Ok(request)
 }
 
-/// As [`admit`], of a GET of `/` whose fields the gate has looked at.
-///
-/// # Errors
-/// The first [`Refusal`] found.
-pub(crate) fn plain(fields: HeaderMap, peer: &Peer, settings: &Settings) -> Result<Box<Request>, Refusal> {
-    let uri = http::Uri::from_static("/");
-    let head = Head { method: Method::GET, uri: &uri, version: Version::HTTP_11, fields };
-    modelled(head, "/", Content::None, peer, settings, Instant::now())
-}
-
 /// A head whose framing is known to be sound.
 struct Head<'a> {
     method: Method,
@@ -280,7 +273,16 @@ const FIELD_OVERHEAD_BYTES: usize = 4;
 /// Bytes around the request line: two spaces, the version, its line's end and the empty line.
 const REQUEST_LINE_OVERHEAD_BYTES: usize = 14;
 
-fn sizes(method: &Method, uri: &http::Uri, fields: &HeaderMap, settings: &Settings) -> Result<(), Refusal> {
+/// A head of HTTP/2 is within its bounds, measured as one of HTTP/1.
+///
+/// # Errors
+/// The [`Refusal`] of the bound that it is beyond.
+pub(crate) fn sizes(
+    method: &Method,
+    uri: &http::Uri,
+    fields: &HeaderMap,
+    settings: &Settings,
+) -> Result<(), Refusal> {
     let target = uri.path_and_query().map_or(1, |path| path.as_str().len());
     Sizes { method: method.as_str().len(), target, fields }.within(settings)
 }

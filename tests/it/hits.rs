@@ -5,6 +5,8 @@ use crate::support::wire::{Body, Fields, Framing, Wire};
 use crate::support::{
     EVERYTHING, Gateway, Reply, ScriptedSource, Setup, Step, gateway_for, http_date, within,
 };
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -47,13 +49,11 @@ fn lines(fields: &Fields) -> Vec<(String, String)> {
     lines
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hit_is_the_same_whichever_way_its_request_goes() {
-    let source = ScriptedSource::start().await;
-    let date = http_date(0);
+/// What is stored.
+fn replies() -> [(&'static str, Reply); 14] {
     let base = |status, content: &str| Reply::new(status, content).cache_control("max-age=600");
-    let replies = [
-        ("/plain", base(200, "content").field("Date", &date).field("ETag", "\"a\"")),
+    [
+        ("/plain", base(200, "content").field("Date", &http_date(0)).field("ETag", "\"a\"")),
         ("/undated", base(200, "content").field("Last-Modified", "Mon, 02 Mar 2020 10:00:00 GMT")),
         ("/empty", base(200, "")),
         ("/chunked", Reply::chunks(vec![Step::Bytes(b"content".to_vec())]).cache_control("max-age=600")),
@@ -67,51 +67,111 @@ async fn a_hit_is_the_same_whichever_way_its_request_goes() {
         ("/cached", base(200, "a").field("Cache-Status", "origin; hit").field("Age", "7")),
         ("/own", base(200, "a").field("X-Request-Id", "theirs").field("RateLimit", "\"x\";r=1;t=1")),
         ("/strange", base(299, "a").field("X-Latin", "\u{fc}")),
-    ];
-    for (path, reply) in &replies {
-        source.always(path, reply.clone());
+    ]
+}
+
+/// What it is asked with.
+const ASKED: [&str; 11] = [
+    "",
+    "If-None-Match: \"a\"\r\n",
+    "If-None-Match: \"b\", \"c\"\r\n",
+    "If-None-Match: *\r\n",
+    "If-Modified-Since: Mon, 02 Mar 2020 10:00:00 GMT\r\n",
+    "If-Modified-Since: Mon, 02 Mar 2009 10:00:00 GMT\r\n",
+    "Cache-Control: max-age=3600\r\n",
+    "Cache-Control: no-cache, only-if-cached\r\n",
+    "Cookie: a=b\r\nCookie: c=d\r\nX-Forwarded-For: 1.2.3.4\r\n",
+    "Authorization: Bearer a\r\n",
+    "Accept-Encoding: identity\r\n",
+];
+
+/// The second of two equal requests is where what was made of the first is used.
+const BESIDE: [&str; 6] = ["", "", "", LONG_WAY, LONG_WAY, ""];
+
+/// A quota that nobody uses up.
+const QUOTA: &str =
+    "[[route.limit]]\nname = \"all\"\nrequests = 1000000\nper = \"1s\"\nburst = 1000000\nkey = \"client\"\n";
+
+type Told = (String, Vec<(String, String)>, Vec<u8>);
+
+/// All but the first, which may have brought what is stored, are the same.
+#[track_caller]
+fn assert_same(answers: &[Told], asked: &str) {
+    let (first, rest) = answers[1..].split_first().unwrap();
+    for other in rest {
+        assert_eq!((&other.0, &other.1), (&first.0, &first.1), "{asked}");
+        assert!(other.2 == first.2, "{asked}: {} and {} bytes", other.2.len(), first.2.len());
     }
-    let quota = "[[route.limit]]\nname = \"all\"\nrequests = 1000000\nper = \"1s\"\nburst = 1000000\nkey = \"client\"\n";
-    for more in ["", quota] {
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hit_is_the_same_whichever_way_its_request_goes() {
+    let source = ScriptedSource::start().await;
+    for (path, reply) in replies() {
+        source.always(path, reply);
+    }
+    for more in ["", QUOTA] {
         let gateway = gateway_for(&source, more).await;
-        for (path, _) in &replies {
-            gateway.get(path).await;
+        for (path, _) in replies() {
             let before = source.count(path);
             for method in ["GET", "HEAD"] {
-                for asked in [
-                    "",
-                    "If-None-Match: \"a\"\r\n",
-                    "If-None-Match: \"b\", \"c\"\r\n",
-                    "If-None-Match: *\r\n",
-                    "If-Modified-Since: Mon, 02 Mar 2020 10:00:00 GMT\r\n",
-                    "If-Modified-Since: Mon, 02 Mar 2009 10:00:00 GMT\r\n",
-                    "Cache-Control: max-age=3600\r\n",
-                    "Cookie: a=b\r\nConnection: keep-alive\r\nX-Forwarded-For: 1.2.3.4\r\n",
-                    "Authorization: Bearer a\r\n",
-                    "Accept-Encoding: identity\r\n",
-                ] {
+                for asked in ASKED {
                     let mut wire = connected(&gateway).await;
                     let mut answers = Vec::new();
-                    // The second of two equal heads is where what was made of the first is used.
-                    for beside in ["", "", "", LONG_WAY, LONG_WAY, ""] {
-                        let head = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{asked}{beside}\r\n");
+                    for beside in BESIDE {
+                        let head = format!(
+                            "{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n{asked}{beside}\r\n"
+                        );
                         wire.write(head.as_bytes()).await.unwrap();
                         let (start, fields, content) = answer(&mut wire, method).await;
                         answers.push((start, lines(&fields), content));
                     }
-                    // The first may have brought what is stored.
-                    let (first, rest) = answers[1..].split_first().unwrap();
-                    for other in rest {
-                        assert_eq!(
-                            (&other.0, &other.1, other.2.len()),
-                            (&first.0, &first.1, first.2.len()),
-                            "{method} {path} {asked:?} {more:?}"
-                        );
-                        assert!(other.2 == first.2, "{method} {path} {asked:?}");
-                    }
+                    assert_same(&answers, &format!("{method} {path} {asked:?} {more:?}"));
                 }
             }
-            // For host a, and of what varies once more: nothing else of these was a miss.
+            // Of what varies, two are stored: nothing else of these was a miss.
+            assert!(source.count(path) <= before + 2, "{path}: {} after {before}", source.count(path));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hit_over_http2_is_the_same_whichever_way_its_request_goes() {
+    let source = ScriptedSource::start().await;
+    for (path, reply) in replies() {
+        source.always(path, reply);
+    }
+    for more in ["", QUOTA] {
+        let gateway = gateway_for(&source, more).await;
+        let io = TokioIo::new(TcpStream::connect(gateway.public).await.unwrap());
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io);
+        let (mut sender, connection) = within("the preface", handshake).await.unwrap();
+        tokio::spawn(connection);
+        for (path, _) in replies() {
+            let before = source.count(path);
+            for method in ["GET", "HEAD"] {
+                for asked in ASKED {
+                    let mut answers = Vec::new();
+                    for beside in BESIDE {
+                        let mut request =
+                            http::Request::builder().method(method).uri(format!("http://a{path}"));
+                        for line in format!("{asked}{beside}").split_terminator("\r\n") {
+                            let (name, value) = line.split_once(": ").unwrap();
+                            request = request.header(name, value);
+                        }
+                        let request = request.body(Empty::<bytes::Bytes>::new()).unwrap();
+                        let answer = within("an answer", sender.send_request(request)).await.unwrap();
+                        let (head, content) = answer.into_parts();
+                        let content = content.collect().await.unwrap().to_bytes().to_vec();
+                        let text = |value: &http::HeaderValue| {
+                            String::from_utf8_lossy(value.as_bytes()).into_owned()
+                        };
+                        let fields = head.headers.iter().map(|(name, value)| (name.to_string(), text(value)));
+                        answers.push((head.status.to_string(), lines(&Fields(fields.collect())), content));
+                    }
+                    assert_same(&answers, &format!("{method} {path} {asked:?} {more:?}"));
+                }
+            }
             assert!(source.count(path) <= before + 2, "{path}: {} after {before}", source.count(path));
         }
     }

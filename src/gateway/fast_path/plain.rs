@@ -8,7 +8,7 @@ use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, COOKIE, DNT, FORWARDED, IF_MODIFIED_SINCE, IF_NONE_MATCH,
     ORIGIN, PRAGMA, UPGRADE_INSECURE_REQUESTS,
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 /// Plain besides those on which nobody acts: conditions, directives and who asks are looked at on the fast path too.
 const PLAIN: [HeaderName; 13] = [
@@ -32,21 +32,31 @@ const PLAIN_PREFIXES: [&str; 2] = ["sec-", "x-forwarded-"];
 
 /// The request for `/` with these field lines, which another target may take the place of; `None`: it is not plain, or
 /// would be refused.
-pub(super) fn request(lines: &[u8], peer: &Peer, settings: &Settings) -> Option<Box<Request>> {
-    if settings.client_name_field.is_some() {
-        return None;
-    }
-    let fields = gate::fields(lines).filter(are_plain)?;
-    strict::plain(fields, peer, settings).ok()
+pub(super) fn of_lines(lines: &[u8], peer: &Peer, settings: &Settings) -> Option<Box<Request>> {
+    let fields = gate::fields(lines)?;
+    are_plain(&fields, settings).then(|| strict::plain(fields, peer, settings).ok()).flatten()
 }
 
-fn are_plain(fields: &HeaderMap) -> bool {
-    fields.iter().all(|(name, value)| {
-        Asks::is_inert(name)
-            || PLAIN.contains(name)
-            || PLAIN_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
-            || (*name == CONNECTION && is_keep_alive(value))
-    })
+/// The same of HTTP/2.
+pub(super) fn of_block(
+    fields: &HeaderMap,
+    uri: &Uri,
+    peer: &Peer,
+    settings: &Settings,
+) -> Option<Box<Request>> {
+    are_plain(fields, settings).then(|| strict::plain_http2(fields, uri, peer, settings).ok()).flatten()
+}
+
+fn are_plain(fields: &HeaderMap, settings: &Settings) -> bool {
+    // The name in a certificate goes into a field of the request.
+    settings.client_name_field.is_none() && fields.iter().all(|(name, value)| is_plain(name, value))
+}
+
+fn is_plain(name: &HeaderName, value: &HeaderValue) -> bool {
+    Asks::is_inert(name)
+        || PLAIN.contains(name)
+        || PLAIN_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+        || (*name == CONNECTION && is_keep_alive(value))
 }
 
 /// What HTTP/1.1 does anyway.
@@ -60,7 +70,9 @@ mod tests {
 
     #[test]
     fn only_what_nobody_acts_on_otherwise_is_plain() {
-        let of = |lines: &str| are_plain(&gate::fields(lines.as_bytes()).unwrap());
+        let of = |lines: &str| {
+            gate::fields(lines.as_bytes()).unwrap().iter().all(|(name, value)| is_plain(name, value))
+        };
         for plain in [
             "Host: a\r\n\r\n",
             "Host: a\r\nConnection: Keep-Alive\r\nAccept: */*\r\nCookie: a=b\r\n\r\n",

@@ -89,18 +89,18 @@ impl PathPattern {
         let mut rest = path.strip_prefix('/');
         for segment in &self.segments {
             let Some(current) = rest else { return false };
+            if let Segment::Rest(name) = segment {
+                meet(name, current);
+                return true;
+            }
             let (part, after) = match current.split_once('/') {
                 Some((part, after)) => (part, Some(after)),
                 None => (current, None),
             };
             match segment {
-                Segment::Rest(name) => {
-                    meet(name, current);
-                    return true;
-                }
                 Segment::Literal(literal) if literal == part => {}
                 Segment::Name(name) if !part.is_empty() => meet(name, part),
-                Segment::Literal(_) | Segment::Name(_) => return false,
+                Segment::Literal(_) | Segment::Name(_) | Segment::Rest(_) => return false,
             }
             rest = after;
         }

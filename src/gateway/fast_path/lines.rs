@@ -1,13 +1,13 @@
 //! The bytes of a hit's answer: what is stored, and behind it what each answer adds, as hyper would write it.
 
+use super::Hit;
+use crate::cache::StoredResponse;
 use crate::cache::rules::preconditions::{self, Answer as Precondition};
 use crate::cache::stored::{Sending, write_line};
-use crate::cache::{Found, StoredResponse};
 use crate::clock::Timestamp;
-use crate::gateway::cache_status::{CACHE_STATUS, CacheStatus};
+use crate::gateway::cache_status::CACHE_STATUS;
 use crate::gateway::reply;
 use crate::gateway::request::{Request, X_REQUEST_ID};
-use crate::rate_limit::Fields;
 use bytes::Bytes;
 use http::header::{AGE, CONTENT_LENGTH};
 use http::{Method, StatusCode};
@@ -47,15 +47,9 @@ impl Shape {
 }
 
 /// Writes the head, and the content where it is short; else the content that goes behind it is returned.
-pub(super) fn write(
-    found: &Found,
-    shape: Shape,
-    request: &Request,
-    (status, now): (CacheStatus, Timestamp),
-    quota: &Fields,
-    out: &mut Vec<u8>,
-) -> Bytes {
-    let stored = &found.stored;
+pub(super) fn write(hit: &Hit<'_, Shape>, request: &Request, now: Timestamp, out: &mut Vec<u8>) -> Bytes {
+    let Hit { shape, status, quota, .. } = hit;
+    let stored = &hit.found.stored;
     let mut digits = itoa::Buffer::new();
     match shape {
         Shape::NotModified => {
