@@ -27,10 +27,15 @@ pub(crate) async fn measure(run: &Run, found: &mut Findings) -> anyhow::Result<(
     let many = Server::start(Rival::Tidegate, &run.setting).await?;
     let (fewer, more) = ("1,000 keys", "many keys");
     let entry = Entry { label: fewer, server: &few, ask: WARM, keys: FEW, clients: CLIENTS };
-    let entries = [entry, Entry { label: more, server: &many, keys: run.plan.grown, ..entry }];
+    let mut entries = vec![entry, Entry { label: more, server: &many, keys: run.plan.grown, ..entry }];
+    let (bare_fewer, bare_more) = ("bare, 1,000 keys", "bare, many keys");
+    if let Some(server) = run.server(Rival::Bare) {
+        entries.push(Entry { label: bare_fewer, server, ..entry });
+        entries.push(Entry { label: bare_more, server, keys: run.plan.grown, ..entry });
+    }
     let name = format!("growth to {} keys", run.plan.grown);
     let row = contest::run(&name, &entries, Proof::Hits, run.plan.rounds, &run.origin).await?;
-    let bounds = [row.over(more, fewer, COST_MAX)];
+    let bounds = [row.over(more, fewer, COST_MAX), row.over(bare_more, bare_fewer, Bound::Stated)];
     found.add(row, bounds);
     let (fewer, more) = ("64 connections", "5,000 connections");
     let mut entries = vec![Entry { label: fewer, ..entry }, Entry { label: more, clients: CROWD, ..entry }];
