@@ -349,7 +349,7 @@ impl Cache {
     /// Sets the gauges; called when they are read.
     pub fn observe(&self) {
         self.memory.observe();
-        self.markers.observe();
+        self.markers.observe(self.clock.now());
         if let Some(shared) = &self.shared {
             ::metrics::gauge!(metrics::REDIS_BREAKER).set(shared.redis.state().as_gauge());
         }

@@ -1,5 +1,6 @@
 //! Hit-for-miss: the keys whose answers may not be stored. Nobody waits for somebody else's forward of
-//! them. In memory only; a marker that is lost costs one wait.
+//! them. In memory only; a marker that is lost costs one wait, and one that two keys share one forward: they are
+//! kept by the hash of their key alone.
 //!
 //! A marker is judged as a stored response is: it holds for [`MARKED_FOR`] (or up to [`RENEWED_AFTER`] less), unless something that its key
 //! falls under, or may fall under by a tag, was purged since the forward that left it began. What is stored
@@ -7,14 +8,13 @@
 
 use super::{Cache, Standing};
 use crate::cache::rules::{Exchange, NoStoreReason, storable};
-use crate::cache::tiers::memory::unseen;
 use crate::cache::{CacheKey, Fence};
 use crate::clock::Timestamp;
 use crate::telemetry::metrics;
 use http::StatusCode;
 use rapidhash::fast::RandomState;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long a key stays marked after the last answer that could not be stored.
@@ -23,8 +23,11 @@ const MARKED_FOR: Duration = Duration::from_mins(2);
 /// A marker that has lost less than this is as good as new: it is not written for each forward.
 const RENEWED_AFTER: Duration = Duration::from_secs(1);
 
-/// The most keys that are marked; beyond them those that are asked for least are not.
-const MARKERS_MAX: u64 = 100_000;
+/// The most keys that are marked; beyond them those that were asked for longest ago are not.
+const MARKERS_MAX: usize = 100_000;
+
+/// Parts of the table, each with a lock of its own that is held for one look, or a walk through a full part.
+const SHARDS: usize = 256;
 
 #[derive(Clone, Copy, Debug)]
 struct Marker {
@@ -54,37 +57,51 @@ pub struct Marked {
 
 /// The markers. Their one owner is the cache.
 #[derive(Debug)]
-pub(super) struct Markers {
-    keys: moka::sync::Cache<CacheKey, Marker, RandomState>,
-    /// Whether there ever was one: until then nobody looks.
-    any: AtomicBool,
-}
+pub(super) struct Markers([Mutex<Shard>; SHARDS]);
+
+type Shard = HashMap<u64, Marker, RandomState>;
 
 impl Markers {
     pub(super) fn new() -> Self {
-        let keys = moka::sync::Cache::builder().max_capacity(MARKERS_MAX).time_to_live(MARKED_FOR);
-        Self { keys: keys.build_with_hasher(RandomState::new()), any: AtomicBool::new(false) }
+        Self(std::array::from_fn(|_| Mutex::default()))
     }
 
     fn get(&self, key: &CacheKey) -> Option<Marker> {
-        if self.any.load(Ordering::Relaxed) { self.keys.get(key) } else { None }
+        self.shard(key)?.get(&key.spread()).copied()
     }
 
-    fn insert(&self, key: &CacheKey, marker: Marker) {
-        self.any.store(true, Ordering::Relaxed);
-        self.keys.insert(key.clone(), marker);
+    fn insert(&self, key: &CacheKey, marker: Marker, now: Timestamp) {
+        let Some(mut shard) = self.shard(key) else { return };
+        if shard.len() >= MARKERS_MAX / SHARDS && !shard.contains_key(&key.spread()) {
+            shard.retain(|_, marker| now < marker.until);
+            if shard.len() >= MARKERS_MAX / SHARDS {
+                let oldest = shard.iter().min_by_key(|(_, marker)| marker.until).map(|(key, _)| *key);
+                oldest.map(|oldest| shard.remove(&oldest));
+            }
+        }
+        shard.insert(key.spread(), marker);
     }
 
     pub(super) fn remove(&self, key: &CacheKey) {
-        if self.any.load(Ordering::Relaxed) {
-            self.keys.invalidate(key);
+        if let Some(mut shard) = self.shard(key) {
+            shard.remove(&key.spread());
         }
     }
 
-    pub(super) fn observe(&self) {
-        self.keys.run_pending_tasks();
+    /// Lets go of those that have lapsed, and tells how many there are.
+    pub(super) fn observe(&self, now: Timestamp) {
+        let left = |shard: &Mutex<Shard>| {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.retain(|_, marker| now < marker.until);
+            shard.len()
+        };
         #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
-        ::metrics::gauge!(metrics::MARKERS).set(self.keys.entry_count() as f64);
+        ::metrics::gauge!(metrics::MARKERS).set(self.0.iter().map(left).sum::<usize>() as f64);
+    }
+
+    fn shard(&self, key: &CacheKey) -> Option<MutexGuard<'_, Shard>> {
+        let number = usize::try_from(key.spread() % SHARDS as u64).ok()?;
+        Some(self.0.get(number)?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -95,11 +112,12 @@ impl Cache {
         self.markers.get(key).is_some_and(|marker| self.holds(key, marker, now))
     }
 
-    /// As [`Cache::is_marked`], with the reason, and without a trace.
-    pub async fn marked_unseen(self: &Arc<Self>, key: &CacheKey, now: Timestamp) -> Option<Marked> {
-        let marker = unseen(&self.markers.keys, key).await?;
+    /// As [`Cache::is_marked`], with the reason.
+    #[must_use]
+    pub fn marked(&self, key: &CacheKey, now: Timestamp) -> Option<Marked> {
+        let marker = self.markers.get(key).filter(|marker| self.holds(key, *marker, now))?;
         let Marker { until, reason, status, .. } = marker;
-        self.holds(key, marker, now).then(|| Marked { reason, status, left: until.since(now) })
+        Some(Marked { reason, status, left: until.since(now) })
     }
 
     fn holds(&self, key: &CacheKey, marker: Marker, now: Timestamp) -> bool {
@@ -118,7 +136,8 @@ impl Cache {
             Some(before) if before.is_as_good(until, reason, status) => return,
             Some(_) => {}
         }
-        self.markers.insert(key, Marker { until, fence: exchange.fence, reason, status });
+        let marker = Marker { until, fence: exchange.fence, reason, status };
+        self.markers.insert(key, marker, exchange.received_at);
     }
 }
 
@@ -129,6 +148,7 @@ mod tests {
     use crate::cache::{Purge, PurgeMode, Settings};
     use crate::clock::Clock;
     use crate::in_flight::InFlight;
+    use std::sync::Arc;
 
     fn cache() -> (Arc<Cache>, Clock) {
         let clock = Clock::manual(Timestamp::from_millis(1_000_000));
@@ -212,18 +232,29 @@ mod tests {
     }
 
     #[test]
-    fn i10_bounded_in_number() {
+    fn i10_beyond_the_bound_those_asked_for_longest_ago_go() {
         let markers = Markers::new();
-        let marker = Marker {
-            until: Timestamp::from_millis(1),
-            fence: Fence(0),
-            reason: NoStoreReason::Private,
-            status: StatusCode::OK,
+        let at = |millis: usize| Timestamp::from_millis(millis as u64);
+        let mark = |number: usize, now: Timestamp| {
+            let (reason, status) = (NoStoreReason::Private, StatusCode::OK);
+            let marker = Marker { until: now.plus(MARKED_FOR), fence: Fence(0), reason, status };
+            markers.insert(&key(&format!("http://h/{number}")), marker, now);
         };
-        for number in 0..MARKERS_MAX + 1_000 {
-            markers.insert(&key(&format!("http://h/{number}")), marker);
+        let is_there = |number: usize| markers.get(&key(&format!("http://h/{number}"))).is_some();
+        let count = || markers.0.iter().map(|shard| shard.lock().unwrap().len()).sum::<usize>();
+        for number in 0..MARKERS_MAX + MARKERS_MAX / 4 {
+            mark(number, at(number));
         }
-        markers.keys.run_pending_tasks();
-        assert!((1..=MARKERS_MAX).contains(&markers.keys.entry_count()), "{}", markers.keys.entry_count());
+        assert!((MARKERS_MAX * 9 / 10..=MARKERS_MAX).contains(&count()), "{}", count());
+        assert!((MARKERS_MAX / 2..MARKERS_MAX / 2 + 100).all(is_there));
+        assert!((0..1_000).filter(|number| is_there(*number)).count() < 100);
+        // What has lapsed goes first, all at once.
+        let later = at(2 * MARKERS_MAX).plus(MARKED_FOR);
+        for number in 0..SHARDS * 100 {
+            mark(MARKERS_MAX * 2 + number, later);
+        }
+        assert!(count() <= SHARDS * 200, "{}", count());
+        markers.observe(later.plus(MARKED_FOR));
+        assert_eq!(count(), 0);
     }
 }

@@ -94,9 +94,9 @@ impl Gateway {
         told: &mut Explanation,
     ) -> Ending {
         told.key = Some(key.to_string());
-        let mut marked = self.cache.marked_unseen(key, now).await;
+        let mut marked = self.cache.marked(key, now);
         if marked.is_none() && request.method == Method::HEAD {
-            marked = self.cache.marked_unseen(&key.of_head(), now).await;
+            marked = self.cache.marked(&key.of_head(), now);
         }
         told.marker = marked.map(|marked| MarkedKey {
             reason: marked.reason.as_str().to_owned(),
