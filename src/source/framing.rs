@@ -130,7 +130,7 @@ impl Framing {
             }
             State::Head(head) => match self.line.take(bytes) {
                 None => Ok((self.state, &[])),
-                Some((ending, rest)) => Ok((self.head_line(head, ending)?, rest)),
+                Some(ended) => Ok((self.head_line(head, &ended)?, ended.rest)),
             },
             State::Length(left) => Ok(match without(bytes, left) {
                 (0, rest) => (State::Over(End::Length), rest),
@@ -144,12 +144,12 @@ impl Framing {
     }
 
     /// A line of a head has ended so.
-    fn head_line(&mut self, mut head: Head, ending: Ending) -> Result<State, Finding> {
-        let text = self.line.text();
+    fn head_line(&mut self, mut head: Head, ended: &Ended<'_>) -> Result<State, Finding> {
+        let text = ended.whole.unwrap_or_else(|| self.line.text());
         if head.status.is_none() && !text.starts_with(b"HTTP/1.") {
             return Ok(State::Unknown);
         }
-        if ending == Ending::Bare {
+        if ended.ending == Ending::Bare {
             return Err(Finding::Foul);
         }
         let next = match head.status {
@@ -196,13 +196,13 @@ impl Framing {
                 _ => return Err(Finding::Foul),
             },
             Part::Size | Part::Trailers => {
-                let Some((ending, rest)) = self.line.take(bytes) else {
+                let Some(ended) = self.line.take(bytes) else {
                     return Ok((State::Chunks(part), &[]));
                 };
-                if ending == Ending::Bare {
+                if ended.ending == Ending::Bare {
                     return Err(Finding::Foul);
                 }
-                let text = self.line.text();
+                let (rest, text) = (ended.rest, ended.whole.unwrap_or_else(|| self.line.text()));
                 let next = match (part, text) {
                     (Part::Trailers, []) => None,
                     (Part::Trailers, _) => Some(Part::Trailers),
@@ -226,7 +226,11 @@ impl Framing {
 impl Framed {
     /// With a further field line.
     fn and(self, line: &[u8]) -> Self {
-        let Some(colon) = memchr::memchr(b':', line) else { return self };
+        // Most lines are of other fields.
+        let (Some(b'c' | b'C' | b't' | b'T'), Some(colon)) = (line.first(), memchr::memchr(b':', line))
+        else {
+            return self;
+        };
         let (name, value) = line.split_at(colon);
         let value = value.get(1..).unwrap_or_default().trim_ascii();
         let further = if name.eq_ignore_ascii_case(b"content-length") {
@@ -254,8 +258,13 @@ fn without(bytes: &[u8], left: u64) -> (u64, &[u8]) {
 }
 
 fn number(digits: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(digits).ok()?;
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, byte| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    })
 }
 
 /// The size of a chunk: digits, and extensions where there are some (RFC 9112 7.1.1).
@@ -277,7 +286,17 @@ enum Ending {
     Bare,
 }
 
-/// A line, as it comes: its beginning, and its last byte.
+/// The end of a line.
+#[derive(Debug)]
+struct Ended<'a> {
+    ending: Ending,
+    /// Its beginning, as [`Line::text`] says it; `None`: it came in parts.
+    whole: Option<&'a [u8]>,
+    /// What is behind it.
+    rest: &'a [u8],
+}
+
+/// A line, as it comes: its beginning, and its last byte. Nothing is copied of one that comes at once.
 #[derive(Debug)]
 struct Line {
     kept: Vec<u8>,
@@ -295,16 +314,27 @@ impl Line {
         (self.last, self.length) = (0, 0);
     }
 
-    /// Takes the bytes up to its end: how it ended, and what is behind it. `None`: it has not.
-    fn take<'a>(&mut self, bytes: &'a [u8]) -> Option<(Ending, &'a [u8])> {
+    /// Takes the bytes up to its end; `None`: it has not come.
+    fn take<'a>(&mut self, bytes: &'a [u8]) -> Option<Ended<'a>> {
         let end = memchr::memchr(b'\n', bytes);
         let (text, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
-        let room = LINE_BYTES_MAX.saturating_sub(self.kept.len()).min(text.len());
-        self.kept.extend_from_slice(text.get(..room).unwrap_or_default());
+        let begins = self.length == 0;
+        let kept =
+            text.get(..text.len().min(LINE_BYTES_MAX.saturating_sub(self.kept.len()))).unwrap_or_default();
         self.last = text.last().copied().unwrap_or(self.last);
         self.length += text.len();
-        let rest = rest.get(1..)?;
-        Some((if self.last == b'\r' { Ending::CrLf } else { Ending::Bare }, rest))
+        let Some(rest) = rest.get(1..) else {
+            self.kept.extend_from_slice(kept);
+            return None;
+        };
+        let whole = if begins {
+            Some(kept.strip_suffix(b"\r").unwrap_or(kept))
+        } else {
+            self.kept.extend_from_slice(kept);
+            None
+        };
+        let ending = if self.last == b'\r' { Ending::CrLf } else { Ending::Bare };
+        Some(Ended { ending, whole, rest })
     }
 
     /// Whether more of it came than is kept.
