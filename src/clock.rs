@@ -4,6 +4,10 @@
 //! step of the wall clock neither ages nor rejuvenates what is stored. HTTP dates and signatures,
 //! which others compare with their own wall clock, come from [`Clock::wall`].
 
+mod deadline;
+
+pub(crate) use deadline::Deadline;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

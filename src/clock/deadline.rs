@@ -1,4 +1,4 @@
-//! When a connection is due, kept so that a request costs no timer: moving a deadline only writes down where
+//! When something is due, kept so that a request costs no timer: moving a deadline only writes down where
 //! to, and the clock is asked and the timer set where something really waits.
 
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use tokio::time::{Instant, Sleep};
 
 /// A deadline that moves often and is rarely waited for.
 #[derive(Debug)]
-pub(super) struct Deadline {
+pub(crate) struct Deadline {
     due: Due,
     /// May go off early; late it never does, from the first wait on.
     timer: Pin<Box<Sleep>>,
@@ -22,21 +22,21 @@ enum Due {
 }
 
 impl Deadline {
-    pub(super) fn at(due: Instant) -> Self {
+    pub(crate) fn at(due: Instant) -> Self {
         Self { due: Due::At(due), timer: Box::pin(tokio::time::sleep_until(due)) }
     }
 
-    pub(super) const fn move_to(&mut self, due: Instant) {
+    pub(crate) const fn move_to(&mut self, due: Instant) {
         self.due = Due::At(due);
     }
 
     /// To so long after now: after the next look at it, before which nobody waits.
-    pub(super) const fn move_by(&mut self, time: Duration) {
+    pub(crate) const fn move_by(&mut self, time: Duration) {
         self.due = Due::After(time);
     }
 
     /// Resolves when it is due.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let due = match self.due {
             Due::At(due) => due,
             Due::After(time) => Instant::now() + time,

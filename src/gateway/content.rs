@@ -218,7 +218,7 @@ impl Stream {
 
     fn metered(metered: Metered) -> Self {
         let (fault, upload) = (Arc::clone(&metered.fault), metered.upload.clone());
-        let body = metered.map_err(|fault| Box::new(fault).into()).boxed_unsync();
+        let body = RequestBody::Streams(metered.map_err(|fault| Box::new(fault).into()).boxed_unsync());
         Self { body, fault, upload: Some(upload) }
     }
 }

@@ -1,10 +1,10 @@
 //! To the source: the head is rebuilt from the validated model, never copied with its framing.
 
-use super::forwarded;
+use super::forwarded::{self, Told};
 use super::interim::Interim;
 use super::max_forwards::Forwards;
 use super::problem::SourceFailure;
-use super::request::{Request, X_REQUEST_ID};
+use super::request::{self, Request, X_REQUEST_ID};
 use super::route::Route;
 use super::trailers::{self, Welcome};
 use crate::cache::rules::hop_by_hop::{self, CDN_LOOP};
@@ -20,8 +20,10 @@ use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use std::pin::Pin;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// This gateway in Via, CDN-Loop and Cache-Status.
 const SELF: &str = "tidegate";
@@ -68,13 +70,21 @@ pub(crate) struct Head {
     pub visited: Option<Visited>,
 }
 
+/// The most fields of Tidegate's own in such a head, that of a span included.
+const OWN_FIELDS: usize = 9;
+
 /// Builds the head that a source gets for a client's request.
 pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
-    let mut fields = request.fields.clone();
+    let told = Told::of(request.client.peer, &request.target);
+    let mut fields = HeaderMap::with_capacity(request.fields.keys_len() + OWN_FIELDS);
+    if let Some(host) = host(&route.source, &told) {
+        fields.insert(HOST, host);
+    }
+    pass(route, request, purpose, &mut fields);
     // What a fill brings is for many, and stored without its trailers.
     let (trailers, announced) = match purpose {
         Purpose::Relay | Purpose::Alone => {
-            (Welcome::of(request.version, &fields), trailers::announced(&fields))
+            (Welcome::of(request.version, request.asking()), trailers::announced(request.asking()))
         }
         Purpose::Fill | Purpose::Part | Purpose::Head => (Welcome::No, None),
     };
@@ -83,27 +93,11 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
         // Others may wait for it longer than the request that began it.
         Purpose::Fill | Purpose::Part | Purpose::Alone | Purpose::Head => route.timeout(),
     };
-    // Fields by which clients speak to Tidegate, or could pretend to be it, go too.
-    hop_by_hop::remove_with(&mut fields, |name| {
-        *name == CONTENT_LENGTH || *name == EXPECT || name.as_str().starts_with("tidegate-")
-    });
-    if purpose == Purpose::Fill {
-        validation::remove_conditions(&mut fields);
-    }
-    if purpose != Purpose::Relay {
-        match folded_accept_encoding(&fields) {
-            Some(folded) => fields.insert(ACCEPT_ENCODING, folded),
-            None => fields.remove(ACCEPT_ENCODING),
-        };
-    }
     Forwards::of(&request.method, &request.fields).update(&mut fields);
-    forwarded::set(&mut fields, request.client, &request.target, &route.settings.let_through);
+    forwarded::tell(&mut fields, &told, request.target.scheme());
     forwarded::append(&mut fields, &VIA, via(request.version));
     forwarded::append(&mut fields, &CDN_LOOP, HeaderValue::from_static(SELF));
     fields.insert(X_REQUEST_ID, request.id.value());
-    if let Some(host) = host(route.source.settings(), &route.source, request) {
-        fields.insert(HOST, host);
-    }
     let method = match (purpose, &request.method) {
         // What HEAD asks for is filled by GET.
         (Purpose::Fill, &Method::HEAD) => Method::GET,
@@ -126,14 +120,38 @@ pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {
     }
 }
 
-/// The Host that the source gets.
-fn host(settings: &crate::source::Settings, source: &Source, request: &Request) -> Option<HeaderValue> {
-    let host = match &settings.host {
-        HostSent::Client => request.target.authority().as_str().to_owned(),
-        HostSent::Source => source.authority(),
-        HostSent::Name(name) => name.clone(),
+/// Adds what passes of a client's fields, each looked at once.
+fn pass(route: &Route, request: &Request, purpose: Purpose, fields: &mut HeaderMap) {
+    let named = hop_by_hop::named(request.asking());
+    let goes = |name: &HeaderName| {
+        hop_by_hop::is_hop_by_hop(name)
+            || named.contains(name)
+            || *name == CONTENT_LENGTH
+            || *name == EXPECT
+            || (purpose == Purpose::Fill && validation::is_condition(name))
+            // Fields by which clients speak to Tidegate, or could pretend to be it.
+            || name.as_str().starts_with("tidegate-")
+            || forwarded::is_lie(name, request.client.trust, &route.settings.let_through)
     };
-    HeaderValue::try_from(host).ok()
+    let (has_host, has_codings) = (fields.contains_key(HOST), purpose != Purpose::Relay);
+    for (name, value) in &request.fields {
+        let is_set = (has_host && *name == HOST) || (has_codings && *name == ACCEPT_ENCODING);
+        if !is_set && (request::Asks::is_inert(name) || !goes(name)) {
+            fields.append(name, value.clone());
+        }
+    }
+    if let Some(folded) = has_codings.then(|| folded_accept_encoding(&request.fields)).flatten() {
+        fields.insert(ACCEPT_ENCODING, folded);
+    }
+}
+
+/// The Host that the source gets.
+fn host(source: &Source, told: &Told) -> Option<HeaderValue> {
+    match &source.settings().host {
+        HostSent::Client => Some(told.host()),
+        HostSent::Source => HeaderValue::try_from(source.authority()).ok(),
+        HostSent::Name(name) => HeaderValue::from_str(name).ok(),
+    }
 }
 
 /// Whether CDN-Loop names this gateway: the request has passed through here before (RFC 8586).
@@ -234,6 +252,19 @@ pub(crate) async fn send(
         );
     }
     Ok(outcome?.map(|body| body.holding(share)))
+}
+
+/// Waits until `deadline` for what is sent without content, and so ends `timeout` after now at the latest: where that
+/// is earlier no second timer is set.
+pub(super) async fn until<T>(
+    deadline: Instant,
+    timeout: Duration,
+    sending: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
+    if Instant::now() + timeout < deadline {
+        return Some(sending.await);
+    }
+    tokio::time::timeout_at(deadline, sending).await.ok()
 }
 
 /// The span of a request to a source, if it is recorded; its time is until the head of the answer.

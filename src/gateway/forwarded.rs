@@ -4,7 +4,7 @@
 //! from the right, up to the first address that is none of theirs. A proxy that writes one of the two may pass
 //! the other on as its client sent it; where they name different clients, neither is believed.
 
-use super::request::{Client, Trust};
+use super::request::Trust;
 use crate::target::{Scheme, Target};
 use bytes::Bytes;
 use http::header::{Entry, FORWARDED};
@@ -142,40 +142,37 @@ pub(crate) fn remove_claim(fields: &mut HeaderMap, claim: &HeaderName, trust: Tr
     }
 }
 
-/// Sets X-Forwarded-For, -Proto, -Host and Forwarded (RFC 7239): anew, or extended where the peer is
-/// a trusted proxy. Of what is not keyed strangers keep what the route lets through, which is part of its keys.
-pub(crate) fn set(fields: &mut HeaderMap, client: Client, target: &Target, let_through: &[HeaderName]) {
-    if client.trust == Trust::Nobody {
-        let unkeyed: Vec<HeaderName> = fields
-            .keys()
-            .filter(|name| is_unkeyed(name.as_str()) && !let_through.contains(name))
-            .cloned()
-            .collect();
-        for name in unkeyed {
-            fields.remove(name);
-        }
-    } else if !let_through.contains(&PROXY) {
+/// Whether a field could be a lie about who asked, and does not go on: of what is not keyed strangers keep what the
+/// route lets through, which is part of its keys.
+pub(crate) fn is_lie(name: &HeaderName, trust: Trust, let_through: &[HeaderName]) -> bool {
+    let may_lie = match trust {
+        Trust::Nobody => is_unkeyed(name.as_str()),
         // Proxies in front pass it on as it came.
-        fields.remove(PROXY);
-    }
-    let told = Told::of(client.peer, target);
+        Trust::Proxy => *name == PROXY,
+    };
+    may_lie && !let_through.contains(name)
+}
+
+/// Sets X-Forwarded-For, -Proto, -Host and Forwarded (RFC 7239): anew, or extended where they were let through.
+pub(crate) fn tell(fields: &mut HeaderMap, told: &Told, scheme: Scheme) {
     append(fields, &X_FORWARDED_FOR, told.value(&told.peer));
     append(fields, &FORWARDED, told.value(&(0..told.bytes.len())));
-    let scheme = HeaderValue::from_static(target.scheme().as_str());
-    for (name, value) in [(X_FORWARDED_PROTO, scheme), (X_FORWARDED_HOST, told.value(&told.host))] {
+    for (name, value) in
+        [(X_FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str())), (X_FORWARDED_HOST, told.host())]
+    {
         fields.entry(name).or_insert(value);
     }
 }
 
 /// A member of Forwarded, of which the older fields have parts: written once, and shared.
-struct Told {
+pub(crate) struct Told {
     bytes: Bytes,
     peer: Range<usize>,
     host: Range<usize>,
 }
 
 impl Told {
-    fn of(peer: IpAddr, target: &Target) -> Self {
+    pub(crate) fn of(peer: IpAddr, target: &Target) -> Self {
         let mut member = String::with_capacity(MEMBER_BYTES + target.authority().as_str().len());
         let (opening, closing) =
             if peer.is_ipv4() { ("for=", ";host=\"") } else { ("for=\"[", "]\";host=\"") };
@@ -190,6 +187,11 @@ impl Told {
         member.push_str("\";proto=");
         member.push_str(target.scheme().as_str());
         Self { bytes: Bytes::from(member), peer, host }
+    }
+
+    /// The host that was asked.
+    pub(crate) fn host(&self) -> HeaderValue {
+        self.value(&self.host)
     }
 
     fn value(&self, part: &Range<usize>) -> HeaderValue {
@@ -381,13 +383,18 @@ mod tests {
             ("x-host", "evil"),
             ("proxy", "http://evil"),
         ];
-        let mut given = fields(&lies);
-        let let_through = [HeaderName::from_static("x-original-url")];
-        let mut through = given.clone();
-        set(&mut through, Client { address: peer, peer, trust: Trust::Nobody }, &target, &let_through);
+        let set = |given: &HeaderMap, trust, let_through: &[HeaderName]| {
+            let passes = |(name, _): &(&HeaderName, _)| !is_lie(name, trust, let_through);
+            let passing = given.iter().filter(passes).map(|(name, value)| (name.clone(), value.clone()));
+            let mut fields = HeaderMap::from_iter(passing);
+            tell(&mut fields, &Told::of(peer, &target), target.scheme());
+            fields
+        };
+        let given = fields(&lies);
+        let through = set(&given, Trust::Nobody, &[HeaderName::from_static("x-original-url")]);
         assert_eq!(through.get("x-original-url").unwrap(), "/admin");
         assert_eq!(through.get("x-rewrite-url"), None);
-        set(&mut given, Client { address: peer, peer, trust: Trust::Nobody }, &target, &[]);
+        let given = set(&given, Trust::Nobody, &[]);
         let expected = fields(&[
             ("x-forwarded-for", "9.9.9.9"),
             ("forwarded", "for=9.9.9.9;host=\"h\";proto=http"),
@@ -397,8 +404,7 @@ mod tests {
         assert_eq!(given, expected);
         let given =
             [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https"), ("proxy", "http://evil")];
-        let mut given = fields(&given);
-        set(&mut given, Client { address: peer, peer, trust: Trust::Proxy }, &target, &[]);
+        let given = set(&fields(&given), Trust::Proxy, &[]);
         assert_eq!(given.get("x-forwarded-for").unwrap(), "1.1.1.1, 9.9.9.9");
         assert_eq!(given.get("x-forwarded-proto").unwrap(), "https");
         assert_eq!(given.get("proxy"), None);

@@ -10,7 +10,6 @@ mod body;
 mod cache_status;
 mod connection;
 mod content;
-mod deadline;
 mod door;
 mod entrance;
 mod explain;

@@ -12,6 +12,7 @@ use crate::cache::rules::ForwardReason;
 use crate::clock::Timestamp;
 use crate::source::SourceBody;
 use http::Response;
+use std::pin::pin;
 use std::sync::Arc;
 
 /// Relays a request; both bodies stream.
@@ -28,11 +29,11 @@ pub(crate) async fn alone(
     let bounds = route.content_bounds;
     request.content.within(bounds)?;
     let head = forward::head(route, &request, Purpose::Relay);
-    let nothing_to_send = request.content.is_none();
-    let sending = sent(route, head, request.content, bounds, reason);
+    let (nothing_to_send, timeout) = (request.content.is_none(), head.timeout);
+    let sending = pin!(sent(route, head, request.content, bounds, reason));
     let answer = if nothing_to_send {
-        let late = |_| GatewayError::Source(SourceFailure::Timeout, reason);
-        tokio::time::timeout_at(request.deadline, sending).await.map_err(late)??
+        let late = GatewayError::Source(SourceFailure::Timeout, reason);
+        forward::until(request.deadline, timeout, sending).await.ok_or(late)??
     } else {
         // An upload takes as long as it moves; then the source's own `timeout` counts.
         sending.await?

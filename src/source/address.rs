@@ -4,8 +4,8 @@ use crate::clock::Timestamp;
 use crate::secret::Endpoint;
 use crate::target;
 use crate::telemetry::metrics as names;
-use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Uri};
 use metrics::{Counter, Gauge, counter, gauge};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -24,6 +24,10 @@ pub(super) enum Standing {
 pub(super) struct Address {
     scheme: Scheme,
     authority: Option<Authority>,
+    /// What is connected to.
+    origin: Option<Uri>,
+    /// Its authority as a Host.
+    host: Option<HeaderValue>,
     /// The base path, without a slash at its end.
     base: String,
     /// Scheme, authority and base path: no user info, no query.
@@ -46,8 +50,12 @@ impl Address {
         let labels = [("source", source.to_owned()), ("address", shown.clone())];
         let ejected = gauge!(names::SOURCE_EJECTED, &labels);
         ejected.set(0.0);
+        let scheme = if url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
+        let origin = Uri::builder().scheme(scheme.clone()).authority(authority.as_str()).path_and_query("/");
         Self {
-            scheme: if url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP },
+            scheme,
+            origin: origin.build().ok(),
+            host: HeaderValue::from_str(&authority).ok(),
             authority: authority.parse().ok(),
             base,
             in_flight: AtomicUsize::new(0),
@@ -121,14 +129,22 @@ impl Address {
         });
     }
 
-    /// The URI of a path and query here, the base path in front; `None` where no URI can say it.
-    pub(super) fn uri(&self, path: &PathAndQuery) -> Option<Uri> {
-        let path = match self.base.as_str() {
+    /// Where connections are made to; `None` where no URI can say it.
+    pub(super) const fn origin(&self) -> Option<&Uri> {
+        self.origin.as_ref()
+    }
+
+    /// The Host of its own.
+    pub(super) const fn host(&self) -> Option<&HeaderValue> {
+        self.host.as_ref()
+    }
+
+    /// What is asked for here: a path and query, the base path in front; `None` where no URI can say it.
+    pub(super) fn target(&self, path: &PathAndQuery) -> Option<Uri> {
+        Some(Uri::from(match self.base.as_str() {
             "" => path.clone(),
             base => format!("{base}{path}").parse().ok()?,
-        };
-        let authority = self.authority.clone()?;
-        Uri::builder().scheme(self.scheme.clone()).authority(authority).path_and_query(path).build().ok()
+        }))
     }
 }
 
@@ -161,21 +177,24 @@ mod tests {
 
     #[test]
     fn a_base_path_is_kept_in_front_and_user_info_is_not_shown() {
-        for (url, path, uri, shown) in [
-            ("http://h", "/a?b", "http://h/a?b", "http://h"),
-            ("http://h:80/", "/a", "http://h/a", "http://h"),
+        for (url, path, origin, asked, shown) in [
+            ("http://h", "/a?b", "http://h/", "/a?b", "http://h"),
+            ("http://h:80/", "/a", "http://h/", "/a", "http://h"),
             (
                 "https://h:8443/v2/",
                 "/a%2Fb//c?d=%20",
-                "https://h:8443/v2/a%2Fb//c?d=%20",
+                "https://h:8443/",
+                "/v2/a%2Fb//c?d=%20",
                 "https://h:8443/v2",
             ),
-            ("http://me:canary@[::1]:9/v1", "/", "http://[::1]:9/v1/", "http://[::1]:9/v1"),
+            ("http://me:canary@[::1]:9/v1", "/", "http://[::1]:9/", "/v1/", "http://[::1]:9/v1"),
         ] {
             let url = Endpoint::new(url::Url::parse(url).unwrap());
             let address = Address::new("s", &url);
-            let made = address.uri(&path.parse().unwrap()).unwrap();
-            assert_eq!((made.to_string().as_str(), address.shown()), (uri, shown));
+            let target = address.target(&path.parse().unwrap()).unwrap();
+            assert_eq!(address.origin().unwrap().to_string(), origin);
+            assert_eq!(address.host().unwrap(), address.authority());
+            assert_eq!((target.to_string().as_str(), address.shown()), (asked, shown));
         }
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
+use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use metrics::{Counter, counter};
@@ -21,18 +21,56 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 /// What a request to a source may carry.
-pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+#[derive(Debug)]
+pub enum RequestBody {
+    /// What is held, or nothing.
+    Held(Full<Bytes>),
+    /// What comes while it is sent.
+    Streams(UnsyncBoxBody<Bytes, BoxError>),
+}
+
+/// Why content cannot be sent.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// No content.
 #[must_use]
 pub fn empty() -> RequestBody {
-    http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()
+    RequestBody::Held(Full::default())
 }
 
 /// Content that is held.
 #[must_use]
 pub fn full(bytes: Bytes) -> RequestBody {
-    http_body_util::Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+    RequestBody::Held(Full::new(bytes))
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Held(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
+            Self::Streams(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Held(body) => body.is_end_stream(),
+            Self::Streams(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Held(body) => body.size_hint(),
+            Self::Streams(body) => body.size_hint(),
+        }
+    }
 }
 
 /// Why the body of an answer ended early.

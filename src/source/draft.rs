@@ -11,7 +11,7 @@ use super::switch::Asks;
 use bytes::Bytes;
 use http::header::HOST;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request};
+use http::{HeaderMap, Method, Request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use std::pin::Pin;
@@ -105,7 +105,7 @@ impl Draft {
 
     /// The request for an address; `None` where no URI can say it.
     pub(super) fn request(&self, address: &Address, host: &HostSent) -> Option<Request<RequestBody>> {
-        let uri = address.uri(self.path.as_ref()?)?;
+        let uri = address.target(self.path.as_ref()?)?;
         let mut request = Request::new(match &self.content {
             Content::None => empty(),
             Content::Held(bytes) => full(bytes.clone()),
@@ -114,8 +114,8 @@ impl Draft {
         self.method.clone_into(request.method_mut());
         *request.uri_mut() = uri;
         self.fields.clone_into(request.headers_mut());
-        if let (HostSent::Source, Ok(authority)) = (host, HeaderValue::from_str(address.authority())) {
-            request.headers_mut().insert(HOST, authority);
+        if let (HostSent::Source, Some(own)) = (host, address.host()) {
+            request.headers_mut().insert(HOST, own.clone());
         }
         Some(request)
     }
@@ -127,7 +127,8 @@ fn is_there(slot: &Slot) -> bool {
 
 fn lent(slot: &Slot) -> RequestBody {
     let size = slot.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Body::size_hint);
-    Lent { slot: Arc::clone(slot), size: size.unwrap_or_default(), body: None }.boxed_unsync()
+    let lent = Lent { slot: Arc::clone(slot), size: size.unwrap_or_default(), body: None };
+    RequestBody::Streams(lent.boxed_unsync())
 }
 
 /// Content that stays in its slot until somebody reads of it: then a connection stands.
@@ -218,7 +219,7 @@ mod tests {
         assert_eq!(draft.kind(), Kind::Untouched);
         let read = draft.request(&address(), &HostSent::Source).unwrap();
         assert_eq!(read.headers()[HOST], "h:1");
-        assert_eq!(read.uri(), "http://h:1/base/a");
+        assert_eq!(read.uri(), "/base/a");
         let whole = read.into_body().collect().now_or_never().unwrap().unwrap().to_bytes();
         assert_eq!(whole, "content");
         assert_eq!(draft.kind(), Kind::Spent);

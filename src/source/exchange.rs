@@ -2,18 +2,22 @@
 
 use super::address::Address;
 use super::body::{Awaits, RequestBody, Upload};
+use super::connector::{BoxError, Uses};
 use super::draft::{Besides, Line};
 use super::ejection::{Outage, Report};
 use super::error::SourceError;
 use super::pool::{Client, Lease, Unanswered};
 use super::retry::Progress;
 use super::strictness;
+use futures_util::task::AtomicWaker;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// The most interim responses (1xx) before a final one.
@@ -49,6 +53,33 @@ impl Patience {
     }
 }
 
+/// Until when an answer is waited for. A request that is still being sent has not begun to wait for it.
+#[derive(Debug)]
+pub(super) struct Until<'a> {
+    at: Instant,
+    timeout: Duration,
+    upload: Option<&'a Upload>,
+}
+
+impl Until<'_> {
+    /// So long after now, whatever is sent.
+    pub(super) fn after(timeout: Duration) -> Self {
+        Self { at: Instant::now() + timeout, timeout, upload: None }
+    }
+
+    pub(super) const fn at(&self) -> Instant {
+        self.at
+    }
+
+    /// It is over: whether it is put off, because content has moved since.
+    pub(super) fn is_put_off(&mut self) -> bool {
+        let later = self.upload.and_then(Upload::moved_at).map(|at| at + self.timeout);
+        let later = later.filter(|later| *later > self.at);
+        self.at = later.unwrap_or(self.at);
+        later.is_some()
+    }
+}
+
 /// Why an exchange brought no head.
 #[derive(Debug)]
 pub(super) struct Failed {
@@ -73,19 +104,17 @@ impl Failed {
         Self { error, progress: Progress::Begun, time: Time::Enough }
     }
 
-    fn of(unanswered: Unanswered) -> Self {
-        let (error, progress) = match unanswered {
-            Unanswered::Unconnected(error) => (SourceError::Connect(error), Progress::Unsent),
-            Unanswered::Closed(error, uses) => {
-                let progress = match (uses.heard(), uses.any()) {
-                    (true, _) => Progress::Begun,
-                    (false, true) => Progress::Worn,
-                    (false, false) => Progress::Unheard,
-                };
-                (SourceError::Closed(error), progress)
-            }
+    fn unconnected(error: BoxError) -> Self {
+        Self { error: SourceError::Connect(error), progress: Progress::Unsent, time: Time::Enough }
+    }
+
+    fn closed(error: hyper::Error, uses: &Uses) -> Self {
+        let progress = match (uses.heard(), uses.any()) {
+            (true, _) => Progress::Begun,
+            (false, true) => Progress::Worn,
+            (false, false) => Progress::Unheard,
         };
-        Self { error, progress, time: Time::Enough }
+        Self { error: SourceError::Closed(error), progress, time: Time::Enough }
     }
 
     /// What it tells of the address.
@@ -141,57 +170,75 @@ pub(super) async fn exchange(
     patience: Patience,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let flood = bound_interim(&mut request, besides.interim.clone());
-    let answer = client.send(address, request, line);
-    tokio::pin!(answer);
-    let mut deadline = patience.deadline;
     let time = if patience.is_enough(Instant::now()) { Time::Enough } else { Time::Short };
-    loop {
-        let waited = tokio::select! {
-            waited = tokio::time::timeout_at(deadline, &mut answer) => waited,
-            () = flood.notified() => return Err(Failed::begun(SourceError::Flood)),
-        };
-        match waited {
-            Ok(Ok((mut response, lease))) => {
-                lease.uses().count();
-                let fault = match strictness::check(&response, besides.asks.as_ref()) {
-                    Ok(()) if !lease.uses().is_foul() => {
-                        // What a gateway says it says in its own version (RFC 9110 2.5).
-                        *response.version_mut() = Version::HTTP_11;
-                        return Ok((response, lease));
-                    }
-                    // Nothing of the answer has gone out: what is known to break is no answer.
-                    Ok(()) => SourceError::Framing,
-                    Err(error) => error,
-                };
-                lease.uses().condemn();
-                return Err(Failed::begun(fault));
-            }
-            // Its connection is closed for that: nobody can answer half a request.
-            Ok(Err(_)) if upload.is_some_and(|upload| upload.awaits() == Awaits::Nobody) => {
-                return Err(Failed::begun(SourceError::Unfinished));
-            }
-            Ok(Err(error)) => return Err(Failed::of(error)),
-            // A request that is still being sent has not begun to wait for its answer.
-            Err(_) => {
-                let moved_at = upload.and_then(Upload::moved_at);
-                let later = moved_at.map(|at| at + patience.timeout).filter(|later| *later > deadline);
-                let is_sent = upload.is_none_or(|upload| upload.awaits() == Awaits::Source);
-                let time = if is_sent { time } else { Time::Short };
-                deadline = later.ok_or_else(|| Failed { time, ..Failed::begun(SourceError::Timeout) })?;
-            }
+    let until = Until { at: patience.deadline, timeout: patience.timeout, upload };
+    let mut answer = pin!(client.send(address, request, line, until));
+    let waited = poll_fn(|context| match answer.as_mut().poll(context) {
+        Poll::Ready(waited) => Poll::Ready(Some(waited)),
+        Poll::Pending => flood.poll(context).map(|()| None),
+    });
+    match waited.await.ok_or_else(|| Failed::begun(SourceError::Flood))? {
+        Ok((mut response, lease)) => {
+            lease.uses().count();
+            let fault = match strictness::check(&response, besides.asks.as_ref()) {
+                Ok(()) if !lease.uses().is_foul() => {
+                    // What a gateway says it says in its own version (RFC 9110 2.5).
+                    *response.version_mut() = Version::HTTP_11;
+                    return Ok((response, lease));
+                }
+                // Nothing of the answer has gone out: what is known to break is no answer.
+                Ok(()) => SourceError::Framing,
+                Err(error) => error,
+            };
+            lease.uses().condemn();
+            Err(Failed::begun(fault))
         }
+        Err(Unanswered::Late) => {
+            let is_sent = upload.is_none_or(|upload| upload.awaits() == Awaits::Source);
+            let time = if is_sent { time } else { Time::Short };
+            Err(Failed { time, ..Failed::begun(SourceError::Timeout) })
+        }
+        // Its connection is closed for that: nobody can answer half a request.
+        Err(_) if upload.is_some_and(|upload| upload.awaits() == Awaits::Nobody) => {
+            Err(Failed::begun(SourceError::Unfinished))
+        }
+        Err(Unanswered::Unconnected(error)) => Err(Failed::unconnected(error)),
+        Err(Unanswered::Closed(error, uses)) => Err(Failed::closed(error, &uses)),
     }
 }
 
-/// Counts interim responses; who is told when there are too many.
-fn bound_interim(request: &mut Request<RequestBody>, told: Option<OnInterim>) -> Arc<Notify> {
-    let flood = Arc::new(Notify::new());
-    let over = Arc::clone(&flood);
-    let count = AtomicUsize::new(0);
+/// How many interim responses have come.
+#[derive(Debug, Default)]
+struct Flood {
+    count: AtomicUsize,
+    /// Who waits for an answer behind them.
+    waiting: AtomicWaker,
+}
+
+impl Flood {
+    /// Counts one; whether there are too many.
+    fn rises(&self) -> bool {
+        let is_over = self.count.fetch_add(1, Ordering::Relaxed) >= INTERIM_MAX;
+        if is_over {
+            self.waiting.wake();
+        }
+        is_over
+    }
+
+    /// Resolves when there are too many.
+    fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        // Registered before the look, so that nothing is missed.
+        self.waiting.register(context.waker());
+        if self.count.load(Ordering::Relaxed) > INTERIM_MAX { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// Counts interim responses, and tells of those that are not too many.
+fn bound_interim(request: &mut Request<RequestBody>, told: Option<OnInterim>) -> Arc<Flood> {
+    let flood = Arc::<Flood>::default();
+    let counted = Arc::clone(&flood);
     hyper::ext::on_informational(request, move |interim| {
-        if count.fetch_add(1, Ordering::Relaxed) >= INTERIM_MAX {
-            over.notify_one();
-        } else if let Some(OnInterim(told)) = &told {
+        if let (false, Some(OnInterim(told))) = (counted.rises(), &told) {
             told(interim.status(), interim.headers());
         }
     });

@@ -7,7 +7,8 @@ use super::body::{RequestBody, empty};
 use super::connector::Connector;
 use super::draft::Line;
 use super::ejection::{Outage, Report};
-use super::pool::Client;
+use super::exchange::Until;
+use super::pool::{Client, Unanswered};
 use super::settings::{HealthSettings, HostSent};
 use crate::telemetry::metrics as names;
 use http::header::{HOST, USER_AGENT, VIA};
@@ -80,19 +81,19 @@ impl Check {
     async fn once(&self) -> Report {
         let Some(address) = self.source.addresses.list().get(self.number) else { return Report::Nothing };
         let Some(request) = self.request(address) else { return Report::Nothing };
-        let timeout = self.settings.every.min(CHECK_TIMEOUT);
+        let until = Until::after(self.settings.every.min(CHECK_TIMEOUT));
         // No connection is kept: whether a new one can be made is part of the question.
-        match tokio::time::timeout(timeout, self.client.send(address, request, Line::Own)).await {
-            Ok(Ok((answer, _))) if answer.status().is_success() => Report::Well,
-            Ok(Ok(_)) => Report::Unwell,
-            Ok(Err(_)) => Report::Missing(Outage::Disconnected),
-            Err(_) => Report::Missing(Outage::Silent),
+        match self.client.send(address, request, Line::Own, until).await {
+            Ok((answer, _)) if answer.status().is_success() => Report::Well,
+            Ok(_) => Report::Unwell,
+            Err(Unanswered::Late) => Report::Missing(Outage::Silent),
+            Err(Unanswered::Unconnected(_) | Unanswered::Closed(..)) => Report::Missing(Outage::Disconnected),
         }
     }
 
     fn request(&self, address: &Address) -> Option<Request<RequestBody>> {
         let mut request = Request::new(empty());
-        *request.uri_mut() = address.uri(&self.settings.path)?;
+        *request.uri_mut() = address.target(&self.settings.path)?;
         let settings = self.source.settings();
         let fields = request.headers_mut();
         super::own_fields(settings, fields);

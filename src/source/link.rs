@@ -11,6 +11,8 @@
 
 use super::body::RequestBody;
 use super::connector::{CountedStream, Uses};
+use super::exchange::Until;
+use crate::clock::Deadline;
 use futures_util::task::AtomicWaker;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -21,8 +23,9 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// How often a connection that wakes itself is driven on at once; then it is others' turn.
 const ROUNDS_MAX: usize = 8;
@@ -39,6 +42,16 @@ pub(super) struct Link {
     relay: Arc<Relay>,
     /// The relay.
     waker: Waker,
+    /// When its answer is due.
+    deadline: Deadline,
+}
+
+/// Why there is no answer.
+pub(super) enum Unanswered {
+    /// It has not come in time.
+    Late,
+    /// hyper's, with the request where nothing of it was sent.
+    Closed(TrySendError<Request<RequestBody>>),
 }
 
 /// Who drives a connection.
@@ -92,7 +105,8 @@ impl Link {
         let (phase, driver) = (AtomicU8::new(WAITED), AtomicWaker::new());
         let relay = Arc::new(Relay { phase, driver, keeper: Arc::clone(keeper) });
         let waker = Waker::from(Arc::clone(&relay));
-        Ok(Self { sender, connection: Some(Mutex::new(connection)), uses, relay, waker })
+        let deadline = Deadline::at(Instant::now());
+        Ok(Self { sender, connection: Some(Mutex::new(connection)), uses, relay, waker, deadline })
     }
 
     /// What it has carried.
@@ -112,14 +126,28 @@ impl Link {
     /// Sends a request and waits for the head of its answer.
     ///
     /// # Errors
-    /// hyper's, with the request where nothing of it was sent.
+    /// [`Unanswered`]
     pub(super) async fn ask(
         &mut self,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        until: &mut Until<'_>,
+    ) -> Result<Response<Incoming>, Unanswered> {
         self.uses.ask();
+        self.deadline.move_to(until.at());
         let mut answer = pin!(self.sender.try_send_request(request));
-        poll_fn(|context| self.drive(context, |context| answer.as_mut().poll(context))).await
+        poll_fn(|context| {
+            if let Poll::Ready(answer) = self.drive(context, |context| answer.as_mut().poll(context)) {
+                return Poll::Ready(answer.map_err(Unanswered::Closed));
+            }
+            loop {
+                ready!(self.deadline.poll(context));
+                if !until.is_put_off() {
+                    return Poll::Ready(Err(Unanswered::Late));
+                }
+                self.deadline.move_to(until.at());
+            }
+        })
+        .await
     }
 
     /// Drives it until what is awaited of it is there.

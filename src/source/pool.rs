@@ -1,26 +1,28 @@
 //! The connections to a source's addresses: those that are idle, and new ones.
 //!
 //! ```text
-//! send -> an idle one that is still good, the one used last first; else a new one
+//! send -> an idle one that is still good, the one used last by this thread first; else a new one
 //!      -> closed before anything of the request was sent: the next one, unless it was new
 //! end of the answer -> idle, until it is used, closed by the source, or old
 //! ```
+
+mod shelves;
 
 use super::address::Address;
 use super::body::RequestBody;
 use super::connector::{BoxError, Connector, Uses};
 use super::draft::Line;
-use super::link::{Driven, Link};
+use super::exchange::Until;
+use super::link::{self, Driven, Link};
 use super::strictness;
-use http::uri::PathAndQuery;
-use http::{Request, Response, Uri};
+use http::{Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::Builder;
-use rapidhash::fast::RandomState;
-use std::collections::HashMap;
+use shelves::{Idle, Shelves};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -36,6 +38,8 @@ pub(super) enum Unanswered {
     Unconnected(BoxError),
     /// The connection broke, or what came is no HTTP; what it had carried.
     Closed(hyper::Error, Uses),
+    /// Nothing came in time.
+    Late,
 }
 
 /// Connects, and keeps connections; its clones keep them together.
@@ -46,7 +50,7 @@ pub(super) struct Client(Arc<Pool>);
 struct Pool {
     connector: Connector,
     builder: Builder,
-    idle: Mutex<HashMap<Arc<str>, Vec<Idle>, RandomState>>,
+    idle: Shelves,
     /// The most idle ones of an address (I10).
     idle_max: usize,
     idle_timeout: Duration,
@@ -54,12 +58,6 @@ struct Pool {
     is_tended: AtomicBool,
     /// Told when an idle one wakes.
     woken: Arc<Notify>,
-}
-
-#[derive(Debug)]
-struct Idle {
-    link: Box<Link>,
-    since: Instant,
 }
 
 impl Client {
@@ -70,7 +68,7 @@ impl Client {
         Self(Arc::new(Pool {
             connector,
             builder,
-            idle: Mutex::default(),
+            idle: Shelves::default(),
             idle_max,
             idle_timeout,
             is_tended: AtomicBool::new(false),
@@ -78,7 +76,7 @@ impl Client {
         }))
     }
 
-    /// Sends a request to an address, whose URI it has, and waits for the head of the answer.
+    /// Sends a request to an address, whose path and query there it has, and waits for the head of the answer.
     ///
     /// # Errors
     /// [`Unanswered`]
@@ -87,12 +85,9 @@ impl Client {
         address: &Address,
         mut request: Request<RequestBody>,
         on: Line,
+        mut until: Until<'_>,
     ) -> Result<(Response<Incoming>, Lease), Unanswered> {
         let pool = &self.0;
-        // RFC 9112 3.2.1: the address stands in Host.
-        let path = request.uri().path_and_query().cloned();
-        let path = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
-        let uri = std::mem::replace(request.uri_mut(), path);
         loop {
             let idle = match on {
                 Line::Shared => pool.take(address.shown()),
@@ -101,36 +96,49 @@ impl Client {
             let mut link = match idle {
                 Some(link) => link,
                 // In a box: most requests find one that stands, and none of them shall carry this.
-                None => Box::pin(pool.connected(&uri)).await.map_err(Unanswered::Unconnected)?,
+                None => Box::pin(pool.connected(address, &mut until)).await?,
             };
             if on == Line::Own || !request.body().is_end_stream() {
                 link.part();
             }
             let was_used = link.uses().any();
-            match link.ask(request).await {
+            match link.ask(request, &mut until).await {
                 Ok(response) => {
                     let keeps = (on == Line::Shared).then(|| (Arc::clone(pool), address.name()));
                     return Ok((response, Lease { uses: link.uses().clone(), link: Some(link), keeps }));
                 }
-                Err(mut refused) => match refused.take_message().filter(|_| was_used) {
-                    Some(unsent) => request = unsent,
-                    None => return Err(Unanswered::Closed(refused.into_error(), link.uses().clone())),
-                },
+                Err(link::Unanswered::Late) => return Err(Unanswered::Late),
+                Err(link::Unanswered::Closed(mut refused)) => {
+                    match refused.take_message().filter(|_| was_used) {
+                        Some(unsent) => request = unsent,
+                        None => return Err(Unanswered::Closed(refused.into_error(), link.uses().clone())),
+                    }
+                }
             }
         }
     }
 }
 
 impl Pool {
-    async fn connected(&self, uri: &Uri) -> Result<Box<Link>, BoxError> {
-        let stream = self.connector.connect(uri.clone()).await?;
-        Ok(Box::new(Link::new(&self.builder, stream, &self.woken).await?))
+    async fn connected(&self, address: &Address, until: &mut Until<'_>) -> Result<Box<Link>, Unanswered> {
+        let mut connecting = pin!(async {
+            let origin = address.origin().ok_or("the address is no URI")?;
+            let stream = self.connector.connect(origin.clone()).await?;
+            Ok(Box::new(Link::new(&self.builder, stream, &self.woken).await?))
+        });
+        loop {
+            match tokio::time::timeout_at(until.at(), connecting.as_mut()).await {
+                Ok(connected) => return connected.map_err(Unanswered::Unconnected),
+                Err(_) if until.is_put_off() => {}
+                Err(_) => return Err(Unanswered::Late),
+            }
+        }
     }
 
     /// An idle connection that is still good.
     fn take(&self, address: &str) -> Option<Box<Link>> {
         loop {
-            let Idle { mut link, since } = self.idle().get_mut(address)?.pop()?;
+            let Idle { mut link, since } = self.idle.take(address)?;
             if since.elapsed() < self.idle_timeout && link.is_ready() {
                 return Some(link);
             }
@@ -139,16 +147,8 @@ impl Pool {
 
     fn keep(self: &Arc<Self>, address: Arc<str>, link: Box<Link>) {
         link.rest();
-        let since = Instant::now();
-        {
-            let mut idle = self.idle();
-            let idle = idle.entry(address).or_default();
-            if idle.len() >= self.idle_max {
-                return;
-            }
-            idle.push(Idle { link, since });
-        }
-        if !self.is_tended.swap(true, Ordering::Relaxed) {
+        self.idle.put(address, Idle { link, since: Instant::now() }, self.idle_max);
+        if !self.is_tended.load(Ordering::Relaxed) && !self.is_tended.swap(true, Ordering::Relaxed) {
             tokio::spawn(tend(Arc::downgrade(self), Arc::clone(&self.woken), self.idle_timeout));
         }
     }
@@ -156,23 +156,16 @@ impl Pool {
     /// Lets go of those that are old or closed; how long until the next is old.
     fn tend(&self) -> Duration {
         let mut next = self.idle_timeout;
-        self.idle().retain(|_, idle| {
-            idle.retain_mut(|Idle { link, since }| {
-                let left = self.idle_timeout.saturating_sub(since.elapsed());
-                let stays = !left.is_zero() && link.is_ready();
-                if stays {
-                    link.rest();
-                    next = next.min(left);
-                }
-                stays
-            });
-            !idle.is_empty()
+        self.idle.retain(|Idle { link, since }| {
+            let left = self.idle_timeout.saturating_sub(since.elapsed());
+            let stays = !left.is_zero() && link.is_ready();
+            if stays {
+                link.rest();
+                next = next.min(left);
+            }
+            stays
         });
         next
-    }
-
-    fn idle(&self) -> MutexGuard<'_, HashMap<Arc<str>, Vec<Idle>, RandomState>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -32,20 +32,24 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
+/// The fields that Connection names, and that go for it; those that go anyway are not among them.
+#[must_use]
+pub fn named(fields: &HeaderMap) -> Vec<HeaderName> {
+    if !fields.contains_key(CONNECTION) {
+        return Vec::new();
+    }
+    let members =
+        fields.get_all(CONNECTION).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    members
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !is_protected(name) && !is_hop_by_hop(name))
+        .collect()
+}
+
 /// Removes what Connection names, besides what belongs to the connection anyway. From then on nobody sees
 /// a field that the next hop will not get: what selects a stored response is what its maker was told.
 pub fn remove_named(fields: &mut HeaderMap) {
-    if !fields.contains_key(CONNECTION) {
-        return;
-    }
-    let named: Vec<HeaderName> = fields
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .filter(|name| !is_protected(name) && !is_hop_by_hop(name))
-        .collect();
-    for name in named {
+    for name in named(fields) {
         fields.remove(name);
     }
 }

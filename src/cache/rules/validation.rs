@@ -62,9 +62,14 @@ pub enum HeadEffect {
     None,
 }
 
-/// Takes the client's conditions and range out of a request that fills or validates a stored response:
-/// its answer is for everybody.
-pub fn remove_conditions(fields: &mut HeaderMap) {
+/// Whether a field is a client's own condition or range: it does not go with a request that fills or validates a
+/// stored response, whose answer is for everybody.
+#[must_use]
+pub fn is_condition(name: &HeaderName) -> bool {
+    CONDITIONS.contains(name)
+}
+
+fn remove_conditions(fields: &mut HeaderMap) {
     for name in CONDITIONS {
         fields.remove(name);
     }

@@ -115,13 +115,26 @@ fn ranked_list(name: &HeaderName) -> Option<Case> {
     }
 }
 
+/// What most clients send, and what it is folded to.
+const USUAL_CODINGS: [(&str, &str); 4] = [
+    ("gzip, deflate, br, zstd", "zstd, br, gzip, identity"),
+    ("gzip, deflate, br", "br, gzip, identity"),
+    ("gzip, deflate", "gzip, identity"),
+    ("gzip", "gzip, identity"),
+];
+
 /// Accept-Encoding as the source gets it: the known codings that the client takes, in a fixed order.
 /// `None`: the client said nothing. Folding twice changes nothing.
 #[must_use]
 pub fn folded_accept_encoding(request: &HeaderMap) -> Option<HeaderValue> {
     let mut lines = request.get_all(ACCEPT_ENCODING).iter().peekable();
-    lines.peek()?;
-    let named = NamedCodings::of(lines.filter_map(|line| line.to_str().ok()));
+    let first = lines.next()?;
+    if lines.peek().is_none()
+        && let Some((_, folded)) = USUAL_CODINGS.iter().find(|(usual, _)| first == usual)
+    {
+        return Some(HeaderValue::from_static(folded));
+    }
+    let named = NamedCodings::of(std::iter::once(first).chain(lines).filter_map(|line| line.to_str().ok()));
     let mut list = String::with_capacity("zstd, br, gzip, identity;q=0".len());
     for coding in CODINGS {
         if named.word(coding).unwrap_or(Word::Refused) == Word::Taken {

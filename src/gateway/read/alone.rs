@@ -16,6 +16,7 @@ use crate::in_flight::Work;
 use crate::source::SourceBody;
 use http::{Response, StatusCode};
 use http_body::Body as _;
+use std::pin::pin;
 use std::sync::Arc;
 
 /// Why a read goes alone.
@@ -80,10 +81,10 @@ impl Wanted<'_> {
         let head = forward::head(self.route, self.request, purpose);
         let content = crate::source::full(head.held.clone().unwrap_or_default());
         let requested_at = self.gateway.clock.now();
-        let sending = forward::send(self.route, head, content, None, self.reason);
-        let outcome = tokio::time::timeout_at(self.request.deadline, sending).await;
-        let response =
-            outcome.map_err(|_| SourceFailure::Timeout)?.map_err(|error| SourceFailure::from(&error))?;
+        let timeout = head.timeout;
+        let sending = pin!(forward::send(self.route, head, content, None, self.reason));
+        let outcome = forward::until(self.request.deadline, timeout, sending).await;
+        let response = outcome.ok_or(SourceFailure::Timeout)?.map_err(|error| SourceFailure::from(&error))?;
         let received_at = self.gateway.clock.now();
         Ok((response, Exchange { requested_at, received_at, fence, jitter: fastrand::f64() }))
     }

@@ -2,6 +2,7 @@ use super::*;
 use crate::secret::Endpoint;
 use crate::source::{empty, full};
 use crate::tls::ClientTls;
+use http::uri::PathAndQuery;
 use http_body_util::BodyExt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -23,7 +24,7 @@ fn client(idle_max: usize, idle_timeout: Duration) -> Client {
 
 fn request(address: &Address, body: RequestBody) -> Request<RequestBody> {
     let mut request = Request::new(body);
-    *request.uri_mut() = address.uri(&PathAndQuery::from_static("/a")).unwrap();
+    *request.uri_mut() = address.target(&PathAndQuery::from_static("/a")).unwrap();
     request
 }
 
@@ -43,7 +44,8 @@ async fn answer(stream: &mut TcpStream) -> String {
 }
 
 async fn read(client: &Client, address: &Address, line: Line) {
-    let (response, mut lease) = client.send(address, request(address, empty()), line).await.unwrap();
+    let (response, mut lease) =
+        client.send(address, request(address, empty()), line, Until::after(LONG)).await.unwrap();
     let mut body = response.into_body();
     let frame = poll_fn(|context| lease.drive(context, |context| Pin::new(&mut body).poll_frame(context)));
     assert_eq!(frame.await.unwrap().unwrap().into_data().unwrap(), "ok");
@@ -51,8 +53,8 @@ async fn read(client: &Client, address: &Address, line: Line) {
     lease.end();
 }
 
-fn idle(client: &Client) -> usize {
-    client.0.idle().values().map(Vec::len).sum()
+fn idle(client: &Client, address: &Address) -> usize {
+    client.0.idle.count(address.shown())
 }
 
 #[tokio::test]
@@ -67,7 +69,7 @@ async fn a_connection_whose_answer_has_ended_carries_the_next_request() {
     };
     tokio::join!(source, async {
         read(&client, &address, Line::Shared).await;
-        assert_eq!(idle(&client), 1);
+        assert_eq!(idle(&client, &address), 1);
         read(&client, &address, Line::Shared).await;
     });
 }
@@ -87,7 +89,7 @@ async fn a_connection_of_its_own_is_never_kept_and_no_kept_one_is_taken_for_it()
     tokio::join!(source, async {
         read(&client, &address, Line::Shared).await;
         read(&client, &address, Line::Own).await;
-        assert_eq!(idle(&client), 1);
+        assert_eq!(idle(&client, &address), 1);
     });
 }
 
@@ -104,7 +106,7 @@ async fn what_the_source_closes_or_says_unasked_is_let_go_of_at_once() {
             assert_eq!(stream.read(&mut [0]).await.unwrap_or_default(), 0, "nobody has asked for it");
         };
         tokio::join!(source, read(&client, &address, Line::Shared));
-        while idle(&client) > 0 {
+        while idle(&client, &address) > 0 {
             tokio::task::yield_now().await;
         }
     }
@@ -129,10 +131,10 @@ async fn i10_idle_connections_are_few_and_end_with_their_time() {
     let read = || read(&client, &address, Line::Shared);
     let clients = async {
         tokio::join!(read(), read(), read());
-        assert_eq!(idle(&client), 2);
+        assert_eq!(idle(&client, &address), 2);
     };
     tokio::join!(source, clients);
-    assert!(client.0.idle().is_empty());
+    assert_eq!(idle(&client, &address), 0);
 }
 
 /// Also what the runtime does not know of yet.
@@ -146,7 +148,7 @@ async fn what_has_come_since_the_last_answer_is_seen_before_the_next_request_is_
         stream
     };
     let (stream, ()) = tokio::join!(source, read(&client, &address, Line::Shared));
-    assert_eq!(idle(&client), 1);
+    assert_eq!(idle(&client, &address), 1);
     let mut stream = stream.into_std().unwrap();
     std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno").unwrap();
     let source = async { answer(&mut listener.accept().await.unwrap().0).await };
@@ -170,7 +172,8 @@ async fn content_is_sent_to_its_end_behind_an_early_answer_and_nothing_behind_it
     };
     let sending = async {
         let request = request(&address, full(content.into()));
-        let (response, mut lease) = client.send(&address, request, Line::Shared).await.unwrap();
+        let (response, mut lease) =
+            client.send(&address, request, Line::Shared, Until::after(LONG)).await.unwrap();
         let body = response.into_body().collect();
         assert_eq!(body.await.unwrap().to_bytes(), "ok", "its own task drives it");
         lease.end();

@@ -103,6 +103,14 @@ fn rfc9110_12_5_3_folding() {
         );
     }
     assert_eq!(folded_accept_encoding(&fields(&[])), None);
+    for (usual, folded) in USUAL_CODINGS {
+        let otherwise = format!("{usual} ");
+        for given in [usual, &otherwise] {
+            assert_eq!(folded_accept_encoding(&fields(&[("accept-encoding", given)])).unwrap(), folded);
+        }
+        let refusing = fields(&[("accept-encoding", usual), ("accept-encoding", "gzip;q=0")]);
+        assert!(!folded_accept_encoding(&refusing).unwrap().to_str().unwrap().contains("gzip"));
+    }
 }
 
 proptest::proptest! {
