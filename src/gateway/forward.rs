@@ -70,8 +70,8 @@ pub(crate) struct Head {
     pub visited: Option<Visited>,
 }
 
-/// The most fields of Tidegate's own in such a head, that of a span included.
-const OWN_FIELDS: usize = 9;
+/// Fields of Tidegate's own in such a head, that of a trace included.
+const OWN_FIELDS: usize = 8;
 
 /// Builds the head that a source gets for a client's request.
 pub(crate) fn head(route: &Route, request: &Request, purpose: Purpose) -> Head {

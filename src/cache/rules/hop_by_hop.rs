@@ -63,11 +63,15 @@ pub fn remove(fields: &mut HeaderMap) {
     remove_with(fields, |_| false);
 }
 
-/// As [`remove`], and what else goes: each field is looked at once.
+/// As [`remove`], and what else goes.
 pub fn remove_with(fields: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
+    let goes = |name: &&HeaderName| is_hop_by_hop(name) || goes(name);
+    // Connection, which names others, goes itself.
+    if !fields.keys().any(|name| goes(&name)) {
+        return;
+    }
     remove_named(fields);
-    let gone: Vec<HeaderName> =
-        fields.keys().filter(|name| is_hop_by_hop(name) || goes(name)).cloned().collect();
+    let gone: Vec<HeaderName> = fields.keys().filter(goes).cloned().collect();
     for name in gone {
         fields.remove(name);
     }

@@ -40,9 +40,9 @@ impl Shelves {
         if self.held.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let idle = self.from_here().find_map(|shelf| locked(shelf).get_mut(address)?.pop())?;
-        self.held.fetch_sub(1, Ordering::Relaxed);
-        Some(idle)
+        let idle = self.from_here().find_map(|shelf| locked(shelf).get_mut(address)?.pop());
+        self.held.fetch_sub(usize::from(idle.is_some()), Ordering::Relaxed);
+        idle
     }
 
     /// Keeps one, if there are fewer than `max` to its address; threads that do so at once may keep one more each.
@@ -51,8 +51,9 @@ impl Shelves {
             return;
         }
         if let Some(shelf) = self.from_here().next() {
-            locked(shelf).entry(address).or_default().push(idle);
+            // Counted before it can be taken.
             self.held.fetch_add(1, Ordering::Relaxed);
+            locked(shelf).entry(address).or_default().push(idle);
         }
     }
 
