@@ -386,7 +386,7 @@ mod tests {
         let set = |given: &HeaderMap, trust, let_through: &[HeaderName]| {
             let passes = |(name, _): &(&HeaderName, _)| !is_lie(name, trust, let_through);
             let passing = given.iter().filter(passes).map(|(name, value)| (name.clone(), value.clone()));
-            let mut fields = HeaderMap::from_iter(passing);
+            let mut fields: HeaderMap = passing.collect();
             tell(&mut fields, &Told::of(peer, &target), target.scheme());
             fields
         };

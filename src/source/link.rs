@@ -51,7 +51,7 @@ pub(super) enum Unanswered {
     /// It has not come in time.
     Late,
     /// hyper's, with the request where nothing of it was sent.
-    Closed(TrySendError<Request<RequestBody>>),
+    Closed(Box<TrySendError<Request<RequestBody>>>),
 }
 
 /// Who drives a connection.
@@ -137,7 +137,7 @@ impl Link {
         let mut answer = pin!(self.sender.try_send_request(request));
         poll_fn(|context| {
             if let Poll::Ready(answer) = self.drive(context, |context| answer.as_mut().poll(context)) {
-                return Poll::Ready(answer.map_err(Unanswered::Closed));
+                return Poll::Ready(answer.map_err(|refused| Unanswered::Closed(Box::new(refused))));
             }
             loop {
                 ready!(self.deadline.poll(context));

@@ -40,7 +40,7 @@ impl Shelves {
         if self.held.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let idle = self.from_here().find_map(|shelf| locked(shelf).get_mut(address)?.pop());
+        let idle = self.nearest_first().find_map(|shelf| locked(shelf).get_mut(address)?.pop());
         self.held.fetch_sub(usize::from(idle.is_some()), Ordering::Relaxed);
         idle
     }
@@ -50,7 +50,7 @@ impl Shelves {
         if self.held.load(Ordering::Relaxed) >= max && self.count(&address) >= max {
             return;
         }
-        if let Some(shelf) = self.from_here().next() {
+        if let Some(shelf) = self.nearest_first().next() {
             // Counted before it can be taken.
             self.held.fetch_add(1, Ordering::Relaxed);
             locked(shelf).entry(address).or_default().push(idle);
@@ -75,7 +75,7 @@ impl Shelves {
     }
 
     /// All shelves, this thread's own first.
-    fn from_here(&self) -> impl Iterator<Item = &Mutex<Shelf>> {
+    fn nearest_first(&self) -> impl Iterator<Item = &Mutex<Shelf>> {
         self.shelves.iter().cycle().skip(OWN.with(|own| *own)).take(SHELVES)
     }
 }
