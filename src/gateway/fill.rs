@@ -204,7 +204,11 @@ impl Fill {
         let received_at = self.gateway.clock.now();
         let exchange = Exchange { requested_at, received_at, fence: lead.fence(), jitter: fastrand::f64() };
         match outcome.map(Response::into_parts) {
-            Ok((parts, body)) => Forwarded::Arrived(Box::new(Arrived { parts, body, exchange })),
+            Ok((parts, mut body)) => match body.look_ahead() {
+                Ok(()) => Forwarded::Arrived(Box::new(Arrived { parts, body, exchange })),
+                // Nobody was told of it yet.
+                Err(error) => Forwarded::Failed(SourceFailure::from(&error)),
+            },
             Err(SourceError::Yielded) => Forwarded::Yielded,
             Err(error) => Forwarded::Failed(SourceFailure::from(&error)),
         }
