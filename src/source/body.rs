@@ -162,9 +162,15 @@ impl SourceBody {
             Poll::Ready(frame) => {
                 self.deadline = None;
                 let is_foul = lease.uses().is_foul();
+                // Behind trailers nobody need look for the end; of chunks it is known only when it is there.
+                let has_ended = match &frame {
+                    None => true,
+                    Some(Ok(part)) => part.is_trailers() || incoming.is_end_stream(),
+                    Some(Err(_)) => false,
+                };
                 if is_foul {
                     lease.uses().condemn();
-                } else if incoming.is_end_stream() {
+                } else if has_ended {
                     lease.end();
                 }
                 Poll::Ready(match frame {

@@ -266,6 +266,22 @@ async fn what_breaks_further_on_has_a_head_that_the_client_sees() {
     nothing_is_left(&gateway).await;
 }
 
+/// An answer in chunks has an end that its connection lives on behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_has_carried_chunks_carries_the_next_answer() {
+    let source = ScriptedSource::start().await;
+    let chunks = || Reply::chunks([Step::Bytes(b"first".to_vec()), Step::Bytes(b"second".to_vec())]);
+    source.always("/a", chunks().cache_control("no-store"));
+    source.always("/trailers", chunks().cache_control("no-store").trailer("X-Sum", "1"));
+    let gateway = gateway_of(&[&source.url()], "", "").await;
+    for _ in 0..5 {
+        for path in ["/a", "/trailers"] {
+            assert_eq!(gateway.get(path).await.text(), "firstsecond");
+        }
+    }
+    assert_eq!(source.connections(), 1);
+}
+
 /// RFC 9112 2.2 lets a recipient take LF for the end of a line: who comes behind may not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_line_of_a_head_that_ends_by_lf_is_502() {
