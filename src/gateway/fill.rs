@@ -110,7 +110,7 @@ enum Try {
 fn to_own_client(arrived: Arrived, private: Option<oneshot::Sender<Private>>) {
     let Arrived { mut parts, body, .. } = arrived;
     if let Some(private) = private {
-        forward::pass_on(&mut parts.headers);
+        forward::pass_on(&mut parts.headers, parts.version);
         // A client that has what the other one landed, or has left, has no use for it.
         drop(private.send((Response::from_parts(parts, body), Stored::NotConsidered)));
     }
@@ -140,7 +140,7 @@ impl Fill {
                 return to_own_client(arrived, private);
             }
             let mut arrived = arrived;
-            forward::sign(&mut arrived.parts.headers);
+            forward::sign(&mut arrived.parts.headers, arrived.parts.version);
             let about = std::mem::take(&mut asked);
             if arrived.parts.status != StatusCode::NOT_MODIFIED || (about == Asked::Nothing && misfits == 0) {
                 return match self.wants {

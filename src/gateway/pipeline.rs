@@ -16,7 +16,7 @@ use crate::rate_limit::{Fields, Stage};
 use crate::telemetry::{metrics as names, spans};
 use futures_util::FutureExt;
 use http::header::{CONTENT_LENGTH, TRAILER};
-use http::{Method, Response};
+use http::{Method, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use std::net::IpAddr;
@@ -180,6 +180,8 @@ impl<'a> Seen<'a> {
         quota: &Fields,
     ) -> Response<Body> {
         let (mut response, status) = finished(outcome, route, quota);
+        // What a gateway says it says in its own version (RFC 9110 2.5).
+        *response.version_mut() = Version::HTTP_11;
         if let Some(route) = route {
             route.metrics.answered(status, self.since.elapsed());
         }

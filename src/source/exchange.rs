@@ -8,7 +8,7 @@ use super::error::SourceError;
 use super::pool::{Client, Lease, Unanswered};
 use super::retry::Progress;
 use super::strictness;
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -151,14 +151,10 @@ pub(super) async fn exchange(
             () = flood.notified() => return Err(Failed::begun(SourceError::Flood)),
         };
         match waited {
-            Ok(Ok((mut response, lease))) => {
+            Ok(Ok((response, lease))) => {
                 lease.uses().count();
                 let fault = match strictness::check(&response, besides.asks.as_ref()) {
-                    Ok(()) if !lease.uses().is_foul() => {
-                        // What a gateway says it says in its own version (RFC 9110 2.5).
-                        *response.version_mut() = Version::HTTP_11;
-                        return Ok((response, lease));
-                    }
+                    Ok(()) if !lease.uses().is_foul() => return Ok((response, lease)),
                     // Nothing of the answer has gone out: what is known to break is no answer.
                     Ok(()) => SourceError::Framing,
                     Err(error) => error,

@@ -2,7 +2,7 @@
 //! what clients could say in their stead.
 
 use crate::support::{
-    Answer, Ask, EVERYTHING, Gateway, RecordingDestination, Reply, ScriptedSource, Setup, eventually,
+    Answer, Ask, EVERYTHING, Gateway, RecordingDestination, Reply, ScriptedSource, Setup, Step, eventually,
     gateway_for,
 };
 
@@ -271,6 +271,39 @@ async fn a_loop_is_508_and_via_names_every_gateway_once() {
     assert_eq!(fields.list("CDN-Loop"), "other, nottidegate, tidegate");
     assert_eq!(fields.list("Via"), "1.0 first, 1.1 tidegate");
     eventually("the hit has it too", async || gateway.get("/a").await.field("Via") == "1.1 tidegate").await;
+}
+
+/// RFC 9110 7.6.3: the version is that in which this gateway got the answer, whichever way it takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc9110_7_6_3_via_tells_the_version_of_the_sources_answer() {
+    let source = ScriptedSource::start().await;
+    let answer = |version: &str, rest: &str| {
+        let head = format!("HTTP/{version} 200 OK\r\nVia: 1.1 inner\r\nETag: \"a\"\r\nContent-Length: 2\r\n");
+        Reply::none(Step::Bytes(format!("{head}{rest}\r\n\r\nok").into())).after(Step::Cut)
+    };
+    for (version, via) in [("1.0", "1.1 inner, 1.0 tidegate"), ("1.1", "1.1 inner, 1.1 tidegate")] {
+        let gateway = gateway_for(&source, "").await;
+        source.always("/stored", answer(version, "Cache-Control: max-age=600"));
+        source.always("/alone", answer(version, "Cache-Control: no-store"));
+        for (method, path, hit) in [
+            ("GET", "/stored", false),
+            ("GET", "/stored", true),
+            ("GET", "/alone", false),
+            ("POST", "/alone", false),
+        ] {
+            let answer = gateway.send(Ask::new(method, path)).await;
+            assert_eq!((answer.status, answer.is_hit()), (200, hit), "{version} {method} {path}");
+            assert_eq!(answer.fields.list("Via"), via, "{version} {method} {path} {hit}");
+        }
+        let other = if version == "1.0" { "1.1" } else { "1.0" };
+        let not_modified =
+            format!("HTTP/{version} 304 Not Modified\r\nETag: \"a\"\r\nVia: 1.1 inner\r\n\r\n");
+        let not_modified = Reply::none(Step::Bytes(not_modified.into())).after(Step::Cut);
+        source.sequence("/validated", [answer(other, "Cache-Control: max-age=0"), not_modified]);
+        gateway.get("/validated").await;
+        let validated = gateway.get("/validated").await;
+        assert_eq!((validated.status, validated.fields.list("Via").as_str()), (200, via), "{validated:?}");
+    }
 }
 
 /// Who reads `_` as `-` would frame an answer by these: nobody gets them, and they are not stored.
