@@ -34,8 +34,11 @@ use crate::cache::rules::validation::{self, Asked};
 use crate::cache::rules::{Exchange, ForwardReason};
 use crate::cache::{CacheKey, StoredResponse};
 use crate::source::{SourceBody, SourceError, Visited};
+use crate::telemetry::metrics as names;
+use futures_util::FutureExt;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -123,7 +126,11 @@ impl Fill {
         lead: Lead<Landing>,
         private: Option<oneshot::Sender<Private>>,
     ) -> Option<Landing> {
-        self.among_replicas(&lead, private).await;
+        let work = AssertUnwindSafe(self.among_replicas(&lead, private));
+        // Those who wait are let go of with the lead, and ask for themselves.
+        if work.catch_unwind().await.is_err() {
+            metrics::counter!(names::PANICS).increment(1);
+        }
         lead.landing()
     }
 
