@@ -116,11 +116,12 @@ async fn a_panic_is_that_requests_500_and_counted_and_all_others_are_served() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (asked, go_on) = (Arc::<Notify>::default(), Arc::<Notify>::default());
     tokio::spawn(source(listener, Arc::clone(&asked), Arc::clone(&go_on)));
-    let mut text = "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n".to_owned();
-    for (name, path) in [("faulty", "/faulty"), ("good", "/{*rest}")] {
-        text += &format!("[[source]]\nname = \"{name}\"\nurls = [\"{url}\"]\n");
-        text += &format!("[[route]]\nname = \"{name}\"\npath = \"{path}\"\nsource = \"{name}\"\n");
-    }
+    let listens = "[server]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+    let tables = [("faulty", "/faulty"), ("good", "/{*rest}")].map(|(name, path)| {
+        let source = format!("[[source]]\nname = \"{name}\"\nurls = [\"{url}\"]\n");
+        format!("{source}[[route]]\nname = \"{name}\"\npath = \"{path}\"\nsource = \"{name}\"\n")
+    });
+    let text = format!("{listens}{}", tables.concat());
     let settings = config::parse(&text, "test", Path::new(""), &|_| None).unwrap();
     let running = start(settings, Origin::Fixed).await.unwrap();
 

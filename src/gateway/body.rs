@@ -70,8 +70,13 @@ impl Body {
     pub(crate) fn look_ahead(&mut self) -> Result<(), Broken> {
         match self {
             Self::Empty | Self::Full(_) => Ok(()),
-            Self::Growing(growing) if growing.reader.is_broken() => Err(Broken::Cut(Cut::Aborted)),
-            Self::Growing(_) => Ok(()),
+            Self::Growing(growing) => {
+                if growing.reader.is_broken() {
+                    Err(Cut::Aborted.into())
+                } else {
+                    Ok(())
+                }
+            }
             Self::Forwarded(body) => Ok(body.look_ahead()?),
             Self::Kept(body) => Ok(body.look_ahead()?),
             Self::Begun(body) => body.look_ahead(),

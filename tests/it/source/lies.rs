@@ -2,9 +2,10 @@
 
 use super::{becomes, gateway_of, metric, nothing_is_left};
 use crate::support::{Answer, Ask, Gate, Gateway, Reply, ScriptedSource, Step, within};
+use http_body_util::BodyExt;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 /// Bytes as the source sends them, and then nothing, the connection left open.
@@ -222,7 +223,7 @@ async fn a_body_that_breaks_is_visibly_broken() {
 async fn a_body_that_breaks_at_once_is_502_or_visibly_broken() {
     for begun in [&[Step::Bytes(b"first".to_vec())][..], &[]] {
         let rows = breaking(begun);
-        let count = rows.len() as f64;
+        let count = f64::from(u32::try_from(rows.len()).expect("a few"));
         let gateway = play(rows, &NO_WHOLE).await;
         let broken = metric(&gateway, "tidegate_source_bodies_broken_total", &["reason=\"broken\""]).await;
         assert!(broken > count - 0.5, "{broken}");
@@ -263,6 +264,37 @@ async fn what_breaks_further_on_has_a_head_that_the_client_sees() {
         assert_eq!(opened.head.status, 200);
         assert!(within("an end", opened.rest()).await.is_err());
     }
+    nothing_is_left(&gateway).await;
+}
+
+/// Over HTTP/2 the same: a problem, or a stream that is reset behind its head (RFC 9113 8.1).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc9113_8_1_over_http2_what_breaks_is_502_or_resets_its_stream() {
+    let (source, gate) = (ScriptedSource::start().await, Gate::closed());
+    let begin = format!("{CHUNKED}5\r\nfirst\r\n");
+    source.always("/at-once", raw(format!("{begin}{}", large_trailers())));
+    let later = [Step::Bytes(begin.into()), Step::Wait(gate.clone()), Step::Bytes(large_trailers().into())];
+    source.always("/later", raw_steps(later));
+    let gateway = gateway_of(&[&source.url()], "", "").await;
+    let stream = TcpStream::connect(gateway.public).await.expect("a connection");
+    let (executor, io) = (hyper_util::rt::TokioExecutor::new(), hyper_util::rt::TokioIo::new(stream));
+    let handshake = hyper::client::conn::http2::handshake(executor, io);
+    let (mut sender, connection) = within("the preface", handshake).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let mut get = async |path: &str| {
+        let request = http::Request::get(format!("http://{}{path}", gateway.public));
+        let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).expect("a request");
+        within("an answer", sender.send_request(request)).await.expect("an answer")
+    };
+    let at_once = get("/at-once").await;
+    assert_eq!(at_once.status(), 502);
+    assert_eq!(at_once.headers()["content-type"], "application/problem+json");
+    within("content", at_once.into_body().collect()).await.expect("all of it");
+    let later = get("/later").await;
+    assert_eq!(later.status(), 200);
+    gate.open();
+    assert!(within("an end", later.into_body().collect()).await.is_err());
+    drop(sender);
     nothing_is_left(&gateway).await;
 }
 
