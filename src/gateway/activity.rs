@@ -127,19 +127,30 @@ pub(crate) struct Answering {
     piece_bytes: usize,
     /// What is left of a longer one.
     rest: Bytes,
+    /// What has ended it, and is not told yet.
+    broken: Option<body::Broken>,
 }
 
 impl Answering {
     pub(crate) const fn new(body: body::Body, under_way: UnderWay, piece_bytes: usize) -> Self {
-        Self { body, under_way, piece_bytes, rest: Bytes::new() }
+        Self { body, under_way, piece_bytes, rest: Bytes::new(), broken: None }
     }
 
-    /// The next piece of what the body gave, or gives now.
+    /// The next piece of what the body gave, or gives now. That it breaks is told a turn later: hyper drops what it
+    /// has not flushed, and a client that has seen nothing of an answer would take it for none.
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, body::Broken>>> {
         let mut data = if self.rest.is_empty() {
+            if let Some(broken) = self.broken.take() {
+                return Poll::Ready(Some(Err(broken)));
+            }
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 Some(Ok(frame)) => frame,
-                other => return Poll::Ready(other),
+                Some(Err(broken)) => {
+                    self.broken = Some(broken);
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                None => return Poll::Ready(None),
             };
             match frame.into_data() {
                 Ok(data) => data,
@@ -172,7 +183,7 @@ impl Body for Answering {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        self.rest.is_empty() && self.broken.is_none() && self.body.is_end_stream()
     }
 
     /// Exact before the first piece, which is when it is asked for.

@@ -72,6 +72,24 @@ pub(super) async fn read(mut body: Body, mut share: Share) -> (Body, Option<Byte
     (Body::Begun(Box::new(Begun { read, trailers, rest, length, _share: share })), content)
 }
 
+impl Begun {
+    /// As [`Body::look_ahead`].
+    ///
+    /// # Errors
+    /// [`Broken`]
+    pub(super) fn look_ahead(&mut self) -> Result<(), Broken> {
+        match std::mem::replace(&mut self.rest, Rest::Nothing) {
+            Rest::Broken(broken) => return Err(broken),
+            Rest::Body(mut body) => {
+                body.look_ahead()?;
+                self.rest = Rest::Body(body);
+            }
+            Rest::Nothing => {}
+        }
+        Ok(())
+    }
+}
+
 impl HttpBody for Begun {
     type Data = Bytes;
     type Error = Broken;

@@ -62,6 +62,27 @@ impl Body {
     pub(crate) fn forwarded(body: SourceBody) -> Self {
         Self::Forwarded(Box::new(body))
     }
+
+    /// Looks whether it is known already that it breaks off; waits for nothing.
+    ///
+    /// # Errors
+    /// [`Broken`]: it is of use to nobody.
+    pub(crate) fn look_ahead(&mut self) -> Result<(), Broken> {
+        match self {
+            Self::Empty | Self::Full(_) => Ok(()),
+            Self::Growing(growing) => {
+                if growing.reader.is_broken() {
+                    Err(Cut::Aborted.into())
+                } else {
+                    Ok(())
+                }
+            }
+            Self::Forwarded(body) => Ok(body.look_ahead()?),
+            Self::Kept(body) => Ok(body.look_ahead()?),
+            Self::Begun(body) => body.look_ahead(),
+            Self::Logged(logged) => logged.body.look_ahead(),
+        }
+    }
 }
 
 /// A frame as it is passed on; trailers of which nothing may pass are the end.

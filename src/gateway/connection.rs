@@ -142,8 +142,16 @@ impl Transport {
         is_between.then(|| (self.stream, self.arrived.freeze()))
     }
 
-    /// Bytes have come on an idle connection: a head begins.
+    /// Whether the message whose answer was given has not ended: what comes is its content, and no head.
+    fn is_in_content(&self) -> bool {
+        self.gate.as_ref().is_some_and(Gate::is_in_content)
+    }
+
+    /// Bytes have come on an idle connection: a head begins, or content goes on, which has its own least rate.
     fn head_begins(&mut self) {
+        if self.is_in_content() {
+            return self.deadline.move_by(self.limits.idle_timeout);
+        }
         if self.phase == Phase::Idle && self.gate.is_some() {
             self.deadline.move_by(self.limits.header_timeout);
         }
@@ -280,6 +288,12 @@ impl Transport {
                     }
                 }
                 Some(Ok(Passage::More | Passage::Done)) | None => {
+                    let is_left =
+                        self.phase == Phase::Idle && !self.arrived.is_empty() && !self.is_in_content();
+                    if is_left && self.activity.is_idle() {
+                        // Behind the end of such content.
+                        self.head_begins();
+                    }
                     self.activity.wake_when_answered(context.waker());
                     match self.poll_arrivals(context) {
                         Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
@@ -289,8 +303,10 @@ impl Transport {
                         Poll::Pending => return self.poll_timers(context),
                     }
                 }
-                // Nothing of this message has passed: hyper never hears of it.
-                Some(Err(refusal)) if self.activity.is_idle() => return self.refuse(refusal, context),
+                // Nothing of this message has passed: hyper never hears of it. Content behind its answer gets no other.
+                Some(Err(refusal)) if self.activity.is_idle() && !self.is_in_content() => {
+                    return self.refuse(refusal, context);
+                }
                 Some(Err(refusal)) => {
                     refusal.tell();
                     return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));

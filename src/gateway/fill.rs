@@ -34,8 +34,11 @@ use crate::cache::rules::validation::{self, Asked};
 use crate::cache::rules::{Exchange, ForwardReason};
 use crate::cache::{CacheKey, StoredResponse};
 use crate::source::{SourceBody, SourceError, Visited};
+use crate::telemetry::metrics as names;
+use futures_util::FutureExt;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -110,7 +113,7 @@ enum Try {
 fn to_own_client(arrived: Arrived, private: Option<oneshot::Sender<Private>>) {
     let Arrived { mut parts, body, .. } = arrived;
     if let Some(private) = private {
-        forward::pass_on(&mut parts.headers);
+        forward::pass_on(&mut parts.headers, parts.version);
         // A client that has what the other one landed, or has left, has no use for it.
         drop(private.send((Response::from_parts(parts, body), Stored::NotConsidered)));
     }
@@ -123,7 +126,11 @@ impl Fill {
         lead: Lead<Landing>,
         private: Option<oneshot::Sender<Private>>,
     ) -> Option<Landing> {
-        self.among_replicas(&lead, private).await;
+        let work = AssertUnwindSafe(self.among_replicas(&lead, private));
+        // Those who wait are let go of with the lead, and ask for themselves.
+        if work.catch_unwind().await.is_err() {
+            metrics::counter!(names::PANICS).increment(1);
+        }
         lead.landing()
     }
 
@@ -140,7 +147,7 @@ impl Fill {
                 return to_own_client(arrived, private);
             }
             let mut arrived = arrived;
-            forward::sign(&mut arrived.parts.headers);
+            forward::sign(&mut arrived.parts.headers, arrived.parts.version);
             let about = std::mem::take(&mut asked);
             if arrived.parts.status != StatusCode::NOT_MODIFIED || (about == Asked::Nothing && misfits == 0) {
                 return match self.wants {
@@ -204,7 +211,11 @@ impl Fill {
         let received_at = self.gateway.clock.now();
         let exchange = Exchange { requested_at, received_at, fence: lead.fence(), jitter: fastrand::f64() };
         match outcome.map(Response::into_parts) {
-            Ok((parts, body)) => Forwarded::Arrived(Box::new(Arrived { parts, body, exchange })),
+            Ok((parts, mut body)) => match body.look_ahead() {
+                Ok(()) => Forwarded::Arrived(Box::new(Arrived { parts, body, exchange })),
+                // Nobody was told of it yet.
+                Err(error) => Forwarded::Failed(SourceFailure::from(&error)),
+            },
             Err(SourceError::Yielded) => Forwarded::Yielded,
             Err(error) => Forwarded::Failed(SourceFailure::from(&error)),
         }

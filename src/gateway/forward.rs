@@ -171,9 +171,9 @@ fn via(version: Version) -> HeaderValue {
     })
 }
 
-/// Adds this gateway to the Via of a source's fields.
-pub(crate) fn sign(fields: &mut HeaderMap) {
-    forwarded::append(fields, &VIA, via(Version::HTTP_11));
+/// Adds this gateway to the Via of a source's fields, with the version that they came in (RFC 9110 7.6.3).
+pub(crate) fn sign(fields: &mut HeaderMap, came_in: Version) {
+    forwarded::append(fields, &VIA, via(came_in));
 }
 
 /// Sends a head with its content, if there is room for what is then in flight; counts why.
@@ -296,8 +296,8 @@ fn cause(error: &SourceError) -> String {
 }
 
 /// Makes a source's fields fit for clients: end-to-end ones only, with Via.
-pub(crate) fn pass_on(fields: &mut HeaderMap) {
-    sign(fields);
+pub(crate) fn pass_on(fields: &mut HeaderMap, came_in: Version) {
+    sign(fields, came_in);
     end_to_end(fields);
 }
 

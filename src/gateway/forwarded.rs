@@ -118,12 +118,36 @@ pub(crate) fn scheme(fields: &HeaderMap, trust: Trust, own: Scheme) -> Scheme {
 #[must_use]
 pub fn is_unkeyed(name: &str) -> bool {
     const PREFIXES: [&str; 4] = ["x-forwarded-", "x-original-", "x-rewrite-", "x-override-"];
-    const NAMES: [&str; 7] =
-        ["forwarded", "forwarded-for", "x-forwarded", "x-http-method", "x-host", "x-real-ip", "proxy"];
+    // Also by which other proxies and networks of proxies say who a client is.
+    const NAMES: [&str; 23] = [
+        "forwarded",
+        "forwarded-for",
+        "forwarded-for-ip",
+        "x-forwarded",
+        "x-forward-for",
+        "x-http-method",
+        "x-host",
+        "proxy",
+        "cdn-src-ip",
+        "cf-connecting-ipv6",
+        "cf-pseudo-ipv4",
+        "cloudfront-viewer-address",
+        "x-appengine-remote-addr",
+        "x-appengine-user-ip",
+        "x-azure-socketip",
+        "x-envoy-external-address",
+        "x-nf-client-connection-ip",
+        "x-originating-ip",
+        "x-proxyuser-ip",
+        "x-remote-addr",
+        "x-remote-ip",
+        "x-source-ip",
+        "x-vercel-forwarded-for",
+    ];
+    const SUFFIXES: [&str; 5] = ["-method-override", "client-ip", "clientip", "-connecting-ip", "-real-ip"];
     PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
         || NAMES.contains(&name)
-        || name.ends_with("-method-override")
-        || name.ends_with("client-ip")
 }
 
 /// Whether a source that reads `_` as `-` takes the one for the other.
@@ -351,6 +375,14 @@ mod tests {
             "x-real-ip",
             "client-ip",
             "true-client-ip",
+            "x-azure-clientip",
+            "x-azure-socketip",
+            "cf-connecting-ip",
+            "cf-connecting-ipv6",
+            "do-connecting-ip",
+            "ali-cdn-real-ip",
+            "x-envoy-external-address",
+            "x-vercel-forwarded-for",
         ] {
             assert!(is_unkeyed(name), "{name}");
         }
@@ -361,6 +393,10 @@ mod tests {
             "x-originally",
             "real-ip",
             "x-http-methods",
+            "x-ip",
+            "cf-ray",
+            "cf-ipcountry",
+            "remote-addr",
             "via",
             "proxy-status",
         ] {

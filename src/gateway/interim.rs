@@ -15,7 +15,7 @@ use crate::telemetry::metrics as names;
 use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use http::header::{CONTENT_LENGTH, TRAILER};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Version};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -146,7 +146,8 @@ pub(crate) fn dropped() {
 /// (RFC 9110 8.6, RFC 9112 6.1).
 fn head(status: StatusCode, fields: &HeaderMap, bytes_max: usize) -> Option<Vec<u8>> {
     let mut fields = fields.clone();
-    forward::pass_on(&mut fields);
+    // Only HTTP/1.1 has them.
+    forward::pass_on(&mut fields, Version::HTTP_11);
     fields.remove(CONTENT_LENGTH);
     fields.remove(TRAILER);
     let reason = status.canonical_reason().unwrap_or_default();

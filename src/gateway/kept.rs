@@ -95,6 +95,14 @@ impl Kept {
         kept
     }
 
+    /// As [`SourceBody::look_ahead`].
+    ///
+    /// # Errors
+    /// [`BodyError`]: it breaks.
+    pub(crate) fn look_ahead(&mut self) -> Result<(), BodyError> {
+        self.body.look_ahead()
+    }
+
     fn take(&mut self, data: &Bytes) {
         let Some(keeping) = &mut self.keeping else { return };
         let is_too_large = (self.copy.len() + data.len()) as u64 > keeping.bytes_max();

@@ -79,7 +79,7 @@ pub(crate) async fn fetch(
     let received_at = gateway.clock.now();
     let exchange = Exchange { requested_at, received_at, fence, jitter: fastrand::f64() };
     let (mut parts, body) = response.into_parts();
-    forward::sign(&mut parts.headers);
+    forward::sign(&mut parts.headers, parts.version);
     let head = ResponseHead { status: parts.status, fields: &parts.headers };
     let asked = RequestHead { method: &request.method, fields: &request.fields };
     let forwarded = Forwarded { request: asked, policy: &route.settings.cache, exchange: &exchange };

@@ -5,7 +5,7 @@ use super::body::Body;
 use super::cache_status::{CacheStatus, LABELS};
 use super::interim::Interim;
 use super::max_forwards::{self, Forwards};
-use super::problem::GatewayError;
+use super::problem::{GatewayError, SourceFailure};
 use super::reply::Answer;
 use super::request::{Peer, Request, RequestId, X_REQUEST_ID};
 use super::route::{Action, Route};
@@ -16,7 +16,7 @@ use crate::rate_limit::{Fields, Stage};
 use crate::telemetry::{metrics as names, spans};
 use futures_util::FutureExt;
 use http::header::{CONTENT_LENGTH, TRAILER};
-use http::{Method, Response};
+use http::{Method, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use std::net::IpAddr;
@@ -56,7 +56,10 @@ pub(crate) async fn answer(
             // In one expression: a future that is moved is held twice, and copied with each request.
             let outcome =
                 AssertUnwindSafe(way(gateway, route, request, now, &mut quota)).catch_unwind().await;
-            let outcome = contained(outcome);
+            let mut outcome = contained(outcome);
+            if let Ok(answer) = &mut outcome {
+                break_off(answer);
+            }
             (outcome, Some(route), quota)
         }
     };
@@ -69,6 +72,23 @@ fn contained(outcome: std::thread::Result<Result<Answer, GatewayError>>) -> Resu
         metrics::counter!(names::PANICS).increment(1);
         Err(GatewayError::Panicked)
     })
+}
+
+/// Of an answer that is known to break nothing goes out, but a problem. What it tells of a write's change stays.
+fn break_off(answer: &mut Answer) {
+    let (CacheStatus::Forwarded { reason, .. } | CacheStatus::Collapsed { reason, .. }) = answer.status
+    else {
+        return;
+    };
+    let Err(broken) = answer.response.body_mut().look_ahead() else { return };
+    let error = GatewayError::Source(SourceFailure::from(&broken), reason);
+    answer.status = error.cache_status();
+    let said = std::mem::replace(&mut answer.response, error.into_response());
+    for name in [write::TIDEGATE_CHANGE, write::TIDEGATE_VERSION] {
+        if let Some(value) = said.headers().get(&name) {
+            answer.response.headers_mut().insert(name, value.clone());
+        }
+    }
 }
 
 /// The way: each line is a step, each step one named function.
@@ -160,6 +180,8 @@ impl<'a> Seen<'a> {
         quota: &Fields,
     ) -> Response<Body> {
         let (mut response, status) = finished(outcome, route, quota);
+        // What a gateway says it says in its own version (RFC 9110 2.5).
+        *response.version_mut() = Version::HTTP_11;
         if let Some(route) = route {
             route.metrics.answered(status, self.since.elapsed());
         }

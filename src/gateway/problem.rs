@@ -171,6 +171,7 @@ impl GatewayError {
                 SourceFailure::Open(_) => "the source has failed repeatedly; it is asked again soon".into(),
                 SourceFailure::Timeout => "the source did not answer in time".into(),
                 SourceFailure::Terminated => "the source closed without an answer".into(),
+                SourceFailure::Incomplete => "the source's answer broke off".into(),
                 SourceFailure::Protocol => "the source's answer is not proper HTTP".into(),
                 SourceFailure::Tls(fault) => format!("the source cannot be spoken to over TLS: {fault}"),
                 _ => format!("the source cannot be reached ({failure})"),

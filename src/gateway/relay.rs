@@ -69,7 +69,8 @@ async fn sent(
     reason: ForwardReason,
 ) -> Result<Answer, GatewayError> {
     let mut response = exchange(route, head, content, bounds, reason).await?;
-    forward::pass_on(response.headers_mut());
+    let came_in = response.version();
+    forward::pass_on(response.headers_mut(), came_in);
     let status = CacheStatus::Forwarded { reason, status: response.status(), stored: Stored::NotConsidered };
     Ok(Answer { response: response.map(Body::forwarded), status, quota: None })
 }

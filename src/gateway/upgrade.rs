@@ -57,7 +57,8 @@ pub(crate) async fn answer(
     let exchange = async {
         let bounds = route.content_bounds;
         let mut response = relay::exchange(route, head, Content::None, bounds, REASON).await?;
-        forward::pass_on(response.headers_mut());
+        let came_in = response.version();
+        forward::pass_on(response.headers_mut(), came_in);
         let status = CacheStatus::Forwarded {
             reason: REASON,
             status: response.status(),

@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 /// Names the change of a synced write.
 pub(crate) const TIDEGATE_CHANGE: HeaderName = HeaderName::from_static("tidegate-change");
 /// Names a write that has happened, for those who read (I6).
-const TIDEGATE_VERSION: HeaderName = HeaderName::from_static("tidegate-version");
+pub(crate) const TIDEGATE_VERSION: HeaderName = HeaderName::from_static("tidegate-version");
 
 /// Forwards a write of a route that records nothing; its content streams.
 ///

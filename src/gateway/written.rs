@@ -61,7 +61,8 @@ pub(crate) enum Fate {
 impl Fate {
     /// The answer for the client.
     pub(crate) fn answer(self, mut response: Response<SourceBody>) -> Answer {
-        forward::pass_on(response.headers_mut());
+        let came_in = response.version();
+        forward::pass_on(response.headers_mut(), came_in);
         let status = response.status();
         let (response, stored) = match self {
             Self::Passed(stored) => (response.map(Body::forwarded), stored),
@@ -182,7 +183,7 @@ impl Written {
             return fate(Fate::Passed(Stored::No(NoStoreReason::TooLarge)));
         }
         let mut fields = head.fields.clone();
-        forward::sign(&mut fields);
+        forward::sign(&mut fields, response.version());
         let (requested_at, jitter) = (self.requested_at, fastrand::f64());
         let exchange = Exchange { requested_at, received_at, fence: own, jitter };
         let request = RequestHead { method: &self.method, fields: &self.request_fields };

@@ -14,9 +14,10 @@ use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use metrics::{Counter, counter};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
@@ -109,6 +110,12 @@ impl Broken {
     }
 }
 
+/// The most parts of a body that are read before it is asked for; each is at most what is read at once.
+const AHEAD_PARTS_MAX: usize = 8;
+
+/// With so many bytes read ahead no further part is.
+const AHEAD_BYTES_ENOUGH: usize = 16 * 1024;
+
 /// How long an event stream may say nothing.
 const EVENT_STREAM_IDLE: Duration = Duration::from_hours(1);
 
@@ -132,6 +139,8 @@ pub struct SourceBody {
     idle: Duration,
     early_ends: Arc<Broken>,
     lease: Lease,
+    /// What was read before it was asked for.
+    ahead: VecDeque<Frame<Bytes>>,
     /// Set while a part is waited for.
     deadline: Option<Pin<Box<Sleep>>>,
     /// Until it has ended, the request is under way, and counts toward what may be in flight.
@@ -148,7 +157,8 @@ impl SourceBody {
         if incoming.is_end_stream() {
             lease.end();
         }
-        Self { incoming, idle, early_ends, lease, deadline: None, place: (place, load, None) }
+        let ahead = VecDeque::new();
+        Self { incoming, idle, early_ends, lease, ahead, deadline: None, place: (place, load, None) }
     }
 
     /// What a connection holds on whose 101 this is the body: how long it may stand still, and its place.
@@ -162,6 +172,63 @@ impl SourceBody {
         self.place.2 = Some(share);
         self
     }
+
+    /// Reads a little of what has come already, and waits for nothing: of an answer that is known to break,
+    /// nothing need go out.
+    ///
+    /// # Errors
+    /// [`BodyError`]: it breaks.
+    pub fn look_ahead(&mut self) -> Result<(), BodyError> {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut bytes = 0;
+        while self.ahead.len() < AHEAD_PARTS_MAX
+            && bytes < AHEAD_BYTES_ENOUGH
+            && !self.incoming.is_end_stream()
+        {
+            // Who asks for more is woken when more comes.
+            let Poll::Ready(Some(part)) = self.poll_incoming(&mut context) else { break };
+            let part = part?;
+            bytes += part.data_ref().map_or(0, Bytes::len);
+            self.ahead.push_back(part);
+        }
+        Ok(())
+    }
+
+    fn poll_incoming(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self { incoming, lease, .. } = self;
+        let polled = match lease.drive(context, |context| Pin::new(&mut *incoming).poll_frame(context)) {
+            Poll::Ready(frame) => {
+                self.deadline = None;
+                let is_foul = lease.uses().is_foul();
+                // Behind trailers nobody need look for the end; of chunks it is known only when it is there.
+                let has_ended = match &frame {
+                    None => true,
+                    Some(Ok(part)) => part.is_trailers() || incoming.is_end_stream(),
+                    Some(Err(_)) => false,
+                };
+                if is_foul {
+                    lease.uses().condemn();
+                } else if has_ended {
+                    lease.end();
+                }
+                Poll::Ready(match frame {
+                    None | Some(Ok(_)) if is_foul => Some(Err(BodyError::Foul)),
+                    frame => frame.map(|frame| frame.map_err(BodyError::Broken)),
+                })
+            }
+            Poll::Pending => {
+                let idle = self.idle;
+                let deadline = self
+                    .deadline
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
+                deadline.as_mut().poll(context).map(|()| Some(Err(BodyError::Idle)))
+            }
+        };
+        if let Poll::Ready(Some(Err(error))) = &polled {
+            self.early_ends.count(error);
+        }
+        polled
+    }
 }
 
 impl Body for SourceBody {
@@ -172,42 +239,22 @@ impl Body for SourceBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        let incoming = &mut this.incoming;
-        let polled = match this.lease.drive(context, |context| Pin::new(&mut *incoming).poll_frame(context)) {
-            Poll::Ready(frame) => {
-                this.deadline = None;
-                let is_foul = this.lease.uses().is_foul();
-                if is_foul {
-                    this.lease.uses().condemn();
-                } else if incoming.is_end_stream() {
-                    this.lease.end();
-                }
-                Poll::Ready(match frame {
-                    None | Some(Ok(_)) if is_foul => Some(Err(BodyError::Foul)),
-                    frame => frame.map(|frame| frame.map_err(BodyError::Broken)),
-                })
-            }
-            Poll::Pending => {
-                let idle = this.idle;
-                let deadline = this
-                    .deadline
-                    .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + idle)));
-                deadline.as_mut().poll(context).map(|()| Some(Err(BodyError::Idle)))
-            }
-        };
-        if let Poll::Ready(Some(Err(error))) = &polled {
-            this.early_ends.count(error);
+        match self.ahead.pop_front() {
+            Some(part) => Poll::Ready(Some(Ok(part))),
+            None => self.poll_incoming(context),
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.ahead.is_empty() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let ahead: usize = self.ahead.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
+        match self.incoming.size_hint().exact() {
+            Some(rest) => SizeHint::with_exact(rest + ahead as u64),
+            None => SizeHint::new(),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::pool::{Client, Lease, Unanswered};
 use super::retry::Progress;
 use super::strictness;
 use futures_util::task::AtomicWaker;
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -178,14 +178,10 @@ pub(super) async fn exchange(
         Poll::Pending => flood.poll(context).map(|()| None),
     });
     match waited.await.ok_or_else(|| Failed::begun(SourceError::Flood))? {
-        Ok((mut response, lease)) => {
+        Ok((response, lease)) => {
             lease.uses().count();
             let fault = match strictness::check(&response, besides.asks.as_ref()) {
-                Ok(()) if !lease.uses().is_foul() => {
-                    // What a gateway says it says in its own version (RFC 9110 2.5).
-                    *response.version_mut() = Version::HTTP_11;
-                    return Ok((response, lease));
-                }
+                Ok(()) if !lease.uses().is_foul() => return Ok((response, lease)),
                 // Nothing of the answer has gone out: what is known to break is no answer.
                 Ok(()) => SourceError::Framing,
                 Err(error) => error,

@@ -123,10 +123,14 @@ mod tests {
 
     #[test]
     fn i10_a_head_is_bounded() {
-        let mut response = Response::new(());
-        response
-            .headers_mut()
-            .insert("x-long", HeaderValue::from_bytes(&vec![b'a'; HEAD_BYTES_MAX]).unwrap());
-        assert!(matches!(check(&response, None), Err(SourceError::HeadTooLarge)));
+        // Each line counts with its `: ` and its end.
+        for (bytes, taken) in [(65_536, true), (65_537, false)] {
+            let mut response = Response::new(());
+            response.headers_mut().insert("a", HeaderValue::from_static("b"));
+            let value = HeaderValue::from_str(&"a".repeat(bytes - "a: b\r\nx-long: \r\n".len())).unwrap();
+            response.headers_mut().insert("x-long", value);
+            let is_too_large = matches!(check(&response, None), Err(SourceError::HeadTooLarge));
+            assert_eq!(is_too_large, !taken, "{bytes} bytes");
+        }
     }
 }

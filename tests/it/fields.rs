@@ -2,7 +2,7 @@
 //! what clients could say in their stead.
 
 use crate::support::{
-    Answer, Ask, EVERYTHING, Gateway, RecordingDestination, Reply, ScriptedSource, Setup, eventually,
+    Answer, Ask, EVERYTHING, Gateway, RecordingDestination, Reply, ScriptedSource, Setup, Step, eventually,
     gateway_for,
 };
 
@@ -166,7 +166,7 @@ async fn the_client_is_the_rightmost_address_that_is_no_trusted_proxys() {
 /// From strangers all of it goes; a trusted proxy's word is passed on and extended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_could_poison_a_stored_response_is_a_trusted_proxys_word_or_none() {
-    const UNKEYED: [&str; 17] = [
+    const UNKEYED: [&str; 27] = [
         "Proxy",
         "X-Forwarded",
         "Forwarded-For",
@@ -184,6 +184,16 @@ async fn what_could_poison_a_stored_response_is_a_trusted_proxys_word_or_none() 
         "X-Host",
         "X-Real-IP",
         "True-Client-IP",
+        "X-Azure-ClientIP",
+        "X-Azure-SocketIP",
+        "CF-Connecting-IP",
+        "X-Appengine-User-IP",
+        "X-Envoy-External-Address",
+        "X-Nf-Client-Connection-IP",
+        "X-Vercel-Forwarded-For",
+        "X-Originating-IP",
+        "X-Remote-Addr",
+        "CloudFront-Viewer-Address",
     ];
     let source = echoing_source().await;
     let ask = || {
@@ -261,4 +271,80 @@ async fn a_loop_is_508_and_via_names_every_gateway_once() {
     assert_eq!(fields.list("CDN-Loop"), "other, nottidegate, tidegate");
     assert_eq!(fields.list("Via"), "1.0 first, 1.1 tidegate");
     eventually("the hit has it too", async || gateway.get("/a").await.field("Via") == "1.1 tidegate").await;
+}
+
+/// RFC 9110 7.6.3: the version is that in which this gateway got the answer, whichever way it takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc9110_7_6_3_via_tells_the_version_of_the_sources_answer() {
+    let source = ScriptedSource::start().await;
+    let answer = |version: &str, rest: &str| {
+        let head = format!("HTTP/{version} 200 OK\r\nVia: 1.1 inner\r\nETag: \"a\"\r\nContent-Length: 2\r\n");
+        Reply::none(Step::Bytes(format!("{head}{rest}\r\n\r\nok").into())).after(Step::Cut)
+    };
+    for (version, via) in [("1.0", "1.1 inner, 1.0 tidegate"), ("1.1", "1.1 inner, 1.1 tidegate")] {
+        let gateway = gateway_for(&source, "").await;
+        source.always("/stored", answer(version, "Cache-Control: max-age=600"));
+        source.always("/alone", answer(version, "Cache-Control: no-store"));
+        for (method, path, hit) in [
+            ("GET", "/stored", false),
+            ("GET", "/stored", true),
+            ("GET", "/alone", false),
+            ("POST", "/alone", false),
+        ] {
+            let answer = gateway.send(Ask::new(method, path)).await;
+            assert_eq!((answer.status, answer.is_hit()), (200, hit), "{version} {method} {path}");
+            assert_eq!(answer.fields.list("Via"), via, "{version} {method} {path} {hit}");
+        }
+        let other = if version == "1.0" { "1.1" } else { "1.0" };
+        let not_modified =
+            format!("HTTP/{version} 304 Not Modified\r\nETag: \"a\"\r\nVia: 1.1 inner\r\n\r\n");
+        let not_modified = Reply::none(Step::Bytes(not_modified.into())).after(Step::Cut);
+        source.sequence("/validated", [answer(other, "Cache-Control: max-age=0"), not_modified]);
+        gateway.get("/validated").await;
+        let validated = gateway.get("/validated").await;
+        assert_eq!((validated.status, validated.fields.list("Via").as_str()), (200, via), "{validated:?}");
+    }
+}
+
+/// Who reads `_` as `-` would frame an answer by these: nobody gets them, and they are not stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_source_says_and_could_be_read_as_framing_reaches_nobody() {
+    const IMPOSTORS: [&str; 5] =
+        ["Content_Length", "Transfer_Encoding", "transfer-Encoding_", "Proxy_Connection", "Keep_Alive"];
+    let source = ScriptedSource::start().await;
+    source.on("*", |request| {
+        let control = if request.path() == "/stored" { "max-age=600" } else { "no-store" };
+        let reply = Reply::ok("content").cache_control(control).field("X_Kept", "1").field("Set_Length", "1");
+        IMPOSTORS.iter().fold(reply, |reply, name| reply.field(name, "0"))
+    });
+    let gateway = gateway_for(&source, "").await;
+    for (method, path) in [("GET", "/stored"), ("GET", "/stored"), ("GET", "/alone"), ("PUT", "/alone")] {
+        let answer = gateway.send(Ask::new(method, path)).await;
+        assert_eq!(answer.text(), "content");
+        // The last but the third name framing or the connection.
+        let left: Vec<&str> = IMPOSTORS.into_iter().filter(|name| answer.fields.has(name)).collect();
+        assert_eq!(left, ["transfer-Encoding_"], "{method} {path}: {answer:?}");
+        assert!(answer.fields.has("X_Kept") && answer.fields.has("Set_Length"), "{answer:?}");
+    }
+}
+
+/// RFC 9113 3.1: what a client offers to this connection is nobody else's, whether Connection names it or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc9113_3_1_http2_settings_reach_no_source() {
+    let source = echoing_source().await;
+    let gateway = gateway_for(&source, "").await;
+    for (number, connection) in ["", "Upgrade, HTTP2-Settings", "Upgrade"].into_iter().enumerate() {
+        for method in ["GET", "PUT"] {
+            let ask =
+                Ask::new(method, &format!("/{number}")).field("HTTP2-Settings", "AAMAAABkAAQAoAAAAAIAAAAA");
+            let ask = ask.field("HTTP2_Settings", "AAMAAABk").field("Upgrade", "h2c");
+            let ask = if connection.is_empty() { ask } else { ask.field("Connection", connection) };
+            assert_eq!(gateway.send(ask).await.status, 200, "{connection}");
+        }
+    }
+    for request in source.requests.all() {
+        let fields = &request.fields;
+        let offered = ["HTTP2-Settings", "HTTP2_Settings", "Upgrade"].map(|name| fields.has(name));
+        assert_eq!(offered, [false; 3], "{request:?}");
+    }
 }

@@ -94,6 +94,14 @@ impl Reader {
         self
     }
 
+    /// Whether it has broken off before all that this one wants has come.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        let inner = self.body.lock();
+        let wanted = inner.readers.get(self.slot).and_then(Option::as_ref).map(|reader| reader.end);
+        inner.end == End::Aborted && wanted.is_some_and(|end| end > inner.received)
+    }
+
     /// What is known of the body once `bytes` of it have come, or it has ended, or it cannot be waited for.
     pub async fn extent(&self, bytes: u64) -> Extent {
         poll_fn(|context| {

@@ -15,11 +15,17 @@ const PROTECTED_BEGIN: [&str; 2] = ["x-forwarded-", "tidegate-"];
 
 /// Whether a field belongs to one connection, or to one proxy (RFC 9111 3.1), whether Connection names it or
 /// not. Trailer announces what this message brings; whoever passes trailers on says so anew.
+/// HTTP2-Settings is no more (RFC 9113 3.1), and was for the next hop alone.
 #[must_use]
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    is_of_connection(name.as_str())
+}
+
+fn is_of_connection(name: &str) -> bool {
     matches!(
-        name.as_str(),
+        name,
         "connection"
+            | "http2-settings"
             | "keep-alive"
             | "proxy-connection"
             | "proxy-authenticate"
@@ -46,6 +52,15 @@ pub fn named(fields: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
+/// Whether somebody who reads `_` as `-` takes it for a field that frames a message, or belongs to its
+/// connection.
+fn is_impostor(name: &HeaderName) -> bool {
+    name.as_str().contains('_') && {
+        let read_as = name.as_str().replace('_', "-");
+        read_as == CONTENT_LENGTH.as_str() || is_of_connection(&read_as)
+    }
+}
+
 /// Removes what Connection names, besides what belongs to the connection anyway. From then on nobody sees
 /// a field that the next hop will not get: what selects a stored response is what its maker was told.
 pub fn remove_named(fields: &mut HeaderMap) {
@@ -58,14 +73,14 @@ fn is_protected(name: &HeaderName) -> bool {
     PROTECTED.contains(name) || PROTECTED_BEGIN.iter().any(|beginning| name.as_str().starts_with(beginning))
 }
 
-/// Removes what belongs to the connection that the fields came by.
+/// Removes what belongs to the connection that the fields came by, and what could be read as such.
 pub fn remove(fields: &mut HeaderMap) {
     remove_with(fields, |_| false);
 }
 
 /// As [`remove`], and what else goes.
 pub fn remove_with(fields: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
-    let goes = |name: &&HeaderName| is_hop_by_hop(name) || goes(name);
+    let goes = |name: &&HeaderName| is_hop_by_hop(name) || is_impostor(name) || goes(name);
     // Connection, which names others, goes itself.
     if !fields.keys().any(|name| goes(&name)) {
         return;
@@ -84,10 +99,27 @@ mod tests {
 
     #[test]
     fn rfc9110_7_6_1_what_belongs_to_one_connection() {
-        for name in ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"] {
+        for name in
+            ["connection", "http2-settings", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"]
+        {
             assert!(is_hop_by_hop(&HeaderName::from_static(name)), "{name}");
         }
         assert!(PROTECTED.iter().all(|name| !is_hop_by_hop(name)));
+    }
+
+    #[test]
+    fn what_reads_as_framing_goes_with_the_connections_own() {
+        let names =
+            ["content_length", "transfer_encoding", "proxy_connection", "keep_alive", "http2_settings"];
+        let kept =
+            ["content-length", "content_type", "content_length_", "_transfer_encoding", "x_connection"];
+        let mut fields = HeaderMap::new();
+        for name in names.iter().chain(&kept) {
+            fields.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
+        }
+        remove(&mut fields);
+        assert!(names.iter().all(|name| !fields.contains_key(*name)), "{fields:?}");
+        assert!(kept.iter().all(|name| fields.contains_key(*name)), "{fields:?}");
     }
 
     #[test]

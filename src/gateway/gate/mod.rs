@@ -95,6 +95,11 @@ impl Gate {
         matches!((&self.stage, self.answer), (Stage::Head(0), _) | (Stage::Done, Answer::Given))
     }
 
+    /// Whether content is still to come.
+    pub(super) const fn is_in_content(&self) -> bool {
+        matches!(self.stage, Stage::Length(_) | Stage::Chunked(_))
+    }
+
     /// How much of what has arrived may pass; what passes must be taken away before the next call.
     ///
     /// # Errors
@@ -212,8 +217,10 @@ mod tests {
             assert_eq!(gate.look(head.as_bytes()), Ok(Passage::Bytes(head.len())));
             gate.answered();
             assert_eq!(gate.look(b""), Ok(Passage::More), "its content is awaited");
+            assert!(gate.is_in_content());
             let both = [rest.as_bytes(), next].concat();
             assert_eq!(gate.look(&both), Ok(Passage::Bytes(rest.len())));
+            assert!(!gate.is_in_content());
             assert_eq!(gate.look(next), Ok(Passage::Bytes(next.len())), "{framed}");
             assert_eq!(gate.look(next), Ok(Passage::Done), "the next one is not answered");
         }

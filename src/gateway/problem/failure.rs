@@ -1,6 +1,7 @@
 //! How a source failed, and what that is called (RFC 9209 2.3). Pure.
 
-use crate::source::{Outage, SourceError};
+use crate::gateway::body::Broken;
+use crate::source::{BodyError, Outage, SourceError};
 use crate::tls::TlsFault;
 use http::StatusCode;
 use std::error::Error;
@@ -21,6 +22,8 @@ pub(crate) enum SourceFailure {
     Unreachable,
     Timeout,
     Terminated,
+    /// It answered, and its answer broke off before anything of it had gone out.
+    Incomplete,
     Protocol,
 }
 
@@ -42,6 +45,7 @@ impl SourceFailure {
             Self::Unreachable => "destination_ip_unroutable",
             Self::Timeout => "http_response_timeout",
             Self::Terminated => "connection_terminated",
+            Self::Incomplete => "http_response_incomplete",
             Self::Protocol => "http_protocol_error",
         }
     }
@@ -57,6 +61,7 @@ impl SourceFailure {
             | Self::Tls(_)
             | Self::Unreachable
             | Self::Terminated
+            | Self::Incomplete
             | Self::Protocol => StatusCode::BAD_GATEWAY,
         }
     }
@@ -76,9 +81,12 @@ impl SourceFailure {
             | Self::Unreachable
             | Self::Terminated
             | Self::Open(Outage::Disconnected) => true,
-            Self::Busy | Self::Overloaded | Self::Open(Outage::Silent) | Self::Timeout | Self::Protocol => {
-                false
-            }
+            Self::Busy
+            | Self::Overloaded
+            | Self::Open(Outage::Silent)
+            | Self::Timeout
+            | Self::Incomplete
+            | Self::Protocol => false,
         }
     }
 }
@@ -104,6 +112,29 @@ impl From<&SourceError> for SourceFailure {
             | SourceError::HeadTooLarge
             | SourceError::Framing
             | SourceError::Flood => Self::Protocol,
+        }
+    }
+}
+
+impl From<&BodyError> for SourceFailure {
+    fn from(error: &BodyError) -> Self {
+        match error {
+            BodyError::Foul => Self::Protocol,
+            BodyError::Idle => Self::Timeout,
+            BodyError::Broken(cause) => match io_kind(cause) {
+                // What cannot be read: sizes of chunks, or too many trailers.
+                Some(ErrorKind::InvalidData | ErrorKind::InvalidInput) => Self::Protocol,
+                Some(_) | None => Self::Incomplete,
+            },
+        }
+    }
+}
+
+impl From<&Broken> for SourceFailure {
+    fn from(broken: &Broken) -> Self {
+        match broken {
+            Broken::Cut(_) => Self::Incomplete,
+            Broken::Source(error) => Self::from(error),
         }
     }
 }

@@ -48,7 +48,7 @@ impl Wanted<'_> {
         {
             return Ok(answer);
         }
-        forward::sign(&mut parts.headers);
+        forward::sign(&mut parts.headers, parts.version);
         let head = ResponseHead { status: parts.status, fields: &parts.headers };
         let (body, stored) = match self.kept(head, &body, &exchange) {
             Ok(admitted) => {

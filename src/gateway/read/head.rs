@@ -59,7 +59,8 @@ impl Wanted<'_> {
             Err(failure) => return self.instead_of(failure),
         };
         let mut response = response.map(Body::forwarded);
-        forward::sign(response.headers_mut());
+        let came_in = response.version();
+        forward::sign(response.headers_mut(), came_in);
         let (status, stale) = (response.status(), self.stale.as_ref());
         let Self { gateway, route, key, request, .. } = *self;
         let told = Told { gateway, route, key, request_fields: &request.fields, stale, exchange: &exchange };

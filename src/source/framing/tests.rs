@@ -104,6 +104,9 @@ fn rfc9112_6_3_an_answer_ends_where_it_said() {
             format!("HTTP/1.1 200 A\r\nX:{}5\r\nContent-Length: 1\r\n\r\n", " ".repeat(300)),
             Finding::Sound,
         ),
+        // As far as it is kept it is the parser's affair.
+        (GET, format!("HTTP/1.1 200 A\r\nContent-Length: 1,{}1\r\n\r\n", " ".repeat(236)), Finding::Sound),
+        (GET, format!("HTTP/1.1 200 A\r\nContent-Length: 1,{}1\r\n\r\n", " ".repeat(237)), Finding::Foul),
         (GET, "HTTP/1.1 20 A\r\nContent-Length: 1\r\n\r\nmore".into(), Finding::Sound),
     ] {
         is_found(asked, &answer, finding);

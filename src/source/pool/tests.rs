@@ -6,11 +6,22 @@ use http::uri::PathAndQuery;
 use http_body_util::BodyExt;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::task::{Wake, Waker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const LONG: Duration = Duration::from_mins(1);
+
+/// Whether somebody was woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 async fn listener() -> (TcpListener, Address) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -49,7 +60,7 @@ async fn read(client: &Client, address: &Address, line: Line) {
     let mut body = response.into_body();
     let frame = poll_fn(|context| lease.drive(context, |context| Pin::new(&mut body).poll_frame(context)));
     assert_eq!(frame.await.unwrap().unwrap().into_data().unwrap(), "ok");
-    assert!(body.is_end_stream());
+    assert!(body.is_end_stream() && lease.uses().heard());
     lease.end();
 }
 
@@ -135,6 +146,102 @@ async fn i10_idle_connections_are_few_and_end_with_their_time() {
     };
     tokio::join!(source, clients);
     assert_eq!(idle(&client, &address), 0);
+}
+
+/// What lies idle wakes the task that looks after it, also where it is the only one.
+#[tokio::test]
+async fn a_connection_that_is_closed_while_it_lies_idle_is_let_go_of() {
+    let (listener, address) = listener().await;
+    let client = client(1, LONG);
+    let source = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        answer(&mut stream).await;
+        stream
+    };
+    let (stream, ()) = tokio::join!(source, read(&client, &address, Line::Shared));
+    assert_eq!(idle(&client, &address), 1);
+    drop(stream);
+    while idle(&client, &address) > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Content that has gone before its answer came leaves nothing behind.
+#[tokio::test]
+async fn a_connection_that_has_carried_content_carries_the_next_request() {
+    let (listener, address) = listener().await;
+    let client = client(1, LONG);
+    let source = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_head(&mut stream).await;
+        stream.read_exact(&mut [0; 7]).await.unwrap();
+        stream.write_all(ANSWER).await.unwrap();
+        answer(&mut stream).await;
+    };
+    tokio::join!(source, async {
+        let request = request(&address, full("content".into()));
+        let (response, mut lease) =
+            client.send(&address, request, Line::Shared, Until::after(LONG)).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
+        lease.end();
+        while idle(&client, &address) == 0 {
+            tokio::task::yield_now().await;
+        }
+        read(&client, &address, Line::Shared).await;
+    });
+}
+
+/// What wakes it while it is driven is looked at before its driver waits; without that its driver is not woken.
+#[tokio::test]
+async fn a_driver_waits_exactly_where_nothing_has_woken_it() {
+    let (listener, address) = listener().await;
+    let client = client(1, LONG);
+    let stream = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await.unwrap();
+        stream
+    };
+    let asking = client.send(&address, request(&address, empty()), Line::Shared, Until::after(LONG));
+    let (_stream, sent) = tokio::join!(stream, asking);
+    let (_response, mut lease) = sent.unwrap();
+    let woken = Arc::<Woken>::default();
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut context = Context::from_waker(&waker);
+    assert!(lease.drive(&mut context, |_| Poll::<()>::Pending).is_pending());
+    assert!(!woken.0.load(Ordering::Relaxed), "nothing has come");
+    let mut polled = 0;
+    let driven = lease.drive(&mut context, |context| {
+        polled += 1;
+        if polled > 2 {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    });
+    assert!(driven.is_ready(), "polled {polled} times");
+}
+
+#[tokio::test]
+async fn an_idle_connection_stays_for_its_time_and_no_longer() {
+    let (listener, address) = listener().await;
+    let client = client(1, LONG);
+    let source = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        answer(&mut stream).await;
+        stream
+    };
+    let (stream, ()) = tokio::join!(source, read(&client, &address, Line::Shared));
+    let next = client.0.tend();
+    assert!(next <= LONG && next > LONG / 2, "{next:?}");
+    assert_eq!(idle(&client, &address), 1);
+    client.0.idle.retain(|kept| {
+        kept.since = kept.since.checked_sub(LONG).unwrap();
+        true
+    });
+    assert_eq!(client.0.tend(), LONG);
+    assert_eq!(idle(&client, &address), 0);
+    drop(stream);
 }
 
 /// Also what the runtime does not know of yet.

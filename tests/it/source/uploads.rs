@@ -5,6 +5,7 @@ use crate::support::wait::Record;
 use crate::support::wire::{Body, Framing, Wire};
 use crate::support::{Gateway, Reply, ScriptedSource, within};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
 /// More than enough to open a breaker.
@@ -149,6 +150,64 @@ async fn content_that_goes_on_behind_its_answer_stops_nobody_and_is_nobodys_requ
     let expected = ["POST /early HTTP/1.1", "GET /next HTTP/1.1"].repeat(2);
     assert_eq!(asked, expected);
     assert!(seen.chunks(2).all(|pair| pair[0].0 != pair[1].0), "{seen:?}");
+}
+
+/// A gateway that waits for heads so long, and for what is idle.
+async fn of_little_patience(url: &str, idle: &str) -> Gateway {
+    let limits = format!("[server.limits]\nheader_timeout = \"500ms\"\nidle_timeout = {idle:?}\n");
+    gateway_of(&[url], "", &limits).await
+}
+
+/// Whoever sends content behind its answer is within no head: it has the time of content, the next head its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_behind_its_answer_may_take_longer_than_a_head() {
+    let (url, lines) = hasty_source().await;
+    let gateway = of_little_patience(&url, "20s").await;
+    let chunk = "5\r\nfirst\r\n";
+    for (framed, part, end) in [
+        ("Content-Length: 30\r\n\r\nfirst".to_owned(), "first", ""),
+        (format!("Transfer-Encoding: chunked\r\n\r\n{chunk}"), chunk, "0\r\n\r\n"),
+        // A part ends within the line of the next chunk's size.
+        (format!("Transfer-Encoding: chunked\r\n\r\n{chunk}5"), "\r\nfirst\r\n5", "\r\nfirst\r\n0\r\n\r\n"),
+    ] {
+        let mut wire = begun(&gateway, "POST /early HTTP/1.1", &framed).await;
+        assert_eq!(status(&mut wire).await, 200);
+        let mut tick = tokio::time::interval(Duration::from_millis(250));
+        for _ in 0..5 {
+            tick.tick().await;
+            wire.write(part.as_bytes()).await.unwrap();
+        }
+        wire.write(format!("{end}GET /next HTTP/1.1\r\nHost: a\r\n\r\nGET /half").as_bytes()).await.unwrap();
+        let mut body = Body::new(Framing::Length(2));
+        assert_eq!(within("its body", body.all(&mut wire)).await.unwrap(), b"ok");
+        assert_eq!(status(&mut wire).await, 200, "{framed:?}");
+        let mut body = Body::new(Framing::Length(2));
+        assert_eq!(within("its body", body.all(&mut wire)).await.unwrap(), b"ok");
+        assert_eq!(status(&mut wire).await, 408, "{framed:?}: a head that stands still is told so");
+    }
+    let asked = lines.all().into_iter().filter(|(_, line)| line.starts_with("GET")).count();
+    assert_eq!(asked, 3);
+}
+
+/// A request has one answer: what it sends behind that may end its connection, and is answered no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_that_stands_still_or_is_foul_behind_its_answer_is_not_answered_again() {
+    let (url, _) = hasty_source().await;
+    let gateway = of_little_patience(&url, "700ms").await;
+    for (framed, rest) in [
+        ("Content-Length: 30\r\n\r\nfirst", "first"),
+        ("Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n", "5\r\nfir"),
+        ("Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n", "zz\r\n"),
+    ] {
+        let mut wire = begun(&gateway, "POST /early HTTP/1.1", framed).await;
+        assert_eq!(status(&mut wire).await, 200);
+        let mut body = Body::new(Framing::Length(2));
+        assert_eq!(within("its body", body.all(&mut wire)).await.unwrap(), b"ok");
+        wire.write(rest.as_bytes()).await.unwrap();
+        let next = within("an end", wire.head()).await;
+        assert!(matches!(next, Ok(None) | Err(_)), "{rest:?}: {next:?}");
+    }
+    nothing_is_left(&gateway).await;
 }
 
 /// RFC 9110 2.5: a source's version is between it and the gateway; what breaks off is seen to.

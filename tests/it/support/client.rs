@@ -156,6 +156,13 @@ impl Opened {
     }
 }
 
+/// Whether a client sees that a source's answer broke off: the transfer is cut, or a problem stands in its place
+/// where that was known in time.
+pub(crate) fn is_broken(outcome: &io::Result<Answer>) -> bool {
+    let is_problem = |answer: &Answer| answer.field("Content-Type") == "application/problem+json";
+    outcome.as_ref().map_or(true, |answer| answer.status == 502 && is_problem(answer))
+}
+
 /// A complete answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {

@@ -16,7 +16,7 @@ pub(crate) mod wire;
 mod tests;
 
 pub(crate) use self::redis::RedisServer;
-pub(crate) use client::{Answer, Ask, Opened};
+pub(crate) use client::{Answer, Ask, Opened, is_broken};
 pub(crate) use destination::{Delivery, RecordingDestination};
 pub(crate) use gateway::{Gateway, Setup};
 pub(crate) use inventory::{Fault, InventorySource};
