@@ -99,12 +99,7 @@ impl Cache {
         let run = shared.as_ref().map_or_else(|| fastrand::u64(..), |shared| shared.log.gateway());
         let secret = settings.shared.as_ref().and_then(|shared| shared.secret.clone());
         let cache = Arc::new(Self {
-            memory: Memory::new(
-                settings.memory_bytes,
-                settings.memory_object_bytes,
-                Arc::clone(&large),
-                clock.clone(),
-            ),
+            memory: Memory::new(settings.memory_bytes, settings.memory_object_bytes, Arc::clone(&large)),
             large,
             purged,
             shared,

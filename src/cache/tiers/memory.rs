@@ -2,13 +2,12 @@
 
 use super::large::{Kept, LargeBodies};
 use crate::cache::rules::date::{self, whole_seconds};
-use crate::cache::rules::reuse::retention;
+use crate::cache::rules::reuse::STALE_WINDOW_MAX;
 use crate::cache::{CacheKey, StoredResponse};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Timestamp;
 use crate::telemetry::metrics;
 use http::header::DATE;
 use http::{HeaderName, HeaderValue};
-use moka::Expiry;
 use moka::ops::compute::Op;
 use rapidhash::fast::RandomState;
 use std::cmp::Reverse;
@@ -24,6 +23,10 @@ const VARIANTS_MAX: usize = 32;
 const RESPONSE_OVERHEAD: usize = 600;
 /// Bytes that a selecting field, or a tag, costs beside its texts.
 const FIELD_OVERHEAD: usize = 96;
+
+/// What nobody has asked for so long is let go. A time for each response would be one more allocation for each, and
+/// what is of no use any more makes room for others in any case.
+const IDLE_MAX: Duration = STALE_WINDOW_MAX;
 
 /// What selects a variant.
 type Selecting = [(HeaderName, Option<HeaderValue>)];
@@ -83,13 +86,6 @@ impl Variants {
     fn bytes(&self) -> u32 {
         u32::try_from(self.iter().map(|stored| cost(stored)).sum::<usize>()).unwrap_or(u32::MAX)
     }
-
-    /// How long they are of any use.
-    fn kept_for(&self, now: Timestamp) -> Duration {
-        let left =
-            |stored: &Arc<StoredResponse>| retention(stored).saturating_sub(now.since(stored.received_at));
-        self.iter().map(left).max().unwrap_or_default()
-    }
 }
 
 /// The tier.
@@ -101,30 +97,12 @@ pub(crate) struct Memory {
     large: Arc<LargeBodies>,
 }
 
-struct KeptFor(Clock);
-
-impl Expiry<u64, Variants> for KeptFor {
-    fn expire_after_create(&self, _: &u64, variants: &Variants, _: std::time::Instant) -> Option<Duration> {
-        Some(variants.kept_for(self.0.now()))
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &u64,
-        variants: &Variants,
-        _: std::time::Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(variants.kept_for(self.0.now()))
-    }
-}
-
 impl Memory {
-    pub(crate) fn new(bytes: u64, object_bytes: u64, large: Arc<LargeBodies>, clock: Clock) -> Self {
+    pub(crate) fn new(bytes: u64, object_bytes: u64, large: Arc<LargeBodies>) -> Self {
         let responses = moka::sync::Cache::builder()
             .max_capacity(bytes)
             .weigher(|_: &u64, variants: &Variants| variants.bytes())
-            .expire_after(KeptFor(clock))
+            .time_to_idle(IDLE_MAX)
             .build_with_hasher(RandomState::new());
         Self { responses, object_bytes: AtomicU64::new(object_bytes.min(bytes)), large }
     }
@@ -299,7 +277,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
     fn memory(bytes: u64, object_bytes: u64) -> Memory {
-        Memory::new(bytes, object_bytes, LargeBodies::new(InFlight::new(u64::MAX)), Clock::manual(NOW))
+        Memory::new(bytes, object_bytes, LargeBodies::new(InFlight::new(u64::MAX)))
     }
 
     /// Memory bounds what it keeps; what it lets go counts elsewhere while somebody reads it.
@@ -308,7 +286,7 @@ mod tests {
         const BYTES: u64 = 2 * FORWARD_BYTES;
         let in_flight = InFlight::new(u64::MAX);
         let large = LargeBodies::new(Arc::clone(&in_flight));
-        let memory = Memory::new(3 * BYTES, BYTES, Arc::clone(&large), Clock::manual(NOW));
+        let memory = Memory::new(3 * BYTES, BYTES, Arc::clone(&large));
         let mut readers = Vec::new();
         for number in 0..20 {
             let body = large.noticed(Bytes::from(vec![b'x'; usize::try_from(BYTES).unwrap()]));
