@@ -27,9 +27,9 @@ use super::purge::tables::Tables;
 use super::rules::ForwardReason;
 use super::rules::reuse::{Verdict, assess};
 use super::rules::vary;
-use super::stored::{NameLists, Reuse};
+use super::stored::{NameLists, Reuse, Touched};
 use super::tiers::large::LargeBodies;
-use super::tiers::memory::{Memory, Touched, Variants};
+use super::tiers::memory::{Memory, Variants};
 use super::tiers::shared::{Shared, SharedFound};
 use super::version::Signing;
 use super::{CacheKey, Fence, Found, Lookup, Settings, Standing, StoredResponse, Tier};
@@ -210,7 +210,7 @@ impl Cache {
         let Some(variants) = self.memory.get(key) else { return Lookup::Forward(ForwardReason::UriMiss) };
         match self.chosen(key, &variants, request, now) {
             Ok((stored, lookup)) => {
-                self.used(key, &variants, stored, now);
+                self.used(key, stored, now);
                 lookup
             }
             Err(reason) => Lookup::Forward(reason),
@@ -218,8 +218,8 @@ impl Cache {
     }
 
     /// Notes that a request gets what memory has.
-    fn used(&self, key: &CacheKey, variants: &Variants, stored: &Arc<StoredResponse>, now: Timestamp) {
-        if variants.touch(stored, now) == Touched::LookAgain {
+    fn used(&self, key: &CacheKey, stored: &Arc<StoredResponse>, now: Timestamp) {
+        if stored.uses.note(now) == Touched::LookAgain {
             self.look_again(key, stored);
         }
         self.hot.note(key);
@@ -253,7 +253,7 @@ impl Cache {
         now: Timestamp,
     ) -> Option<(Lookup, Option<Arc<StoredResponse>>)> {
         let stored = match found {
-            SharedFound::Response(stored) => Arc::new(stored.packed(&self.names)),
+            SharedFound::Response(stored) => Arc::new(stored.packed(key, &self.names)),
             SharedFound::OtherVariants => return Some((Lookup::Forward(ForwardReason::VaryMiss), None)),
             SharedFound::Nothing => return Some((Lookup::Forward(ForwardReason::UriMiss), None)),
             SharedFound::Unasked | SharedFound::Unavailable => return None,
@@ -323,7 +323,7 @@ impl Cache {
             ::metrics::counter!(metrics::STORES_FENCED).increment(1);
             return Err(Box::new(stored));
         }
-        let stored = Arc::new(self.noticed(stored.packed(&self.names)));
+        let stored = Arc::new(self.noticed(stored.packed(key, &self.names)));
         self.memory.insert(key, &stored, self.clock.now());
         self.forget_parts(key);
         self.markers.remove(key);
@@ -340,7 +340,7 @@ impl Cache {
         if self.memory.has_newer(key, stored) {
             return;
         }
-        self.memory.remove_variant(key, stored, self.clock.now());
+        self.memory.remove_variant(key, stored);
         if let Some(shared) = &self.shared {
             shared.tier.remove(key, stored);
         }
@@ -366,7 +366,7 @@ fn as_it_stands(stored: &Arc<StoredResponse>, standing: Standing) -> Option<Arc<
         }
         Standing::StaleSince(at) => {
             // Its freshness ended at the purge; the stale windows run from there.
-            let lifetime = stored.freshness_lifetime.min(stored.current_age(at));
+            let lifetime = stored.freshness_lifetime.min(stored.current_age(at).into());
             Some(Arc::new(StoredResponse { freshness_lifetime: lifetime, ..StoredResponse::clone(stored) }))
         }
     }

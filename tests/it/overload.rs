@@ -121,6 +121,34 @@ async fn i10_what_slow_readers_hold_of_stored_bodies_is_bounded() {
     assert_eq!(gateway.get("/more").await.body.len(), OBJECT);
 }
 
+/// `cache.memory` bounds what stored responses really take only where it counts all of that: of small ones most is
+/// beside their content.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i10_what_is_counted_of_small_stored_responses_is_what_they_take() {
+    const BEFORE: usize = 1_000;
+    const STORED: usize = 10_000;
+    const CLIENTS: usize = 8;
+    let source = ScriptedSource::start().await;
+    source.on("*", |_| Reply::ok("x").cache_control("max-age=600"));
+    let gateway = Setup::new(format!("{}{EVERYTHING}", source.table())).start().await;
+    let store = async |numbers: std::ops::Range<usize>| {
+        let ask = async |client: usize| {
+            for number in numbers.clone().skip(client).step_by(CLIENTS) {
+                assert_eq!(gateway.get(&format!("/{number}")).await.status, 200);
+            }
+        };
+        join_all((0..CLIENTS).map(ask)).await;
+    };
+    store(0..BEFORE).await;
+    let (resident, counted) = (gateway.resident_bytes(), metric(&gateway, "tidegate_memory_bytes").await);
+    store(BEFORE..BEFORE + STORED).await;
+    let counted = metric(&gateway, "tidegate_memory_bytes").await - counted;
+    let grown = gateway.resident_bytes().saturating_sub(resident);
+    eprintln!("{} bytes each, counted as {}", grown / STORED, counted / STORED);
+    assert!(grown <= counted + counted / 10, "{grown} bytes grown, {counted} counted");
+    assert!(counted <= 2 * grown, "{grown} bytes grown, {counted} counted");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i10_background_goes_first_then_copies_then_forwards_and_hits_are_served_always() {
     let (source, gateway) = small("").await;

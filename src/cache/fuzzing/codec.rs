@@ -81,17 +81,19 @@ fn response(status: u8, data: &[u8]) -> StoredResponse {
     let mut parts = data.split(|byte| *byte == b'\n');
     let body = Bytes::copy_from_slice(parts.next().unwrap_or_default());
     let mut response = stored(body);
-    let mut fields = HeaderMap::new();
+    let (mut fields, mut selecting, mut tags) = (HeaderMap::new(), Vec::new(), Vec::new());
     response.status = StatusCode::from_u16(200 + u16::from(status)).unwrap_or_default();
     for part in parts.take(super::LINES_MAX) {
         let name = part.get(..part.len().min(4)).and_then(|name| HeaderName::from_bytes(name).ok());
         let value = HeaderValue::from_bytes(part).ok();
         if let (Some(name), Some(value)) = (name, value) {
             fields.append(name.clone(), value.clone());
-            response.selecting_fields.push((name, Some(value)));
+            selecting.push((name, Some(value)));
         }
-        response.tags.push(String::from_utf8_lossy(part).into_owned());
+        tags.push(String::from_utf8_lossy(part).into_owned());
     }
     response.fields = fields.into();
+    response.selecting_fields = selecting.into();
+    response.tags = tags.into();
     response
 }

@@ -9,7 +9,7 @@ pub mod vary;
 
 use crate::cache::purge::Fence;
 use crate::cache::rules::early::Early;
-use crate::cache::stored::{Reuse, StoredResponse};
+use crate::cache::stored::{Few, Millis, Reuse, StoredResponse, Uses};
 use crate::clock::Timestamp;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -35,13 +35,14 @@ fn stored(body: Bytes) -> StoredResponse {
         fields: HeaderMap::new().into(),
         body,
         received_at: Timestamp::from_millis(1_700_000_000_000),
-        initial_age: Duration::ZERO,
-        freshness_lifetime: Duration::from_mins(1),
+        initial_age: Millis::ZERO,
+        freshness_lifetime: Duration::from_mins(1).into(),
         reuse: Reuse::WhileFresh,
-        selecting_fields: Vec::new(),
-        tags: Vec::new(),
+        selecting_fields: Few::default(),
+        tags: Few::default(),
         fence: Fence::default(),
         early: Early::NEVER,
+        uses: Uses::default(),
     }
 }
 

@@ -127,6 +127,12 @@ impl CacheKey {
         &self.text
     }
 
+    /// Its hash in this process: what it is looked up by, before the text is compared.
+    #[must_use]
+    pub const fn hash(&self) -> u64 {
+        self.hash
+    }
+
     /// The scheme, for purges.
     #[must_use]
     pub fn scheme(&self) -> &str {
@@ -192,6 +198,14 @@ impl fmt::Display for CacheKey {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl CacheKey {
+    /// The same text with another key's hash: what chance does not do.
+    pub(crate) fn with_hash_of(self, other: &Self) -> Self {
+        Self { hash: other.hash, ..self }
     }
 }
 

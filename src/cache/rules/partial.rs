@@ -184,7 +184,7 @@ fn joined(
     let whole = admitted.into_stored(union(&before, &stored.body, &piece.content, body));
     // The fields that named the earlier tags were not stored, so nothing says that they no longer hold.
     let named = tags::bounded(whole.tags.iter().chain(&stored.tags).cloned());
-    Some(finished(StoredResponse { tags: named, ..whole }, &content))
+    Some(finished(StoredResponse { tags: named.into(), ..whole }, &content))
 }
 
 /// Stored fields with those of a new response in the place of their namesakes.

@@ -3,7 +3,7 @@
 use super::cache_control::{Directives, Flag};
 use super::freshness::Lifetime;
 use crate::cache::policy::Policy;
-use crate::cache::stored::{Reuse, StoredResponse};
+use crate::cache::stored::{Reuse, Span, StoredResponse};
 use crate::clock::Timestamp;
 use http::StatusCode;
 use std::time::Duration;
@@ -59,7 +59,7 @@ pub fn assess(stored: &StoredResponse, now: Timestamp) -> Verdict {
     let age = stored.current_age(now);
     match stored.reuse {
         Reuse::ValidateAlways => Verdict::MustValidate,
-        _ if age < stored.freshness_lifetime => Verdict::Fresh,
+        _ if age < stored.freshness_lifetime.duration() => Verdict::Fresh,
         Reuse::WithStale { while_revalidate, .. } if is_within(stored, age, while_revalidate) => {
             Verdict::StaleWhileRevalidate
         }
@@ -73,7 +73,7 @@ pub fn may_use_on_failure(stored: &StoredResponse, now: Timestamp, failure: Fail
     let age = stored.current_age(now);
     match stored.reuse {
         Reuse::ValidateAlways => false,
-        _ if age < stored.freshness_lifetime => true,
+        _ if age < stored.freshness_lifetime.duration() => true,
         Reuse::WhileFresh => false,
         Reuse::WithStale { if_error, on_disconnect, .. } => {
             let disconnected = failure == Failure::Disconnected && is_within(stored, age, on_disconnect);
@@ -94,10 +94,10 @@ pub fn insists(request: &Directives) -> bool {
 #[must_use]
 pub fn demand(stored: &StoredResponse, request: &Directives, now: Timestamp) -> Demand {
     let age = stored.current_age(now);
-    let left = stored.freshness_lifetime.checked_sub(age).filter(|left| !left.is_zero());
+    let left = stored.freshness_lifetime.duration().checked_sub(age).filter(|left| !left.is_zero());
     let tolerable = match stored.reuse {
         Reuse::ValidateAlways | Reuse::WhileFresh => Duration::ZERO,
-        Reuse::WithStale { on_request, .. } => on_request,
+        Reuse::WithStale { on_request, .. } => on_request.duration(),
     };
     let stale_allowed =
         |by: Duration| request.max_stale.is_some_and(|longest| by <= longest) && by < tolerable;
@@ -109,7 +109,9 @@ pub fn demand(stored: &StoredResponse, request: &Directives, now: Timestamp) -> 
     }
     match left {
         Some(left) if request.min_fresh.is_some_and(|least| left < least) => Demand::Validate,
-        None if stale_allowed(age.saturating_sub(stored.freshness_lifetime)) => Demand::StaleIsFine,
+        None if stale_allowed(age.saturating_sub(stored.freshness_lifetime.duration())) => {
+            Demand::StaleIsFine
+        }
         // Who bounds the age and tolerates no staleness wants none (5.2.1.1).
         None if request.min_fresh.is_some() || request.max_age.is_some() => Demand::Validate,
         _ => Demand::AsUsual,
@@ -130,14 +132,14 @@ pub(super) fn decide(directives: &Directives, lifetime: Option<Lifetime>, policy
     let route_decides = does_route_decide(directives, lifetime.map(|lifetime| lifetime.duration));
     let window = |stated: Option<Duration>, given: Duration| {
         let given = if route_decides { given } else { Duration::ZERO };
-        stated.unwrap_or(given).min(STALE_WINDOW_MAX)
+        Span::from(stated.unwrap_or(given).min(STALE_WINDOW_MAX))
     };
     let disconnected = if policy.stale_on_disconnect { STALE_WINDOW_MAX } else { Duration::ZERO };
     Reuse::WithStale {
         while_revalidate: window(directives.stale_while_revalidate, policy.stale_while_revalidate),
         if_error: window(directives.stale_if_error, policy.stale_if_error),
         on_disconnect: window(None, disconnected),
-        on_request: if route_decides { Duration::MAX } else { Duration::ZERO },
+        on_request: if route_decides { Span::MAX } else { Span::ZERO },
     }
 }
 
@@ -150,19 +152,19 @@ pub fn does_route_decide(directives: &Directives, lifetime: Option<Duration>) ->
 /// How long after `received_at` it is of any use; a tier keeps it no longer.
 #[must_use]
 pub fn retention(stored: &StoredResponse) -> Duration {
-    let fresh = stored.freshness_lifetime.saturating_sub(stored.initial_age);
+    let fresh = stored.freshness_lifetime.duration().saturating_sub(stored.initial_age.duration());
     let window = match stored.reuse {
         Reuse::ValidateAlways | Reuse::WhileFresh => Duration::ZERO,
         // What is served beyond that on request is what happens to be there still.
         Reuse::WithStale { while_revalidate, if_error, on_disconnect, .. } => {
-            while_revalidate.max(if_error).max(on_disconnect)
+            while_revalidate.max(if_error).max(on_disconnect).duration()
         }
     };
-    fresh + window + KEPT_FOR_VALIDATION
+    fresh.saturating_add(window).saturating_add(KEPT_FOR_VALIDATION)
 }
 
-fn is_within(stored: &StoredResponse, age: Duration, window: Duration) -> bool {
-    age < stored.freshness_lifetime + window
+fn is_within(stored: &StoredResponse, age: Duration, window: Span) -> bool {
+    age < stored.freshness_lifetime.duration().saturating_add(window.duration())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::vary::{self, Vary};
 use super::{Exchange, NoStoreReason, RequestHead, ResponseHead};
 use super::{incremental, reuse, stored_fields, tags};
 use crate::cache::policy::{Policy, RequestDirectives, SetCookie, Storing};
-use crate::cache::stored::{Reuse, StoredResponse};
+use crate::cache::stored::{Few, Reuse, Span, StoredResponse, Uses};
 use bytes::Bytes;
 use http::header::{ETAG, LAST_MODIFIED, SET_COOKIE};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
@@ -74,13 +74,14 @@ pub fn admit(
         fields: stored_fields::of_response(response.fields, exchange).into(),
         body: Bytes::new(),
         received_at: exchange.received_at,
-        initial_age: freshness::initial_age(response.fields, exchange),
-        freshness_lifetime: duration,
+        initial_age: freshness::initial_age(response.fields, exchange).into(),
+        freshness_lifetime: duration.into(),
         reuse,
-        selecting_fields: vary::selecting_fields(selecting_names, request.fields),
-        tags: tags::of_response(response.fields, &policy.tags),
+        selecting_fields: vary::selecting_fields(selecting_names, request.fields).into(),
+        tags: tags::of_response(response.fields, &policy.tags).into(),
         fence: exchange.fence,
         early: Early::decide(took, duration, reuse),
+        uses: Uses::default(),
     };
     Ok(Admitted { stored, lifetime })
 }
@@ -123,13 +124,14 @@ pub fn unstored(request: RequestHead<'_>, response: ResponseHead<'_>, exchange: 
         fields: stored_fields::of_response(response.fields, exchange).into(),
         body: Bytes::new(),
         received_at: exchange.received_at,
-        initial_age: freshness::initial_age(response.fields, exchange),
-        freshness_lifetime: Duration::ZERO,
+        initial_age: freshness::initial_age(response.fields, exchange).into(),
+        freshness_lifetime: Span::ZERO,
         reuse: Reuse::ValidateAlways,
-        selecting_fields: vary::selecting_fields(names, request.fields),
-        tags: Vec::new(),
+        selecting_fields: vary::selecting_fields(names, request.fields).into(),
+        tags: Few::default(),
         fence: exchange.fence,
         early: Early::NEVER,
+        uses: Uses::default(),
     }
 }
 

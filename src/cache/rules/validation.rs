@@ -7,7 +7,7 @@ use super::storable::{self, admit};
 use super::vary;
 use super::{Exchange, NoStoreReason, RequestHead, ResponseHead, date, early, hop_by_hop, tags};
 use crate::cache::policy::Policy;
-use crate::cache::stored::{Reuse, StoredResponse};
+use crate::cache::stored::{Reuse, Span, StoredResponse};
 use crate::clock::Timestamp;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE,
@@ -16,7 +16,6 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Bytes of entity tags sent in one request; the variants that no longer fit are not asked about.
 pub const TAGS_BYTES_MAX: usize = 4096;
@@ -230,7 +229,7 @@ pub fn freshen(
             let fresh = early::smoothed(admitted.into_stored(stored.body.clone()), stored);
             let named = fresh.tags.into_iter().chain(stored.tags.iter().cloned());
             // The fields that named the old ones were not stored, so nothing says that they no longer hold.
-            Freshened::Kept(StoredResponse { tags: tags::bounded(named), ..fresh })
+            Freshened::Kept(StoredResponse { tags: tags::bounded(named).into(), ..fresh })
         }
         Err(reason) => {
             let once = storable::unstored(request, response, exchange);
@@ -297,12 +296,12 @@ fn is_length(value: &HeaderValue, length: usize) -> bool {
 fn made_stale(stored: &StoredResponse, now: Timestamp) -> StoredResponse {
     let reuse = match stored.reuse {
         Reuse::WithStale { if_error, on_disconnect, .. } => {
-            let none = Duration::ZERO;
+            let none = Span::ZERO;
             Reuse::WithStale { while_revalidate: none, if_error, on_disconnect, on_request: none }
         }
         other => other,
     };
-    let freshness_lifetime = stored.freshness_lifetime.min(stored.current_age(now));
+    let freshness_lifetime = stored.freshness_lifetime.min(stored.current_age(now).into());
     StoredResponse { freshness_lifetime, reuse, ..stored.clone() }
 }
 

@@ -108,7 +108,7 @@ impl Cache {
             let mut hottest = std::pin::pin!(hottest);
             while let Some(found) = hottest.next().await {
                 let Some((key, stored)) = found else { continue };
-                let (now, stored) = (self.clock.now(), Arc::new(stored));
+                let (now, stored) = (self.clock.now(), Arc::new(stored.packed(&key, &self.names)));
                 if self.answer(&key, &stored, crate::cache::Tier::Shared, now).is_some() {
                     self.memory.insert(&key, &stored, now);
                     loaded += 1;

@@ -47,7 +47,9 @@ impl Cache {
             Combined::Part(part) if self.may_store(key, &part) => {
                 self.has_parts.store(true, Ordering::Relaxed);
                 self.markers.remove(key);
-                self.memory.insert(&key.of_parts(), &Arc::new(self.noticed(part)), now);
+                let key = key.of_parts();
+                let part = self.noticed(part.packed(&key, &self.names));
+                self.memory.insert(&key, &Arc::new(part), now);
                 ::metrics::counter!(metrics::STORED, "tier" => "memory").increment(1);
             }
             Combined::Part(_) => ::metrics::counter!(metrics::STORES_FENCED).increment(1),

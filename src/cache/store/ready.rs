@@ -1,17 +1,15 @@
 //! What a hit is answered with at once. The look is apart from what follows from a use, because whoever looks may still
 //! leave the request to the [`Cache::lookup`] that counts it.
 
-use super::{Cache, Variants};
+use super::Cache;
 use crate::cache::{CacheKey, Found, Lookup};
 use crate::clock::Timestamp;
 use http::HeaderMap;
-use std::sync::Arc;
 
 /// A fresh response in memory, not used yet.
 #[derive(Debug)]
 pub struct Ready {
     found: Found,
-    variants: Arc<Variants>,
 }
 
 impl Cache {
@@ -20,15 +18,15 @@ impl Cache {
     pub fn ready(&self, key: &CacheKey, request: &HeaderMap, now: Timestamp) -> Option<Ready> {
         let variants = self.memory.get_known(key)?;
         let Ok((_, Lookup::Fresh(found))) = self.chosen(key, &variants, request, now) else { return None };
-        Some(Ready { found, variants })
+        Some(Ready { found })
     }
 
     /// It is used: that is counted as a lookup is.
     #[must_use]
     pub fn take(&self, key: &CacheKey, ready: Ready, now: Timestamp) -> Found {
-        let Ready { found, variants } = ready;
+        let Ready { found } = ready;
         self.counters.memory.hit();
-        self.used(key, &variants, &found.stored, now);
+        self.used(key, &found.stored, now);
         found
     }
 }

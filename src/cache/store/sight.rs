@@ -41,9 +41,9 @@ impl Cache {
     /// What a lookup of `key` would answer a request, as [`Cache::lookup`] does.
     pub async fn sight(self: &Arc<Self>, key: &CacheKey, request: &HeaderMap, now: Timestamp) -> Sight {
         let variants = self.memory.get_unseen(key).await;
-        let near = self.seen_in_memory(key, variants.as_deref(), request, now);
+        let near = self.seen_in_memory(key, variants.as_ref(), request, now);
         let mut held: Vec<Sighted> = Vec::new();
-        for stored in variants.iter().flat_map(|variants| variants.iter()) {
+        for stored in variants.iter().flat_map(Variants::iter) {
             held.push(self.sighted(key, stored, Tier::Memory, request, now));
         }
         let Some(shared) = &self.shared else { return Sight { lookup: near, held } };
@@ -67,7 +67,7 @@ impl Cache {
     ) -> Option<Found> {
         let key = key.of_parts();
         let variants = self.memory.get_unseen(&key).await;
-        match self.seen_in_memory(&key, variants.as_deref(), request, now) {
+        match self.seen_in_memory(&key, variants.as_ref(), request, now) {
             Lookup::Fresh(found) => Some(found),
             Lookup::StaleUsable(_) | Lookup::MustValidate(..) | Lookup::Forward(_) => None,
         }

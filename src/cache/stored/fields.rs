@@ -3,7 +3,8 @@
 
 mod lines;
 
-use bytes::{Bytes, BytesMut};
+use crate::cache::CacheKey;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 pub use lines::{Sending, write_line};
 use std::collections::HashSet;
@@ -14,8 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Fields that answers get besides what is stored: Age, Cache-Status, X-Request-Id and two of quotas. Without
 /// room for them each answer would make its index anew.
 const ADDED: usize = 5;
-/// Bytes of a length, in front of the values.
-const LENGTH: usize = size_of::<u32>();
+/// Bits of a length that one byte has; its highest says that more follow.
+const LENGTH_BITS: u32 = 7;
+const MORE: u8 = 1 << LENGTH_BITS;
 /// Lists of names that are shared. A source has one for each kind of answer.
 const LISTS_MAX: usize = 1_024;
 /// Names of the longest list that is shared.
@@ -34,8 +36,9 @@ const BLANK: HeaderValue = HeaderValue::from_static("");
 #[derive(Clone)]
 pub struct StoredFields {
     names: Arc<Names>,
-    /// The length of each value, then the values.
-    block: Bytes,
+    /// The text of the key that they are kept under, empty where they are not, then the values; each behind its
+    /// length. A hit compares the one and sends the others: they lie side by side.
+    block: Box<[u8]>,
 }
 
 #[derive(Debug)]
@@ -73,13 +76,14 @@ impl StoredFields {
         map
     }
 
-    /// The values, which share the block.
+    /// The values, which share a copy of the block: who gets one may keep it longer than the response.
     fn values(&self) -> impl Iterator<Item = Bytes> {
-        let mut values = self.block.clone();
-        let lengths = values.split_to(self.lengths().len().min(values.len()));
-        (0..self.names.list.len()).map(move |at| {
-            let length = each(lengths.get(at * LENGTH..).unwrap_or_default()).next().unwrap_or_default();
-            values.split_to(length.min(values.len()))
+        let block = Bytes::copy_from_slice(self.lines());
+        let mut begins_at = 0;
+        (0..self.names.list.len()).map(move |_| {
+            let (value, rest) = split(block.get(begins_at..).unwrap_or_default());
+            begins_at = block.len() - rest.len();
+            block.slice_ref(value)
         })
     }
 
@@ -91,13 +95,35 @@ impl StoredFields {
 
     /// The lines, those of one name together.
     pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &[u8])> {
-        let lengths = self.lengths();
-        let mut values = self.block.get(lengths.len()..).unwrap_or_default();
-        self.names.list.iter().zip(each(lengths)).map(move |(name, length)| {
-            let (value, rest) = values.split_at_checked(length).unwrap_or_default();
-            values = rest;
+        let mut lines = self.lines();
+        self.names.list.iter().map(move |name| {
+            let (value, rest) = split(lines);
+            lines = rest;
             (name, value)
         })
+    }
+
+    /// The text of the key that they are kept under; empty where they are not kept.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        split(&self.block).0
+    }
+
+    /// The same, kept under a key.
+    #[must_use]
+    pub fn under(self, key: &CacheKey) -> Self {
+        if self.key() == key.text() {
+            return self;
+        }
+        let lines = self.lines();
+        let mut block = Vec::with_capacity(bytes_of(key.text()) + lines.len());
+        append(&mut block, key.text());
+        block.extend_from_slice(lines);
+        Self { block: block.into(), ..self }
+    }
+
+    fn lines(&self) -> &[u8] {
+        split(&self.block).1
     }
 
     /// Bytes of its own: without its names where others may have them too.
@@ -106,10 +132,6 @@ impl StoredFields {
         let names = if self.names.blank.is_some() { 0 } else { self.names.bytes() };
         self.block.len() + names
     }
-
-    fn lengths(&self) -> &[u8] {
-        self.block.get(..self.names.list.len() * LENGTH).unwrap_or_default()
-    }
 }
 
 fn own(bytes: Bytes) -> HeaderValue {
@@ -117,14 +139,42 @@ fn own(bytes: Bytes) -> HeaderValue {
     HeaderValue::from_maybe_shared(bytes).unwrap_or(BLANK)
 }
 
-fn each(lengths: &[u8]) -> impl Iterator<Item = usize> {
-    let (lengths, _) = lengths.as_chunks::<LENGTH>();
-    lengths.iter().map(|length| usize::try_from(u32::from_ne_bytes(*length)).unwrap_or(usize::MAX))
+/// What stands behind its length, and what follows; nothing of either where it is cut off.
+fn split(block: &[u8]) -> (&[u8], &[u8]) {
+    let (mut length, mut shift, mut rest) = (0, 0, block);
+    while let Some((byte, after)) = rest.split_first() {
+        length |= usize::from(byte & !MORE).unbounded_shl(shift);
+        (shift, rest) = (shift + LENGTH_BITS, after);
+        if byte & MORE == 0 {
+            break;
+        }
+    }
+    rest.split_at_checked(length).unwrap_or_default()
+}
+
+fn append(block: &mut Vec<u8>, bytes: &[u8]) {
+    let mut length = bytes.len();
+    loop {
+        let [low, ..] = length.to_le_bytes();
+        length >>= LENGTH_BITS;
+        if length == 0 {
+            block.push(low);
+            break;
+        }
+        block.push(low | MORE);
+    }
+    block.extend_from_slice(bytes);
+}
+
+/// What they take behind their length.
+fn bytes_of(bytes: &[u8]) -> usize {
+    let bits = usize::BITS - bytes.len().leading_zeros();
+    bits.div_ceil(LENGTH_BITS).max(1) as usize + bytes.len()
 }
 
 impl PartialEq for StoredFields {
     fn eq(&self, other: &Self) -> bool {
-        self.names == other.names && self.block == other.block
+        self.names == other.names && self.lines() == other.lines()
     }
 }
 
@@ -157,12 +207,10 @@ impl Hash for Names {
 
 impl From<&HeaderMap> for StoredFields {
     fn from(map: &HeaderMap) -> Self {
-        let bytes = map.values().map(HeaderValue::len).sum::<usize>();
-        let mut block = BytesMut::with_capacity(map.len() * LENGTH + bytes);
-        // No head is so long: a source's is at most 64 KiB.
-        let length = |value: &HeaderValue| u32::try_from(value.len()).unwrap_or(u32::MAX).to_ne_bytes();
-        map.values().for_each(|value| block.extend_from_slice(&length(value)));
-        map.values().for_each(|value| block.extend_from_slice(value.as_bytes()));
+        let values = || map.values().map(HeaderValue::as_bytes);
+        let mut block = Vec::with_capacity(bytes_of(&[]) + values().map(bytes_of).sum::<usize>());
+        append(&mut block, &[]);
+        values().for_each(|value| append(&mut block, value));
         let list = map.iter().map(|(name, _)| name.clone()).collect();
         Self {
             names: Arc::new(Names {
@@ -171,7 +219,7 @@ impl From<&HeaderMap> for StoredFields {
                 sending: Sending::MadeAnew,
                 beginnings: Box::default(),
             }),
-            block: block.freeze(),
+            block: block.into(),
         }
     }
 }
@@ -241,6 +289,7 @@ impl NameLists {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::tiers::testing::key;
     use http::header::{CONTENT_TYPE, ETAG, SET_COOKIE, VARY};
 
     fn map() -> HeaderMap {
@@ -270,8 +319,27 @@ mod tests {
         let selected = fields.select(|name| *name == SET_COOKIE);
         assert_eq!(selected.get_all(SET_COOKIE).iter().collect::<Vec<_>>(), ["one", "two"]);
         assert_eq!(selected.len(), 2);
+        let key = key("http://h/a");
+        let kept = fields.clone().under(&key);
+        assert_eq!((kept.key(), fields.key(), kept.to_map()), (key.text(), &b""[..], map()));
+        assert_eq!(kept, fields, "the key is no part of what they are");
         let shown = format!("{fields:?}");
         assert!(shown.contains("\"text/plain\"") && shown.contains("\"ü\""), "{shown}");
+    }
+
+    #[test]
+    fn values_of_any_length_come_out() {
+        for length in [0, 1, 127, 128, 16_383, 16_384, 70_000] {
+            let text = "x".repeat(length);
+            let mut map = HeaderMap::from_iter([(ETAG, HeaderValue::from_str(&text).unwrap())]);
+            map.insert(VARY, HeaderValue::from_static("behind"));
+            let fields = StoredFields::from(&map);
+            assert_eq!(fields.to_map(), map, "{length}");
+            assert_eq!(fields.own_bytes() - fields.names.bytes(), fields.block.len());
+            assert_eq!(fields.block.len(), 1 + bytes_of(text.as_bytes()) + 1 + "behind".len(), "{length}");
+            let key = key(&format!("http://h/{text}"));
+            assert_eq!((fields.clone().under(&key).key(), fields.under(&key).to_map()), (key.text(), map));
+        }
     }
 
     #[test]
@@ -306,18 +374,17 @@ mod tests {
     fn i10_shared_names_are_bounded_and_others_count() {
         let lists = NameLists::default();
         let shared = |map: &HeaderMap| lists.shared(StoredFields::from(map));
+        // A value of one byte behind its length, and behind that of no key.
+        let own = 3;
         let kept: Vec<_> = (0..LISTS_MAX).map(|number| shared(&named(&format!("x-{number}")))).collect();
-        assert!(kept.iter().all(|fields| fields.own_bytes() == LENGTH + 1));
+        assert!(kept.iter().all(|fields| fields.own_bytes() == own));
         let beyond = shared(&named("x-beyond"));
-        assert_eq!(
-            (beyond.own_bytes(), beyond.to_map()),
-            (LENGTH + 1 + 8 + NAME_OVERHEAD, named("x-beyond"))
-        );
-        assert_eq!(shared(&named("x-7")).own_bytes(), LENGTH + 1, "those that are known stay");
+        assert_eq!((beyond.own_bytes(), beyond.to_map()), (own + 8 + NAME_OVERHEAD, named("x-beyond")));
+        assert_eq!(shared(&named("x-7")).own_bytes(), own, "those that are known stay");
         drop(kept);
         assert_eq!(lists.0.lock().unwrap().known.len(), LISTS_MAX);
         let later: Vec<_> = (0..SWEPT_EVERY).map(|_| shared(&named("x-later")).own_bytes()).collect();
-        assert_eq!(later.last(), Some(&(LENGTH + 1)), "there is a place once others have gone");
+        assert_eq!(later.last(), Some(&own), "there is a place once others have gone");
         assert_eq!(lists.0.lock().unwrap().known.len(), 1);
     }
 

@@ -10,7 +10,7 @@ use crate::cache::SharedSettings;
 use crate::cache::purge::Fence;
 use crate::cache::purge::log::Stamp;
 use crate::cache::rules::early::Early;
-use crate::cache::stored::{Reuse, StoredResponse};
+use crate::cache::stored::{Reuse, StoredResponse, Uses};
 use crate::clock::Timestamp;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -173,15 +173,15 @@ impl Codec {
             status: stored.status.as_u16(),
             fields: fields.map(|(name, value)| (name.to_string(), value.to_vec())).collect(),
             received_at: stored.received_at,
-            initial_age_millis: millis(stored.initial_age),
-            freshness_lifetime_millis: millis(stored.freshness_lifetime),
+            initial_age_millis: millis(stored.initial_age.duration()),
+            freshness_lifetime_millis: millis(stored.freshness_lifetime.duration()),
             reuse: stored.reuse,
             selecting_fields: selecting
                 .map(|(name, value)| {
                     (name.to_string(), value.as_ref().map(|value| value.as_bytes().to_vec()))
                 })
                 .collect(),
-            tags: stored.tags.clone(),
+            tags: stored.tags.to_vec(),
             stamp,
             forward_millis: millis(stored.early.forward_time()),
         });
@@ -328,13 +328,14 @@ fn from_meta(meta: Meta, bytes: Bytes) -> Option<Value> {
         fields: fields.into(),
         body: Bytes::new(),
         received_at: meta.received_at,
-        initial_age: Duration::from_millis(meta.initial_age_millis),
-        freshness_lifetime,
+        initial_age: Duration::from_millis(meta.initial_age_millis).into(),
+        freshness_lifetime: freshness_lifetime.into(),
         reuse: meta.reuse,
         selecting_fields: selecting.collect::<Option<_>>()?,
-        tags: meta.tags,
+        tags: meta.tags.into(),
         fence: Fence::default(),
         early,
+        uses: Uses::default(),
     };
     Some(Value::Response(Box::new(PackedResponse { stored, stamp: meta.stamp, packing, bytes })))
 }

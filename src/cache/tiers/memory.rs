@@ -2,17 +2,16 @@
 
 use super::large::{Kept, LargeBodies};
 use crate::cache::rules::date::{self, whole_seconds};
-use crate::cache::rules::reuse::retention;
+use crate::cache::rules::reuse::STALE_WINDOW_MAX;
 use crate::cache::{CacheKey, StoredResponse};
 use crate::clock::Timestamp;
 use crate::telemetry::metrics;
 use http::header::DATE;
 use http::{HeaderName, HeaderValue};
-use moka::Expiry;
 use moka::ops::compute::Op;
 use rapidhash::fast::RandomState;
-use smallvec::SmallVec;
 use std::cmp::Reverse;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,12 +20,13 @@ use std::time::Duration;
 const VARIANTS_MAX: usize = 32;
 /// Bytes that a stored response costs beside its texts and its body: its own parts, its place in the
 /// tier's tables, and what allocations round up.
-const RESPONSE_OVERHEAD: usize = 800;
+const RESPONSE_OVERHEAD: usize = 600;
 /// Bytes that a selecting field, or a tag, costs beside its texts.
 const FIELD_OVERHEAD: usize = 96;
 
-/// Seconds after which the shared tier is looked at again for what is in use.
-const LOOK_AGAIN_SECONDS: u64 = 60;
+/// What nobody has asked for so long is let go. A time for each response would be one more allocation for each, and
+/// what is of no use any more makes room for others in any case.
+const IDLE_MAX: Duration = STALE_WINDOW_MAX;
 
 /// What selects a variant.
 type Selecting = [(HeaderName, Option<HeaderValue>)];
@@ -34,116 +34,75 @@ type Selecting = [(HeaderName, Option<HeaderValue>)];
 /// The stored responses of one key, in the order in which a request chooses among those it selects:
 /// those that vary on something first (RFC 9111 4.1, last paragraph but one), then the most recent by
 /// Date (RFC 9111 4).
-#[derive(Debug)]
-pub(crate) struct Variants {
-    /// Most keys have one: it lies here.
-    list: SmallVec<[Variant; 1]>,
-    bytes: u32,
-    kept_for: Duration,
+#[derive(Clone, Debug)]
+pub(crate) enum Variants {
+    /// Most keys have one, whose body is not large: nothing lies between the tier's table and it.
+    One(Arc<StoredResponse>),
+    Several(Arc<Vec<Variant>>),
 }
 
-#[derive(Debug)]
-struct Variant {
+#[derive(Clone, Debug)]
+pub(crate) struct Variant {
     stored: Arc<StoredResponse>,
-    /// Its Date: when the source made it.
-    dated: Timestamp,
-    /// The second of its last use: written at most once a second, so that hits share the line.
-    used: AtomicU64,
-    /// The second in which the shared tier was looked at for it last.
-    looked: AtomicU64,
     /// That this place keeps its body, where that is large; behind the response, which holds it too.
     kept: Option<Arc<Kept>>,
-}
-
-/// What follows from a use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Touched {
-    Only,
-    /// The shared tier may have a newer one by now.
-    LookAgain,
 }
 
 impl Variants {
     /// The stored responses, in the order in which they are chosen.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<StoredResponse>> {
-        self.list.iter().map(|variant| &variant.stored)
-    }
-
-    /// Notes that one of them was used.
-    pub(crate) fn touch(&self, stored: &Arc<StoredResponse>, now: Timestamp) -> Touched {
-        let second = now.as_millis() / 1000;
-        let variant = self.list.iter().find(|variant| Arc::ptr_eq(&variant.stored, stored));
-        let Some(variant) = variant.filter(|variant| variant.used.load(Ordering::Relaxed) != second) else {
-            return Touched::Only;
+        let (one, several) = match self {
+            Self::One(stored) => (Some(stored), &[][..]),
+            Self::Several(list) => (None, &list[..]),
         };
-        variant.used.store(second, Ordering::Relaxed);
-        if second.saturating_sub(variant.looked.load(Ordering::Relaxed)) < LOOK_AGAIN_SECONDS {
-            return Touched::Only;
+        one.into_iter().chain(several.iter().map(|variant| &variant.stored))
+    }
+
+    /// Whether they are what a key has: keys of one hash share a place, and the last of them has it.
+    fn are_of(&self, key: &CacheKey) -> bool {
+        self.iter().next().is_some_and(|stored| stored.fields.key() == key.text())
+    }
+
+    fn new(list: Vec<Variant>) -> Self {
+        match &list[..] {
+            [Variant { stored, kept: None }] => Self::One(Arc::clone(stored)),
+            _ => Self::Several(Arc::new(list)),
         }
-        variant.looked.store(second, Ordering::Relaxed);
-        Touched::LookAgain
     }
 
-    fn new(key: &CacheKey, list: Vec<Variant>, now: Timestamp) -> Self {
-        let bytes = list.iter().map(|variant| cost(key, &variant.stored)).sum::<usize>();
-        let kept = list
-            .iter()
-            .map(|variant| retention(&variant.stored).saturating_sub(now.since(variant.stored.received_at)));
-        let kept_for = kept.max().unwrap_or_default();
-        Self { bytes: u32::try_from(bytes).unwrap_or(u32::MAX), kept_for, list: list.into_iter().collect() }
-    }
-
+    /// Those that other fields select.
     fn others(&self, selecting: &Selecting) -> Vec<Variant> {
-        let others = self.list.iter().filter(|variant| variant.stored.selecting_fields != selecting);
-        others
-            .map(|variant| Variant {
-                stored: Arc::clone(&variant.stored),
-                dated: variant.dated,
-                used: AtomicU64::new(variant.used.load(Ordering::Relaxed)),
-                looked: AtomicU64::new(variant.looked.load(Ordering::Relaxed)),
-                kept: variant.kept.clone(),
-            })
-            .collect()
+        let is_other = |stored: &StoredResponse| *stored.selecting_fields != *selecting;
+        match self {
+            Self::One(stored) => {
+                let other = is_other(stored).then(|| Variant { stored: Arc::clone(stored), kept: None });
+                other.into_iter().collect()
+            }
+            Self::Several(list) => list.iter().filter(|variant| is_other(&variant.stored)).cloned().collect(),
+        }
+    }
+
+    /// What they cost.
+    fn bytes(&self) -> u32 {
+        u32::try_from(self.iter().map(|stored| cost(stored)).sum::<usize>()).unwrap_or(u32::MAX)
     }
 }
 
 /// The tier.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    responses: moka::sync::Cache<CacheKey, Arc<Variants>, RandomState>,
+    /// By the hash of their key: its text lies with them.
+    responses: moka::sync::Cache<u64, Variants, RandomState>,
     object_bytes: AtomicU64,
     large: Arc<LargeBodies>,
-}
-
-struct KeptFor;
-
-impl Expiry<CacheKey, Arc<Variants>> for KeptFor {
-    fn expire_after_create(
-        &self,
-        _: &CacheKey,
-        variants: &Arc<Variants>,
-        _: std::time::Instant,
-    ) -> Option<Duration> {
-        Some(variants.kept_for)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &CacheKey,
-        variants: &Arc<Variants>,
-        _: std::time::Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(variants.kept_for)
-    }
 }
 
 impl Memory {
     pub(crate) fn new(bytes: u64, object_bytes: u64, large: Arc<LargeBodies>) -> Self {
         let responses = moka::sync::Cache::builder()
             .max_capacity(bytes)
-            .weigher(|_: &CacheKey, variants: &Arc<Variants>| variants.bytes)
-            .expire_after(KeptFor)
+            .weigher(|_: &u64, variants: &Variants| variants.bytes())
+            .time_to_idle(IDLE_MAX)
             .build_with_hasher(RandomState::new());
         Self { responses, object_bytes: AtomicU64::new(object_bytes.min(bytes)), large }
     }
@@ -159,56 +118,54 @@ impl Memory {
         self.object_bytes.store(object_bytes.min(room), Ordering::Relaxed);
     }
 
-    pub(crate) fn get(&self, key: &CacheKey) -> Option<Arc<Variants>> {
-        self.responses.get(key)
+    pub(crate) fn get(&self, key: &CacheKey) -> Option<Variants> {
+        self.responses.get(&key.hash()).filter(|variants| variants.are_of(key))
     }
 
     /// As [`Memory::get`], which leaves no trace of a look for what is not there.
-    pub(crate) fn get_known(&self, key: &CacheKey) -> Option<Arc<Variants>> {
-        if self.responses.contains_key(key) { self.responses.get(key) } else { None }
+    pub(crate) fn get_known(&self, key: &CacheKey) -> Option<Variants> {
+        if self.responses.contains_key(&key.hash()) { self.get(key) } else { None }
     }
 
     /// As [`Memory::get`], without a trace.
-    pub(crate) async fn get_unseen(&self, key: &CacheKey) -> Option<Arc<Variants>> {
-        unseen(&self.responses, key).await
+    pub(crate) async fn get_unseen(&self, key: &CacheKey) -> Option<Variants> {
+        unseen(&self.responses, &key.hash()).await.filter(|variants| variants.are_of(key))
     }
 
     /// Keeps a response in the place of the variant with the same selecting fields, unless that one
     /// is newer. What is too large takes that place away.
     pub(crate) fn insert(&self, key: &CacheKey, stored: &Arc<StoredResponse>, now: Timestamp) {
         if body_bytes(stored) > self.object_bytes() {
-            self.remove_variant(key, stored, now);
+            self.remove_variant(key, stored);
             return;
         }
-        self.responses.entry_by_ref(key).and_compute_with(|entry| {
-            let before = entry.map(moka::Entry::into_value);
+        let stored = under(key, stored);
+        self.responses.entry(key.hash()).and_compute_with(|entry| {
+            let before = entry.map(moka::Entry::into_value).filter(|before| before.are_of(key));
             let same = before
                 .as_ref()
                 .and_then(|before| before.iter().find(|old| old.selecting_fields == stored.selecting_fields));
-            if same.is_some_and(|old| is_newer(old, stored)) {
+            if same.is_some_and(|old| is_newer(old, &stored)) {
                 return Op::Nop;
             }
             let mut list = before.map_or_else(Vec::new, |before| before.others(&stored.selecting_fields));
             if list.len() >= VARIANTS_MAX {
                 drop_least_used(&mut list);
             }
-            let second = now.as_millis() / 1000;
-            let (used, looked) = (AtomicU64::new(second), AtomicU64::new(second));
-            let dated = stored.fields.get(&DATE).and_then(|date| date::read(date, stored.received_at));
-            let dated = dated.unwrap_or(stored.received_at);
+            stored.uses.begin(now);
             let kept = self.large.keep(&stored.body).map(Arc::new);
-            list.insert(0, Variant { stored: Arc::clone(stored), dated, used, looked, kept });
+            list.insert(0, Variant { stored, kept });
             // Stable: what came last is first among those of one second.
-            list.sort_by_key(|variant| {
-                (variant.stored.selecting_fields.is_empty(), Reverse(whole_seconds(variant.dated)))
+            list.sort_by_cached_key(|Variant { stored, .. }| {
+                (stored.selecting_fields.is_empty(), Reverse(whole_seconds(dated(stored))))
             });
-            Op::Put(Arc::new(Variants::new(key, list, now)))
+            Op::Put(Variants::new(list))
         });
     }
 
     /// Forgets all variants of a key.
     pub(crate) fn remove(&self, key: &CacheKey) {
-        self.responses.invalidate(key);
+        self.responses.invalidate(&key.hash());
     }
 
     /// Whether what came later stands in the place of a response.
@@ -219,9 +176,10 @@ impl Memory {
     }
 
     /// Forgets the variant that a response is; what came later in its place stays.
-    pub(crate) fn remove_variant(&self, key: &CacheKey, stored: &StoredResponse, now: Timestamp) {
-        self.responses.entry_by_ref(key).and_compute_with(|entry| {
-            let Some(before) = entry.map(moka::Entry::into_value) else { return Op::Nop };
+    pub(crate) fn remove_variant(&self, key: &CacheKey, stored: &StoredResponse) {
+        self.responses.entry(key.hash()).and_compute_with(|entry| {
+            let before = entry.map(moka::Entry::into_value).filter(|before| before.are_of(key));
+            let Some(before) = before else { return Op::Nop };
             let list = before.others(&stored.selecting_fields);
             let same = before.iter().find(|old| old.selecting_fields == stored.selecting_fields);
             if same.is_none_or(|old| is_newer(old, stored)) {
@@ -229,7 +187,7 @@ impl Memory {
             } else if list.is_empty() {
                 Op::Remove
             } else {
-                Op::Put(Arc::new(Variants::new(key, list, now)))
+                Op::Put(Variants::new(list))
             }
         });
     }
@@ -247,16 +205,32 @@ impl Memory {
 /// What a key has, without its being noted as used: neither in the order of use nor in the counts by which
 /// newcomers are admitted. moka has no such look at one key but only at all of them, so it walks, on a
 /// thread that may block; a key that has nothing costs nothing.
-pub(crate) async fn unseen<V: Clone + Send + Sync + 'static>(
-    keys: &moka::sync::Cache<CacheKey, V, RandomState>,
-    key: &CacheKey,
-) -> Option<V> {
+pub(crate) async fn unseen<K, V>(keys: &moka::sync::Cache<K, V, RandomState>, key: &K) -> Option<V>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
     if !keys.contains_key(key) {
         return None;
     }
     let (keys, key) = (keys.clone(), key.clone());
     let walk = move || keys.iter().find(|(own, _)| **own == key).map(|(_, value)| value);
     tokio::task::spawn_blocking(walk).await.ok().flatten()
+}
+
+/// The same, with the key that it is found by; what the cache has packed has it.
+fn under(key: &CacheKey, stored: &Arc<StoredResponse>) -> Arc<StoredResponse> {
+    if stored.fields.key() == key.text() {
+        return Arc::clone(stored);
+    }
+    let fields = stored.fields.clone().under(key);
+    Arc::new(StoredResponse { fields, ..StoredResponse::clone(stored) })
+}
+
+/// When the source made it, as far as it says.
+fn dated(stored: &StoredResponse) -> Timestamp {
+    let date = stored.fields.get(&DATE).and_then(|date| date::read(date, stored.received_at));
+    date.unwrap_or(stored.received_at)
 }
 
 /// Whether a response came later than another in whose place it stands.
@@ -275,7 +249,7 @@ fn drop_least_used(list: &mut Vec<Variant>) {
         .iter()
         .enumerate()
         .rev()
-        .min_by_key(|(_, variant)| variant.used.load(Ordering::Relaxed))
+        .min_by_key(|(_, variant)| variant.stored.uses.last())
         .map(|(index, _)| index);
     if let Some(least) = least {
         list.remove(least);
@@ -283,13 +257,13 @@ fn drop_least_used(list: &mut Vec<Variant>) {
     }
 }
 
-fn cost(key: &CacheKey, stored: &StoredResponse) -> usize {
+fn cost(stored: &StoredResponse) -> usize {
     let selecting = stored.selecting_fields.iter().map(|(name, value)| {
         name.as_str().len() + value.as_ref().map_or(0, HeaderValue::len) + FIELD_OVERHEAD
     });
     let tags = stored.tags.iter().map(|tag| tag.len() + FIELD_OVERHEAD);
     let texts: usize = selecting.chain(tags).sum();
-    key.text().len() + stored.fields.own_bytes() + stored.body.len() + texts + RESPONSE_OVERHEAD
+    stored.fields.own_bytes() + stored.body.len() + texts + RESPONSE_OVERHEAD
 }
 
 #[cfg(test)]
@@ -357,17 +331,31 @@ mod tests {
         memory.insert(&key, &Arc::new(older), NOW);
         assert_eq!(bodies(&memory, &key), ["zwei", "one"], "older news changes nothing");
         let earlier = varying("de", "", Timestamp::from_millis(1));
-        memory.remove_variant(&key, &earlier, NOW);
+        memory.remove_variant(&key, &earlier);
         assert!(memory.has_newer(&key, &earlier) && !memory.has_newer(&key, &varying("de", "", NOW)));
         assert_eq!(bodies(&memory, &key), ["zwei", "one"], "it is not what was spoken of");
-        memory.remove_variant(&key, &varying("de", "", NOW), NOW);
+        memory.remove_variant(&key, &varying("de", "", NOW));
         assert_eq!(bodies(&memory, &key), ["one"]);
+    }
+
+    /// Two texts of one hash take the place from each other, and are never taken for each other.
+    #[tokio::test]
+    async fn i8_a_hash_alone_finds_nothing() {
+        let memory = memory(1 << 20, 1 << 20);
+        let (one, other) = (key("http://h/a"), key("http://h/b").with_hash_of(&key("http://h/a")));
+        memory.insert(&one, &Arc::new(response("one", NOW)), NOW);
+        assert!(memory.get(&other).is_none() && memory.get_unseen(&other).await.is_none());
+        assert!(!memory.has_newer(&other, &response("", Timestamp::default())));
+        memory.remove_variant(&other, &response("one", NOW));
+        assert_eq!(bodies(&memory, &one), ["one"]);
+        memory.insert(&other, &Arc::new(varying("de", "other", NOW)), NOW);
+        assert_eq!((bodies(&memory, &one), bodies(&memory, &other)), (Vec::new(), vec!["other".to_owned()]));
     }
 
     #[tokio::test]
     async fn a_look_without_a_trace_makes_nothing_popular() {
         // Room for one: of two that want to stay, the one that was asked for more often does.
-        let room = cost(&key("http://h/a"), &response("a", NOW)) as u64 * 3 / 2;
+        let room = cost(&response("a", NOW)) as u64 * 3 / 2;
         for (looks, gets, stays) in [(50, 0, false), (0, 50, true)] {
             let memory = memory(room, room);
             let (seen, rival) = (key("http://h/a"), key("http://h/b"));
@@ -421,7 +409,7 @@ mod tests {
         let later = NOW.plus(Duration::from_secs(5));
         let variants = memory.get(&key).unwrap();
         for stored in variants.iter().filter(|stored| &stored.body[..] != b"7") {
-            variants.touch(stored, later);
+            stored.uses.note(later);
         }
         memory.insert(&key, &Arc::new(varying("new", "new", later)), later);
         let kept = bodies(&memory, &key);

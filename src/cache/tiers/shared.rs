@@ -152,7 +152,7 @@ impl Shared {
         match self.parts.read(key, &variant, within).await? {
             Read::Response(mut stored, stamp) => {
                 // Not written with it; that they are these, its key says.
-                stored.selecting_fields = selecting;
+                stored.selecting_fields = selecting.into();
                 Ok(self.judged(stored, stamp))
             }
             Read::Variants(_) | Read::Nothing => Ok(SharedFound::OtherVariants),

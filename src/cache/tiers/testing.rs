@@ -2,7 +2,7 @@
 
 use crate::cache::purge::Fence;
 use crate::cache::rules::early::Early;
-use crate::cache::stored::Reuse;
+use crate::cache::stored::{Few, Millis, Reuse, Uses};
 use crate::cache::{CacheKey, SharedSettings, StoredResponse};
 use crate::clock::Timestamp;
 use crate::redis::Server;
@@ -39,19 +39,20 @@ pub(crate) fn response(body: &str, now: Timestamp) -> StoredResponse {
         fields: fields.into(),
         body: Bytes::copy_from_slice(body.as_bytes()),
         received_at: now,
-        initial_age: Duration::ZERO,
-        freshness_lifetime: Duration::from_mins(1),
+        initial_age: Millis::ZERO,
+        freshness_lifetime: Duration::from_mins(1).into(),
         reuse: Reuse::WhileFresh,
-        selecting_fields: Vec::new(),
-        tags: Vec::new(),
+        selecting_fields: Few::default(),
+        tags: Few::default(),
         fence: Fence::default(),
         early: Early::NEVER,
+        uses: Uses::default(),
     }
 }
 
 /// Selected by its language.
 pub(crate) fn varying(language: &str, body: &str, now: Timestamp) -> StoredResponse {
-    let selecting_fields = vec![(ACCEPT_LANGUAGE, Some(HeaderValue::from_str(language).unwrap()))];
+    let selecting_fields = vec![(ACCEPT_LANGUAGE, Some(HeaderValue::from_str(language).unwrap()))].into();
     StoredResponse { selecting_fields, ..response(body, now) }
 }
 

@@ -5,6 +5,7 @@ use super::testing::{asking_for, key, response, settings, varying};
 use crate::breaker::State;
 use crate::cache::rules::ForwardReason;
 use crate::cache::rules::reuse::{Failure, may_use_on_failure, retention};
+use crate::cache::stored::{Reuse, Span};
 use crate::cache::{Cache, CacheKey, Fence, Lookup, Purge, PurgeMode, PurgeScope, Settings, SharedSettings};
 use crate::cache::{StoredResponse, Tier};
 use crate::clock::{Clock, Timestamp};
@@ -161,11 +162,11 @@ async fn a_soft_purge_ends_freshness_where_it_happened() {
     let gateway = Gateway::memory_only(&Clock::manual(Timestamp::from_millis(1_000_000)));
     let key = key("http://h/a");
     let mut stored = response("old", gateway.clock.now());
-    stored.reuse = crate::cache::stored::Reuse::WithStale {
-        while_revalidate: Duration::from_secs(10),
-        if_error: Duration::from_secs(20),
-        on_disconnect: Duration::ZERO,
-        on_request: Duration::ZERO,
+    stored.reuse = Reuse::WithStale {
+        while_revalidate: Duration::from_secs(10).into(),
+        if_error: Duration::from_secs(20).into(),
+        on_disconnect: Span::ZERO,
+        on_request: Span::ZERO,
     };
     gateway.cache.store(&key, stored).unwrap();
     gateway.clock.advance(Duration::from_secs(5));
@@ -213,7 +214,7 @@ async fn what_memory_serves_is_looked_for_again_after_a_minute() {
     let store = async |body: &str| {
         let stored = StoredResponse {
             fence: one.cache.fence(),
-            freshness_lifetime: Duration::from_hours(1),
+            freshness_lifetime: Duration::from_hours(1).into(),
             ..response(body, one.clock.now())
         };
         one.cache.store(&key, stored).unwrap();
@@ -475,7 +476,7 @@ async fn rfc9875_2_1_a_group_is_of_one_origin_on_every_gateway() {
     let (of_the_origin, of_another) = (key("http://h/a"), key("http://other/a"));
     for key in [&of_the_origin, &of_another] {
         let tagged = StoredResponse {
-            tags: vec!["g".into()],
+            tags: vec!["g".into()].into(),
             fence: other.cache.fence(),
             ..response("grouped", other.clock.now())
         };

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
     use crate::cache::Fence;
     use crate::cache::rules::early::Early;
-    use crate::cache::stored::Reuse;
+    use crate::cache::stored::{Few, Millis, Reuse, Span, Uses};
     use crate::target::Target;
     use bytes::Bytes;
     use http::{HeaderMap, HeaderValue, StatusCode};
@@ -139,13 +139,15 @@ mod tests {
             fields: HeaderMap::new().into(),
             body: Bytes::new(),
             received_at,
-            initial_age: Duration::ZERO,
-            freshness_lifetime: Duration::ZERO,
+            initial_age: Millis::ZERO,
+            freshness_lifetime: Span::ZERO,
             reuse: Reuse::WhileFresh,
-            selecting_fields: vec![(http::header::ACCEPT_LANGUAGE, Some(HeaderValue::from_static(language)))],
-            tags: Vec::new(),
+            selecting_fields: vec![(http::header::ACCEPT_LANGUAGE, Some(HeaderValue::from_static(language)))]
+                .into(),
+            tags: Few::default(),
             fence: Fence::default(),
             early: Early::NEVER,
+            uses: Uses::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::cache::rules::ResponseHead;
 use crate::cache::rules::cache_control::{Directives, Flag, Origin};
 use crate::cache::rules::freshness::{self, LifetimeSource};
 use crate::cache::rules::reuse::does_route_decide;
-use crate::cache::stored::Reuse;
+use crate::cache::stored::{Reuse, Span};
 use crate::cache::{Found, Policy, Sight, Standing, StoredResponse};
 use crate::clock::Timestamp;
 use crate::explanation::{Figure, Freshness};
@@ -28,11 +28,11 @@ pub(super) fn arithmetic(found: &Found, sight: &Sight, policy: &Policy, now: Tim
     let [while_revalidate, if_error, on_disconnect] = windows(stored, &directives, field);
     Freshness {
         lifetime: Figure {
-            seconds: stored.freshness_lifetime.as_secs_f64(),
+            seconds: stored.freshness_lifetime.duration().as_secs_f64(),
             from: lifetime_from(stored, computed, standing, field),
         },
         initial_age: figure(
-            stored.initial_age,
+            stored.initial_age.duration(),
             "the larger of its distance from Date and of Age plus the round trip (RFC 9111 4.2.3)",
         ),
         resident_time: figure(
@@ -41,7 +41,7 @@ pub(super) fn arithmetic(found: &Found, sight: &Sight, policy: &Policy, now: Tim
         ),
         current_age: figure(age, "initial age plus resident time (RFC 9111 4.2.3)"),
         ttl: Figure {
-            seconds: stored.freshness_lifetime.as_secs_f64() - age.as_secs_f64(),
+            seconds: stored.freshness_lifetime.duration().as_secs_f64() - age.as_secs_f64(),
             from: "lifetime less current age (RFC 9111 4.2)".to_owned(),
         },
         stale_while_revalidate: while_revalidate,
@@ -92,9 +92,9 @@ fn lifetime_from(
         | LifetimeSource::Ttl
         | LifetimeSource::Heuristic => source.to_owned(),
     };
-    let (kept, full) = (stored.freshness_lifetime, computed.duration);
+    let (kept, full) = (stored.freshness_lifetime.duration(), computed.duration);
     match computed.source {
-        _ if kept == full => named,
+        _ if stored.freshness_lifetime == full.into() => named,
         LifetimeSource::Ttl | LifetimeSource::Heuristic if kept < full => {
             let less = full.saturating_sub(kept).as_secs_f64();
             format!("{named}, {full:?} less {less:.1} s so that not all end at once")
@@ -111,15 +111,16 @@ fn windows(stored: &StoredResponse, directives: &Directives, field: &str) -> [Fi
         Reuse::ValidateAlways => nothing("it must be validated before each use"),
         Reuse::WhileFresh => nothing("must-revalidate or proxy-revalidate (RFC 9111 5.2.2.2)"),
         Reuse::WithStale { while_revalidate, if_error, on_disconnect, .. } => {
-            let lifetime = Some(stored.freshness_lifetime).filter(|lifetime| !lifetime.is_zero());
+            let lifetime = Some(stored.freshness_lifetime.duration()).filter(|lifetime| !lifetime.is_zero());
             let by_route = does_route_decide(directives, lifetime);
             let given = |stated: Option<Duration>, directive: &str, key: &str| match stated {
                 Some(_) => format!("{field}: {directive}"),
                 None if by_route => format!("the route's {key}"),
                 None => "not stated, and with s-maxage or without freshness the route adds none".to_owned(),
             };
-            let window =
-                |duration: Duration, stated, directive, key| figure(duration, &given(stated, directive, key));
+            let window = |window: Span, stated, directive, key| {
+                figure(window.duration(), &given(stated, directive, key))
+            };
             [
                 window(
                     while_revalidate,

@@ -7,7 +7,7 @@ const RECEIVED: Timestamp = Timestamp::from_millis(1_000_000);
 fn stored(forward: Duration, lifetime: Duration) -> StoredResponse {
     let reuse = Reuse::WhileFresh;
     let early = Early::decide(forward, lifetime, reuse);
-    StoredResponse { freshness_lifetime: lifetime, reuse, early, ..response("body", RECEIVED) }
+    StoredResponse { freshness_lifetime: lifetime.into(), reuse, early, ..response("body", RECEIVED) }
 }
 
 fn millis(millis: u64) -> Duration {
@@ -34,7 +34,7 @@ fn the_chance_grows_towards_the_end_as_the_formula_says() {
 #[test]
 fn who_draws_and_who_does_not() {
     let minute = millis(60_000);
-    let stale = Duration::from_secs(5);
+    let stale = Duration::from_secs(5).into();
     let windows = Reuse::WithStale {
         while_revalidate: stale,
         if_error: stale,
@@ -42,19 +42,23 @@ fn who_draws_and_who_does_not() {
         on_request: stale,
     };
     for (what, forward, lifetime, reuse, from) in [
-        ("13.8 forward times before the end", 1_000, minute, Reuse::WhileFresh, Some(46_184)),
-        ("windows change nothing", 1_000, minute, windows, Some(46_184)),
+        ("13.8 forward times before the end", 1_000, minute, Reuse::WhileFresh, Some(46_185)),
+        ("windows change nothing", 1_000, minute, windows, Some(46_185)),
         ("asked about before each use", 1_000, minute, Reuse::ValidateAlways, None),
         ("too short a lifetime", 1_000, millis(9_999), Reuse::WhileFresh, None),
-        ("just long enough", 100, millis(10_000), Reuse::WhileFresh, Some(8_618)),
+        ("just long enough", 100, millis(10_000), Reuse::WhileFresh, Some(8_619)),
         ("a forward that takes no time", 0, minute, Reuse::WhileFresh, None),
         ("a forward that takes longer than the lifetime", 90_000, minute, Reuse::WhileFresh, Some(0)),
     ] {
         let early = Early::decide(millis(forward), lifetime, reuse);
-        let got = (early.from < Duration::MAX).then(|| u64::try_from(early.from.as_millis()).unwrap());
+        let got = (early.from < Span::MAX).then(|| u64::try_from(early.from.duration().as_millis()).unwrap());
         assert_eq!(got, from, "{what}");
-        let stored =
-            StoredResponse { freshness_lifetime: lifetime, reuse, early, ..response("body", RECEIVED) };
+        let stored = StoredResponse {
+            freshness_lifetime: lifetime.into(),
+            reuse,
+            early,
+            ..response("body", RECEIVED)
+        };
         for age in [0, 8_617, 8_619, 46_183, 46_185, 59_999] {
             let drawn = from.is_some_and(|from| from <= age);
             assert_eq!(draws(&stored, RECEIVED.plus(millis(age))), drawn, "{what}: {age}");

@@ -1,11 +1,10 @@
 use super::*;
 use crate::cache::purge::Fence;
 use crate::cache::rules::early::Early;
-use crate::cache::stored::Reuse;
+use crate::cache::stored::{Few, Millis, Reuse, Span, Uses};
 use crate::clock::Timestamp;
 use http::HeaderName;
 use proptest::prop_oneof;
-use std::time::Duration;
 
 const MODIFIED: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
 const SENT: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -20,13 +19,14 @@ fn stored(length: usize, lines: &[(&str, &str)]) -> StoredResponse {
         fields: fields(lines).into(),
         body: Bytes::from(vec![b'x'; length]),
         received_at: Timestamp::from_millis(784_111_777_000),
-        initial_age: Duration::ZERO,
-        freshness_lifetime: Duration::ZERO,
+        initial_age: Millis::ZERO,
+        freshness_lifetime: Span::ZERO,
         reuse: Reuse::WhileFresh,
-        selecting_fields: Vec::new(),
-        tags: Vec::new(),
+        selecting_fields: Few::default(),
+        tags: Few::default(),
         fence: Fence(0),
         early: Early::NEVER,
+        uses: Uses::default(),
     }
 }
 

@@ -2,6 +2,7 @@ use super::*;
 use crate::cache::purge::Fence;
 use crate::cache::rules::early::Early;
 use crate::cache::rules::freshness::LifetimeSource;
+use crate::cache::stored::{Few, Uses};
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CACHE_CONTROL;
@@ -29,32 +30,33 @@ fn stored(reuse: Reuse) -> StoredResponse {
         fields: HeaderMap::new().into(),
         body: Bytes::new(),
         received_at: RECEIVED,
-        initial_age: seconds(10),
-        freshness_lifetime: seconds(60),
+        initial_age: seconds(10).into(),
+        freshness_lifetime: seconds(60).into(),
         reuse,
-        selecting_fields: Vec::new(),
-        tags: Vec::new(),
+        selecting_fields: Few::default(),
+        tags: Few::default(),
         fence: Fence(0),
         early: Early::NEVER,
+        uses: Uses::default(),
     }
 }
 
 fn windows(while_revalidate: u64, if_error: u64, on_disconnect: u64) -> Reuse {
     Reuse::WithStale {
-        while_revalidate: seconds(while_revalidate),
-        if_error: seconds(if_error),
-        on_disconnect: seconds(on_disconnect),
-        on_request: Duration::MAX,
+        while_revalidate: seconds(while_revalidate).into(),
+        if_error: seconds(if_error).into(),
+        on_disconnect: seconds(on_disconnect).into(),
+        on_request: Span::MAX,
     }
 }
 
 /// As [`windows`], but no request's `max-stale` extends them.
 fn only(while_revalidate: u64, if_error: u64, on_disconnect: u64) -> Reuse {
     Reuse::WithStale {
-        while_revalidate: seconds(while_revalidate),
-        if_error: seconds(if_error),
-        on_disconnect: seconds(on_disconnect),
-        on_request: Duration::ZERO,
+        while_revalidate: seconds(while_revalidate).into(),
+        if_error: seconds(if_error).into(),
+        on_disconnect: seconds(on_disconnect).into(),
+        on_request: Span::ZERO,
     }
 }
 
@@ -147,7 +149,7 @@ fn rfc9111_5_2_1_demands() {
         let now = RECEIVED.plus(seconds(after));
         assert_eq!(demand(&stored(windows(9, 9, 0)), &request(line), now), demanded, "{section}: {line}");
     }
-    let (none, on_request) = (Duration::ZERO, seconds(10));
+    let (none, on_request) = (Span::ZERO, seconds(10).into());
     let bounded =
         Reuse::WithStale { while_revalidate: none, if_error: none, on_disconnect: none, on_request };
     for (after, demanded) in [(59, StaleIsFine), (60, AsUsual)] {
@@ -181,6 +183,6 @@ fn rfc9111_5_2_1_who_waits_for_no_forward_but_its_own() {
 fn retention_covers_freshness_the_larger_window_and_validation() {
     assert_eq!(retention(&stored(Reuse::ValidateAlways)), seconds(50 + 600));
     assert_eq!(retention(&stored(windows(5, 300, 7))), seconds(50 + 300 + 600));
-    let old = StoredResponse { initial_age: seconds(90), ..stored(windows(5, 0, 7)) };
+    let old = StoredResponse { initial_age: seconds(90).into(), ..stored(windows(5, 0, 7)) };
     assert_eq!(retention(&old), seconds(7 + 600));
 }

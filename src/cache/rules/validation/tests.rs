@@ -36,7 +36,7 @@ fn stored(lines: Lines<'_>) -> StoredResponse {
 
 /// The same, selected by this language.
 fn varying(language: &str, lines: Lines<'_>) -> Arc<StoredResponse> {
-    let selecting_fields = vec![(ACCEPT_LANGUAGE, Some(language.parse().unwrap()))];
+    let selecting_fields = vec![(ACCEPT_LANGUAGE, Some(language.parse().unwrap()))].into();
     Arc::new(StoredResponse { selecting_fields, ..stored(lines) })
 }
 
@@ -83,7 +83,7 @@ fn rfc9111_4_3_1_conditions() {
 fn rfc9111_4_1_which_variants_may_be_asked_about() {
     let by = |name: &str, value: Option<&str>, tag: &str| {
         let selecting = vec![(name.parse().unwrap(), value.map(|value| value.parse().unwrap()))];
-        StoredResponse { selecting_fields: selecting, ..stored(&[("etag", tag), CONTROL]) }
+        StoredResponse { selecting_fields: selecting.into(), ..stored(&[("etag", tag), CONTROL]) }
     };
     let strong = "\"a\"";
     for (section, variant, asked) in [

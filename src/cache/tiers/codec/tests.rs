@@ -12,8 +12,9 @@ fn stored() -> StoredResponse {
     let mut fields = stored.fields.to_map();
     fields.append("x-binary", HeaderValue::from_bytes(b"\xff").unwrap());
     stored.fields = fields.into();
-    stored.tags = vec!["t".into()];
-    stored.early = Early::decide(Duration::from_millis(250), stored.freshness_lifetime, stored.reuse);
+    stored.tags = vec!["t".into()].into();
+    stored.early =
+        Early::decide(Duration::from_millis(250), stored.freshness_lifetime.duration(), stored.reuse);
     stored
 }
 
