@@ -125,6 +125,7 @@ fn pass(route: &Route, request: &Request, purpose: Purpose, fields: &mut HeaderM
     let named = hop_by_hop::named(request.asking());
     let goes = |name: &HeaderName| {
         hop_by_hop::is_hop_by_hop(name)
+            || hop_by_hop::is_impostor(name)
             || named.contains(name)
             || *name == CONTENT_LENGTH
             || *name == EXPECT

@@ -54,7 +54,8 @@ pub fn named(fields: &HeaderMap) -> Vec<HeaderName> {
 
 /// Whether somebody who reads `_` as `-` takes it for a field that frames a message, or belongs to its
 /// connection.
-fn is_impostor(name: &HeaderName) -> bool {
+#[must_use]
+pub fn is_impostor(name: &HeaderName) -> bool {
     name.as_str().contains('_') && {
         let read_as = name.as_str().replace('_', "-");
         read_as == CONTENT_LENGTH.as_str() || is_of_connection(&read_as)
