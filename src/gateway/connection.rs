@@ -12,7 +12,7 @@ mod outward;
 
 use super::Limits;
 use super::access_log::Refusals;
-use super::activity::Activity;
+use super::activity::{Activity, UnderWay};
 use super::fast_path::{FastPath, Lines};
 use super::gate::{Gate, Passage};
 use super::interim::Interims;
@@ -60,13 +60,6 @@ enum Phase {
 /// A head, and content that may stand behind it.
 type Unfinished = bytes::buf::Chain<Bytes, Bytes>;
 
-/// Whether hits that were answered are with the system, to their ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outgoing {
-    Sent,
-    InPart,
-}
-
 /// A client's transport.
 #[derive(Debug)]
 pub(crate) struct Transport {
@@ -83,7 +76,8 @@ pub(crate) struct Transport {
     interims: Arc<Interims>,
     /// What is left of what was written in part, an interim response or a hit: it goes before anything else.
     unfinished: Unfinished,
-    outgoing: Outgoing,
+    /// The hit that is with the system in part only.
+    outgoing: Option<UnderWay>,
     /// HTTP/1: answers hits before hyper hears of them.
     pub(super) fast_path: Option<FastPath<Lines>>,
     /// Of so many requests hyper has handed over the answers, to their ends.
@@ -115,7 +109,7 @@ impl Transport {
             refusals: None,
             interims: Arc::default(),
             unfinished: Bytes::new().chain(Bytes::new()),
-            outgoing: Outgoing::Sent,
+            outgoing: None,
             fast_path: None,
             flushed: 0,
             seen: 0,

@@ -3,15 +3,17 @@
 
 use crate::support::wire::{Body, Fields, Framing, Wire};
 use crate::support::{
-    EVERYTHING, Gateway, Reply, ScriptedSource, Setup, Step, gateway_for, http_date, within,
+    EVERYTHING, Gateway, Reply, ScriptedSource, Setup, Step, eventually, gateway_for, http_date, within,
 };
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
 
 /// What makes a request go the way that all requests can go, and means nothing on a read (RFC 9110 7.6.2).
 const LONG_WAY: &str = "Max-Forwards: 5\r\n";
@@ -317,6 +319,85 @@ async fn a_hit_that_is_being_read_ends_before_the_process_does() {
         );
     }
     assert_eq!(gateway.ended().await.status.code(), Some(0));
+}
+
+/// What a client sends while it still reads a hit is read as well: unread, it would have the system take back what
+/// is on its way when the connection ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_cuts_no_hit_behind_which_another_request_has_come() {
+    let (_source, gateway, content) = with_a_large_one("").await;
+    let mut wire = slow(&gateway).await;
+    let get = format!("GET /large HTTP/1.1\r\nHost: {}\r\n\r\n", gateway.public);
+    wire.write(get.as_bytes()).await.unwrap();
+    let (_, fields) = within("a head", wire.head()).await.unwrap().unwrap();
+    wire.write(get.as_bytes()).await.unwrap();
+    let mut body = Body::new(Framing::of(&fields, Framing::UntilClose));
+    let mut read = body.next(&mut wire).await.unwrap().unwrap();
+    gateway.signal("TERM");
+    while let Some(part) = within("more", body.next(&mut wire)).await.unwrap() {
+        read.extend(part);
+    }
+    assert!(read == content, "{} bytes of {}", read.len(), content.len());
+    drop(wire);
+    assert_eq!(gateway.ended().await.status.code(), Some(0));
+}
+
+/// A connection is idle from the end of its answer on, not from the beginning of its request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_is_not_idle_while_a_hit_is_read() {
+    let (_source, gateway, content) = with_a_large_one("[server.limits]\nidle_timeout = \"2s\"\n").await;
+    let mut wire = slow(&gateway).await;
+    let get = format!("GET /large HTTP/1.1\r\nHost: {}\r\n\r\n", gateway.public);
+    wire.write(get.as_bytes()).await.unwrap();
+    let (_, fields) = within("a head", wire.head()).await.unwrap().unwrap();
+    let mut body = Body::new(Framing::of(&fields, Framing::UntilClose));
+    let begun = Instant::now();
+    let mut read = Vec::new();
+    while let Some(part) = within("more", body.next(&mut wire)).await.unwrap() {
+        read.extend(part);
+        // The end is not read before the connection would have been idle for too long.
+        if read.len() > content.len() / 2 {
+            tokio::time::sleep_until(begun + Duration::from_secs(3)).await;
+        }
+    }
+    assert!(read == content);
+    wire.write(get.as_bytes()).await.unwrap();
+    assert_eq!(answer(&mut wire, "GET").await.2.len(), content.len());
+}
+
+/// A reader that stands still is cut once, and its connection ends with that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i10_who_stands_still_in_a_hit_is_cut_once() {
+    let (_source, gateway, _content) = with_a_large_one("[server.limits]\nbody_rate = \"1MiB\"\n").await;
+    let mut wire = slow(&gateway).await;
+    let get = format!("GET /large HTTP/1.1\r\nHost: {}\r\n\r\n", gateway.public);
+    wire.write(get.as_bytes()).await.unwrap();
+    within("a head", wire.head()).await.unwrap().unwrap();
+    let cut = async || gateway.metric("tidegate_readers_cut_total").await;
+    eventually("it is cut", async || cut().await > 0).await;
+    let at = Instant::now();
+    eventually("its connection is gone", async || gateway.metric("tidegate_connections").await == 0).await;
+    assert!(at.elapsed() < Duration::from_secs(5), "gone {:?} after the cut", at.elapsed());
+    assert_eq!(cut().await, 1);
+}
+
+/// A gateway that has 12 MiB in memory, for `/large`.
+async fn with_a_large_one(more: &str) -> (ScriptedSource, Gateway, Vec<u8>) {
+    let source = ScriptedSource::start().await;
+    let content = vec![b'x'; 12 << 20];
+    source.always("/large", Reply::ok(content.clone()).cache_control("max-age=600"));
+    let cache = "[cache]\nmemory_object = \"16MiB\"\n";
+    let gateway = Setup::new(format!("{}{EVERYTHING}{more}{cache}", source.table())).start().await;
+    gateway.get("/large").await;
+    assert!(gateway.get("/large").await.is_hit());
+    (source, gateway, content)
+}
+
+/// A connection of a client that takes little at once.
+async fn slow(gateway: &Gateway) -> Wire {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    Wire::new(socket.connect(gateway.public).await.unwrap())
 }
 
 /// What was understood of a connection's field lines is forgotten when another configuration comes into force.

@@ -58,6 +58,11 @@ impl LargeBodies {
         Arc::new(Self { in_flight, held: Mutex::default() })
     }
 
+    /// Whether a body is large.
+    pub(crate) const fn notices(body: &Bytes) -> bool {
+        body.len() as u64 > FORWARD_BYTES
+    }
+
     /// Whether so many bytes more may be held for somebody who only reads; that they may not is counted.
     pub(crate) fn admits(&self, bytes: u64) -> bool {
         let admits = bytes <= FORWARD_BYTES || self.in_flight.has_room(Work::Forward, bytes);
@@ -70,7 +75,7 @@ impl LargeBodies {
     /// The same bytes, counted from now on while anybody holds them and memory does not keep them.
     pub(crate) fn noticed(self: &Arc<Self>, bytes: Bytes) -> Bytes {
         let length = bytes.len() as u64;
-        if length <= FORWARD_BYTES {
+        if !Self::notices(&bytes) {
             return bytes;
         }
         let mut all = self.held();
@@ -89,7 +94,7 @@ impl LargeBodies {
 
     /// Notes that memory keeps a body; `None` where it is not noticed.
     pub(crate) fn keep(&self, body: &Bytes) -> Option<Kept> {
-        if body.len() as u64 <= FORWARD_BYTES {
+        if !Self::notices(body) {
             return None;
         }
         let held = Arc::clone(self.held().get(&body.as_ptr().addr())?);

@@ -28,6 +28,9 @@ const FIELD_OVERHEAD: usize = 96;
 /// what is of no use any more makes room for others in any case.
 const IDLE_MAX: Duration = STALE_WINDOW_MAX;
 
+/// Epochs behind which nobody can look at what was taken out of moka's table any more, and one more.
+const EPOCHS: usize = 3;
+
 /// What selects a variant.
 type Selecting = [(HeaderName, Option<HeaderValue>)];
 
@@ -139,7 +142,7 @@ impl Memory {
             self.remove_variant(key, stored);
             return;
         }
-        let stored = under(key, stored);
+        let (stored, is_large) = (under(key, stored), LargeBodies::notices(&stored.body));
         self.responses.entry(key.hash()).and_compute_with(|entry| {
             let before = entry.map(moka::Entry::into_value).filter(|before| before.are_of(key));
             let same = before
@@ -161,6 +164,18 @@ impl Memory {
             });
             Op::Put(Variants::new(list))
         });
+        if is_large {
+            self.let_go();
+        }
+    }
+
+    /// Lets go of what has no room any more, which else happens when moka comes by, and some turns of the epochs of its
+    /// table later: until then it counts for nobody.
+    fn let_go(&self) {
+        self.responses.run_pending_tasks();
+        for _ in 0..EPOCHS {
+            crossbeam_epoch::pin().flush();
+        }
     }
 
     /// Forgets all variants of a key.

@@ -1,6 +1,6 @@
 //! Hits on a connection, answered by the fast path between hyper's answers.
 
-use super::{Outgoing, Phase, Transport};
+use super::{Phase, Transport};
 use bytes::{Buf, Bytes};
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -18,14 +18,10 @@ thread_local! {
 
 impl Transport {
     /// Answers the hits that have arrived, one after the other. Resolves when what comes next is not one, or has not
-    /// arrived.
+    /// arrived. What a client may be sent at once is bounded by its reading, and by the runtime's budget for a turn.
     pub(super) fn poll_hits(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            if self.outgoing == Outgoing::InPart {
-                ready!(self.poll_unfinished(context))?;
-                ready!(self.poll_sent(context))?;
-                self.outgoing = Outgoing::Sent;
-            }
+            ready!(self.poll_outgoing(context))?;
             if self.arrived.is_empty() || !self.is_between() {
                 return Poll::Ready(Ok(()));
             }
@@ -36,6 +32,34 @@ impl Transport {
             if answered? == Answered::LongWay {
                 return Poll::Ready(Ok(()));
             }
+        }
+    }
+
+    /// Sends the rest of a hit. Meanwhile what comes is read ahead: what lay unread when the connection ends would have
+    /// the system take back what its client has not read yet.
+    pub(super) fn poll_outgoing(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.outgoing.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        let rest = match self.poll_unfinished(context) {
+            Poll::Ready(Ok(())) => self.poll_sent(context),
+            other => other,
+        };
+        let Poll::Ready(sent) = rest else {
+            self.read_ahead(context);
+            return Poll::Pending;
+        };
+        self.unfinished = Bytes::new().chain(Bytes::new());
+        self.outgoing = None;
+        self.flushed = self.activity.begun();
+        self.notice_answers();
+        Poll::Ready(sent)
+    }
+
+    /// Reads up to a head's length of what has come. That nothing more comes is seen again afterwards.
+    fn read_ahead(&mut self, context: &mut Context<'_>) {
+        while (self.arrived.len() as u64) < self.limits.head_bytes {
+            let Poll::Ready(Ok(1..)) = self.poll_arrivals(context) else { return };
         }
     }
 
@@ -80,9 +104,9 @@ impl Transport {
         body.advance(written.saturating_sub(head.len()).min(body.len()));
         if !left.is_empty() || !body.is_empty() {
             self.unfinished = Bytes::copy_from_slice(left).chain(body);
-            self.outgoing = Outgoing::InPart;
+            self.outgoing = Some(self.activity.begin());
         } else if self.stream.holds_back() && self.poll_sent(context)?.is_pending() {
-            self.outgoing = Outgoing::InPart;
+            self.outgoing = Some(self.activity.begin());
         }
         Ok(())
     }

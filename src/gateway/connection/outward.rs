@@ -100,7 +100,7 @@ impl AsyncWrite for Transport {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // A hit whose answer its client takes slowly is under way, though hyper knows nothing of it.
-        ready!(self.poll_unfinished(context))?;
+        ready!(self.poll_outgoing(context))?;
         if let shut @ Poll::Ready(_) = Pin::new(&mut self.stream).poll_shutdown(context) {
             return shut;
         }

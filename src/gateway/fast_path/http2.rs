@@ -11,6 +11,10 @@ use hyper::body::{Body as _, Incoming};
 use std::fmt;
 use tokio::time::Instant;
 
+/// Bytes of fields that are kept for the next request; longer ones go the long way. An idle connection holds them
+/// twice, and may take 64 KiB in all.
+const BLOCK_BYTES_MAX: usize = 2 * 1024;
+
 /// The fields of a request as they came, but for its path.
 pub(in crate::gateway) struct Block {
     fields: HeaderMap,
@@ -31,6 +35,10 @@ impl Block {
             && self.uri.scheme() == request.uri().scheme()
             && self.fields.iter().eq(request.headers())
     }
+}
+
+fn bytes(fields: &HeaderMap) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
 
 impl FastPath<Block> {
@@ -56,9 +64,11 @@ impl FastPath<Block> {
             &gateway,
             |block| block.is_that_of(asked),
             |peer| {
-                let (fields, uri) = (asked.headers().clone(), asked.uri().clone());
-                let request = plain::of_block(&fields, &uri, peer, settings);
-                Some((Block { fields, uri }, request))
+                if bytes(asked.headers()) > BLOCK_BYTES_MAX {
+                    return None;
+                }
+                let request = plain::of_block(asked.headers(), asked.uri(), peer, settings)?;
+                Some((Block { fields: asked.headers().clone(), uri: asked.uri().clone() }, Some(request)))
             },
         )?;
         let target = asked.uri().path_and_query()?.as_str();
