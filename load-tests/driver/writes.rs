@@ -67,7 +67,9 @@ pub(crate) struct Written {
     /// Durable answers a second over what others acknowledge; empty where one was not measured.
     pub(crate) over_redis: Vec<f64>,
     pub(crate) over_postgres: Vec<f64>,
-    /// What a change costs the gateway beyond its forward and its delivery, in microseconds.
+    /// What an accepted change costs the gateway beyond a forward while deliveries are paused, in microseconds.
+    pub(crate) record_micros: Vec<f64>,
+    /// What a change through costs it beyond its forward and its delivery.
     pub(crate) extra_micros: Vec<f64>,
 }
 
@@ -81,6 +83,7 @@ impl Written {
             lines: lines(plan, rounds),
             over_redis: over(|round| round.redis.as_ref().ok().copied()),
             over_postgres: over(|round| round.postgres.as_ref().ok().copied()),
+            record_micros: rounds.iter().map(Round::record_micros).collect(),
             extra_micros: rounds.iter().map(Round::extra_micros).collect(),
         }
     }
@@ -89,6 +92,10 @@ impl Written {
 impl Round {
     fn durable_rate(&self) -> f64 {
         self.durable.pressed.rate()
+    }
+
+    fn record_micros(&self) -> f64 {
+        extra_micros(self.accept.cpu, self.plain.cpu, Duration::ZERO)
     }
 
     fn extra_micros(&self) -> f64 {

@@ -49,10 +49,18 @@ fn lines(run: &Value) -> anyhow::Result<Vec<String>> {
     }
     lines.push("\n| | figure | value | bound | |\n|---|---|---|---|---|".to_owned());
     for figure in list("figures")? {
+        let is_broken = figure.get("verdict").and_then(Value::as_str) == Some("broken");
         if figure.get("bound").is_some_and(Value::is_object) {
             lines.push(bounded(figure).context("an odd figure")?);
+        } else if is_broken {
+            let row = figure.get("row").and_then(Value::as_str).context("an odd figure")?;
+            lines.push(format!("| {row} | not measured | - | - | broken |"));
         }
     }
+    let is_version =
+        |note: &&str| Rival::PEERS.iter().any(|peer| note.starts_with(&format!("{}: ", peer.name())));
+    let versions: Vec<_> = list("notes")?.iter().filter_map(Value::as_str).filter(is_version).collect();
+    lines.push(format!("\n{}.", versions.join("; ")));
     Ok(lines)
 }
 

@@ -109,11 +109,6 @@ impl CacheKey {
         self.beside(b"head")
     }
 
-    /// A number that few keys share, for what may take one for the other.
-    pub(crate) const fn spread(&self) -> u64 {
-        self.hash
-    }
-
     fn beside(&self, marker: &[u8]) -> Self {
         let length = u32::try_from(marker.len()).unwrap_or_default();
         let text = [&self.text[..], &length.to_be_bytes(), marker].concat();

@@ -67,24 +67,24 @@ impl Markers {
     }
 
     fn get(&self, key: &CacheKey) -> Option<Marker> {
-        self.shard(key)?.get(&key.spread()).copied()
+        self.shard(key)?.get(&key.hash()).copied()
     }
 
     fn insert(&self, key: &CacheKey, marker: Marker, now: Timestamp) {
         let Some(mut shard) = self.shard(key) else { return };
-        if shard.len() >= MARKERS_MAX / SHARDS && !shard.contains_key(&key.spread()) {
+        if shard.len() >= MARKERS_MAX / SHARDS && !shard.contains_key(&key.hash()) {
             shard.retain(|_, marker| now < marker.until);
             if shard.len() >= MARKERS_MAX / SHARDS {
                 let oldest = shard.iter().min_by_key(|(_, marker)| marker.until).map(|(key, _)| *key);
                 oldest.map(|oldest| shard.remove(&oldest));
             }
         }
-        shard.insert(key.spread(), marker);
+        shard.insert(key.hash(), marker);
     }
 
     pub(super) fn remove(&self, key: &CacheKey) {
         if let Some(mut shard) = self.shard(key) {
-            shard.remove(&key.spread());
+            shard.remove(&key.hash());
         }
     }
 
@@ -100,7 +100,7 @@ impl Markers {
     }
 
     fn shard(&self, key: &CacheKey) -> Option<MutexGuard<'_, Shard>> {
-        let number = usize::try_from(key.spread() % SHARDS as u64).ok()?;
+        let number = usize::try_from(key.hash() % SHARDS as u64).ok()?;
         Some(self.0.get(number)?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -1,6 +1,7 @@
 //! The fast path of HTTP/2: hyper frames it, so it begins behind hyper, with the fields as a map.
 
 use super::{FastPath, plain, take};
+use crate::cache::StoredResponse;
 use crate::cache::stored::Sending;
 use crate::gateway::body::Body;
 use crate::gateway::reply;
@@ -76,9 +77,8 @@ impl FastPath<Block> {
         let request = known.request.as_deref_mut()?;
         let now = gateway.clock.now();
         request.becomes(asked.method().clone(), target, since + settings.request_timeout)?;
-        let fits = |_: &_, stored: &crate::cache::StoredResponse| {
-            (stored.fields.sending() != Sending::MadeAnew).then_some(())
-        };
+        let fits =
+            |_: &_, stored: &StoredResponse| (stored.fields.sending() != Sending::MadeAnew).then_some(());
         let hit = take(&gateway, request, fits, now)?;
         let mut response = reply::stored(&hit.found.stored, request, now, hit.status).response;
         hit.status.append_to(response.headers_mut());
