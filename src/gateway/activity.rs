@@ -3,6 +3,7 @@
 use super::body;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -26,6 +27,8 @@ pub(crate) struct Activity {
     expired: Notify,
     /// Whether the next answer is the last.
     last: AtomicBool,
+    /// Whether an answer broke whose end only the connection's tells.
+    broken: AtomicBool,
 }
 
 impl Activity {
@@ -73,6 +76,11 @@ impl Activity {
     /// Whether the next answer is the last.
     pub(crate) fn is_last(&self) -> bool {
         self.last.load(Ordering::Acquire)
+    }
+
+    /// Whether the connection has to end so that its client sees that something broke.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
     }
 
     /// Whether no request is under way.
@@ -129,11 +137,32 @@ pub(crate) struct Answering {
     rest: Bytes,
     /// What has ended it, and is not told yet.
     broken: Option<body::Broken>,
+    ends: Ends,
+}
+
+/// How a client tells an answer's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// By its framing.
+    Framed,
+    /// It may be by the end of the connection (HTTP/1.0), which looks the same where the answer broke, unless
+    /// that is reset (RFC 9112 8).
+    WithConnection,
+}
+
+impl Ends {
+    pub(crate) fn of(version: Version) -> Self {
+        if version == Version::HTTP_10 { Self::WithConnection } else { Self::Framed }
+    }
 }
 
 impl Answering {
-    pub(crate) const fn new(body: body::Body, under_way: UnderWay, piece_bytes: usize) -> Self {
-        Self { body, under_way, piece_bytes, rest: Bytes::new(), broken: None }
+    pub(crate) const fn new(
+        body: body::Body,
+        under_way: UnderWay,
+        (piece_bytes, ends): (usize, Ends),
+    ) -> Self {
+        Self { body, under_way, piece_bytes, rest: Bytes::new(), broken: None, ends }
     }
 
     /// The next piece of what the body gave, or gives now. That it breaks is told a turn later: hyper drops what it
@@ -147,6 +176,9 @@ impl Answering {
                 Some(Ok(frame)) => frame,
                 Some(Err(broken)) => {
                     self.broken = Some(broken);
+                    if self.ends == Ends::WithConnection {
+                        self.under_way.activity.broken.store(true, Ordering::Release);
+                    }
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -203,7 +235,8 @@ mod tests {
     fn what_is_handed_over_is_never_longer_than_a_piece() {
         let activity = Arc::<Activity>::default();
         let content = Bytes::from(vec![b'x'; 25_000]);
-        let mut answering = Answering::new(body::Body::Full(content), activity.begin(), 10_000);
+        let mut answering =
+            Answering::new(body::Body::Full(content), activity.begin(), (10_000, Ends::Framed));
         assert_eq!(answering.size_hint().exact(), Some(25_000));
         for (length, stands) in [(10_000, true), (10_000, true), (5_000, false)] {
             let frame = answering.frame().now_or_never().flatten().unwrap().unwrap();

@@ -118,8 +118,20 @@ pub(crate) fn scheme(fields: &HeaderMap, trust: Trust, own: Scheme) -> Scheme {
 #[must_use]
 pub fn is_unkeyed(name: &str) -> bool {
     const PREFIXES: [&str; 4] = ["x-forwarded-", "x-original-", "x-rewrite-", "x-override-"];
-    // Also by which other proxies and networks of proxies say who a client is.
-    const NAMES: [&str; 23] = [
+    // Also by which other proxies and networks of proxies say who a client is, and how it came.
+    const NAMES: [&str; 35] = [
+        "client-cert",
+        "forwarded-proto",
+        "front-end-https",
+        "wl-proxy-ssl",
+        "x-arr-ssl",
+        "x-backend-host",
+        "x-envoy-original-path",
+        "x-forward-proto",
+        "x-http-destinationurl",
+        "x-http-path-override",
+        "x-scheme",
+        "x-url-scheme",
         "forwarded",
         "forwarded-for",
         "forwarded-for-ip",

@@ -1,7 +1,7 @@
 //! The accept loop: which protocol is spoken, how many connections there may be, and how they end.
 
 use super::access_log::Refusals;
-use super::activity::{Activity, Answering};
+use super::activity::{Activity, Answering, Ends};
 use super::body::Body;
 use super::cache_status::CacheStatus;
 use super::connection::{Protocol, Transport};
@@ -164,10 +164,10 @@ async fn connection(
         move |mut request: http::Request<Incoming>| {
             let under_way = activity.begin();
             if let Some(hit) = hits.as_ref().and_then(|hits| locked(hits).answer(&request)) {
-                let hit = hit.map(|body| Answering::new(body, under_way, piece_bytes));
+                let hit = hit.map(|body| Answering::new(body, under_way, (piece_bytes, Ends::Framed)));
                 return Either::Left(ready(Ok::<_, Infallible>(hit)));
             }
-            let client = hyper::upgrade::on(&mut request);
+            let (ends, client) = (Ends::of(request.version()), hyper::upgrade::on(&mut request));
             let interim = (protocol == Protocol::Http1).then(|| interims.begin(activity.begun()));
             let (gateway, peer) = (in_force.gateway(), peer.clone());
             let (activity, follows) = (Arc::clone(&activity), follows.clone());
@@ -181,7 +181,7 @@ async fn connection(
                     answer = last(answer);
                 }
                 leave_tunnel(&mut answer, client, &activity, &follows);
-                Ok(answer.map(|body| Answering::new(body, under_way, piece_bytes)))
+                Ok(answer.map(|body| Answering::new(body, under_way, (piece_bytes, ends))))
             })
         }
     });

@@ -380,6 +380,7 @@ fn drop_impostors(fields: &mut HeaderMap) {
         name.as_str().contains('_') && {
             let read_as = name.as_str().replace('_', "-");
             matches!(read_as.as_str(), "content-length" | "transfer-encoding" | "cdn-loop")
+                || read_as.starts_with("tidegate-")
                 || forwarded::is_unkeyed(&read_as)
         }
     };

@@ -15,6 +15,16 @@ pub(crate) enum Wire {
 }
 
 impl Wire {
+    /// Once it is closed, the other side sees a reset, and no orderly end.
+    pub(crate) fn reset_at_end(&self) {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        // Best effort: a connection that is gone already has no end to tell.
+        let _set = stream.set_zero_linger().is_ok();
+    }
+
     /// Whether what was written may have to be flushed.
     pub(crate) const fn holds_back(&self) -> bool {
         matches!(self, Self::Tls(_))

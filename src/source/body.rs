@@ -132,6 +132,13 @@ pub(super) fn idle_of(fields: &HeaderMap, body_idle: Duration) -> Duration {
     }
 }
 
+/// Whether all of it was read: from then on its connection may be another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Ahead,
+    Read,
+}
+
 /// The body of a source's answer.
 #[derive(Debug)]
 pub struct SourceBody {
@@ -141,6 +148,7 @@ pub struct SourceBody {
     lease: Lease,
     /// What was read before it was asked for.
     ahead: VecDeque<Frame<Bytes>>,
+    end: End,
     /// Set while a part is waited for.
     deadline: Option<Pin<Box<Sleep>>>,
     /// Until it has ended, the request is under way, and counts toward what may be in flight.
@@ -158,7 +166,8 @@ impl SourceBody {
             lease.end();
         }
         let ahead = VecDeque::new();
-        Self { incoming, idle, early_ends, lease, ahead, deadline: None, place: (place, load, None) }
+        let end = End::Ahead;
+        Self { incoming, idle, early_ends, lease, ahead, end, deadline: None, place: (place, load, None) }
     }
 
     /// What a connection holds on whose 101 this is the body: how long it may stand still, and its place.
@@ -195,6 +204,9 @@ impl SourceBody {
     }
 
     fn poll_incoming(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.end == End::Read {
+            return Poll::Ready(None);
+        }
         let Self { incoming, lease, .. } = self;
         let polled = match lease.drive(context, |context| Pin::new(&mut *incoming).poll_frame(context)) {
             Poll::Ready(frame) => {
@@ -210,6 +222,7 @@ impl SourceBody {
                     lease.uses().condemn();
                 } else if has_ended {
                     lease.end();
+                    self.end = End::Read;
                 }
                 Poll::Ready(match frame {
                     None | Some(Ok(_)) if is_foul => Some(Err(BodyError::Foul)),

@@ -38,6 +38,8 @@ struct Carried {
     asks: AtomicBool,
     /// Content was sent behind the end of its answer.
     late: AtomicBool,
+    /// What comes is not looked at any more.
+    blind: AtomicBool,
     /// It is about to be used: what has come of which the runtime does not know yet counts too.
     looks: AtomicBool,
 }
@@ -68,9 +70,15 @@ impl Uses {
         self.0.looks.store(false, Ordering::Relaxed);
     }
 
-    /// Whether content was sent behind the end of its answer: a source may take it for the next request.
-    pub(super) fn is_late(&self) -> bool {
-        self.0.late.load(Ordering::Relaxed)
+    /// Its framing is not seen any more.
+    fn blind(&self) {
+        self.0.blind.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it may carry another request: no content was sent behind the end of its answer, which a source may take
+    /// for the next request, and what comes is looked at.
+    pub(super) fn may_go_on(&self) -> bool {
+        !self.0.late.load(Ordering::Relaxed) && !self.0.blind.load(Ordering::Relaxed)
     }
 
     /// Bytes are sent where no answer is awaited: whether they begin a request.
@@ -200,6 +208,9 @@ impl CountedStream {
         self.uses.says()?;
         if !bytes.is_empty() && self.framing.is_over() && self.uses.begins() {
             self.framing.asks(bytes);
+            if self.framing.is_blind() {
+                self.uses.blind();
+            }
         }
         Ok(())
     }
@@ -225,6 +236,9 @@ impl AsyncRead for CountedStream {
         if !bytes.is_empty() {
             let finding = self.framing.hears(bytes);
             self.uses.hears(finding);
+            if self.framing.is_blind() {
+                self.uses.blind();
+            }
         }
         outcome
     }

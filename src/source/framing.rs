@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! over --a request--> before --> head --empty line--> content --its end--> over
-//!                       ^ interim |                   not known where it ends, or no HTTP/1: nothing to see
+//!                       ^ interim |                   not known where it ends: nothing to see, for good
 //! ```
 
 /// The most that is kept of a line: enough for those that matter here.
@@ -96,6 +96,11 @@ impl Framing {
         matches!(self.state, State::Over(_))
     }
 
+    /// Whether nothing is seen any more: the connection has to carry nothing behind that.
+    pub(super) const fn is_blind(&self) -> bool {
+        matches!(self.state, State::Unknown)
+    }
+
     /// These bytes are sent, and begin a request.
     pub(super) fn asks(&mut self, bytes: &[u8]) {
         self.state = match asked(bytes) {
@@ -146,15 +151,16 @@ impl Framing {
     /// A line of a head has ended so.
     fn head_line(&mut self, mut head: Head, ended: &Ended<'_>) -> Result<State, Finding> {
         let text = ended.whole.unwrap_or_else(|| self.line.text());
+        // The parser skips empty lines in front of it; whoever does not comes to another head.
         if head.status.is_none() && !text.starts_with(b"HTTP/1.") {
-            return Ok(State::Unknown);
+            return Err(Finding::Foul);
         }
         if ended.ending == Ending::Bare {
             return Err(Finding::Foul);
         }
         let next = match head.status {
             None => match text.get(9..12).and_then(number) {
-                None => State::Unknown,
+                None => return Err(Finding::Foul),
                 status => State::Head(Head { status, ..head }),
             },
             Some(status) if text.is_empty() => self.content(status, head.framed),

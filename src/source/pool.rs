@@ -146,6 +146,9 @@ impl Pool {
     }
 
     fn keep(self: &Arc<Self>, address: Arc<str>, link: Box<Link>) {
+        if !link.uses().may_go_on() {
+            return;
+        }
         link.rest();
         self.idle.put(address, Idle { link, since: Instant::now() }, self.idle_max);
         if !self.is_tended.load(Ordering::Relaxed) && !self.is_tended.swap(true, Ordering::Relaxed) {
@@ -222,7 +225,7 @@ impl Lease {
             Some(Driven::ByWhoWaits) => pool.keep(address, link),
             Some(Driven::ByItsTask) => {
                 tokio::spawn(async move {
-                    if link.is_free().await && !link.uses().is_late() {
+                    if link.is_free().await {
                         pool.keep(address, link);
                     }
                 });

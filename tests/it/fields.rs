@@ -166,7 +166,7 @@ async fn the_client_is_the_rightmost_address_that_is_no_trusted_proxys() {
 /// From strangers all of it goes; a trusted proxy's word is passed on and extended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_could_poison_a_stored_response_is_a_trusted_proxys_word_or_none() {
-    const UNKEYED: [&str; 27] = [
+    const UNKEYED: [&str; 40] = [
         "Proxy",
         "X-Forwarded",
         "Forwarded-For",
@@ -194,6 +194,19 @@ async fn what_could_poison_a_stored_response_is_a_trusted_proxys_word_or_none() 
         "X-Originating-IP",
         "X-Remote-Addr",
         "CloudFront-Viewer-Address",
+        "Client-Cert",
+        "Forwarded-Proto",
+        "Front-End-Https",
+        "WL-Proxy-SSL",
+        "X-ARR-SSL",
+        "X-Backend-Host",
+        "X-Envoy-Original-Path",
+        "X-Forward-Proto",
+        "X-HTTP-DestinationURL",
+        "X-HTTP-Path-Override",
+        "X-Scheme",
+        "X-Url-Scheme",
+        "Tidegate_Identity",
     ];
     let source = echoing_source().await;
     let ask = || {

@@ -32,6 +32,13 @@ impl Transport {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// An answer broke whose client would take the connection's end for its end.
+    fn see_broken(&self) {
+        if self.activity.is_broken() {
+            self.stream.reset_at_end();
+        }
+    }
+
     /// Writes what is left of what was written in part.
     pub(super) fn poll_unfinished(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.unfinished.has_remaining() {
@@ -70,6 +77,7 @@ impl AsyncWrite for Transport {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.see_broken();
         ready!(self.poll_unfinished(context))?;
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.paced(context, written)
@@ -80,6 +88,7 @@ impl AsyncWrite for Transport {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.see_broken();
         ready!(self.poll_unfinished(context))?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
         self.paced(context, written)
@@ -90,6 +99,7 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.see_broken();
         ready!(self.poll_interims(context))?;
         ready!(self.poll_sent(context))?;
         if self.activity.is_idle() {

@@ -72,8 +72,12 @@ fn rfc9112_2_2_lines_of_a_head_end_by_crlf() {
         ("HTTP/1.1 200 OK\r\nA: b\r\n\n", Finding::Foul),
         ("HTTP/1.1 200 OK\n\n", Finding::Foul),
         ("HTTP/1.1 103 Early\n\r\nHTTP/1.1 200 OK\r\n\r\n", Finding::Foul),
-        // The parser knows that it is none.
-        ("hello\nthere\n", Finding::Sound),
+        ("hello\nthere\n", Finding::Foul),
+        // The parser skips these.
+        ("\r\nHTTP/1.1 200 OK\r\n\r\n", Finding::Foul),
+        ("\nHTTP/1.1 200 OK\r\n\r\n", Finding::Foul),
+        ("HTTP/1.1 103 Early\r\n\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", Finding::Foul),
+        ("HTTP/1.1 2x0 OK\r\n\r\n", Finding::Foul),
     ] {
         is_found(GET, head, finding);
     }
@@ -107,7 +111,7 @@ fn rfc9112_6_3_an_answer_ends_where_it_said() {
         // As far as it is kept it is the parser's affair.
         (GET, format!("HTTP/1.1 200 A\r\nContent-Length: 1,{}1\r\n\r\n", " ".repeat(236)), Finding::Sound),
         (GET, format!("HTTP/1.1 200 A\r\nContent-Length: 1,{}1\r\n\r\n", " ".repeat(237)), Finding::Foul),
-        (GET, "HTTP/1.1 20 A\r\nContent-Length: 1\r\n\r\nmore".into(), Finding::Sound),
+        (GET, "HTTP/1.1 20 A\r\nContent-Length: 1\r\n\r\nmore".into(), Finding::Foul),
     ] {
         is_found(asked, &answer, finding);
     }

@@ -70,6 +70,8 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) {
                 }
             }
             Ok(None) => return,
+            // A connection that ends between two requests, by a reset too, leaves none unfinished.
+            Err(Fault::Cut) if buffer.is_empty() => return,
             Err(Fault::Cut) => return lock(&seen).unfinished.push(shown(&buffer)),
             Err(Fault::Garbage) => return lock(&seen).garbage.push(shown(&buffer)),
         }

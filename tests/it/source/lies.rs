@@ -143,6 +143,16 @@ async fn a_head_that_is_not_strict_is_502() {
         ("binary bytes", raw((128..=255).cycle().take(2000).collect::<Vec<u8>>())),
         ("HTTP/2 frames", raw(b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64".as_slice())),
         ("a head over 64 KiB", raw(long)),
+        (
+            "an empty line before it",
+            raw("\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\nCache-Control: max-age=60\r\n\r\nok"),
+        ),
+        (
+            "an empty line behind an interim response",
+            raw(
+                "HTTP/1.1 103 Early Hints\r\n\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\nCache-Control: max-age=60\r\n\r\nok",
+            ),
+        ),
         ("a line without end", raw(format!("HTTP/1.1 200 OK\r\nX-Long: {}", "a".repeat(70_000)))),
         ("a head without end", raw(format!("HTTP/1.1 200 OK\r\n{}", "X: y\r\n".repeat(20_000)))),
         ("300 fields", raw(many)),
@@ -216,6 +226,45 @@ async fn a_body_that_breaks_is_visibly_broken() {
     let rows = rows.into_iter().map(|(what, reply)| (what, reply.cache_control("max-age=60"))).collect();
     let gateway = play(rows, &[Outcome::Broken]).await;
     assert!(metric(&gateway, "tidegate_source_bodies_broken_total", &["reason=\"idle\""]).await > 1.5);
+}
+
+/// RFC 9112 8: a client of HTTP/1.0, which knows no chunks, takes the connection's end for the answer's: only a reset
+/// tells it otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rfc9112_8_to_http_1_0_what_breaks_off_has_no_orderly_end() {
+    let source = ScriptedSource::start().await;
+    let gateway = gateway_of(&[&source.url()], "", "").await;
+    for (method, control) in [("GET", "max-age=60"), ("GET", "no-store"), ("DELETE", "no-store")] {
+        for (last, step) in [("", Step::Cut), ("ZZ\r\n", Step::Wait(Gate::closed()))] {
+            let gate = Gate::closed();
+            let head = CHUNKED.replace("max-age=60", control);
+            let reply = Reply::none(Step::Bytes(format!("{head}5\r\nfirst\r\n").into()))
+                .after(Step::Wait(gate.clone()))
+                .after(Step::Bytes(last.into()))
+                .after(step);
+            source.always("/broken", reply);
+            let mut stream = TcpStream::connect(gateway.public).await.unwrap();
+            stream
+                .write_all(format!("{method} /broken HTTP/1.0\r\nHost: a\r\n\r\n").as_bytes())
+                .await
+                .unwrap();
+            let mut bytes = Vec::new();
+            while !bytes.ends_with(b"first") {
+                assert_ne!(
+                    within("content", stream.read_buf(&mut bytes)).await.unwrap(),
+                    0,
+                    "{method} {control}"
+                );
+            }
+            gate.open();
+            let end = within("an end", stream.read_to_end(&mut bytes)).await;
+            assert_eq!(
+                end.unwrap_err().kind(),
+                std::io::ErrorKind::ConnectionReset,
+                "{method} {control} {last:?}"
+            );
+        }
+    }
 }
 
 /// Of what breaks before anything of it has gone out, nobody is told half: it is no answer, and says so.
